@@ -1,0 +1,1 @@
+"""Hierarchical VAEs as a lossy image codec, a feature extractor and a sampler."""

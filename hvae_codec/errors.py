@@ -1,0 +1,73 @@
+"""Every error this library raises on bad input, and nothing else.
+
+All of them are `ValueError`s, so that a caller who knows nothing of this module still catches them;
+the service maps each class to one gRPC status in one place (`server/status.py`).
+"""
+
+
+class HvaeCodecError(ValueError):
+    """Base of the library's errors: the input, not the program, is at fault."""
+
+
+class ImageError(HvaeCodecError):
+    """A picture cannot be taken: not an image, wrong dtype or shape."""
+
+
+class ImageTooLargeError(ImageError):
+    """A picture has more pixels, or a longer side, than the limits in `hvae_codec.codec.limits`."""
+
+
+class AlphaError(ImageError):
+    """A picture has an alpha channel, which this lossy codec would have to drop."""
+
+
+class UnknownModelError(HvaeCodecError):
+    """No shipped or given model has this name."""
+
+
+class UnknownQualityError(HvaeCodecError):
+    """The model exists but has no rung of this quality."""
+
+
+class BitstreamError(HvaeCodecError):
+    """Encoded bytes cannot be decoded."""
+
+
+class NotAnHvaeFileError(BitstreamError):
+    """The bytes do not begin with the magic number of the `.hvae` format."""
+
+
+class UnsupportedVersionError(BitstreamError):
+    """The bytes are of a format version, or use a feature, that this release does not know."""
+
+
+class WrongModelError(BitstreamError):
+    """The bytes were written with another model than the one asked to read them."""
+
+
+class CorruptError(BitstreamError):
+    """The bytes were changed after they were written: a check or a length does not hold."""
+
+
+class TruncatedError(CorruptError):
+    """The bytes end too early."""
+
+
+class CheckpointError(HvaeCodecError):
+    """A checkpoint's files are missing, damaged or disagree with each other."""
+
+
+class DatasetError(HvaeCodecError):
+    """A data set is unknown or not where it was looked for."""
+
+
+class SpecError(HvaeCodecError):
+    """A model specification or a recipe contradicts itself."""
+
+
+class ExtensionMissingError(HvaeCodecError):
+    """The compiled extension was asked for and is not there."""
+
+
+class DivergenceError(HvaeCodecError):
+    """Training met a loss, rate or gradient that is not finite."""

@@ -1,0 +1,1 @@
+"""Messages and stubs generated from proto/hvae_codec/v1/codec.proto at build time."""
