@@ -1,0 +1,16 @@
+"""Data sets of pictures behind one function, `load_dataset`, and the order of their minibatches."""
+
+from hvae_codec.data.batches import epoch_batches
+from hvae_codec.data.dataset import ImageDataset, binarise
+from hvae_codec.data.registry import DATASETS, load_dataset
+from hvae_codec.data.roots import default_root, search_roots
+
+__all__ = [
+    "DATASETS",
+    "ImageDataset",
+    "binarise",
+    "default_root",
+    "epoch_batches",
+    "load_dataset",
+    "search_roots",
+]

@@ -1,0 +1,73 @@
+"""The names of the data sets and the one function that loads them."""
+
+import os
+from pathlib import Path
+
+from hvae_codec.data.dataset import ImageDataset
+from hvae_codec.data.official import load_official
+from hvae_codec.data.packed import MARKERS, load_packed
+from hvae_codec.data.roots import ROOT_VARIABLE, search_roots
+from hvae_codec.errors import DatasetError
+
+DATASETS = {
+    "cifar10": "CIFAR-10, 32x32 RGB: torchvision's files, else the packed ones",
+    "mnist": "MNIST, 28x28 grey: torchvision's files, else the packed ones",
+    "svhn": "SVHN cropped digits, 32x32 RGB: torchvision's files, else the packed ones",
+    "packed-cifar10": "CIFAR-10 minus 971 images, as lossless sheets",
+    "packed-mnist": "MNIST, as one file of arrays",
+    "packed-svhn": "the first 1,083 crops of SVHN's training set, split by photograph",
+}
+"""Names that `load_dataset` takes, and what each is."""
+
+SPLITS = ("train", "test")
+
+
+def load_dataset(
+    name: str,
+    split: str = "train",
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+) -> ImageDataset:
+    """Load a data set into memory.
+
+    "cifar10", "mnist" and "svhn" are torchvision's files where a root holds them, else the packed
+    set of that name; the result's `name` says which. "packed-..." are the packed files only.
+
+    Args:
+        name: a key of `DATASETS`.
+        split: "train" or "test".
+        root: directory to look in; by default those of `hvae_codec.data.search_roots`.
+        download: let torchvision fetch the official set into the last root if no root holds it.
+
+    Raises:
+        DatasetError: unknown name or split, files absent (the message says where they were looked
+            for and how to get them) or damaged, or a failed download.
+    """
+    if name not in DATASETS:
+        raise DatasetError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
+    if split not in SPLITS:
+        raise DatasetError(f"{name} has the splits {' and '.join(SPLITS)}, not {split!r}")
+    roots = search_roots(root)
+    kind = name.removeprefix("packed-")
+    if name == kind:
+        for place in roots:
+            if found := load_official(kind, split, place, download=False):
+                return found
+        if download and (found := load_official(kind, split, roots[-1], download=True)):
+            return found
+    for place in roots:
+        if (place / MARKERS[kind]).is_file():
+            return load_packed(kind, split, place)
+    raise DatasetError(_not_found(name, kind, roots))
+
+
+def _not_found(name: str, kind: str, roots: list[Path]) -> str:
+    places = " or ".join(str(place) for place in roots)
+    wanted = f"the packed file {MARKERS[kind]}"
+    if name == kind:
+        wanted = f"torchvision's files or {wanted}"
+    return (
+        f"data set {name} not found: looked for {wanted} in {places}. "
+        f"Download the official set with load_dataset({kind!r}, download=True), "
+        f"or name the directory that holds it with {ROOT_VARIABLE}=DIRECTORY"
+    )
