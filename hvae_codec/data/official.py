@@ -24,7 +24,7 @@ def load_official(name: str, split: str, root: Path, download: bool) -> ImageDat
         The set, or None where its files are absent or fail a checksum (never with `download`).
 
     Raises:
-        DatasetError: the download failed, a file is damaged, or the package that reads it is missing.
+        DatasetError: the download failed, a file is damaged, or its reader is not installed.
     """
     try:
         stored = _open(name, split, root, download)

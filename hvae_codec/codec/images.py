@@ -1,0 +1,260 @@
+"""Pictures in and out: anything the codec accepts becomes a uint8 array [H, W, C], C = 1 or 3.
+
+How each kind of picture is taken:
+
+* grey stays grey ([H, W, 1]), 1-bit becomes grey, a palette becomes RGB;
+* alpha in any form (a channel, a transparent palette entry or colour, opaque or not) is refused
+  with AlphaError: dropping it is the caller's decision;
+* 16-bit and floating-point samples, CMYK, and animations are refused, not approximated;
+* the orientation of EXIF is applied;
+* an RGB picture with an ICC profile is converted to sRGB (perceptual intent); a profile that is
+  damaged or of another colour space, and the profile of a grey picture, are ignored.
+"""
+
+import io
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from hvae_codec.codec.image_headers import read_image_header
+from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
+from hvae_codec.errors import AlphaError, ImageError, ImageTooLargeError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+"""File formats read from bytes and paths. Pictures of others: open them with Pillow first."""
+
+Picture = NDArray[np.uint8] | Image.Image | torch.Tensor | str | os.PathLike[str]
+"""One picture: array [H, W], [H, W, 1 or 3]; Pillow picture; tensor [C, H, W]; path of a file."""
+
+_ACCEPTED = (
+    "uint8 array [H, W], [H, W, 1] or [H, W, 3], Pillow picture, uint8 tensor [C, H, W], "
+    "or path of a PNG, JPEG or WebP file"
+)
+_ALPHA_ADVICE = (
+    "the codec keeps no transparency: flatten the picture on a background first, "
+    'or drop alpha with picture.convert("RGB")'
+)
+# Bytes of a file that holds the largest picture uncompressed, with room for metadata.
+_MAX_FILE_BYTES = 4 * MAX_PICTURE_PIXELS + 2**26
+
+_OPENERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
+_ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
+_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+_READ_AS = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def as_uint8(image: Picture) -> NDArray[np.uint8]:
+    """Any accepted picture as a C-contiguous uint8 array [H, W, C], C = 1 (grey) or 3 (RGB).
+
+    The result may share memory with an array or tensor that was given.
+
+    Raises:
+        AlphaError: the picture has alpha.
+        ImageTooLargeError: it exceeds the limits of `hvae_codec.codec.limits`.
+        ImageError: it is of another kind, dtype or shape, has no pixels, or cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if isinstance(image, torch.Tensor):
+        return _from_tensor(image)
+    if isinstance(image, Image.Image):
+        return _from_pillow(image, MAX_PICTURE_PIXELS)
+    if isinstance(image, str | os.PathLike):
+        return _from_path(Path(image))
+    raise ImageError(f"a picture must be a {_ACCEPTED}; got {type(image).__name__}")
+
+
+def as_batch(
+    images: NDArray[np.uint8] | torch.Tensor | Iterable[Picture],
+) -> list[NDArray[np.uint8]]:
+    """Many pictures, each as `as_uint8` gives it; their sizes may differ.
+
+    Args:
+        images: uint8 array [N, H, W, C], uint8 tensor [N, C, H, W], or an iterable of pictures of
+            any kind that `as_uint8` accepts.
+
+    Raises:
+        ImageError: as `as_uint8`, the message saying which picture; also for a single picture.
+    """
+    if isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 4:
+        raise ImageError(
+            "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of pictures; "
+            f"got {images.ndim} dimensions {list(images.shape)}"
+        )
+    if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(
+        images, Iterable
+    ):
+        raise ImageError(
+            f"a batch must hold many pictures; got one {type(images).__name__}: put it in a list"
+        )
+    batch = []
+    for index, image in enumerate(images):
+        try:
+            batch.append(as_uint8(image))
+        except ImageError as error:
+            raise type(error)(f"picture {index} of the batch: {error}") from error
+    return batch
+
+
+def decode_image_bytes(data: bytes, max_pixels: int = MAX_PICTURE_PIXELS) -> NDArray[np.uint8]:
+    """The picture in the bytes of a PNG, JPEG or WebP file, as uint8 [H, W, C].
+
+    Size, wholeness and what makes a picture unacceptable are read from the file's structure first:
+    nothing is allocated for the pixels of a picture that is refused.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse pictures of more pixels; never more than MAX_PICTURE_PIXELS.
+
+    Raises:
+        AlphaError, ImageTooLargeError, ImageError: as `as_uint8`.
+    """
+    data = bytes(data)
+    with _opened(data, max_pixels) as picture:
+        return _from_pillow(picture, max_pixels)
+
+
+def encode_png(array: NDArray[np.uint8]) -> bytes:
+    """PNG file of a picture: uint8 [H, W], [H, W, 1] (grey) or [H, W, 3] (RGB).
+
+    Raises:
+        AlphaError, ImageTooLargeError, ImageError: as `as_uint8`.
+    """
+    pixels = _from_array(array)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) -> None:
+    if width == 0 or height == 0:
+        raise ImageError(f"a picture must have at least one pixel; got {width}x{height}")
+    max_pixels = min(max_pixels, MAX_PICTURE_PIXELS)
+    if max(width, height) > MAX_SIDE_PIXELS or width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"picture of {width}x{height} pixels; at most {MAX_SIDE_PIXELS:,} on a side "
+            f"and {max_pixels:,} in all are allowed"
+        )
+
+
+def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8:
+        raise ImageError(f"a picture must be uint8, got {array.dtype}: scale to 0..255 and round")
+    if array.ndim == 3 and array.shape[2] in (2, 4):
+        raise AlphaError(f"array of shape {list(array.shape)} has alpha; {_ALPHA_ADVICE}")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+        raise ImageError(
+            f"a picture must have the shape [H, W], [H, W, 1] or [H, W, 3]; got {list(array.shape)}"
+        )
+    _check_size(array.shape[1], array.shape[0])
+    return np.ascontiguousarray(array.reshape(*array.shape[:2], -1))
+
+
+def _from_tensor(tensor: torch.Tensor) -> NDArray[np.uint8]:
+    if tensor.dtype != torch.uint8:
+        raise ImageError(f"a picture must be uint8, got {tensor.dtype}: scale to 0..255 and round")
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4):
+        raise ImageError(f"a picture tensor must be [C, H, W]; got {list(tensor.shape)}")
+    return _from_array(tensor.detach().cpu().numpy().transpose(1, 2, 0))
+
+
+def _from_path(path: Path) -> NDArray[np.uint8]:
+    try:
+        if (size := path.stat().st_size) > _MAX_FILE_BYTES:
+            raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
+        return decode_image_bytes(path.read_bytes())
+    except ImageError as error:
+        raise type(error)(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        raise ImageError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _opened(data: bytes, max_pixels: int) -> Image.Image:
+    """A picture whose structure was checked, opened by the one reader of its format."""
+    header = read_image_header(data)
+    _check_size(header.width, header.height, max_pixels)
+    if header.animated:
+        raise ImageError(f"animated {header.format}: give one of its pictures")
+    if header.bits > 8:
+        raise ImageError(f"{header.format} of {header.bits} bits per sample; at most 8 are read")
+    # Not Image.open: it would try readers of other formats, and warn of sizes that are allowed.
+    try:
+        picture = _OPENERS[header.format](io.BytesIO(data))
+    except MemoryError:
+        raise
+    except Exception as error:  # readers let out errors of many kinds on damaged files
+        raise _unreadable(header.format, error) from error
+    if picture.size != (header.width, header.height) or getattr(picture, "is_animated", False):
+        raise ImageError(f"damaged {header.format}: its parts disagree on its size or number")
+    return picture
+
+
+def _unreadable(format_name: str, error: Exception) -> ImageError:
+    return ImageError(f"damaged or truncated {format_name}: {error or type(error).__name__}")
+
+
+def _from_pillow(picture: Image.Image, max_pixels: int) -> NDArray[np.uint8]:
+    _check_size(*picture.size, max_pixels)
+    if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
+        raise AlphaError(f"picture of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
+    if picture.mode in _DEEP_MODES:
+        raise ImageError(
+            f"picture of mode {picture.mode} has more than 8 bits per sample: scale it to 0..255"
+        )
+    if picture.mode not in _READ_AS:
+        raise ImageError(f"picture of mode {picture.mode}: convert it to RGB or grey first")
+    try:
+        picture.load()
+        upright = _to_srgb(picture.convert(_READ_AS[picture.mode]), picture.info)
+        turn = _TRANSPOSE.get(_orientation(picture))
+        upright = upright if turn is None else upright.transpose(turn)
+    except MemoryError:
+        raise
+    except Exception as error:  # readers let out errors of many kinds on damaged files
+        raise _unreadable(picture.format or "picture", error) from error
+    return _from_array(np.array(upright))
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF orientation 1 to 8; 1, as stored, where it is absent or the metadata is damaged."""
+    try:
+        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+    except MemoryError:
+        raise
+    except Exception:  # the metadata is not the picture: damage there is not the picture's
+        return 1
+
+
+def _to_srgb(picture: Image.Image, info: dict[str | tuple[int, int], Any]) -> Image.Image:
+    """An RGB picture with its embedded profile applied; unchanged where there is none to apply."""
+    profile = info.get("icc_profile")
+    if not isinstance(profile, bytes) or not profile or picture.mode != "RGB":
+        return picture
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if ImageCms.getProfileDescription(source).startswith("sRGB"):
+            return picture
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"))
+    except (ImageCms.PyCMSError, OSError, ImportError):
+        return picture
+    return cast(Image.Image, converted)
