@@ -146,7 +146,8 @@ def encode_png(array: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) -> None:
+def check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) -> None:
+    """Refuse a size that no picture may have: ImageError, ImageTooLargeError."""
     if width == 0 or height == 0:
         raise ImageError(f"a picture must have at least one pixel; got {width}x{height}")
     max_pixels = min(max_pixels, MAX_PICTURE_PIXELS)
@@ -166,7 +167,7 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
         raise ImageError(
             f"a picture must have the shape [H, W], [H, W, 1] or [H, W, 3]; got {list(array.shape)}"
         )
-    _check_size(array.shape[1], array.shape[0])
+    check_size(array.shape[1], array.shape[0])
     return np.ascontiguousarray(array.reshape(*array.shape[:2], -1))
 
 
@@ -192,7 +193,7 @@ def _from_path(path: Path) -> NDArray[np.uint8]:
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
     """A picture whose structure was checked, opened by the one reader of its format."""
     header = read_image_header(data)
-    _check_size(header.width, header.height, max_pixels)
+    check_size(header.width, header.height, max_pixels)
     if header.animated:
         raise ImageError(f"animated {header.format}: give one of its pictures")
     if header.bits > 8:
@@ -214,7 +215,7 @@ def _unreadable(format_name: str, error: Exception) -> ImageError:
 
 
 def _from_pillow(picture: Image.Image, max_pixels: int) -> NDArray[np.uint8]:
-    _check_size(*picture.size, max_pixels)
+    check_size(*picture.size, max_pixels)
     if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
         raise AlphaError(f"picture of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
     if picture.mode in _DEEP_MODES:
