@@ -2,6 +2,7 @@
 
 from hvae_codec.data.batches import epoch_batches
 from hvae_codec.data.dataset import ImageDataset, binarise
+from hvae_codec.data.folder import load_folder, picture_paths
 from hvae_codec.data.registry import DATASETS, load_dataset
 from hvae_codec.data.roots import default_root, search_roots
 
@@ -12,5 +13,7 @@ __all__ = [
     "default_root",
     "epoch_batches",
     "load_dataset",
+    "load_folder",
+    "picture_paths",
     "search_roots",
 ]

@@ -31,8 +31,8 @@ def load_official(name: str, split: str, root: Path, download: bool) -> ImageDat
     except ImportError as error:
         raise DatasetError(f"{name}: {error}; install it with `pip install scipy`") from error
     except (RuntimeError, OSError, ValueError, AssertionError) as error:
-        # torchvision raises RuntimeError for files that are absent or fail their checksum.
-        if isinstance(error, RuntimeError) and not download:
+        # torchvision's words for files that are absent or fail their checksum; it has no class.
+        if str(error).startswith("Dataset not found") and not download:
             return None
         verb = "downloaded into" if download else "read from"
         raise DatasetError(f"{name} cannot be {verb} {root}: {error}") from error

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from hvae_codec.data.dataset import ImageDataset
+from hvae_codec.data.folder import load_folder
 from hvae_codec.data.official import load_official
 from hvae_codec.data.packed import MARKERS, load_packed
 from hvae_codec.data.roots import ROOT_VARIABLE, search_roots
@@ -16,10 +17,14 @@ DATASETS = {
     "packed-cifar10": "CIFAR-10 minus 971 images, as lossless sheets",
     "packed-mnist": "MNIST, as one file of arrays",
     "packed-svhn": "the first 1,083 crops of SVHN's training set, split by photograph",
+    "folder:PATH": "crops of the PNG, JPEG and WebP pictures in the folder PATH, or in PATH/SPLIT",
 }
 """Names that `load_dataset` takes, and what each is."""
 
 SPLITS = ("train", "test")
+"""Splits of the named sets; those of a folder are its subfolders."""
+
+_FOLDER = "folder:"
 
 
 def load_dataset(
@@ -27,6 +32,10 @@ def load_dataset(
     split: str = "train",
     root: str | os.PathLike[str] | None = None,
     download: bool = False,
+    *,
+    crop: int | tuple[int, int] = 32,
+    crops: int | None = None,
+    seed: int = 0,
 ) -> ImageDataset:
     """Load a data set into memory.
 
@@ -34,15 +43,20 @@ def load_dataset(
     set of that name; the result's `name` says which. "packed-..." are the packed files only.
 
     Args:
-        name: a key of `DATASETS`.
-        split: "train" or "test".
+        name: a key of `DATASETS`, with a path for PATH.
+        split: "train" or "test"; for a folder, as `hvae_codec.data.load_folder` takes it.
         root: directory to look in; by default those of `hvae_codec.data.search_roots`.
         download: let torchvision fetch the official set into the last root if no root holds it.
+        crop, crops, seed: how a folder is cut, as `load_folder` takes them; the named sets have
+            their own size and take none of them.
 
     Raises:
         DatasetError: unknown name or split, files absent (the message says where they were looked
             for and how to get them) or damaged, or a failed download.
     """
+    if name.startswith(_FOLDER):
+        folder = name.removeprefix(_FOLDER)
+        return load_folder(folder, split, crop=crop, crops=crops, seed=seed)
     if name not in DATASETS:
         raise DatasetError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
     if split not in SPLITS:

@@ -1,0 +1,130 @@
+"""Crops of the pictures in a folder, as a data set to train on."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from hvae_codec.codec.images import as_uint8
+from hvae_codec.data.dataset import ImageDataset
+from hvae_codec.errors import DatasetError, ImageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Endings, in any case, of the names of files that are taken for pictures."""
+
+
+def picture_paths(folder: str | os.PathLike[str]) -> list[Path]:
+    """The picture files in a folder and the folders in it, sorted.
+
+    Raises:
+        DatasetError: there is no such folder, or no picture in it.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise DatasetError(f"folder of pictures not found: {folder}")
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in found if path.is_file())
+    if not paths:
+        raise DatasetError(f"no picture in {folder}: looked for files *{', *'.join(SUFFIXES)}")
+    return paths
+
+
+def load_folder(
+    folder: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    crop: int | tuple[int, int] = 32,
+    crops: int | None = None,
+    seed: int = 0,
+) -> ImageDataset:
+    """Cut the pictures of a folder to crops of one size; a progress bar shows when it takes long.
+
+    The pictures of a split are those in the subfolder of its name. Where a folder has neither
+    "train" nor "test" in it, all its pictures are its split "train". Grey pictures become RGB when
+    any picture is RGB.
+
+    Args:
+        folder: searched with its subfolders for PNG, JPEG and WebP files.
+        split: name of a subfolder, or "train".
+        crop: height and width of a crop, or its side, in pixels.
+        crops: None for all crops of the regular grid from the upper left corner (what remains at
+            the right and lower edges is left out); else this many crops at random places, spread
+            evenly over the pictures, which depend on `seed` and on the names' order only.
+        seed: of the random places, >= 0.
+
+    Raises:
+        DatasetError: no such folder or split, no pictures in it, a picture that cannot be read
+            (the message names it) or is smaller than a crop.
+    """
+    height, width = (crop, crop) if isinstance(crop, int) else crop
+    if height < 1 or width < 1 or (crops is not None and crops < 1):
+        raise DatasetError(f"crop and crops must be at least 1, got {crop} and {crops}")
+    place = _split_folder(Path(folder).expanduser(), split)
+    paths = picture_paths(place)
+    counts = _spread(crops, len(paths), seed)
+    parts = []
+    progress = tqdm(paths, desc=f"Cutting {place.name}", unit="picture", delay=1, leave=False)
+    for index, (path, count) in enumerate(zip(progress, counts, strict=True)):
+        if count == 0:
+            continue
+        picture = _read(path, height, width)
+        key = np.random.SeedSequence((seed, index))
+        parts.append(
+            _grid_crops(picture, height, width)
+            if count is None
+            else _random_crops(picture, height, width, count, key)
+        )
+    channels = max(part.shape[3] for part in parts)
+    images = np.concatenate([np.broadcast_to(p, (*p.shape[:3], channels)) for p in parts])
+    name = f"{height}x{width} crops of {len(parts):,} pictures in {place.name}"
+    return ImageDataset(images, None, name, split)
+
+
+def _split_folder(folder: Path, split: str) -> Path:
+    if (folder / split).is_dir():
+        return folder / split
+    if split == "train" and not (folder / "test").is_dir():
+        return folder
+    raise DatasetError(f"{folder} has no split {split!r}: no subfolder of that name in it")
+
+
+def _spread(crops: int | None, pictures: int, seed: int) -> list[int] | list[None]:
+    """How many crops to cut from each picture; which ones give one more is drawn by seed."""
+    if crops is None:
+        return [None] * pictures
+    counts = np.full(pictures, crops // pictures)
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed,))))
+    counts[generator.permutation(pictures)[: crops % pictures]] += 1
+    return [int(count) for count in counts]
+
+
+def _read(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    try:
+        picture = as_uint8(path)
+    except ImageError as error:
+        raise DatasetError(str(error)) from error
+    if picture.shape[0] < height or picture.shape[1] < width:
+        raise DatasetError(
+            f"{path}: picture of {picture.shape[0]}x{picture.shape[1]} (height x width) is smaller "
+            f"than a crop of {height}x{width}"
+        )
+    return picture
+
+
+def _grid_crops(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    rows, columns = picture.shape[0] // height, picture.shape[1] // width
+    whole = picture[: rows * height, : columns * width]
+    grid = whole.reshape(rows, height, columns, width, -1).swapaxes(1, 2)
+    return grid.reshape(rows * columns, height, width, -1)
+
+
+def _random_crops(
+    picture: NDArray[np.uint8], height: int, width: int, count: int, key: np.random.SeedSequence
+) -> NDArray[np.uint8]:
+    generator = np.random.Generator(np.random.PCG64(key))
+    tops = generator.integers(picture.shape[0] - height + 1, size=count)
+    lefts = generator.integers(picture.shape[1] - width + 1, size=count)
+    windows = np.lib.stride_tricks.sliding_window_view(picture, (height, width), axis=(0, 1))
+    return windows[tops, lefts].transpose(0, 2, 3, 1)
