@@ -65,6 +65,10 @@ class SpecError(HvaeCodecError):
     """A model specification or a recipe contradicts itself."""
 
 
+class TensorError(HvaeCodecError):
+    """A tensor or number handed to an op has the wrong dtype, shape, device or value."""
+
+
 class ExtensionMissingError(HvaeCodecError):
     """The compiled extension was asked for and is not there."""
 

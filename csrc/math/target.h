@@ -1,0 +1,56 @@
+// What lets one formula compile for the host and for CUDA.
+//
+// The host is compiled with -ffp-contract=off, so `a * b + c` rounds twice there. `mul` and `add` do
+// the same on CUDA, where nvcc would contract them: noise built from them has the same bits on both.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#if defined(__CUDACC__)
+#define HVAE_INLINE __host__ __device__ __forceinline__
+#else
+#define HVAE_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace hvae {
+
+HVAE_INLINE float mul(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
+HVAE_INLINE float add(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fadd_rn(a, b);
+#else
+  return a + b;
+#endif
+}
+
+HVAE_INLINE float from_bits(std::uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __uint_as_float(bits);
+#else
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+#endif
+}
+
+HVAE_INLINE std::uint32_t to_bits(float value) {
+#if defined(__CUDA_ARCH__)
+  return __float_as_uint(value);
+#else
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+#endif
+}
+
+}  // namespace hvae

@@ -1,0 +1,213 @@
+"""Builds what cannot be declared in pyproject.toml.
+
+- `hvae_codec._C` from csrc/: the CPU kernels once per instruction set, the CUDA kernels where a toolkit
+  is found, and the registration with torch. Kernels include no torch header, so they are compiled here
+  directly, with the flags they need; torch's own build helper would also insist that the toolkit's
+  version be torch's.
+- `hvae_codec.v1.codec_pb2*` from proto/.
+
+Environment: HVAE_CUDA=0 leaves CUDA out, HVAE_CUDA=1 makes a missing toolkit an error.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+from setuptools.extension import Extension
+
+ROOT = Path(__file__).parent
+PROTOCOL = Path("hvae_codec/v1/codec.proto")
+WARNINGS = ["-Wall", "-Wextra", "-Werror"]
+# No contraction and no library errno: results are the same bits under every instruction set.
+KERNEL_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+CUDA_ARCHITECTURES = ("80", "90", "100")
+
+
+def is_x86() -> bool:
+    return platform.machine().lower() in {"x86_64", "amd64"}
+
+
+def simd_sources() -> dict[str, list[str]]:
+    """CPU kernel source -> instruction set flags."""
+    sources: dict[str, list[str]] = {"csrc/cpu/baseline.cpp": [], "csrc/cpu/dispatch.cpp": []}
+    if is_x86():
+        sources["csrc/cpu/avx2.cpp"] = AVX2
+        sources["csrc/cpu/avx512.cpp"] = [*AVX512, "-mprefer-vector-width=512"]
+    return sources
+
+
+class CudaToolkit:
+    """The toolkit behind the `nvcc` that is found; nvcc itself is asked where its parts are."""
+
+    def __init__(self, nvcc: str) -> None:
+        self.nvcc = nvcc
+        report = self._ask("--dryrun", "hvae.cu")
+        top = re.search(r"TOP=(\S+)", report)
+        target = re.search(r"_TARGET_DIR_=(\S+)", report)
+        if top is None:
+            raise RuntimeError(f"{nvcc} --dryrun does not say where its toolkit is:\n{report}")
+        self.home = Path(top[1]).resolve()
+        self.root = self.home / target[1] if target else self.home
+        release = re.search(r"release ([\d.]+)", self._ask("--version"))
+        self.version = release[1] if release else "unknown"
+        known = self._ask("--list-gpu-code")
+        self.architectures = [a for a in CUDA_ARCHITECTURES if f"sm_{a}" in known.split()]
+
+    def _ask(self, *arguments: str) -> str:
+        done = subprocess.run([self.nvcc, *arguments], capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    def code_flags(self) -> list[str]:
+        """Machine code for each architecture, and PTX of the newest for those to come."""
+        flags = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in self.architectures]
+        newest = self.architectures[-1]
+        return [*flags, f"-gencode=arch=compute_{newest},code=compute_{newest}"]
+
+    def library_dir(self) -> Path:
+        for name in ("lib64", "lib"):
+            if list((self.root / name).glob("libcudart_static.a")):
+                return self.root / name
+        raise RuntimeError(f"no libcudart_static.a under {self.root}/lib64 or {self.root}/lib")
+
+
+def find_cuda() -> CudaToolkit | None:
+    wish = os.environ.get("HVAE_CUDA", "")
+    if wish not in {"", "0", "1"}:
+        raise SystemExit(f"HVAE_CUDA is {wish!r}; allowed: 0 (leave out), 1 (require)")
+    if wish == "0":
+        return None
+    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=f"{home}/bin")
+    if nvcc is None:
+        if wish == "1":
+            raise SystemExit(f"HVAE_CUDA=1, but there is no nvcc on PATH or in {home}/bin")
+        return None
+    return CudaToolkit(nvcc)
+
+
+class BuildExtension(build_ext):
+    """Compiles each source with its own flags, in parallel, and links them with torch."""
+
+    def build_extension(self, ext: Extension) -> None:
+        target = Path(self.get_ext_fullpath(ext.name))
+        objects_dir = Path(self.build_temp) / "csrc"
+        objects_dir.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cuda = find_cuda()
+        print(f"hvae_codec._C: CUDA {cuda.version if cuda else 'left out'}", flush=True)
+        commands = compile_commands(objects_dir, cuda)
+        run_all(list(commands.values()))
+        subprocess.run(link_command(list(commands), target, cuda), check=True)
+
+
+def compiler() -> str:
+    return os.environ.get("CXX", "c++")
+
+
+def torch_include_flags() -> list[str]:
+    """As system headers, so that our warnings can be errors."""
+    import sysconfig
+
+    from torch.utils.cpp_extension import include_paths
+
+    paths = [*include_paths(), sysconfig.get_paths()["include"]]
+    return [flag for path in paths for flag in ("-isystem", path)]
+
+
+def compile_commands(objects_dir: Path, cuda: CudaToolkit | None) -> dict[Path, list[str]]:
+    """Object file -> the command that makes it."""
+    import torch
+
+    base = [compiler(), "-std=c++17", "-fPIC", "-fvisibility=hidden", *WARNINGS]
+    base += ["-DHVAE_X86"] if is_x86() else []
+    commands: dict[Path, list[str]] = {}
+
+    def add(source: str, command: list[str]) -> None:
+        made = objects_dir / (source.removeprefix("csrc/").replace("/", "_") + ".o")
+        commands[made] = [*command, "-c", source, "-o", str(made)]
+
+    for source, flags in simd_sources().items():
+        add(source, [*base, *KERNEL_FLAGS, *flags])
+
+    torch_flags = ["-std=c++20" if torch_needs_cpp20() else "-std=c++17", "-O2"]
+    torch_flags += torch_include_flags()
+    torch_flags += [f"-DHVAE_TORCH_VERSION={torch.__version__}"]
+    torch_flags += [f"-DHVAE_CUDA_VERSION={cuda.version if cuda else 'none'}"]
+    names = " ".join(f"sm_{a}" for a in cuda.architectures) if cuda else "none"
+    torch_flags += [f"-DHVAE_CUDA_ARCHITECTURES={names}"]
+    for source in ("csrc/bind.cpp", "csrc/cpu_ops.cpp", "csrc/register.cpp", "csrc/build_info.cpp"):
+        add(source, [*base, *torch_flags])
+    return commands
+
+
+def torch_needs_cpp20() -> bool:
+    """Newer torch headers use C++20."""
+    import torch
+
+    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
+    return (major, minor) >= (2, 12)
+
+
+def run_all(commands: list[list[str]]) -> None:
+    """Runs commands, as many at a time as there are processors (MAX_JOBS lowers it)."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    jobs = int(os.environ.get("MAX_JOBS", 0)) or os.cpu_count() or 1
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in pool.map(lambda c: subprocess.run(c, check=False, cwd=ROOT), commands):
+            if done.returncode != 0:
+                raise SystemExit(f"compilation failed: {' '.join(map(str, done.args))}")
+
+
+def link_command(objects: list[Path], target: Path, cuda: CudaToolkit | None) -> list[str]:
+    from torch.utils.cpp_extension import library_paths
+
+    command = [compiler(), "-shared", *map(str, objects), "-o", str(target)]
+    command += [f"-L{path}" for path in library_paths()]
+    command += ["-ltorch", "-ltorch_cpu", "-ltorch_python", "-lc10"]
+    return command
+
+
+class BuildPython(build_py):
+    """Generates the protobuf modules before the packages are gathered."""
+
+    def run(self) -> None:
+        generate_protocol()
+        super().run()
+
+
+def generate_protocol() -> None:
+    if not (ROOT / "proto" / PROTOCOL).exists():
+        print(f"warning: proto/{PROTOCOL} is missing: no gRPC modules are built", file=sys.stderr)
+        return
+    try:
+        import grpc_tools
+    except ImportError:
+        print(
+            "warning: grpcio-tools is not installed: the gRPC modules (hvae_codec.v1) are not built; "
+            "`pip install grpcio-tools` and install again to get the service",
+            file=sys.stderr,
+        )
+        return
+    bundled = Path(grpc_tools.__file__).parent / "_proto"
+    outputs = ["--python_out=.", "--grpc_python_out=.", "--pyi_out=."]
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", "proto", "-I", str(bundled)]
+    subprocess.run([*command, *outputs, str(PROTOCOL)], check=True, cwd=ROOT)
+
+
+setup(
+    packages=[*find_packages(include=["hvae_codec", "hvae_codec.*"]), "hvae_codec.server"],
+    package_dir={"hvae_codec.server": "server"},
+    package_data={"hvae_codec": ["py.typed", "checkpoints/*.safetensors", "checkpoints/*.json"]},
+    ext_modules=[Extension("hvae_codec._C", sources=[])],
+    cmdclass={"build_ext": BuildExtension, "build_py": BuildPython},
+)
