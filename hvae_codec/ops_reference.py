@@ -209,7 +209,8 @@ def _radius(word: Tensor) -> Tensor:
     f = (bits - (exponent << 23)).view(torch.float32) - 1.0
     power = exponent.to(torch.float32)
     log_u = (f * f * _polynomial(f, _LOG_COEFFICIENTS) + power * _LN2_LOW) + f + power * _LN2_HIGH
-    return torch.sqrt(log_u * -2.0)
+    # torch's float32 square root may be one unit off (vendor library); by way of float64 it is right.
+    return torch.sqrt((log_u * -2.0).to(torch.float64)).to(torch.float32)
 
 
 def _direction(word: Tensor) -> tuple[Tensor, Tensor]:
