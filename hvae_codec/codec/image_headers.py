@@ -27,6 +27,10 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEFLATE_MAX_RATIO = 1032  # 258 bytes from a length code and a distance code of one bit each
 # A block of 8 x 8 samples takes at least one bit; a fourth of the samples may be coded.
 _JPEG_MAX_PIXELS_PER_BYTE = 8 * 64 * 4
+# Lossless WebP can say "all alike" of any size in 40 bytes, and its reader reserves 12 bytes per
+# pixel. What is small may; a large picture must cost what a lossy WebP of it costs at the least.
+_WEBP_FREE_PIXELS = 2**22
+_WEBP_MAX_PIXELS_PER_BYTE = 4096
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _JPEG_HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -164,4 +168,8 @@ def _webp_header(data: bytes) -> ImageHeader:
         height = int.from_bytes(body[7:10], "little") + 1
     else:
         raise ImageError(f"damaged WebP: its first chunk is {kind!r} or has no valid beginning")
+    if width * height > max(_WEBP_FREE_PIXELS, _WEBP_MAX_PIXELS_PER_BYTE * len(data)):
+        raise ImageError(
+            f"WebP of {width}x{height} pixels in {len(data)} bytes: a decompression bomb"
+        )
     return ImageHeader("WEBP", width, height, 8, animated)

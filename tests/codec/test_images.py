@@ -422,6 +422,7 @@ OVERSIZED = {
     "largest PNG": png(2**31 - 1, 2**31 - 1, 1, 0, chunk(b"IDAT", bytes(9))),
     "WebP lossless": b"RIFF\x16\0\0\0WEBPVP8L\x05\0\0\0\x2f" + b"\xff" * 4 + bytes(5),
     "WebP extended": b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff" * 6,
+    "WebP of one colour": saved(Image.new("RGB", (2050, 2049)), "WEBP", lossless=True, method=0),
     "WebP lossy": b"RIFF\x16\0\0\0WEBPVP8 \x0a\0\0\0" + b"\0\0\0\x9d\x01\x2a" + b"\xff\x3f" * 2,
 }
 
@@ -455,6 +456,12 @@ def test_bombs_in_metadata_do_not_inflate(part):
             decode_image_bytes(data)
 
     assert peak_bytes(decode) < 8_000_000
+
+
+def test_a_webp_of_one_colour_is_read_up_to_four_megapixels():
+    data = saved(Image.new("RGB", (2048, 2048), (9, 8, 7)), "WEBP", lossless=True, method=0)
+    assert len(data) < 100
+    assert decode_image_bytes(data)[[0, 2047], [0, 2047]].tolist() == [[9, 8, 7]] * 2
 
 
 def test_limits_on_arrays_and_pillow_pictures():
