@@ -1,0 +1,302 @@
+"""Symbols to files and back: round trips, golden files, damage, forged sizes."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hvae_codec.codec.coder import SymbolCoder
+from hvae_codec.codec.container import MAX_TILES, pack, pack_many, tiles_of, unpack, unpack_many
+from hvae_codec.codec.format import Header, write_file
+from hvae_codec.codec.tables import TOTAL, LayerTables, SymbolTables
+from hvae_codec.errors import (
+    BitstreamError,
+    CorruptError,
+    ImageTooLargeError,
+    TruncatedError,
+    WrongModelError,
+)
+
+MODEL = bytes.fromhex("0badcafe")
+TILE = (32, 32)
+HALF, QUARTER = TOTAL // 2, TOTAL // 4
+
+
+def ints(*values):
+    return np.array(values, np.int32)
+
+
+def specification_tables():
+    """The model of docs/FORMAT.md, section 6."""
+    top = LayerTables(ints(0, -1), ints(2, 2), ints(HALF, HALF, QUARTER, 3 * QUARTER))
+    frequency = ints(QUARTER, HALF, QUARTER, TOTAL, HALF, HALF)
+    return SymbolTables([top, LayerTables(ints(-1, 4, 0), ints(3, 1, 2), frequency)])
+
+
+def gaussian_model(dims=(8, 40)):
+    """A coder with tables of discretised Gaussians, and a function that draws symbols from them."""
+    rng = np.random.default_rng(1)
+    scales = [np.exp(rng.normal(level, 0.8, d)) for level, d in zip((0.6, -1), dims, strict=True)]
+
+    def draw(n, seed=0):
+        rng = np.random.default_rng(seed)
+        return [np.round(rng.normal(0, s, (n, len(s)))).astype(np.int32) for s in scales]
+
+    tables = SymbolTables.fit(draw(3000, 1))
+    return SymbolCoder(tables), lambda n: [tables.clip(i, s) for i, s in enumerate(draw(n))]
+
+
+CODER, DRAW = gaussian_model()
+
+
+def same(found, expected):
+    return all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def sample_files():
+    """One file of every form, with what it was made from: (sizes, symbols, bytes)."""
+    kinds = [
+        {"width": 32, "height": 32},
+        {"width": 32, "height": 32, "grey": True},
+        {"width": 20, "height": 30},
+        {"width": 1, "height": 1},
+        {"width": 70, "height": 33},
+        {"width": 32, "height": 32, "count": 5, "block": True},
+        {"width": 40, "height": 30, "count": 3, "block": True, "grey": True},
+        {"width": 32, "height": 32, "count": 1, "block": True},
+    ]
+    for kind in kinds:
+        count = kind.get("count", 1)
+        symbols = DRAW(-(-kind["width"] // 32) * -(-kind["height"] // 32) * count)
+        yield kind, symbols, pack(CODER, MODEL, symbols, tile=TILE, **kind)
+
+
+SAMPLES = list(sample_files())
+
+
+def test_golden_files():
+    coder = SymbolCoder(specification_tables())
+    first = [ints([1, 0]), ints([0, 4, 1])]
+    both = [ints([1, 0], [0, -1]), ints([0, 4, 1], [1, 4, 0])]
+    golden = {
+        "f648810badcafe7d557d6df3": ({"width": 32, "height": 32}, first),
+        "f648590badcafefbd9f30b79a028200198": ({"width": 40, "height": 32, "grey": True}, both),
+        "f648b10badcafe95c0a2d2f925020198": (
+            {"width": 32, "height": 32, "count": 2, "block": True},
+            both,
+        ),
+        "f648090badcafe15c787d6141ef3": ({"width": 20, "height": 30}, first),
+    }
+    for text, (kind, symbols) in golden.items():
+        assert pack(coder, MODEL, symbols, tile=TILE, **kind).hex() == text
+        header, found = unpack(coder, MODEL, bytes.fromhex(text), tile=TILE)
+        assert same(found, symbols)
+        assert (header.width, header.height) == (kind["width"], kind["height"])
+        assert (header.count, header.block) == (kind.get("count", 1), kind.get("block", False))
+        assert header.grey == kind.get("grey", False)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 150), st.integers(1, 150), st.booleans(), st.one_of(st.none(), st.integers(1, 4))
+)
+def test_round_trip_of_any_size(width, height, grey, block_of):
+    header = Header(MODEL, width, height, block_of or 1, grey, block_of is not None)
+    symbols = DRAW(tiles_of(header, TILE))
+    data = pack(
+        CODER,
+        MODEL,
+        symbols,
+        tile=TILE,
+        width=width,
+        height=height,
+        count=block_of or 1,
+        grey=grey,
+        block=block_of is not None,
+    )
+    found_header, found = unpack(CODER, MODEL, data, tile=TILE)
+    assert found_header == header
+    assert same(found, symbols)
+    _, top = unpack(CODER, MODEL, data, tile=TILE, layers=1)
+    assert same(top, symbols[:1])
+
+
+def test_header_of_a_single_tile_takes_eleven_bytes():
+    symbols = DRAW(300)
+    files = pack_many(CODER, MODEL, symbols, tile=TILE, width=32, height=32)
+    payloads = CODER.encode_records(symbols)
+    extra = [len(data) - len(payload) for data, payload in zip(files, payloads, strict=True)]
+    assert extra.count(11) >= 297
+    assert set(extra) <= {11, 14}  # the long form where the check is ambiguous
+
+
+def test_many_files_are_those_packed_alone():
+    symbols = DRAW(9)
+    files = pack_many(CODER, MODEL, symbols, tile=TILE, width=30, height=31, grey=True)
+    kind = {"tile": TILE, "width": 30, "height": 31, "grey": True}
+    assert files == [pack(CODER, MODEL, [s[i : i + 1] for s in symbols], **kind) for i in range(9)]
+    headers, found = unpack_many(CODER, MODEL, files, tile=TILE)
+    assert headers == [Header(MODEL, 30, 31, 1, True)] * 9
+    assert same(found, symbols)
+
+
+def test_many_files_of_all_forms_at_once():
+    headers, found = unpack_many(CODER, MODEL, [data for *_, data in SAMPLES], tile=TILE)
+    ends = np.cumsum([tiles_of(header, TILE) for header in headers])
+    for (kind, symbols, _), header, end in zip(SAMPLES, headers, ends, strict=True):
+        assert (header.width, header.height) == (kind["width"], kind["height"])
+        assert same([layer[end - len(symbols[0]) : end] for layer in found], symbols)
+    _, top = unpack_many(CODER, MODEL, [data for *_, data in SAMPLES], tile=TILE, layers=1)
+    assert same(top, found[:1])
+    headers, none = unpack_many(CODER, MODEL, [], tile=TILE)
+    assert headers == []
+    assert [layer.shape for layer in none] == [(0, 8), (0, 40)]
+
+
+def test_every_flipped_bit_is_noticed():
+    for _, _, data in SAMPLES:
+        for bit in range(8 * len(data)):
+            damaged = bytearray(data)
+            damaged[bit // 8] ^= 1 << bit % 8
+            with pytest.raises(BitstreamError):
+                unpack(CODER, MODEL, bytes(damaged), tile=TILE)
+
+
+def test_every_truncation_is_noticed():
+    for _, _, data in SAMPLES:
+        for length in range(len(data)):
+            with pytest.raises(BitstreamError):
+                unpack(CODER, MODEL, data[:length], tile=TILE)
+
+
+def test_added_bytes_are_noticed():
+    for _, _, data in SAMPLES:
+        for added in (b"\0", b"\xff", b"\0\0", b"\xff" * 9, data):
+            with pytest.raises(CorruptError):
+                unpack(CODER, MODEL, data + added, tile=TILE)
+
+
+def test_top_layer_of_a_prefix_is_right_or_refused():
+    for _, symbols, data in SAMPLES:
+        readable = 0
+        for length in range(len(data)):
+            try:
+                _, top = unpack(CODER, MODEL, data[:length], tile=TILE, layers=1)
+            except BitstreamError:
+                continue
+            assert same(top, symbols[:1])
+            readable += 1
+        bits = CODER.tables.information_bits(symbols)[:, 0].sum()
+        header = len(data) - len(CODER.encode(symbols))
+        assert readable >= len(data) - header - (bits / 8 + 4)
+
+
+def test_flipped_bits_never_give_a_wrong_top_layer():
+    for _, symbols, data in SAMPLES:
+        for bit in range(8 * len(data)):
+            damaged = bytearray(data)
+            damaged[bit // 8] ^= 1 << bit % 8
+            try:
+                header, top = unpack(CODER, MODEL, bytes(damaged), tile=TILE, layers=1)
+            except BitstreamError:
+                continue
+            assert bit >= 8 * 9  # behind the check of the first layer
+            assert header.model_id == MODEL
+            assert same(top, symbols[:1])
+
+
+def test_bytes_behind_a_long_form_do_not_reach_the_top_layer():
+    coder = SymbolCoder(specification_tables())
+    data = bytes.fromhex("f648590badcafefbd9f30b79a028200198")
+    _, top = unpack(coder, MODEL, data + b"\xff" * 20, tile=TILE, layers=1)
+    assert top[0].tolist() == [[1, 0], [0, -1]]
+
+
+@settings(deadline=None, max_examples=150, derandomize=True)  # 2^-16 of mutations may pass a check
+@given(st.integers(0, 7), st.data())
+def test_mutated_files_end_in_an_error_or_in_their_own_symbols(number, draw):
+    _, symbols, data = SAMPLES[number]
+    start = draw.draw(st.integers(0, len(data)))
+    stop = draw.draw(st.integers(start, len(data)))
+    mutated = data[:start] + draw.draw(st.binary(max_size=6)) + data[stop:]
+    try:
+        _, found = unpack(CODER, MODEL, mutated, tile=TILE)
+    except BitstreamError:
+        return
+    assert mutated == data
+    assert same(found, symbols)
+
+
+def test_another_model_is_named():
+    symbols = DRAW(1)
+    data = pack(CODER, MODEL, symbols, tile=TILE, width=32, height=32)
+    with pytest.raises(WrongModelError, match="0badcafe, not of 00000000"):
+        unpack(CODER, bytes(4), data, tile=TILE)
+
+
+def test_errors_of_many_files_say_which():
+    files = pack_many(CODER, MODEL, DRAW(3), tile=TILE, width=32, height=32)
+    files[1] = files[1][:-1]
+    with pytest.raises(CorruptError, match="file 1 of 3: damaged"):
+        unpack_many(CODER, MODEL, files, tile=TILE)
+    files[1] = files[1][:13]
+    with pytest.raises(CorruptError, match="file 1 of 3"):
+        unpack_many(CODER, MODEL, files, tile=TILE, layers=1)
+    files[1] = files[1][:5]
+    with pytest.raises(TruncatedError, match="file 1 of 3"):
+        unpack_many(CODER, MODEL, files, tile=TILE, layers=1)
+
+
+def forged(payload, *, several=True, **fields):
+    """A file with valid checks of its bytes that claims what it likes."""
+    return write_file(Header(MODEL, **fields), several=several, first_layer=b"", payload=payload)
+
+
+@pytest.mark.parametrize("layers", [None, 1])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": 10_000, "height": 10_000}, "cannot hold 97969 images"),
+        ({"width": 65_535, "height": 1}, "cannot hold 2048 images"),
+        ({"count": MAX_TILES, "block": True}, "cannot hold 1048576 images"),
+        ({"width": 64, "height": 64, "count": MAX_TILES, "block": True}, "4194304 tiles cannot"),
+        ({"width": 32, "height": 32}, "size that it should leave out"),
+    ],
+)
+def test_forged_sizes_are_refused_without_allocation(fields, message, layers):
+    data = forged(bytes(100), **fields)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptError, match=message):
+            unpack(CODER, MODEL, data, tile=TILE, layers=layers)
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_short_form_of_many_tiles_is_refused():
+    data = forged(bytes([1]), several=False, width=33, height=32)
+    with pytest.raises(CorruptError, match="2 tiles cannot lie in a file of this form"):
+        unpack(CODER, MODEL, data, tile=TILE)
+
+
+def test_pack_refuses_what_the_format_cannot_hold():
+    size = {"width": 32, "height": 32}
+    with pytest.raises(ImageTooLargeError, match="65536 x 1"):
+        pack(CODER, MODEL, DRAW(1), tile=TILE, width=65_536, height=1)
+    with pytest.raises(ImageTooLargeError, match="over the limit"):
+        pack(CODER, MODEL, DRAW(1), tile=TILE, width=20_000, height=20_000)
+    with pytest.raises(ImageTooLargeError, match="at most 1048576"):
+        pack(CODER, MODEL, DRAW(1), tile=(1, 1), width=2000, height=2000)
+    with pytest.raises(ImageTooLargeError, match="0 x 5"):
+        pack(CODER, MODEL, DRAW(1), tile=TILE, width=0, height=5)
+    with pytest.raises(ValueError, match="symbols of 2 tiles"):
+        pack(CODER, MODEL, DRAW(1), tile=TILE, width=33, height=32)
+    with pytest.raises(ValueError, match="any other file 1, not 2"):
+        pack(CODER, MODEL, DRAW(2), tile=TILE, count=2, **size)
+    with pytest.raises(ValueError, match="more than one tile"):
+        pack_many(CODER, MODEL, DRAW(2), tile=TILE, width=33, height=32)
+    with pytest.raises(ValueError, match="1 or 2, not 3"):
+        unpack(CODER, MODEL, b"", tile=TILE, layers=3)
