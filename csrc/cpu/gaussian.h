@@ -32,11 +32,13 @@ template <typename Real>
 inline void kl_terms(const GaussianBlock<Real>& in, std::int64_t count, Real* __restrict sigma_q,
                      Real* __restrict terms) {
   if (in.mu_p == nullptr) {
+    HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
       sigma_q[i] = sigma_of(in.raw_q[i]);
       terms[i] = kl_of(sigma_q[i], in.mu_q[i]);
     }
   } else {
+    HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
       sigma_q[i] = sigma_of(in.raw_q[i]);
       const Real inverse = Real(1) / sigma_of(in.raw_p[i]);
@@ -59,8 +61,9 @@ void gaussian_forward(const Extent& extent, const Inputs& in, const Seed& seed,
     if (out.z != nullptr) {
       draw_block<NormalNoise>(seed, extent, block, noise);
       T* __restrict z = static_cast<T*>(out.z) + block.linear;
+      HVAE_INDEPENDENT
       for (std::int64_t i = 0; i < block.count; ++i) {
-        store(values.mu_q[i] + sigma_q[i] * noise[i], z + i);
+        store(fused(sigma_q[i], noise[i], values.mu_q[i]), z + i);
       }
     }
   }
@@ -73,6 +76,7 @@ inline void gaussian_gradients(const GaussianBlock<Real>& in, const Real* noise,
   T* __restrict d_mu_q = static_cast<T*>(out.location) + linear;
   T* __restrict d_raw_q = static_cast<T*>(out.scale) + linear;
   if (in.mu_p == nullptr) {
+    HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
       const auto grad = gaussian_grad(in.mu_q[i], in.raw_q[i], noise[i], d_z[i], d_kl[i]);
       store(grad.mu_q, d_mu_q + i);
@@ -81,6 +85,7 @@ inline void gaussian_gradients(const GaussianBlock<Real>& in, const Real* noise,
   } else {
     T* __restrict d_mu_p = static_cast<T*>(out.mu_p) + linear;
     T* __restrict d_raw_p = static_cast<T*>(out.raw_p) + linear;
+    HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
       const auto grad = gaussian_grad(in.mu_q[i], in.raw_q[i], in.mu_p[i], in.raw_p[i], noise[i],
                                       d_z[i], d_kl[i]);

@@ -16,14 +16,16 @@ template <typename T, typename Real>
 inline void nats_terms(const UniformBlock<Real>& in, const Real* noise, std::int64_t count,
                        T* __restrict z, Real* __restrict terms) {
   if (in.mu_p == nullptr) {
+    HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
-      const Real sample = in.mean[i] + in.step[i] * noise[i];
+      const Real sample = fused(in.step[i], noise[i], in.mean[i]);
       store(sample, z + i);
       terms[i] = bin_nats(sample, Real(0.5) * in.step[i]);
     }
   } else {
+    HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
-      const Real sample = in.mean[i] + in.step[i] * noise[i];
+      const Real sample = fused(in.step[i], noise[i], in.mean[i]);
       const Real inverse = Real(1) / sigma_of(in.raw_p[i]);
       store(sample, z + i);
       terms[i] = bin_nats((sample - in.mu_p[i]) * inverse, Real(0.5) * in.step[i] * inverse);
@@ -54,25 +56,27 @@ inline void uniform_gradients(const UniformBlock<Real>& in, const Real* noise, c
   T* __restrict d_mean = static_cast<T*>(out.location) + linear;
   T* __restrict d_step = static_cast<T*>(out.scale) + linear;
   if (in.mu_p == nullptr) {
+    HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
-      const Real sample = in.mean[i] + in.step[i] * noise[i];
-      const auto grad = uniform_grad(sample, in.step[i], Real(0), Real(1), Real(0), noise[i],
-                                     d_z[i], d_nats[i]);
+      const Real sample = fused(in.step[i], noise[i], in.mean[i]);
+      const auto grad =
+          uniform_grad(sample, in.step[i], Real(0), Real(1), noise[i], d_z[i], d_nats[i]);
       store(grad.mean, d_mean + i);
       store(grad.step, d_step + i);
     }
   } else {
     T* __restrict d_mu_p = static_cast<T*>(out.mu_p) + linear;
     T* __restrict d_raw_p = static_cast<T*>(out.raw_p) + linear;
+    HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
-      const Real sample = in.mean[i] + in.step[i] * noise[i];
+      const Real sample = fused(in.step[i], noise[i], in.mean[i]);
       const Sigma<Real> sigma = sigma_with_slope(in.raw_p[i]);
-      const auto grad = uniform_grad(sample, in.step[i], in.mu_p[i], sigma.value, sigma.slope,
-                                     noise[i], d_z[i], d_nats[i]);
+      const auto grad =
+          uniform_grad(sample, in.step[i], in.mu_p[i], sigma.value, noise[i], d_z[i], d_nats[i]);
       store(grad.mean, d_mean + i);
       store(grad.step, d_step + i);
       store(grad.mu_p, d_mu_p + i);
-      store(grad.raw_p, d_raw_p + i);
+      store(grad.sigma_p * sigma.slope, d_raw_p + i);
     }
   }
 }

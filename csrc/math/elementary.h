@@ -1,6 +1,7 @@
 // exp, expm1, log, log1p: float32 by polynomials that vectorise, float64 by the standard library.
 //
-// The coefficients are least maximum errors, fitted for this project; errors are relative.
+// The coefficients are least maximum errors, fitted for this project; errors are relative and before
+// rounding.
 #pragma once
 
 #include "target.h"
@@ -10,9 +11,37 @@ namespace hvae {
 constexpr float kLn2High = 0.693145751953125f;  // 16 significant bits: exact times any exponent
 constexpr float kLn2Low = 1.428606765330187e-06f;
 
-// log(1 + f) on [sqrt(1/2) - 1, sqrt(2) - 1] plus `power` log 2; error 4e-9 before rounding.
-// Every operation is rounded by itself: the noise depends on its bits.
-HVAE_INLINE float log_of_parts(float f, float power) {
+// x = (1 + f) 2^power with 1 + f in [sqrt(1/2), sqrt(2)).
+struct LogParts {
+  float f, power;
+};
+
+// Of a positive normal number.
+HVAE_INLINE LogParts log_parts(float x) {
+  const std::int32_t bits = static_cast<std::int32_t>(to_bits(x));
+  const std::int32_t exponent = (bits - 0x3F3504F3) >> 23;
+  const float mantissa = from_bits(static_cast<std::uint32_t>(bits - exponent * (1 << 23)));
+  return {add(mantissa, -1.0f), static_cast<float>(exponent)};
+}
+
+// log((1 + f) 2^power); error 3e-8.
+HVAE_INLINE float log_of(LogParts parts) {
+  const float f = parts.f;
+  float p = 0.08980245f;
+  p = fused(p, f, -0.14426348f);
+  p = fused(p, f, 0.1488321f);
+  p = fused(p, f, -0.16551861f);
+  p = fused(p, f, 0.19963533f);
+  p = fused(p, f, -0.2500258f);
+  p = fused(p, f, 0.3333393f);
+  p = fused(p, f, -0.49999982f);
+  const float tail = fused(f * f, p, parts.power * kLn2Low);
+  return fused(parts.power, kLn2High, tail + f);
+}
+
+// log of a positive normal number for the noise: error 4e-9, every operation rounded by itself.
+HVAE_INLINE float log_for_noise(float x) {
+  const auto [f, power] = log_parts(x);
   float p = -0.07824258f;
   p = add(mul(p, f), 0.13003944f);
   p = add(mul(p, f), -0.13207956f);
@@ -26,70 +55,47 @@ HVAE_INLINE float log_of_parts(float f, float power) {
   return add(add(tail, f), mul(power, kLn2High));
 }
 
-// log of a positive normal number.
-HVAE_INLINE float log_normal(float x) {
-  const std::int32_t bits = static_cast<std::int32_t>(to_bits(x));
-  const std::int32_t exponent = (bits - 0x3F3504F3) >> 23;
-  const float mantissa = from_bits(static_cast<std::uint32_t>(bits - exponent * (1 << 23)));
-  return log_of_parts(add(mantissa, -1.0f), static_cast<float>(exponent));
+// log of x >= 0, normal or 0. What comes out for NaN and inf is of no use.
+HVAE_INLINE float log_positive(float x) {
+  return x > 0.0f ? log_of(log_parts(x)) : -std::numeric_limits<float>::infinity();
 }
-HVAE_INLINE double log_normal(double x) { return std::log(x); }
+HVAE_INLINE double log_positive(double x) { return std::log(x); }
 
-// log of anything: -inf at 0, NaN below 0 and for NaN, inf at inf; subnormal numbers are taken as 0.
-HVAE_INLINE float log_any(float x) {
-  constexpr float inf = std::numeric_limits<float>::infinity();
-  constexpr float smallest = std::numeric_limits<float>::min();
-  const float finite = log_normal(x);
-  const float low = x >= 0.0f ? -inf : std::numeric_limits<float>::quiet_NaN();
-  const float value = x >= smallest ? finite : low;
-  return x == inf ? inf : value;
+// log(1 + y) for 0 <= y <= 1, accurate near 0.
+HVAE_INLINE float log1p_unit(float y) {
+  const bool large = y > 0.41421354f;
+  return log_of({large ? fused(0.5f, y, -0.5f) : y, large ? 1.0f : 0.0f});
 }
-HVAE_INLINE double log_any(double x) { return std::log(x); }
+HVAE_INLINE double log1p_unit(double y) { return std::log1p(y); }
 
-// log(1 + y) for -0.64 <= y <= 1.
-HVAE_INLINE float log1p_near(float y) {
-  const bool above = y > 0.41421354f;
-  const bool below = y < -0.29289323f;
-  const float f = above ? 0.5f * y - 0.5f : (below ? 2.0f * y + 1.0f : y);
-  return log_of_parts(f, above ? 1.0f : (below ? -1.0f : 0.0f));
-}
-HVAE_INLINE double log1p_near(double y) { return std::log1p(y); }
-
+// exp(x) = scale (1 + remainder), scale a power of two.
+template <typename Real>
 struct ExpParts {
-  float scale;      // 2^n
-  float remainder;  // expm1(r), x = n log 2 + r
+  Real scale, remainder;
 };
 
-// Below -87 the result is held at exp(-87) = 1.6e-38, the last normal power of two.
-HVAE_INLINE ExpParts exp_parts(float x) {
-  const float low = x < -87.0f ? -87.0f : x;
-  const float bounded = low > 88.0f ? 88.0f : low;
+// For x <= 88; below -87 held at exp(-87) = 1.6e-38. Error 3e-9.
+HVAE_INLINE ExpParts<float> exp_parts(float x) {
+  const float bounded = x < -87.0f ? -87.0f : x;
   constexpr float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const float shifted = add(bounded * 1.44269504f, shifter);
+  const float shifted = fused(bounded, 1.44269504f, shifter);
   const float n = add(shifted, -shifter);
-  const float r = (bounded - n * kLn2High) - n * kLn2Low;
-  float q = 0.00019917851f;
-  q = q * r + 0.0013946091f;
-  q = q * r + 0.008333266f;
-  q = q * r + 0.04166627f;
-  q = q * r + 0.16666667f;
-  q = q * r + 0.5f;
+  const float r = fused(-n, kLn2Low, fused(-n, kLn2High, bounded));
+  float q = 0.0013950507f;
+  q = fused(q, r, 0.008368902f);
+  q = fused(q, r, 0.041666206f);
+  q = fused(q, r, 0.16666518f);
+  q = fused(q, r, 0.5f);
   const std::uint32_t exponent = to_bits(shifted) + 127u;  // the low bits of `shifted` hold n
-  return {from_bits(exponent << 23), r + r * r * q};
+  return {from_bits(exponent << 23), fused(r * r, q, r)};
 }
+HVAE_INLINE ExpParts<double> exp_parts(double x) { return {1.0, std::expm1(x)}; }
 
 // exp(x) for x <= 88.
 HVAE_INLINE float exp_bounded(float x) {
-  const ExpParts parts = exp_parts(x);
-  return parts.scale + parts.scale * parts.remainder;
+  const auto [scale, remainder] = exp_parts(x);
+  return fused(scale, remainder, scale);
 }
 HVAE_INLINE double exp_bounded(double x) { return std::exp(x); }
-
-// exp(x) - 1 for x <= 88, without cancellation near 0.
-HVAE_INLINE float expm1_bounded(float x) {
-  const ExpParts parts = exp_parts(x);
-  return (parts.scale - 1.0f) + parts.scale * parts.remainder;
-}
-HVAE_INLINE double expm1_bounded(double x) { return std::expm1(x); }
 
 }  // namespace hvae

@@ -9,18 +9,6 @@ namespace hvae {
 constexpr double kSigmaFloor = 1e-6;
 
 template <typename Real>
-HVAE_INLINE Real softplus(Real raw) {
-  const Real decay = exp_bounded(-std::fabs(raw));
-  return (raw > Real(0) ? raw : Real(0)) + log1p_near(decay);
-}
-
-template <typename Real>
-HVAE_INLINE Real sigma_of(Real raw) {
-  const Real value = softplus(raw);
-  return value < Real(kSigmaFloor) ? Real(kSigmaFloor) : value;
-}
-
-template <typename Real>
 struct Sigma {
   Real value;
   Real slope;  // d sigma / d raw: the logistic function, 0 at the floor
@@ -29,17 +17,22 @@ struct Sigma {
 template <typename Real>
 HVAE_INLINE Sigma<Real> sigma_with_slope(Real raw) {
   const Real decay = exp_bounded(-std::fabs(raw));
-  const Real value = (raw > Real(0) ? raw : Real(0)) + log1p_near(decay);
+  const Real value = (raw > Real(0) ? raw : Real(0)) + log1p_unit(decay);
   const Real logistic = (raw >= Real(0) ? Real(1) : decay) / (Real(1) + decay);
   const bool floored = value < Real(kSigmaFloor);
   return {floored ? Real(kSigmaFloor) : value, floored ? Real(0) : logistic};
 }
 
-// KL = -log r + (r^2 + t^2 - 1) / 2 with r = sigma_q / sigma_p, t = (mu_q - mu_p) / sigma_p.
+template <typename Real>
+HVAE_INLINE Real sigma_of(Real raw) {
+  return sigma_with_slope(raw).value;
+}
+
+// KL = (r^2 + t^2 - 1) / 2 - log r with r = sigma_q / sigma_p, t = (mu_q - mu_p) / sigma_p.
 template <typename Real>
 HVAE_INLINE Real kl_of(Real ratio, Real distance) {
-  const Real square = (ratio - Real(1)) * (ratio + Real(1)) + distance * distance;
-  return Real(0.5) * square - log_any(ratio);
+  const Real square = fused(distance, distance, (ratio - Real(1)) * (ratio + Real(1)));
+  return fused(Real(0.5), square, -log_positive(ratio));
 }
 
 template <typename Real>
@@ -57,8 +50,10 @@ HVAE_INLINE GaussianGrad<Real> gaussian_grad(Real mu_q, Real raw_q, Real mu_p, R
   const Real ratio = q.value * inverse;
   const Real distance = (mu_q - mu_p) * inverse;
   const Real d_mu = d_kl * distance * inverse;
-  const Real d_sigma_q = d_z * eps + d_kl * (ratio * inverse - Real(1) / q.value);
-  const Real d_sigma_p = d_kl * inverse * (Real(1) - ratio * ratio - distance * distance);
+  const Real slope_q = fused(ratio, inverse, -(Real(1) / q.value));
+  const Real d_sigma_q = fused(d_kl, slope_q, d_z * eps);
+  const Real excess = fused(distance, distance, fused(ratio, ratio, Real(-1)));
+  const Real d_sigma_p = -d_kl * inverse * excess;
   return {d_z + d_mu, d_sigma_q * q.slope, -d_mu, d_sigma_p * p.slope};
 }
 
@@ -66,8 +61,8 @@ HVAE_INLINE GaussianGrad<Real> gaussian_grad(Real mu_q, Real raw_q, Real mu_p, R
 template <typename Real>
 HVAE_INLINE GaussianGrad<Real> gaussian_grad(Real mu_q, Real raw_q, Real eps, Real d_z, Real d_kl) {
   const Sigma<Real> q = sigma_with_slope(raw_q);
-  const Real d_sigma_q = d_z * eps + d_kl * (q.value - Real(1) / q.value);
-  return {d_z + d_kl * mu_q, d_sigma_q * q.slope, Real(0), Real(0)};
+  const Real d_sigma_q = fused(d_kl, q.value - Real(1) / q.value, d_z * eps);
+  return {fused(d_kl, mu_q, d_z), d_sigma_q * q.slope, Real(0), Real(0)};
 }
 
 }  // namespace hvae

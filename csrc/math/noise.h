@@ -55,7 +55,7 @@ struct NormalPair {
 HVAE_INLINE NormalPair normals_of(std::uint32_t a, std::uint32_t b) {
   const float u =
       add(mul(static_cast<float>(static_cast<std::int32_t>(a >> 1)), 0x1p-31f), 0x1p-32f);
-  const float radius = std::sqrt(mul(log_normal(u), -2.0f));
+  const float radius = std::sqrt(mul(log_for_noise(u), -2.0f));
 
   const std::int32_t fraction = static_cast<std::int32_t>((b & 0x1FFFFFFFu) >> 5);
   const float angle = add(mul(static_cast<float>(fraction), 0x1p-24f), 0x1p-25f);

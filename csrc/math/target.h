@@ -1,7 +1,8 @@
 // What lets one formula compile for the host and for CUDA.
 //
 // The host is compiled with -ffp-contract=off, so `a * b + c` rounds twice there. `mul` and `add` do
-// the same on CUDA, where nvcc would contract them: noise built from them has the same bits on both.
+// the same on CUDA, where nvcc would contract them: noise built from them has the same bits on both,
+// and under every instruction set of the host.
 #pragma once
 
 #include <cmath>
@@ -30,6 +31,23 @@ HVAE_INLINE float add(float a, float b) {
   return __fadd_rn(a, b);
 #else
   return a + b;
+#endif
+}
+
+// a * b + c, rounded once where the machine has the instruction: for all that is not noise.
+HVAE_INLINE float fused(float a, float b, float c) {
+#if defined(__CUDA_ARCH__) || defined(__FP_FAST_FMAF)
+  return fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+HVAE_INLINE double fused(double a, double b, double c) {
+#if defined(__CUDA_ARCH__) || defined(__FP_FAST_FMA)
+  return fma(a, b, c);
+#else
+  return a * b + c;
 #endif
 }
 
