@@ -1,0 +1,62 @@
+"""Likelihoods p(x|z_1): what the decoder's output means, what it costs, which picture it shows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIGMA_X = 0.71
+"""Standard deviation of p(x|z_1) on pixels in [0, 1] (paper, Section 5.1)."""
+
+
+class GaussianLikelihood:
+    """p(x|z_1) = N(g(z_1), SIGMA_X^2 I) on pixels in [0, 1]."""
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Model input fp32 in [0, 1] for uint8 pictures of any shape."""
+        return images.to(torch.float32) / 255.0
+
+    def distortion_nats(self, output: Tensor, x: Tensor) -> Tensor:
+        """-log p(x|z_1) per image, in nats. `output` = g(z_1) and x: [B, C, H, W]; returns fp32
+        [B].
+        """
+        dims = x[0].numel()
+        squared = (output.float() - x.float()).square().flatten(1).sum(1)
+        log_normaliser = 0.5 * dims * math.log(2 * math.pi * SIGMA_X**2)
+        return squared / (2 * SIGMA_X**2) + log_normaliser
+
+    def mode(self, output: Tensor) -> Tensor:
+        """The most probable picture, in [0, 1]; same shape as `output`."""
+        return output.clamp(0.0, 1.0)
+
+
+class BernoulliLikelihood:
+    """p(x|z_1) = Bernoulli(sigmoid(g(z_1))) on binary pixels."""
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Model input, x/255 rounded to 0 or 1 (the paper's binarisation), fp32, for uint8
+        pictures.
+        """
+        return (images > 127).to(torch.float32)
+
+    def distortion_nats(self, output: Tensor, x: Tensor) -> Tensor:
+        """-log p(x|z_1) per image, in nats. `output`: logits [B, C, H, W], x in {0, 1}; returns
+        fp32 [B].
+        """
+        losses = F.binary_cross_entropy_with_logits(output.float(), x.float(), reduction="none")
+        return losses.flatten(1).sum(1)
+
+    def mode(self, output: Tensor) -> Tensor:
+        """The most probable picture: 1 where the logit is positive, else 0."""
+        return (output > 0).to(torch.float32)
+
+
+Likelihood = GaussianLikelihood | BernoulliLikelihood
+
+LIKELIHOODS: dict[str, type[GaussianLikelihood] | type[BernoulliLikelihood]] = {
+    "gaussian": GaussianLikelihood,
+    "bernoulli": BernoulliLikelihood,
+}
