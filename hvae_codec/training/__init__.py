@@ -1,0 +1,6 @@
+"""Training: what a run is (`recipe`), how it goes (`trainer`), how it survives a kill (`state`)."""
+
+from hvae_codec.training.recipe import Recipe
+from hvae_codec.training.trainer import train
+
+__all__ = ["Recipe", "train"]

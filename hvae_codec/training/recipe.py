@@ -1,0 +1,110 @@
+"""What a training run is made of: everything that, with the data, determines its weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from hvae_codec.errors import SpecError
+from hvae_codec.models.hvae import POSTERIORS, Posterior
+from hvae_codec.models.zoo import get_spec
+
+Precision = Literal["fp32", "bf16"]
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run of Eq. 8.
+
+    `betas` weigh the layers' rates, top first (beta_2, beta_1). `learning_rate` falls to zero along
+    a half cosine when `schedule` is "cosine". `rate_warmup_epochs`: betas rise linearly from 0 over
+    that many first epochs (LVAE: a fifth of them). `rounded_epochs`: in that many last epochs the
+    decoder learns from rounded latents (uniform posteriors only). `start`: model id of the
+    checkpoint whose weights the run starts from, if any.
+    """
+
+    spec: str
+    dataset: str
+    betas: tuple[float, ...]
+    posterior: Posterior = "uniform"
+    epochs: int = 60
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: Schedule = "cosine"
+    rate_warmup_epochs: int = 0
+    rounded_epochs: int = 0
+    precision: Precision = "fp32"
+    channels_last: bool = True
+    seed: int = 0
+    images: int | None = None
+    start: str | None = None
+
+    def __post_init__(self) -> None:
+        layers = len(get_spec(self.spec).latents)
+        if len(self.betas) != layers:
+            raise SpecError(
+                f"{len(self.betas)} betas given; {self.spec} has {layers} layers of latents"
+            )
+        if not all(math.isfinite(beta) and beta >= 0 for beta in self.betas):
+            raise SpecError(f"betas {self.betas}; each must be finite and at least 0")
+        for name, minimum in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("rate_warmup_epochs", 0),
+            ("rounded_epochs", 0),
+            ("seed", 0),
+        ):
+            if getattr(self, name) < minimum:
+                raise SpecError(f"{name} {getattr(self, name)}; at least {minimum} is allowed")
+        if self.images is not None and self.images < 1:
+            raise SpecError(f"images {self.images}; at least 1 is allowed")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise SpecError(f"learning_rate {self.learning_rate}; must be finite and above 0")
+        if max(self.rate_warmup_epochs, self.rounded_epochs) > self.epochs:
+            raise SpecError(
+                f"rate_warmup_epochs and rounded_epochs must not exceed epochs ({self.epochs})"
+            )
+        for name, allowed in (
+            ("posterior", POSTERIORS),
+            ("precision", ("fp32", "bf16")),
+            ("schedule", ("constant", "cosine")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise SpecError(f"{name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+        if self.rounded_epochs and self.posterior != "uniform":
+            raise SpecError(
+                "rounded_epochs needs the uniform posterior: a Gaussian one has no grid to round to"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready fields."""
+        return {**asdict(self), "betas": list(self.betas)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Recipe:
+        """The recipe that `to_json` described.
+
+        Raises:
+            SpecError: an unknown or missing field, or a value out of range.
+        """
+        unknown = set(data) - {field.name for field in fields(cls)}
+        if unknown:
+            raise SpecError(f"unknown recipe fields: {', '.join(sorted(unknown))}")
+        try:
+            return cls(**{**data, "betas": tuple(float(beta) for beta in data["betas"])})
+        except (KeyError, TypeError) as error:
+            raise SpecError(f"not a recipe: {error!r}") from error
+
+    def learning_rate_at(self, progress: float) -> float:
+        """Learning rate when the fraction `progress` in [0, 1) of all steps is done."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def betas_at(self, epoch: float) -> tuple[float, ...]:
+        """The betas after `epoch` epochs (a fraction inside an epoch)."""
+        if epoch >= self.rate_warmup_epochs:
+            return self.betas
+        return tuple(beta * epoch / self.rate_warmup_epochs for beta in self.betas)

@@ -1,0 +1,110 @@
+"""The one file from which a killed run goes on: weights, optimiser, recipe and history."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hvae_codec.errors import CheckpointError
+from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.training.recipe import Recipe
+
+STATE_FILE = "state.safetensors"
+_FORMAT = "hvae-codec training state 1"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class Progress:
+    """How far a run is: finished epochs and one row of means per finished epoch."""
+
+    epochs: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_state(
+    directory: Path,
+    recipe: Recipe,
+    model: HierarchicalVAE,
+    optimiser: torch.optim.Adam,
+    progress: Progress,
+) -> None:
+    """Write the state of a run; a kill leaves either the old file or the new one."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for moment in _MOMENTS:
+            if moment in (saved := optimiser.state.get(parameter, {})):
+                tensors[f"adam.{moment}.{name}"] = saved[moment]
+    metadata = {
+        "format": _FORMAT,
+        "recipe": json.dumps(recipe.to_json()),
+        "epochs": str(progress.epochs),
+        "history": json.dumps(progress.history),
+    }
+    final = directory / STATE_FILE
+    temporary = directory / f".{STATE_FILE}.{os.getpid()}"
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(contiguous, temporary, metadata=metadata)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, final)
+
+
+def load_state(
+    directory: Path, recipe: Recipe, model: HierarchicalVAE, optimiser: torch.optim.Adam
+) -> Progress:
+    """Restore a run from `directory` into `model` and `optimiser`; a directory without state is a
+    new run.
+
+    Raises:
+        CheckpointError: the file is damaged, or belongs to another recipe.
+    """
+    path = directory / STATE_FILE
+    if not path.exists():
+        return Progress()
+    metadata, tensors = _read(path)
+    saved = Recipe.from_json(json.loads(metadata["recipe"]))
+    if saved != recipe:
+        differing = [
+            f"{name} {value!r} (now {recipe.to_json()[name]!r})"
+            for name, value in saved.to_json().items()
+            if value != recipe.to_json()[name]
+        ]
+        raise CheckpointError(
+            f"{path} belongs to a run with other settings: {', '.join(differing)}; "
+            "use the same settings, or another --out"
+        )
+    model.load_state_dict(_with_prefix(tensors, "model."))
+    parameters = dict(model.named_parameters())
+    for moment in _MOMENTS:
+        for name, value in _with_prefix(tensors, f"adam.{moment}.").items():
+            parameter = parameters[name]
+            if moment != "step":
+                # Adam's kernels want its moments laid out in memory as their parameter is.
+                value = torch.empty_like(parameter).copy_(value)
+            optimiser.state[parameter][moment] = value
+    return Progress(int(metadata["epochs"]), json.loads(metadata["history"]))
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(f"{path} is not a training state of this version ({_FORMAT!r})")
+    return metadata, tensors
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

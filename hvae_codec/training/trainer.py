@@ -1,0 +1,183 @@
+"""Training by Eq. 8, with a beta per layer; killed at any moment, it goes on where it was."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from hvae_codec.data import ImageDataset, epoch_batches
+from hvae_codec.errors import DatasetError, DivergenceError
+from hvae_codec.models.hvae import HierarchicalVAE, Outcome, noise_seed
+from hvae_codec.models.spec import ModelSpec
+from hvae_codec.models.zoo import get_spec
+from hvae_codec.training.recipe import Recipe
+from hvae_codec.training.state import Progress, load_state, save_state
+
+
+def train(
+    recipe: Recipe,
+    dataset: ImageDataset,
+    directory: Path,
+    *,
+    start: Mapping[str, Tensor] | None = None,
+    device: torch.device | str = "cpu",
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> HierarchicalVAE:
+    """Train the model of `recipe` on `dataset`, keeping its state in `directory` after every epoch.
+
+    If `directory` holds the state of the same recipe, training goes on from there and ends with the
+    weights of an uninterrupted run (bit for bit on a CPU in fp32 with the same number of threads).
+
+    Args:
+        recipe: settings of the run.
+        dataset: pictures of the model's size, uint8 [N, H, W, C].
+        directory: made if absent.
+        start: weights (a state dict) to start from instead of fresh ones; `recipe.start` names
+        them.
+        device: where to train.
+        report: called after each epoch with its means (rates in nats per layer, PSNR in dB).
+
+    Returns:
+        The trained model in evaluation mode.
+
+    Raises:
+        DatasetError: the pictures do not fit the model or do not fill a minibatch.
+        CheckpointError: `directory` holds another run.
+        DivergenceError: a rate or the distortion is no longer finite; names step and layer.
+    """
+    spec = get_spec(recipe.spec)
+    images = _checked_images(spec, dataset, recipe)
+    directory.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    model = HierarchicalVAE(spec, recipe.posterior)
+    if start is not None:
+        model.load_state_dict(dict(start))
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    model = model.to(device).to(memory_format=layout)
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+    progress = load_state(directory, recipe, model, optimiser)
+    model.train()
+    while progress.epochs < recipe.epochs:
+        row = _epoch(recipe, model, optimiser, images, progress.epochs)
+        progress = Progress(progress.epochs + 1, [*progress.history, row])
+        save_state(directory, recipe, model, optimiser, progress)
+        if report is not None:
+            report(row)
+    return model.eval()
+
+
+def _checked_images(spec: ModelSpec, dataset: ImageDataset, recipe: Recipe) -> NDArray[np.uint8]:
+    if dataset.image_shape != spec.image_shape:
+        raise DatasetError(
+            f"{dataset.name} has pictures of shape (C, H, W) = {dataset.image_shape}; "
+            f"{spec.name} takes {spec.image_shape}"
+        )
+    images = dataset.images[: recipe.images]
+    if len(images) < recipe.batch_size:
+        raise DatasetError(
+            f"{dataset.name}: {len(images)} pictures do not fill a minibatch of {recipe.batch_size}"
+        )
+    return images
+
+
+def _epoch(
+    recipe: Recipe,
+    model: HierarchicalVAE,
+    optimiser: torch.optim.Adam,
+    images: NDArray[np.uint8],
+    epoch: int,
+) -> dict[str, Any]:
+    steps = len(images) // recipe.batch_size
+    sums = np.zeros(2 + len(recipe.betas))
+    bar = tqdm(
+        total=steps * recipe.batch_size,
+        desc=f"epoch {epoch + 1}/{recipe.epochs}",
+        unit="img",
+        disable=None,
+        leave=False,
+        file=sys.stderr,
+    )
+    rounded = epoch >= recipe.epochs - recipe.rounded_epochs
+    with bar:
+        batches = epoch_batches(images, recipe.batch_size, recipe.seed, epoch)
+        for index, batch in enumerate(batches):
+            step = epoch * steps + index
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.learning_rate_at(step / (steps * recipe.epochs))
+            betas = recipe.betas_at(step / steps)
+            sums += _step(recipe, model, optimiser, images[batch], betas, step, rounded)
+            bar.update(len(batch))
+            bar.set_postfix_str(_summary(_row(epoch, sums / (index + 1))), refresh=False)
+    return _row(epoch, sums / steps)
+
+
+def _step(
+    recipe: Recipe,
+    model: HierarchicalVAE,
+    optimiser: torch.optim.Adam,
+    batch: NDArray[np.uint8],
+    betas: tuple[float, ...],
+    step: int,
+    rounded: bool,
+) -> NDArray[np.float64]:
+    """One optimiser step; returns the batch's means of distortion, squared error and each rate."""
+    parameter = next(model.parameters())
+    # [B, H, W, C] in memory is what channels_last means, so the permuted view needs no copy.
+    x = model.likelihood.pixels(torch.from_numpy(batch).to(parameter.device).permute(0, 3, 1, 2))
+    if not recipe.channels_last:
+        x = x.contiguous()
+    autocast = torch.autocast(parameter.device.type, torch.bfloat16, recipe.precision == "bf16")
+    with autocast:
+        outcome: Outcome = model(x, seed=noise_seed(recipe.seed, step), rounded=rounded)
+    weights = torch.tensor(betas, device=parameter.device)
+    loss = (outcome.distortion_nats + outcome.rates_nats @ weights).mean()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        error = (model.likelihood.mode(outcome.output) - x).square().mean()
+        means = torch.stack(
+            [outcome.distortion_nats.mean(), error, *outcome.rates_nats.mean(dim=0)]
+        ).tolist()
+    _check_finite(model.spec, means, step)
+    optimiser.step()
+    return np.array(means)
+
+
+def _check_finite(spec: ModelSpec, means: list[float], step: int) -> None:
+    names = ["the distortion", "the squared error"]
+    names += [f"the rate of {spec.layer_name(index)}" for index in range(len(spec.latents))]
+    bad = [
+        f"{name} is {value}"
+        for name, value in zip(names, means, strict=True)
+        if not math.isfinite(value)
+    ]
+    if bad:
+        raise DivergenceError(
+            f"training diverged at step {step}: {', '.join(bad)}; "
+            "a lower learning rate or smaller betas may help"
+        )
+
+
+def _row(epoch: int, means: NDArray[np.float64]) -> dict[str, Any]:
+    return {
+        "epoch": epoch + 1,
+        "distortion_nats": float(means[0]),
+        "psnr_db": -10.0 * math.log10(max(float(means[1]), 1e-12)),
+        "rates_nats": [float(rate) for rate in means[2:]],
+    }
+
+
+def _summary(row: dict[str, Any]) -> str:
+    """The row as the progress bar shows it; the PSNR is that of the mean squared error so far."""
+    layers = len(row["rates_nats"])
+    rates = " ".join(f"R(z{layers - i})={rate:.1f}" for i, rate in enumerate(row["rates_nats"]))
+    return f"{rates} nats, {row['psnr_db']:.2f} dB"
