@@ -1,0 +1,202 @@
+"""A codec on disk: weights, steps and tables in one safetensors file, and a JSON card beside it.
+
+The card says what the model is, how it was trained and what was measured on it. The model id that
+every bit stream names is the start of the hash of everything that decoding depends on, so a card
+whose figures are updated keeps its id and a model whose weights or tables change does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hvae_codec.codec.format import MODEL_ID_BYTES
+from hvae_codec.codec.tables import SymbolTables
+from hvae_codec.errors import CheckpointError, SpecError
+from hvae_codec.models.hvae import HierarchicalVAE, Posterior
+from hvae_codec.models.spec import ModelSpec
+
+_FORMAT = "hvae-codec checkpoint 1"
+_MODEL = "model."
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a checkpoint's card says of it.
+
+    `rates_nats` are each layer's mean rate per image on the test set (Eq. 7), top first,
+    `payload_bytes` the mean size of a single record without its header, `psnr_db` the mean over
+    images of the PSNR of the 8-bit picture.
+    """
+
+    name: str
+    quality: int
+    model_id: str
+    spec_name: str
+    image_shape: tuple[int, int, int]
+    z_dims: tuple[int, ...]
+    payload_bytes: float
+    psnr_db: float
+    rates_nats: tuple[float, ...]
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model, its symbol tables and its card."""
+
+    model: HierarchicalVAE
+    tables: SymbolTables
+    card: dict[str, Any]
+
+    @property
+    def model_id(self) -> bytes:
+        """The first MODEL_ID_BYTES bytes of the hash; what bit streams carry."""
+        return bytes.fromhex(self.card["sha256"])[:MODEL_ID_BYTES]
+
+
+def content_hash(model: HierarchicalVAE, tables: SymbolTables) -> str:
+    """SHA-256, in hex, of everything that decoding depends on: spec, posterior, weights, steps,
+    tables.
+    """
+    digest = hashlib.sha256()
+    head = {"spec": model.spec.to_json(), "posterior": model.posterior}
+    digest.update(json.dumps(head, sort_keys=True).encode())
+    for name, tensor in sorted(_tensors(model, tables).items()):
+        array = tensor.numpy()
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def save_checkpoint(
+    path: Path, model: HierarchicalVAE, tables: SymbolTables, card: dict[str, Any]
+) -> Checkpoint:
+    """Write `path` (.safetensors) and its card (.json), the card last; each appears whole or not at
+    all.
+
+    `card` holds name, quality, recipe and measurements; format, spec, posterior and hash are added
+    here.
+    """
+    full = {
+        "format": _FORMAT,
+        "sha256": content_hash(model, tables),
+        "posterior": model.posterior,
+        "spec": model.spec.to_json(),
+        **card,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(_tensors(model, tables), temporary)
+    os.replace(temporary, path)
+    write_card(path.with_suffix(".json"), full)
+    return Checkpoint(model, tables, full)
+
+
+def write_card(path: Path, card: dict[str, Any]) -> None:
+    """Replace the JSON card at `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(card, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card at `path` (.json).
+
+    Raises:
+        CheckpointError: it is missing or is not a card of this version.
+    """
+    try:
+        card: dict[str, Any] = json.loads(path.read_text())
+        if card["format"] != _FORMAT:
+            raise CheckpointError(
+                f"{path} is of format {card['format']!r}; this release reads {_FORMAT!r}"
+            )
+        bytes.fromhex(card["sha256"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} is not a checkpoint's card: {error!r}") from error
+    return card
+
+
+def model_info(card: dict[str, Any]) -> ModelInfo:
+    """The typed part of a card.
+
+    Raises:
+        CheckpointError: a field is missing or of the wrong kind.
+    """
+    try:
+        spec = ModelSpec.from_json(card["spec"])
+        measured = card["measured"]
+        return ModelInfo(
+            name=str(card["name"]),
+            quality=int(card["quality"]),
+            model_id=card["sha256"][: 2 * MODEL_ID_BYTES],
+            spec_name=spec.name,
+            image_shape=spec.image_shape,
+            z_dims=spec.dims,
+            payload_bytes=float(measured["payload_bytes"]),
+            psnr_db=float(measured["psnr_db"]),
+            rates_nats=tuple(float(rate) for rate in measured["rates_nats"]),
+            card=card,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"a checkpoint's card lacks a field or has a wrong one: {error!r}"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at `path` (.safetensors, its card beside it), in evaluation mode, its hash
+    verified.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or weights and card do not belong together.
+    """
+    card = read_card(path.with_suffix(".json"))
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
+    posterior: Posterior = card.get("posterior", "")
+    try:
+        model = HierarchicalVAE(ModelSpec.from_json(card["spec"]), posterior)
+        model.load_state_dict(weights)
+    except (KeyError, RuntimeError, SpecError) as error:
+        raise CheckpointError(f"{path}: weights do not fit the card's model: {error}") from error
+    arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith(_MODEL)}
+    tables = SymbolTables.from_tensors(arrays)
+    if tables.layer_dims != model.spec.dims:
+        raise CheckpointError(
+            f"{path}: tables for {tables.layer_dims} dimensions, model has {model.spec.dims}"
+        )
+    if (found := content_hash(model, tables)) != card["sha256"]:
+        raise CheckpointError(
+            f"{path}: content hash {found[:16]} is not the card's {card['sha256'][:16]}"
+        )
+    model.eval().requires_grad_(False)
+    return Checkpoint(model.to(memory_format=torch.channels_last), tables, card)
+
+
+def _tensors(model: HierarchicalVAE, tables: SymbolTables) -> dict[str, Tensor]:
+    weights = {
+        _MODEL + name: value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    frequencies = {
+        name: torch.from_numpy(np.ascontiguousarray(array))
+        for name, array in tables.to_tensors().items()
+    }
+    return {**weights, **frequencies}

@@ -1,0 +1,308 @@
+"""The codec: pictures to bytes and back, z2 as features, previews and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info
+from hvae_codec.codec.coder import SymbolCoder
+from hvae_codec.codec.container import pack, pack_many, tiles_of, unpack, unpack_many
+from hvae_codec.codec.format import Header, read_header
+from hvae_codec.codec.images import Picture, as_batch, as_uint8
+from hvae_codec.codec.networks import Networks
+from hvae_codec.codec.tables import Int32Array
+from hvae_codec.codec.tiling import merge, split
+from hvae_codec.errors import BitstreamError, ImageError, WrongModelError
+from hvae_codec.models.hvae import HierarchicalVAE
+
+Pixels = NDArray[np.uint8]
+Pictures = Pixels | torch.Tensor | Iterable[Picture]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Mean and standard deviation of q(z2|x), float32 [N, D] each.
+
+    For a picture of several tiles they are those of the average of z2 over its tiles.
+    """
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+
+class Codec:
+    """A trained model as a codec. It keeps no state between calls, so threads may share it.
+
+    A picture is a uint8 array [H, W], [H, W, 1] or [H, W, 3], a PIL image, a path, or a torch uint8
+    tensor [C, H, W]; many pictures are an array [N, H, W, C], a tensor [N, C, H, W] or a list of
+    pictures of any sizes. A picture larger than the model's own size is cut into tiles, the last
+    ones padded by repeating the edge. A colour model codes a grey picture as colour and gives it
+    back grey; a grey model refuses colour.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.info: ModelInfo = model_info(checkpoint.card)
+        self._networks = Networks(checkpoint.model, checkpoint.tables)
+        self._coder = SymbolCoder(checkpoint.tables)
+        self._id = checkpoint.model_id
+        self._channels, height, width = checkpoint.model.spec.image_shape
+        self._tile = (height, width)
+
+    @property
+    def model(self) -> HierarchicalVAE:
+        """The model itself, in evaluation mode."""
+        return self._networks.model
+
+    def encode(self, image: Picture) -> bytes:
+        """One picture as a `.hvae` file.
+
+        Raises:
+            ImageError: the picture cannot be taken (`AlphaError`, `ImageTooLargeError` among them).
+        """
+        return self._encode([self._model_picture(as_uint8(image))])[0]
+
+    def encode_batch(self, images: Pictures) -> list[bytes]:
+        """Each picture as a `.hvae` file of its own; many go through the networks at once.
+
+        Raises:
+            ImageError: as `encode`; the message says which picture.
+        """
+        pictures = []
+        for index, picture in enumerate(as_batch(images)):
+            try:
+                pictures.append(self._model_picture(picture))
+            except ImageError as error:
+                raise type(error)(f"picture {index} of the batch: {error}") from error
+        return self._encode(pictures)
+
+    def encode_block(self, images: Pictures) -> bytes:
+        """Pictures of one size as one `.hvae` block: the fewest bytes, without random access.
+
+        Raises:
+            ImageError: as `encode`, and when there is no picture or sizes or channels differ.
+        """
+        pictures = as_batch(images)
+        shapes = sorted({picture.shape for picture in pictures})
+        if len(shapes) != 1:
+            found = ", ".join(map(str, shapes)) or "no picture"
+            raise ImageError(f"a block holds one or more pictures of one shape; got {found}")
+        prepared, grey = zip(*(self._model_picture(picture) for picture in pictures), strict=True)
+        height, width, _ = shapes[0]
+        tiles = np.concatenate([split(picture, self._tile) for picture in prepared])
+        return pack(
+            self._coder,
+            self._id,
+            self._networks.symbols(tiles),
+            tile=self._tile,
+            width=width,
+            height=height,
+            count=len(pictures),
+            grey=grey[0],
+            block=True,
+        )
+
+    def decode(self, blob: bytes) -> Pixels:
+        """The picture uint8 [H, W, C] of a `.hvae` file; C is 1 if it was grey, else 3.
+
+        Raises:
+            BitstreamError: the bytes are not such a file (`NotAnHvaeFileError`), of another model
+                (`WrongModelError`) or version, damaged (`CorruptError`) or cut (`TruncatedError`).
+        """
+        header, symbols = self._unpack(blob, None)
+        return self._pictures([header], self._networks.tiles(symbols))[0]
+
+    def decode_batch(self, blobs: Sequence[bytes]) -> Pixels | list[Pixels]:
+        """The pictures of many `.hvae` files: uint8 [N, H, W, C] if all have one shape, else a
+        list.
+
+        Raises:
+            BitstreamError: as `decode`; the message says which file.
+        """
+        if len(blobs) == 0:
+            return []
+        headers, symbols = unpack_many(self._coder, self._id, blobs, tile=self._tile)
+        for header in headers:
+            _refuse_block(header)
+        pictures = self._pictures(headers, self._networks.tiles(symbols))
+        same = len({picture.shape for picture in pictures}) == 1
+        return np.stack(pictures) if same else pictures
+
+    def decode_block(self, blob: bytes) -> Pixels:
+        """The pictures uint8 [N, H, W, C] of a `.hvae` block.
+
+        Raises:
+            BitstreamError: as `decode`.
+        """
+        header, symbols = unpack(self._coder, self._id, blob, tile=self._tile)
+        tiles = self._networks.tiles(symbols)
+        each = np.array_split(tiles, header.count)
+        return np.stack([self._picture(header, part) for part in each])
+
+    def preview(self, blob: bytes) -> Pixels:
+        """The picture that z2 alone stands for, uint8 [H, W, C]; the file may be cut off behind z2.
+
+        Raises:
+            BitstreamError: as `decode`, for the part that is read.
+        """
+        header, symbols = self._unpack(blob, 1)
+        return self._pictures([header], self._networks.tiles(symbols))[0]
+
+    def features(self, images: Pictures) -> Features:
+        """Mean and standard deviation of q(z2|x) of N pictures, float32 [N, D] each.
+
+        Raises:
+            ImageError: as `encode_batch`.
+        """
+        pictures = [self._model_picture(picture)[0] for picture in as_batch(images)]
+        if not pictures:
+            return self._no_features()
+        tiles = [split(picture, self._tile) for picture in pictures]
+        mean, std = self._networks.top_posterior(np.concatenate(tiles))
+        return _averaged(mean, std, [len(part) for part in tiles])
+
+    def features_from_bytes(self, blobs: bytes | Sequence[bytes]) -> Features:
+        """z2 as it was coded, and its standard deviation under quantisation, of one or many files.
+
+        Only the first bytes of each file are read; it may be cut off behind z2.
+
+        Raises:
+            BitstreamError: as `decode`, for the part that is read.
+        """
+        files = [blobs] if isinstance(blobs, bytes) else list(blobs)
+        if not files:
+            return self._no_features()
+        headers, symbols = unpack_many(self._coder, self._id, files, tile=self._tile, layers=1)
+        for header in headers:
+            _refuse_block(header)
+        mean, std = self._networks.top_from_symbols(symbols[0])
+        return _averaged(mean, std, [tiles_of(header, self._tile) for header in headers])
+
+    def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Pixels:
+        """Pictures drawn from the model's prior, uint8 [count, H, W, C].
+
+        Equal arguments give equal pictures. `temperature` scales the prior's standard deviations.
+
+        Raises:
+            ValueError: count < 1, a negative seed, or a temperature that is negative or not finite.
+        """
+        if count < 1 or not 0 <= seed < 2**63:
+            raise ValueError(f"count must be at least 1 and seed in 0..2^63-1; got {count}, {seed}")
+        if not 0.0 <= temperature < float("inf"):
+            raise ValueError(f"temperature must be finite and at least 0; got {temperature}")
+        return self._networks.sample(count, seed=seed, temperature=temperature)
+
+    def information_bits(self, images: Pictures) -> NDArray[np.float64]:
+        """Information content under the tables, in bits per layer (top first), float64 [N, L].
+
+        Raises:
+            ImageError: as `encode_batch`, or a picture is not of the model's size.
+        """
+        pictures = [self._model_picture(picture)[0] for picture in as_batch(images)]
+        if any(picture.shape[:2] != self._tile for picture in pictures):
+            raise ImageError(
+                f"pictures must be of the model's size, {self._tile[1]}x{self._tile[0]}"
+            )
+        return self._coder.tables.information_bits(self._networks.symbols(np.stack(pictures)))
+
+    def reference(self, images: Pixels) -> Pixels:
+        """What a perfect decoder would give for uint8 pictures: themselves, binarised if the
+        model's are.
+        """
+        pixels = self.model.likelihood.pixels(torch.from_numpy(images))
+        return (pixels * 255.0).round().to(torch.uint8).numpy()
+
+    def picture_shape(self, blob: bytes) -> tuple[int, int, int, int]:
+        """(height, width, channels, pictures) that a file's header states; no check sum is
+        verified.
+
+        Raises:
+            BitstreamError: the header cannot be read or is of another model.
+        """
+        header = read_header(blob)
+        if header.model_id != self._id:
+            raise WrongModelError(
+                f"the file is of model {header.model_id.hex()}, not {self._id.hex()}"
+            )
+        height, width = header.height or self._tile[0], header.width or self._tile[1]
+        return height, width, 1 if header.grey else self._channels, header.count
+
+    def _model_picture(self, picture: Pixels) -> tuple[Pixels, bool]:
+        """The picture with the model's number of channels, and whether it was grey for a colour
+        model.
+        """
+        channels = picture.shape[2]
+        if channels == self._channels:
+            return picture, False
+        if channels == 1:
+            return np.broadcast_to(picture, (*picture.shape[:2], self._channels)), True
+        raise ImageError(
+            f"model {self.info.name!r} codes grey pictures; got {channels} channels: "
+            "convert to grey first"
+        )
+
+    def _encode(self, pictures: list[tuple[Pixels, bool]]) -> list[bytes]:
+        if not pictures:
+            return []
+        tiles = [split(picture, self._tile) for picture, _ in pictures]
+        symbols = self._networks.symbols(np.concatenate(tiles))
+        shapes = {(*picture.shape[:2], grey) for picture, grey in pictures}
+        if len(shapes) == 1 and len(tiles[0]) == 1:
+            ((height, width, grey),) = shapes
+            size = {"width": width, "height": height}
+            return pack_many(self._coder, self._id, symbols, tile=self._tile, grey=grey, **size)
+        blobs, end = [], 0
+        for (picture, grey), part in zip(pictures, tiles, strict=True):
+            start, end = end, end + len(part)
+            own = [layer[start:end] for layer in symbols]
+            size = {"width": picture.shape[1], "height": picture.shape[0]}
+            blobs.append(pack(self._coder, self._id, own, tile=self._tile, grey=grey, **size))
+        return blobs
+
+    def _unpack(self, blob: bytes, layers: int | None) -> tuple[Header, list[Int32Array]]:
+        header, symbols = unpack(self._coder, self._id, blob, tile=self._tile, layers=layers)
+        _refuse_block(header)
+        return header, symbols
+
+    def _pictures(self, headers: Sequence[Header], tiles: Pixels) -> list[Pixels]:
+        pictures, end = [], 0
+        for header in headers:
+            start, end = end, end + tiles_of(header, self._tile)
+            pictures.append(self._picture(header, tiles[start:end]))
+        return pictures
+
+    def _picture(self, header: Header, tiles: Pixels) -> Pixels:
+        assert header.height is not None
+        assert header.width is not None
+        picture = merge(tiles, header.height, header.width)
+        if not header.grey:
+            return picture
+        total = picture.sum(axis=2, keepdims=True, dtype=np.uint16) + self._channels // 2
+        grey: Pixels = (total // self._channels).astype(np.uint8)
+        return grey
+
+    def _no_features(self) -> Features:
+        empty = np.zeros((0, self.info.z_dims[0]), dtype=np.float32)
+        return Features(empty, empty.copy())
+
+
+def _refuse_block(header: Header) -> None:
+    if header.block:
+        raise BitstreamError(f"the file is a block of {header.count} pictures; use decode_block")
+
+
+def _averaged(
+    mean: NDArray[np.float32], std: NDArray[np.float32], counts: Sequence[int]
+) -> Features:
+    """Mean and deviation of each picture's average over its tiles, the tiles being independent."""
+    if all(count == 1 for count in counts):
+        return Features(mean, std)
+    starts = np.cumsum([0, *counts[:-1]])
+    sizes = np.array(counts, dtype=np.float32)[:, None]
+    average = (np.add.reduceat(mean, starts) / sizes).astype(np.float32)
+    deviation = (np.sqrt(np.add.reduceat(np.square(std), starts)) / sizes).astype(np.float32)
+    return Features(average, deviation)

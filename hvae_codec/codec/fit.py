@@ -1,0 +1,50 @@
+"""From a trained model to a codec: steps where the posterior has none, and the symbol tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import softplus
+from tqdm import tqdm
+
+from hvae_codec.codec.tables import SymbolTables
+from hvae_codec.models.hvae import HierarchicalVAE
+
+_BATCH = 1024
+
+
+@torch.inference_mode()
+def fit_tables(model: HierarchicalVAE, images: NDArray[np.uint8]) -> SymbolTables:
+    """Tables fitted to the symbols of the training pictures, uint8 [N, H, W, C], after rounding.
+
+    A model with Gaussian posteriors first gets the steps of a uniform posterior of equal variance:
+    sqrt(12) times the root mean square of sigma_q over the pictures.
+    """
+    model.eval()
+    if model.posterior == "gaussian":
+        _set_steps(model, images)
+    layers: list[list[NDArray[np.int32]]] = [[] for _ in model.spec.latents]
+    for start in tqdm(
+        range(0, len(images), _BATCH), desc="fitting tables", disable=None, leave=False
+    ):
+        x = _input(model, images[start : start + _BATCH])
+        for layer, k in zip(layers, model.quantise(x), strict=True):
+            layer.append(k.flatten(1).to(torch.int32).cpu().numpy())
+    return SymbolTables.fit([np.concatenate(layer) for layer in layers])
+
+
+def _set_steps(model: HierarchicalVAE, images: NDArray[np.uint8]) -> None:
+    variances = [torch.zeros(latent.shape, dtype=torch.float64) for latent in model.spec.latents]
+    for start in range(0, len(images), _BATCH):
+        posteriors = model.posteriors(_input(model, images[start : start + _BATCH]))
+        for total, (_, raw) in zip(variances, posteriors, strict=True):
+            assert raw is not None
+            total += softplus(raw).double().square().sum(dim=0).cpu()
+    for index, total in enumerate(variances):
+        model.set_step(index, (12.0 * total / len(images)).sqrt().float())
+
+
+def _input(model: HierarchicalVAE, images: NDArray[np.uint8]) -> torch.Tensor:
+    device = next(model.parameters()).device
+    return model.likelihood.pixels(torch.from_numpy(images).to(device).permute(0, 3, 1, 2))

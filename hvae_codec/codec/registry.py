@@ -1,0 +1,109 @@
+"""The models at hand: those shipped in the package, by name and quality or by the id in a file."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_codec.codec.checkpoint import ModelInfo, load_checkpoint, model_info, read_card
+from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.format import read_header
+from hvae_codec.errors import CheckpointError, UnknownModelError, UnknownQualityError
+
+MODELS_VARIABLE = "HVAE_MODELS"
+"""Environment variable that names a directory of checkpoints to use instead of the shipped ones."""
+
+
+def models() -> list[ModelInfo]:
+    """The models at hand, by name and rising quality."""
+    found = [info for info, _ in _entries(_directory())]
+    return sorted(found, key=lambda info: (info.name, info.quality))
+
+
+def load(name: str, quality: int | None = None) -> Codec:
+    """The codec of a model at hand; loaded once per process.
+
+    Args:
+        name: as `models()` lists it, for example "cifar10" or "mnist".
+        quality: its rung, from 1; higher is more bytes and a better picture. By default the middle
+        one.
+
+    Raises:
+        UnknownModelError, UnknownQualityError: there is no such model or rung; the message lists
+        those at hand. CheckpointError: its files are damaged.
+    """
+    at_hand = models()
+    rungs = [info.quality for info in at_hand if info.name == name]
+    if not rungs:
+        names = ", ".join(sorted({info.name for info in at_hand})) or "none"
+        raise UnknownModelError(f"unknown model {name!r}; at hand: {names}")
+    chosen = rungs[len(rungs) // 2] if quality is None else quality
+    if chosen not in rungs:
+        raise UnknownQualityError(
+            f"model {name!r} has no quality {quality!r}; at hand: {', '.join(map(str, rungs))}"
+        )
+    return _load(_directory(), name, chosen)
+
+
+def load_file(path: str | os.PathLike[str]) -> Codec:
+    """The codec of the checkpoint at `path` (.safetensors, its .json card beside it).
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or they do not belong together.
+    """
+    return Codec(load_checkpoint(Path(path)))
+
+
+def codec_for(blob: bytes) -> Codec:
+    """The codec of the model that wrote `blob`, by the model id in its header.
+
+    Raises:
+        BitstreamError: not a `.hvae` file of this version.
+        UnknownModelError: no model at hand has this id.
+    """
+    model_id = read_header(blob).model_id.hex()
+    for info in models():
+        if info.model_id == model_id:
+            return load(info.name, info.quality)
+    raise UnknownModelError(f"the file is of model {model_id}, which is not at hand; see models()")
+
+
+def decode(blob: bytes) -> NDArray[np.uint8]:
+    """The picture uint8 [H, W, C] of a `.hvae` file, with whichever model at hand wrote it.
+
+    Raises:
+        BitstreamError, UnknownModelError: as `codec_for` and `Codec.decode`.
+    """
+    return codec_for(blob).decode(blob)
+
+
+def _directory() -> Path:
+    named = os.environ.get(MODELS_VARIABLE)
+    return Path(named).expanduser() if named else Path(__file__).parents[1] / "checkpoints"
+
+
+@lru_cache(maxsize=8)
+def _entries(directory: Path) -> tuple[tuple[ModelInfo, Path], ...]:
+    found = {}
+    ids = set()
+    for path in sorted(directory.glob("*.json")):
+        info = model_info(read_card(path))
+        if (info.name, info.quality) in found or info.model_id in ids:
+            raise CheckpointError(
+                f"{path}: another card has the same name and quality, or model id"
+            )
+        ids.add(info.model_id)
+        found[info.name, info.quality] = (info, path.with_suffix(".safetensors"))
+    return tuple(found.values())
+
+
+@lru_cache(maxsize=32)
+def _load(directory: Path, name: str, quality: int) -> Codec:
+    for info, path in _entries(directory):
+        if (info.name, info.quality) == (name, quality):
+            return load_file(path)
+    raise UnknownModelError(f"{name} quality {quality} is no longer in {directory}")
