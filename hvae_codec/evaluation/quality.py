@@ -1,0 +1,32 @@
+"""How good a picture is."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+PEAK = 255.0
+
+
+def psnr_db(reference: NDArray[np.uint8], picture: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of one 8-bit picture against its reference, in dB; inf if equal.
+
+    Both uint8 of one shape; 10 log10(255^2 / MSE) over all pixels and channels.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    return float(psnr_each_db(reference[None], picture[None])[0])
+
+
+def psnr_each_db(references: NDArray[np.uint8], pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """PSNR of each picture of a batch uint8 [N, ...], float64 [N], in dB; inf where equal."""
+    if references.shape != pictures.shape:
+        raise ValueError(
+            f"pictures {pictures.shape} do not have the references' shape {references.shape}"
+        )
+    difference = references.astype(np.int32) - pictures.astype(np.int32)
+    squared = np.square(difference).reshape(len(difference), -1).mean(axis=1)
+    with np.errstate(divide="ignore"):
+        decibels: NDArray[np.float64] = 10.0 * np.log10(PEAK**2 / squared)
+    return decibels
