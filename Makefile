@@ -1,0 +1,45 @@
+# make run   build everything in .venv and run the main job on real images
+# make test  build, lint, type-check and test
+# Both start from nothing: Python >= 3.11, a C++ compiler and the package registry are enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Everything the build, the library and its checks need is installed first, from the one place that names it;
+# the extension is then compiled against the very torch that will load it.
+define LIST_REQUIREMENTS
+import tomllib; \
+data = tomllib.load(open('pyproject.toml', 'rb')); \
+groups = [data['build-system']['requires'], data['project']['dependencies'], *data['project']['optional-dependencies'].values()]; \
+print(*sorted({r for group in groups for r in group if not r.startswith('hvae-codec[')}), sep='\n')
+endef
+SOURCES := setup.py pyproject.toml $(shell find csrc proto -type f)
+
+.PHONY: run test lint types clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/built
+	$(BIN)/python -m benchmarks.main_job --output out
+
+test: $(VENV)/built lint types
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/built
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/built
+	$(BIN)/mypy
+
+$(VENV)/built: $(VENV)/installed $(SOURCES)
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "$(LIST_REQUIREMENTS)" > $(VENV)/requirements.txt
+	$(BIN)/pip install --quiet --requirement $(VENV)/requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build out *.egg-info hvae_codec/*.so hvae_codec/v1/*_pb2*
