@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec.coder import PAD_BYTES, RUN, SymbolCoder
+from hvae_codec.codec.coder import SymbolCoder
 from hvae_codec.codec.tables import TOTAL, LayerTables, SymbolTables
 from hvae_codec.errors import CorruptError
+
+RUN, PAD_BYTES = 4096, 16  # of docs/FORMAT.md
 
 
 def gaussian_tables(rng, dims, log_scale):
@@ -141,6 +143,26 @@ def test_runs_of_a_long_block():
     payload = coder.encode(symbols)
     assert payload == reference_encode(tables, symbols)
     assert_same(coder.decode(payload, 2 * RUN + 7), symbols)
+
+
+@pytest.mark.parametrize("n", [1, 40])
+@pytest.mark.parametrize("end", ["lowest", "highest"])
+def test_symbols_at_either_end_of_all_tables(n, end):
+    """The interval stays at 0, where all bytes are zeros and 16 are left out, or at its other end.
+
+    40 dimensions of 4 equal frequencies are 80 bits: two words leave the coder, 128 bits in all.
+    """
+    quarters = LayerTables(
+        np.zeros(40, np.int32), np.full(40, 4, np.int32), np.full(160, TOTAL // 4, np.int32)
+    )
+    tables = SymbolTables([quarters, quarters])
+    symbols = [np.full((n, 40), 0 if end == "lowest" else 3, np.int32)] * 2
+    coder = SymbolCoder(tables)
+    payload = coder.encode(symbols)
+    assert payload == reference_encode(tables, symbols)
+    if end == "lowest":
+        assert payload == bytes(20 * n + 8 - (20 * n) % 4 - PAD_BYTES)
+    assert_same(coder.decode(payload, n), symbols)
 
 
 def test_top_layer_reads_from_a_prefix():

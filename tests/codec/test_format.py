@@ -160,19 +160,26 @@ def test_an_added_zero_byte_is_noticed(data):
         check(data + b"\0")
 
 
-def test_ambiguous_ends_take_the_long_form():
-    """About one payload in a thousand; each of them is found by looking for its property."""
-    header = Header(MODEL)
+def test_payloads_whose_prefix_has_the_same_check_take_the_long_form():
+    """Among 3000 payloads of 120 bytes, 3000 * 120 / 2^16 = 5.5 are expected."""
+    start = MAGIC + b"\x81" + MODEL
+    start += crc16(start + b"ab")
     long_ones = 0
     for number in range(3000):
-        payload = (number * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") * 5
-        data = write_file(header, several=False, first_layer=b"", payload=payload)
+        payload = (number * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") * 15
+        data = write_file(Header(MODEL), several=False, first_layer=b"ab", payload=payload)
         short = data[2] & 0b10000 == 0
-        long_ones += not short
-        start = MAGIC + b"\x81" + MODEL + crc16(MAGIC + b"\x81" + MODEL)
         *cut, whole, longer = list(crc16_states(start + payload + b"\0"))[len(start) :]
         assert short != (whole in cut or longer == whole)
-    assert 1 <= long_ones <= 12
+        long_ones += whole in cut
+    assert 1 <= long_ones <= 20
+
+
+def test_check_that_a_zero_byte_keeps_takes_the_long_form():
+    """Data followed by its own CRC has the CRC 0, and zero bytes keep it 0."""
+    data = write_file(Header(MODEL), several=False, first_layer=b"", payload=b"")
+    assert data[2] & 0b10000
+    assert len(data) == 14
 
 
 def test_trailing_bytes_of_the_long_form_are_noticed_for_certain():
