@@ -36,7 +36,7 @@ _CRC16_START = 0xFFFF
 class Header:
     """What a file says of itself.
 
-    model_id: the first 4 bytes of the SHA-256 hash of the model's weights.
+    model_id: the first 4 bytes of the SHA-256 hash of the model's weights, steps and tables.
     width, height: of each picture, in pixels; None when the file leaves them out because the
         picture is exactly one tile of the model.
     count: pictures in the file; 1 unless it is a block.
