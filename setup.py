@@ -144,7 +144,7 @@ def compile_commands(objects_dir: Path, cuda: CudaToolkit | None) -> dict[Path, 
     torch_flags += [f"-DHVAE_CUDA_VERSION={cuda.version if cuda else 'none'}"]
     names = " ".join(f"sm_{a}" for a in cuda.architectures) if cuda else "none"
     torch_flags += [f"-DHVAE_CUDA_ARCHITECTURES={names}"]
-    for source in ("csrc/bind.cpp", "csrc/cpu_ops.cpp", "csrc/register.cpp", "csrc/build_info.cpp"):
+    for source in ("csrc/bind.cpp", "csrc/cpu/device.cpp", "csrc/register.cpp", "csrc/build_info.cpp"):
         add(source, [*base, *torch_flags])
     return commands
 

@@ -1,6 +1,6 @@
-#include <c10/util/Exception.h>
+#include "bind.h"
 
-#include "ops.h"
+#include <c10/util/Exception.h>
 
 namespace hvae {
 namespace {
@@ -33,6 +33,22 @@ std::optional<std::int64_t> collapse(const at::Tensor& tensor, std::int64_t begi
     next = tensor.stride(dim) * tensor.size(dim);
   }
   return stride;
+}
+
+DType dtype_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return DType::kFloat32;
+    case at::kDouble:
+      return DType::kFloat64;
+    case at::kBFloat16:
+      return DType::kBFloat16;
+    case at::kHalf:
+      return DType::kFloat16;
+    default:
+      TORCH_CHECK_VALUE(false, "tensors are ", tensor.scalar_type(),
+                        "; float32, float64, bfloat16 or float16 are allowed");
+  }
 }
 
 struct Shape {
@@ -88,7 +104,7 @@ Bound bind(const at::Tensor& location, const at::Tensor& scale, const OptionalTe
     check_like("mu_p", *mu_p, "the location", location);
     check_like("raw_p", *raw_p, "the location", location);
   }
-  Bound bound{{}, {}, location, scale, mu_p.value_or(at::Tensor()), raw_p.value_or(at::Tensor())};
+  Bound bound{dtype_of(location), {}, {}, location, scale, mu_p.value_or(at::Tensor()), raw_p.value_or(at::Tensor())};
   const Shape shape = shape_of(location, call);
   bound.extent = shape.extent;
   bound.inputs = {describe(bound.location, shape), describe(bound.scale, shape),

@@ -8,6 +8,8 @@
 
 namespace hvae {
 
+enum class DType { kFloat32, kFloat64, kBFloat16, kFloat16 };
+
 struct Operand {            // an input: [rows, cols], strides in elements, 0 where broadcast
   const void* data;         // nullptr: absent
   std::int64_t outer_stride, inner_stride, col_stride;
@@ -29,15 +31,17 @@ struct Inputs {
   Operand location, scale, mu_p, raw_p;
 };
 
+// Rates are summed in float64 for float64 inputs, else in float32.
 struct ForwardOutputs {
   void* z;         // [rows, cols] of the input type; nullptr: do not sample
-  void* partials;  // [rows, pieces] of the accumulating type; see `piece_count`
+  void* partials;  // [rows, pieces] of the summing type, where a device cuts long rows in pieces
+  void* rate;      // [rows] of the summing type; the same memory as `partials` if pieces == 1
 };
 
 struct BackwardInputs {
   Inputs saved;
   Operand d_z;     // absent: zero
-  Operand d_rate;  // [rows] of the accumulating type, col_stride 0; absent: zero
+  Operand d_rate;  // [rows] of the summing type, col_stride 0; absent: zero
 };
 
 struct BackwardOutputs {  // each [rows, cols] of the input type; the last two nullptr without prior

@@ -5,8 +5,6 @@
 
 namespace hvae::cpu {
 
-enum class DType { kFloat32, kFloat64, kBFloat16, kFloat16 };
-
 // A block is what one pass of the kernel holds in cache: several whole rows, or a piece of one.
 constexpr std::int64_t kBlockElements = 1024;
 
@@ -30,12 +28,16 @@ using Forward = void (*)(DType, const Extent&, const Inputs&, const Seed&, const
 using Backward = void (*)(DType, const Extent&, const BackwardInputs&, const Seed&,
                           const BackwardOutputs&, std::int64_t begin, std::int64_t end);
 
+// Sums the pieces of every row, in order and in float64.
+using Combine = void (*)(DType, std::int64_t rows, std::int64_t pieces, const ForwardOutputs&);
+
 struct Kernels {
   const char* simd_level;
   Forward gaussian_forward;
   Backward gaussian_backward;
   Forward uniform_forward;
   Backward uniform_backward;
+  Combine combine;
 };
 
 // The best table this processor can run, chosen once. HVAE_SIMD=baseline|avx2|avx512 lowers it.

@@ -30,6 +30,24 @@ struct ByType<void (*)(Arguments...), float32, float64, bfloat16, float16> {
 template <auto float32, auto float64, auto bfloat16, auto float16>
 constexpr auto by_type = ByType<decltype(float32), float32, float64, bfloat16, float16>::call;
 
+template <typename Real>
+void combine(const ForwardOutputs& out, std::int64_t rows, std::int64_t pieces) {
+  const Real* partials = static_cast<const Real*>(out.partials);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    double sum = 0.0;
+    for (std::int64_t piece = 0; piece < pieces; ++piece) {
+      sum += partials[row * pieces + piece];
+    }
+    static_cast<Real*>(out.rate)[row] = static_cast<Real>(sum);
+  }
+}
+
+inline void combine_by_type(DType dtype, std::int64_t rows, std::int64_t pieces,
+                            const ForwardOutputs& out) {
+  return dtype == DType::kFloat64 ? combine<double>(out, rows, pieces)
+                                  : combine<float>(out, rows, pieces);
+}
+
 constexpr Kernels make_kernels(const char* simd_level) {
   return {simd_level,
           by_type<gaussian_forward<float>, gaussian_forward<double>, gaussian_forward<BFloat16>,
@@ -39,7 +57,8 @@ constexpr Kernels make_kernels(const char* simd_level) {
           by_type<uniform_forward<float>, uniform_forward<double>, uniform_forward<BFloat16>,
                   uniform_forward<Float16>>,
           by_type<uniform_backward<float>, uniform_backward<double>, uniform_backward<BFloat16>,
-                  uniform_backward<Float16>>};
+                  uniform_backward<Float16>>,
+          combine_by_type};
 }
 
 }  // namespace

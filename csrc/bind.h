@@ -1,4 +1,4 @@
-// From tensors to what the kernels take: checks, extents and operands shared by the devices.
+// From tensors to what the kernels take: checks, extents and operands, the same for every device.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,8 +16,9 @@ struct Call {
   std::int64_t seed, offset, batch_dims, first_index, copies;
 };
 
-// The tensors of one call, kept alive (an unusual layout is copied) and as operands.
+// The tensors of one call, kept alive (an unusual layout is copied), and as operands.
 struct Bound {
+  DType dtype;
   Extent extent;
   Inputs inputs;
   at::Tensor location, scale, mu_p, raw_p;
@@ -28,16 +29,12 @@ struct Bound {
 Bound bind(const at::Tensor& location, const at::Tensor& scale, const OptionalTensor& mu_p,
            const OptionalTensor& raw_p, const Call& call);
 
-// A gradient that came back for z, or for the rate [batch], as an operand; `keep` holds a copy.
+// The gradient that came back for z, or for the rate [batch], as an operand; `keep` holds a copy.
 Operand bind_element_grad(const OptionalTensor& grad, const Bound& bound, const Call& call,
                           at::Tensor& keep);
 Operand bind_rate_grad(const OptionalTensor& grad, const Bound& bound, at::Tensor& keep);
 
 // float64 for float64, else float32: the type that rates are summed in.
 at::ScalarType rate_type(const at::Tensor& location);
-
-inline Seed seed_of(const Call& call) {
-  return {static_cast<std::uint64_t>(call.seed), static_cast<std::uint64_t>(call.offset)};
-}
 
 }  // namespace hvae
