@@ -1,0 +1,7 @@
+"""`python -m hvae_codec.server`."""
+
+import sys
+
+from .command import main
+
+sys.exit(main())

@@ -1,0 +1,138 @@
+"""Between the messages of `codec.proto` and arrays."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_codec import Codec, Features, ModelInfo
+from hvae_codec.codec.format import parse, verify_file
+from hvae_codec.codec.image_headers import read_image_header
+from hvae_codec.codec.images import as_uint8, check_size, decode_image_bytes, encode_png
+from hvae_codec.errors import ImageError
+from hvae_codec.v1 import codec_pb2
+
+from .status import InvalidRequestError
+
+Picture = NDArray[np.uint8]
+"""One picture, uint8 [height, width, channels]."""
+
+Shape = tuple[int, int, int]
+"""Height, width and channels of a picture."""
+
+_ITEM_OVERHEAD_BYTES: Final = 64
+"""Tags, lengths and sizes around the samples of one result, at most."""
+
+_PNG_OVERHEAD_BYTES: Final = 128
+"""Signature, header and end of a PNG file, at most."""
+
+
+def _check_raw(raw: codec_pb2.RawImage) -> None:
+    """Refuse a raw picture whose sizes are not those of its data."""
+    expected = raw.height * raw.width * raw.channels
+    if len(raw.data) != expected:
+        raise ImageError(
+            f"a raw picture of height {raw.height}, width {raw.width} and {raw.channels} channels "
+            f"has {expected:,} bytes of data, got {len(raw.data):,}"
+        )
+
+
+def pixels_of(image: codec_pb2.Image) -> int:
+    """Pixels of a picture, from what it says of itself, before its samples are decoded.
+
+    Raises ImageError, ImageTooLargeError, InvalidRequestError.
+    """
+    match image.WhichOneof("content"):
+        case "raw":
+            width, height = image.raw.width, image.raw.height
+            check_size(width, height)
+            _check_raw(image.raw)
+        case "file":
+            header = read_image_header(image.file)
+            width, height = header.width, header.height
+            check_size(width, height)
+        case _:
+            raise InvalidRequestError("the picture is empty: set `file` or `raw`")
+    return width * height
+
+
+def to_picture(image: codec_pb2.Image) -> Picture:
+    """Samples of a picture that `pixels_of` took."""
+    if image.WhichOneof("content") == "file":
+        return decode_image_bytes(image.file)
+    raw = image.raw
+    samples = np.frombuffer(raw.data, np.uint8).copy()
+    return as_uint8(samples.reshape(raw.height, raw.width, raw.channels))
+
+
+def check_format(image_format: codec_pb2.ImageFormat) -> None:
+    """Refuse a format that this version of the contract does not know."""
+    if image_format not in codec_pb2.ImageFormat.values():
+        known = ", ".join(codec_pb2.ImageFormat.keys())
+        raise InvalidRequestError(f"format: unknown value {image_format}, known are {known}")
+
+
+def to_image(picture: Picture, image_format: codec_pb2.ImageFormat) -> codec_pb2.Image:
+    """Message of a picture, in the format that the request asked for."""
+    if image_format == codec_pb2.IMAGE_FORMAT_RAW:
+        height, width, channels = picture.shape
+        raw = codec_pb2.RawImage(
+            height=height, width=width, channels=channels, data=picture.tobytes()
+        )
+        return codec_pb2.Image(raw=raw)
+    return codec_pb2.Image(file=encode_png(picture))
+
+
+def result_bytes(shape: Shape, image_format: codec_pb2.ImageFormat) -> int:
+    """Most bytes that a result with a picture of `shape` can take.
+
+    For PNG this is the case in which nothing compresses: one filter byte a row, and what deflate
+    and the chunks add to noise (measured: at most 0.14 %).
+    """
+    height, width, channels = shape
+    samples = height * width * channels
+    if image_format == codec_pb2.IMAGE_FORMAT_RAW:
+        return samples + _ITEM_OVERHEAD_BYTES
+    rows = samples + height
+    return rows + rows // 500 + _PNG_OVERHEAD_BYTES + _ITEM_OVERHEAD_BYTES
+
+
+def shape_of(encoded: bytes, codec: Codec, *, whole: bool) -> Shape:
+    """Shape that a picture will have once `codec` decodes it, from the header of its bytes.
+
+    `whole`: the bytes are a whole file, so that its check can be verified first, and a damaged
+    size is found to be damage. Raises BitstreamError, and InvalidRequestError for a block.
+    """
+    frame = parse(encoded)
+    if whole:
+        verify_file(encoded, frame)
+    if frame.header.block:
+        raise InvalidRequestError(
+            f"a block of {frame.header.count:,} pictures; this call takes files of one picture"
+        )
+    height, width, channels, _ = codec.picture_shape(encoded)
+    return height, width, channels
+
+
+def to_feature_results(features: Features) -> list[codec_pb2.FeatureResult]:
+    """One message per row of the features."""
+    rows = zip(features.mean.tolist(), features.std.tolist(), strict=True)
+    return [codec_pb2.FeatureResult(mean=mean, std=std) for mean, std in rows]
+
+
+def to_description(info: ModelInfo) -> codec_pb2.ModelDescription:
+    """Message of what is known of a model."""
+    channels, height, width = info.image_shape
+    return codec_pb2.ModelDescription(
+        name=info.name,
+        quality=info.quality,
+        model_id=info.model_id,
+        spec_name=info.spec_name,
+        height=height,
+        width=width,
+        channels=channels,
+        latent_dims=info.z_dims,
+        rates_nats=info.rates_nats,
+        payload_bytes=info.payload_bytes,
+        psnr_db=info.psnr_db,
+    )
