@@ -1,0 +1,147 @@
+"""One real server process for these tests, and the same codec in this process to compare with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+import hvae_codec
+from hvae_codec import Codec, ModelInfo
+from hvae_codec.client import Client
+
+START_SECONDS = 120
+
+
+class ServerProcess:
+    """A server in its own process, on a free port."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self.port_file = directory / "port"
+        self._log = directory / "log"
+        command = [sys.executable, "-m", "hvae_codec.server", "--port", "0"]
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, "--port-file", str(self.port_file), *flags],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                # One thread, as in this process: the same floats, so the same bytes.
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self.port_file.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.process.kill()
+                pytest.fail(f"the server did not start:\n{self._log.read_text()}")
+            time.sleep(0.02)
+        self.address = f"127.0.0.1:{self.port_file.read_text().strip()}"
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def terminate(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal and wait; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+
+StartServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture(scope="session")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts servers with the flags given; none outlives the tests."""
+    servers = []
+
+    def start(*flags: str) -> ServerProcess:
+        servers.append(ServerProcess(tmp_path_factory.mktemp("server"), *flags))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.process.kill()
+        server.process.communicate()
+
+
+@pytest.fixture(scope="session")
+def server(start_server: StartServer) -> Iterator[ServerProcess]:
+    """The server that most tests share; it must live through all of them without a traceback."""
+    shared = start_server()
+    yield shared
+    assert shared.process.poll() is None, f"the server died:\n{shared.log}"
+    assert "Traceback" not in shared.log, shared.log
+
+
+@pytest.fixture(scope="session")
+def client(server: ServerProcess) -> Iterator[Client]:
+    with Client(server.address) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
+    """For what the typed client cannot say."""
+    with grpc.insecure_channel(server.address) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def rung() -> ModelInfo:
+    """The middle of the CIFAR-10 ladder."""
+    ladder = sorted(
+        (info for info in hvae_codec.models() if info.name == "cifar10"),
+        key=lambda info: info.quality,
+    )
+    return ladder[len(ladder) // 2]
+
+
+@pytest.fixture(scope="session")
+def other_rung(rung: ModelInfo) -> ModelInfo:
+    """Another model."""
+    return next(info for info in hvae_codec.models() if info.model_id != rung.model_id)
+
+
+@pytest.fixture(scope="session")
+def model(rung: ModelInfo) -> dict[str, str | int]:
+    """The model's keyword arguments of the client's methods."""
+    return {"model": rung.name, "quality": rung.quality}
+
+
+@pytest.fixture
+def codec(rung: ModelInfo) -> Iterator[Codec]:
+    """The same model in this process, on one thread as in the server's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield hvae_codec.load(rung.name, quality=rung.quality)
+    torch.set_num_threads(threads)
+
+
+SmoothPicture = Callable[..., np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def smooth_picture() -> SmoothPicture:
+    """Makes pictures of slow waves, which a model trained on photographs codes without effort."""
+
+    def make(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[0:height, 0:width] / 32
+        waves = [np.sin(a * y + b * x + c) for a, b, c in rng.uniform(-4, 4, (channels, 3))]
+        return (127.5 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiles(smooth_picture: SmoothPicture) -> np.ndarray:
+    """40 pictures of the model's own size, uint8 [40, 32, 32, 3]."""
+    return np.stack([smooth_picture(32, 32, seed=seed) for seed in range(40)])

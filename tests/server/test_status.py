@@ -1,0 +1,84 @@
+"""The one table from error classes to statuses, and the way back."""
+
+import grpc
+import pytest
+from google.rpc import status_pb2
+from grpc_status.rpc_status import GRPC_DETAILS_METADATA_KEY
+
+from hvae_codec import error_info, errors
+from hvae_codec.server.status import ItemError, LimitError, blame, code_of, status_of
+
+LIBRARY_CLASSES = [
+    each
+    for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, errors.HvaeCodecError)
+]
+
+
+@pytest.mark.parametrize(
+    ("error_class", "code"),
+    [
+        (errors.ImageError, "INVALID_ARGUMENT"),
+        (errors.ImageTooLargeError, "INVALID_ARGUMENT"),
+        (errors.AlphaError, "INVALID_ARGUMENT"),
+        (errors.UnknownModelError, "NOT_FOUND"),
+        (errors.UnknownQualityError, "NOT_FOUND"),
+        (errors.BitstreamError, "INVALID_ARGUMENT"),
+        (errors.NotAnHvaeFileError, "INVALID_ARGUMENT"),
+        (errors.UnsupportedVersionError, "INVALID_ARGUMENT"),
+        (errors.WrongModelError, "INVALID_ARGUMENT"),
+        (errors.CorruptError, "DATA_LOSS"),
+        (errors.TruncatedError, "DATA_LOSS"),
+        (LimitError, "RESOURCE_EXHAUSTED"),
+        # The server's own fault:
+        (errors.CheckpointError, "INTERNAL"),
+        (errors.HvaeCodecError, "INTERNAL"),
+        (RuntimeError, "INTERNAL"),
+    ],
+)
+def test_codes(error_class, code):
+    assert code_of(error_class("text")) is grpc.StatusCode[code]
+
+
+@pytest.mark.parametrize("error_class", LIBRARY_CLASSES)
+def test_classes_come_back_as_they_went(error_class):
+    status = status_pb2.Status(code=3, message="text")
+    status.details.add().Pack(error_info.pack(error_class, {}))
+    assert error_info.library_class(status) is error_class
+
+
+def test_reasons_are_those_of_the_contract():
+    assert error_info.reason_of(errors.TruncatedError) == "TRUNCATED"
+    assert error_info.reason_of(errors.NotAnHvaeFileError) == "NOT_AN_HVAE_FILE"
+    assert error_info.reason_of(errors.UnknownQualityError) == "UNKNOWN_QUALITY"
+
+
+def test_a_reason_of_another_domain_is_not_ours():
+    status = status_pb2.Status(code=3)
+    info = error_info.pack(errors.ImageError, {})
+    info.domain = "example.org"
+    status.details.add().Pack(info)
+    assert error_info.library_class(status) is None
+    assert error_info.library_class(status_pb2.Status(code=3)) is None
+
+
+def test_an_unexpected_error_tells_nothing():
+    status = status_of(OSError("/secret/path is missing"))
+    assert status.code is grpc.StatusCode.INTERNAL
+    assert "secret" not in status.details
+    assert all(b"secret" not in value for _, value in status.trailing_metadata)
+
+
+def test_a_long_message_is_cut():
+    """A client drops metadata of more than 8 KiB, status and all."""
+    status = status_of(ItemError("images", 3, errors.ImageError("x" * 100_000)))
+    [(key, value)] = status.trailing_metadata
+    assert key == GRPC_DETAILS_METADATA_KEY
+    assert len(status.details) == 1_000
+    assert len(value) + len(status.details) < 4_096
+
+
+def test_blame_names_the_item_and_keeps_the_cause():
+    with pytest.raises(ItemError, match=r"^images\[7\]: too odd$") as raised, blame("images", 7):
+        raise errors.ImageError("too odd")
+    assert isinstance(raised.value.__cause__, errors.ImageError)
