@@ -9,6 +9,7 @@
 Environment: HVAE_CUDA=0 leaves CUDA out, HVAE_CUDA=1 makes a missing toolkit an error.
 """
 
+import hashlib
 import os
 import platform
 import re
@@ -29,6 +30,8 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 KERNEL_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+CUDA_SOURCES = ("csrc/cuda/gaussian.cu", "csrc/cuda/uniform.cu")
+TORCH_SOURCES = ("csrc/bind.cpp", "csrc/register.cpp", "csrc/build_info.cpp", "csrc/cpu/device.cpp")
 CUDA_ARCHITECTURES = ("80", "90", "100")
 
 
@@ -72,6 +75,12 @@ class CudaToolkit:
         newest = self.architectures[-1]
         return [*flags, f"-gencode=arch=compute_{newest},code=compute_{newest}"]
 
+    def compile_command(self) -> list[str]:
+        # The host half of nvcc's output meets pragmas that are meant for the other half.
+        host = ",".join(["-fPIC", "-fvisibility=hidden", *WARNINGS, "-Wno-unknown-pragmas"])
+        flags = ["-std=c++17", "-O3", "-Werror=all-warnings", f"-Xcompiler={host}"]
+        return [self.nvcc, *flags, *self.code_flags()]
+
     def library_dir(self) -> Path:
         for name in ("lib64", "lib"):
             if list((self.root / name).glob("libcudart_static.a")):
@@ -83,7 +92,9 @@ def find_cuda() -> CudaToolkit | None:
     wish = os.environ.get("HVAE_CUDA", "")
     if wish not in {"", "0", "1"}:
         raise SystemExit(f"HVAE_CUDA is {wish!r}; allowed: 0 (leave out), 1 (require)")
-    if wish == "0":
+    import torch
+
+    if wish == "0" or (wish == "" and torch.version.cuda is None):
         return None
     home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=f"{home}/bin")
@@ -105,8 +116,13 @@ class BuildExtension(build_ext):
         cuda = find_cuda()
         print(f"hvae_codec._C: CUDA {cuda.version if cuda else 'left out'}", flush=True)
         commands = compile_commands(objects_dir, cuda)
-        run_all(list(commands.values()))
+        changed = max(path.stat().st_mtime for path in [*ROOT.glob("csrc/**/*.*"), Path(__file__)])
+        run_all([c for made, c in commands.items() if not is_newer(made, changed)])
         subprocess.run(link_command(list(commands), target, cuda), check=True)
+
+
+def is_newer(made: Path, changed: float) -> bool:
+    return made.exists() and made.stat().st_mtime > changed
 
 
 def compiler() -> str:
@@ -132,19 +148,27 @@ def compile_commands(objects_dir: Path, cuda: CudaToolkit | None) -> dict[Path, 
     commands: dict[Path, list[str]] = {}
 
     def add(source: str, command: list[str]) -> None:
-        made = objects_dir / (source.removeprefix("csrc/").replace("/", "_") + ".o")
+        stem = source.removeprefix("csrc/").replace("/", "_")
+        # The name tells commands apart: a change of flags, compiler or torch makes another object.
+        version = hashlib.sha256(" ".join(command).encode()).hexdigest()[:8]
+        made = objects_dir / f"{stem}.{version}.o"
         commands[made] = [*command, "-c", source, "-o", str(made)]
 
     for source, flags in simd_sources().items():
         add(source, [*base, *KERNEL_FLAGS, *flags])
 
+    if cuda is not None:
+        for source in CUDA_SOURCES:
+            add(source, cuda.compile_command())
+
     torch_flags = ["-std=c++20" if torch_needs_cpp20() else "-std=c++17", "-O2"]
     torch_flags += torch_include_flags()
     torch_flags += [f"-DHVAE_TORCH_VERSION={torch.__version__}"]
+    torch_flags += ["-DHVAE_CUDA", "-isystem", str(cuda.root / "include")] if cuda else []
     torch_flags += [f"-DHVAE_CUDA_VERSION={cuda.version if cuda else 'none'}"]
     names = " ".join(f"sm_{a}" for a in cuda.architectures) if cuda else "none"
     torch_flags += [f"-DHVAE_CUDA_ARCHITECTURES={names}"]
-    for source in ("csrc/bind.cpp", "csrc/cpu/device.cpp", "csrc/register.cpp", "csrc/build_info.cpp"):
+    for source in [*TORCH_SOURCES, *(["csrc/cuda/device.cpp"] if cuda else [])]:
         add(source, [*base, *torch_flags])
     return commands
 
@@ -174,6 +198,8 @@ def link_command(objects: list[Path], target: Path, cuda: CudaToolkit | None) ->
     command = [compiler(), "-shared", *map(str, objects), "-o", str(target)]
     command += [f"-L{path}" for path in library_paths()]
     command += ["-ltorch", "-ltorch_cpu", "-ltorch_python", "-lc10"]
+    if cuda is not None:
+        command += ["-lc10_cuda", f"-L{cuda.library_dir()}", "-lcudart_static", "-lrt", "-ldl"]
     return command
 
 

@@ -9,7 +9,7 @@ enum class Posterior { kGaussian, kUniform };
 
 struct Device {
   // How many partial sums each row is cut in.
-  std::int64_t (*piece_count)(DType, const Extent&);
+  std::int64_t (*piece_count)(const Extent&);
   void (*forward)(Posterior, DType, const Extent&, const Inputs&, const Seed&,
                   const ForwardOutputs&);
   void (*backward)(Posterior, DType, const Extent&, const BackwardInputs&, const Seed&,

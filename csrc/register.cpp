@@ -35,7 +35,7 @@ TensorPair forward(Posterior posterior, const Bound& bound, const Call& call, bo
   if (is_empty(bound.extent)) {
     return {z, at::zeros(batch, options)};
   }
-  const std::int64_t pieces = device.piece_count(bound.dtype, bound.extent);
+  const std::int64_t pieces = device.piece_count(bound.extent);
   const at::Tensor rate = at::empty(batch, options);
   const at::Tensor partials = pieces > 1 ? at::empty({bound.extent.rows, pieces}, options) : rate;
   const ForwardOutputs outputs{sample ? z.mutable_data_ptr() : nullptr,

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::int64_t kBlocksPerThread = 16;  // at least: 16,384 elements
 
-std::int64_t piece_count(DType, const Extent& extent) { return cpu::piece_count(extent); }
+std::int64_t piece_count(const Extent& extent) { return cpu::piece_count(extent); }
 
 void forward(Posterior posterior, DType dtype, const Extent& extent, const Inputs& inputs,
              const Seed& seed, const ForwardOutputs& outputs) {

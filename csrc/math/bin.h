@@ -51,7 +51,7 @@ template <typename Real>
 HVAE_INLINE Real bin_series(Real ch, Real hh) {
   constexpr int terms = sizeof(Real) == 4 ? 10 : 24;
   Real previous = Real(1), term = ch, sum = Real(0);  // h^n He_n(c) / n!
-#pragma GCC unroll 24
+  HVAE_UNROLL
   for (int n = 2; n <= terms; ++n) {
     const Real next = fused(ch, term, -hh * previous) * (Real(1) / Real(n));
     previous = term;
@@ -97,9 +97,8 @@ HVAE_INLINE float log_factor(const Bin<float>& bin) {
   const float small_outside = bin.wide ? bin.outside : 1.0f;
   const bool near_one = (bin.narrow ? 1.0f : small_outside) < 0.29f;
   const float value = log_of({near_one ? -bin.outside : parts.f, near_one ? 0.0f : parts.power});
-  constexpr float inf = std::numeric_limits<float>::infinity();
   // A negative factor comes of a negative width; its bin has no information content.
-  const float low = bin.factor == 0.0f ? -inf : std::numeric_limits<float>::quiet_NaN();
+  const float low = bin.factor == 0.0f ? -kInfinity : kNaN;
   return bin.factor > 0.0f ? value : low;
 }
 HVAE_INLINE double log_factor(const Bin<double>& bin) {

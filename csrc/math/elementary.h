@@ -57,7 +57,7 @@ HVAE_INLINE float log_for_noise(float x) {
 
 // log of x >= 0, normal or 0. What comes out for NaN and inf is of no use.
 HVAE_INLINE float log_positive(float x) {
-  return x > 0.0f ? log_of(log_parts(x)) : -std::numeric_limits<float>::infinity();
+  return x > 0.0f ? log_of(log_parts(x)) : -kInfinity;
 }
 HVAE_INLINE double log_positive(double x) { return std::log(x); }
 

@@ -28,7 +28,7 @@ HVAE_INLINE Words philox(std::uint32_t c0, std::uint32_t c1, NoiseKey key) {
   std::uint32_t c3 = static_cast<std::uint32_t>(key.offset >> 32);
   std::uint32_t k0 = static_cast<std::uint32_t>(key.seed);
   std::uint32_t k1 = static_cast<std::uint32_t>(key.seed >> 32);
-#pragma GCC unroll 10
+  HVAE_UNROLL
   for (int round = 0; round < 10; ++round) {
     const std::uint32_t high0 = high_word(m0, c0), low0 = m0 * c0;
     const std::uint32_t high1 = high_word(m1, c2), low1 = m1 * c2;

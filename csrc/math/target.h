@@ -10,13 +10,19 @@
 #include <cstring>
 #include <limits>
 
+// HVAE_UNROLL: the loop after it has a small constant count and must leave no loop behind.
 #if defined(__CUDACC__)
 #define HVAE_INLINE __host__ __device__ __forceinline__
+#define HVAE_UNROLL _Pragma("unroll")
 #else
 #define HVAE_INLINE inline __attribute__((always_inline))
+#define HVAE_UNROLL _Pragma("GCC unroll 32")
 #endif
 
 namespace hvae {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 HVAE_INLINE float mul(float a, float b) {
 #if defined(__CUDA_ARCH__)
