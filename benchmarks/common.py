@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from hvae_codec.files import write_atomically
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -29,9 +31,7 @@ def environment(*packages: str) -> dict[str, Any]:
 def write_json(path: Path, result: dict[str, Any]) -> None:
     """Write `result` so that the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, path)
+    write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
     print(f"written to {path}")
 
 

@@ -29,6 +29,7 @@ from hvae_codec.codec.images import encode_png
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import DatasetError
 from hvae_codec.evaluation.quality import psnr_db
+from hvae_codec.files import write_atomically
 
 MODEL = "cifar10"
 CIFAR_IMAGES = 8
@@ -195,9 +196,7 @@ def main() -> None:
     )
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "main_job.png"
-    temporary = path.with_suffix(".png.tmp")
-    temporary.write_bytes(encode_png(np.asarray(contact_sheet(rows, samples))))
-    temporary.replace(path)
+    write_atomically(path, encode_png(np.asarray(contact_sheet(rows, samples))))
     print(f"picture: {path}")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hvae_codec.codec.format import MODEL_ID_BYTES
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.errors import CheckpointError, SpecError
+from hvae_codec.files import write_atomically
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
 from hvae_codec.models.spec import ModelSpec
 
@@ -96,18 +96,14 @@ def save_checkpoint(
         **card,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(_tensors(model, tables), temporary)
-    os.replace(temporary, path)
+    write_atomically(path, save(_tensors(model, tables)))
     write_card(path.with_suffix(".json"), full)
     return Checkpoint(model, tables, full)
 
 
 def write_card(path: Path, card: dict[str, Any]) -> None:
     """Replace the JSON card at `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(card, indent=2) + "\n")
-    os.replace(temporary, path)
+    write_atomically(path, (json.dumps(card, indent=2) + "\n").encode())
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hvae_codec.errors import CheckpointError
+from hvae_codec.files import write_atomically
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.training.recipe import Recipe
 
@@ -49,13 +49,8 @@ def save_state(
         "epochs": str(progress.epochs),
         "history": json.dumps(progress.history),
     }
-    final = directory / STATE_FILE
-    temporary = directory / f".{STATE_FILE}.{os.getpid()}"
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(contiguous, temporary, metadata=metadata)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, final)
+    write_atomically(directory / STATE_FILE, save(contiguous, metadata=metadata))
 
 
 def load_state(

@@ -86,7 +86,8 @@ def test_lower_rate_is_the_kl_given_the_sample_above():
     mean, raw = model.layers[1].infer(x, z2)
     mu_p, raw_p = model.layers[1].predict(z2)
     expected = kl_divergence(
-        Independent(Normal(mean, F.softplus(raw)), 3), Independent(Normal(mu_p, F.softplus(raw_p)), 3)
+        Independent(Normal(mean, F.softplus(raw)), 3),
+        Independent(Normal(mu_p, F.softplus(raw_p)), 3),
     )
     torch.testing.assert_close(model(x, seed=3).rates_nats[:, 1], expected, rtol=1e-4, atol=1e-3)
 
@@ -208,7 +209,9 @@ def test_bernoulli_distortion_by_hand():
 
 def test_pixels_of_each_likelihood():
     levels = torch.tensor([0, 127, 128, 255], dtype=torch.uint8)
-    assert GaussianLikelihood().pixels(levels).tolist() == pytest.approx([0, 127 / 255, 128 / 255, 1])
+    assert GaussianLikelihood().pixels(levels).tolist() == pytest.approx(
+        [0, 127 / 255, 128 / 255, 1]
+    )
     assert BernoulliLikelihood().pixels(levels).tolist() == [0.0, 0.0, 1.0, 1.0]
 
 

@@ -23,7 +23,8 @@ def dataset(count=96, shape=(28, 28, 1)):
     # Smooth blobs, so that there is something to learn.
     coarse = generator.integers(0, 256, (count, 7, 7, shape[2]), dtype=np.uint8)
     images = coarse.repeat(shape[0] // 7 + 1, axis=1).repeat(shape[1] // 7 + 1, axis=2)
-    return ImageDataset(np.ascontiguousarray(images[:, : shape[0], : shape[1]]), None, "blobs", "train")
+    images = np.ascontiguousarray(images[:, : shape[0], : shape[1]])
+    return ImageDataset(images, None, "blobs", "train")
 
 
 def recipe(**changes):
@@ -80,7 +81,8 @@ sys.path.insert(0, {tests!r})
 from test_trainer import dataset, recipe
 from hvae_codec.training import train
 torch.set_num_threads(1)
-train(recipe(epochs=6), dataset(1600), Path({out!r}), report=lambda row: print(row["epoch"], flush=True))
+report = lambda row: print(row["epoch"], flush=True)
+train(recipe(epochs=6), dataset(1600), Path({out!r}), report=report)
 """
 
 
@@ -89,9 +91,9 @@ def test_killed_in_the_middle_of_an_epoch_it_ends_with_the_same_weights(tmp_path
 
     def start(out):
         script = KILLED.format(tests=here, out=str(out))
-        return subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, "-c", script]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
     whole = start(tmp_path / "whole")
     victim = start(tmp_path / "killed")
@@ -133,7 +135,7 @@ def test_damaged_state_is_refused(tmp_path, damage):
 def test_divergence_names_step_and_layer(tmp_path):
     start = train(recipe(epochs=1), dataset(), tmp_path / "a").state_dict()
     start["log_steps.0"] = torch.full_like(start["log_steps.0"], float("nan"))
-    with pytest.raises(DivergenceError, match="step 0: .*the rate of z2 is nan"):
+    with pytest.raises(DivergenceError, match=r"step 0: .*the rate of z2 is nan"):
         train(recipe(), dataset(), tmp_path / "b", start=start)
     assert not (tmp_path / "b" / STATE_FILE).exists()
 
