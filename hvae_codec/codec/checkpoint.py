@@ -192,7 +192,6 @@ def _tensors(model: HierarchicalVAE, tables: SymbolTables) -> dict[str, Tensor]:
         for name, value in model.state_dict().items()
     }
     frequencies = {
-        name: torch.from_numpy(np.array(array))
-        for name, array in tables.to_tensors().items()
+        name: torch.from_numpy(np.array(array)) for name, array in tables.to_tensors().items()
     }
     return {**weights, **frequencies}

@@ -47,7 +47,7 @@ class Codec:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.info: ModelInfo = model_info(checkpoint.card)
-        self._networks = Networks(checkpoint.model, checkpoint.tables)
+        self.networks = Networks(checkpoint.model, checkpoint.tables)
         self._coder = SymbolCoder(checkpoint.tables)
         self._id = checkpoint.model_id
         self._channels, height, width = checkpoint.model.spec.image_shape
@@ -56,7 +56,7 @@ class Codec:
     @property
     def model(self) -> HierarchicalVAE:
         """The model itself, in evaluation mode."""
-        return self._networks.model
+        return self.networks.model
 
     def encode(self, image: Picture) -> bytes:
         """One picture as a `.hvae` file.
@@ -97,7 +97,7 @@ class Codec:
         return pack(
             self._coder,
             self._id,
-            self._networks.symbols(tiles),
+            self.networks.symbols(tiles),
             tile=self._tile,
             width=width,
             height=height,
@@ -114,7 +114,7 @@ class Codec:
                 (`WrongModelError`) or version, damaged (`CorruptError`) or cut (`TruncatedError`).
         """
         header, symbols = self._unpack(blob, None)
-        return self._pictures([header], self._networks.tiles(symbols))[0]
+        return self._pictures([header], self.networks.tiles(symbols))[0]
 
     def decode_batch(self, blobs: Sequence[bytes]) -> Pixels | list[Pixels]:
         """The pictures of many `.hvae` files: uint8 [N, H, W, C] if all have one shape, else a
@@ -128,7 +128,7 @@ class Codec:
         headers, symbols = unpack_many(self._coder, self._id, blobs, tile=self._tile)
         for header in headers:
             _refuse_block(header)
-        pictures = self._pictures(headers, self._networks.tiles(symbols))
+        pictures = self._pictures(headers, self.networks.tiles(symbols))
         same = len({picture.shape for picture in pictures}) == 1
         return np.stack(pictures) if same else pictures
 
@@ -139,9 +139,21 @@ class Codec:
             BitstreamError: as `decode`.
         """
         header, symbols = unpack(self._coder, self._id, blob, tile=self._tile)
-        tiles = self._networks.tiles(symbols)
+        tiles = self.networks.tiles(symbols)
         each = np.array_split(tiles, header.count)
         return np.stack([self._picture(header, part) for part in each])
+
+    def symbols(self, blobs: Sequence[bytes]) -> list[Int32Array]:
+        """The integer symbols of many files, int32 [T, D_l] a layer, top first, T tiles in all.
+
+        No network takes part: these are equal on every machine.
+
+        Raises:
+            BitstreamError: as `decode_batch`.
+        """
+        if len(blobs) == 0:
+            return [np.zeros((0, dims), dtype=np.int32) for dims in self.info.z_dims]
+        return unpack_many(self._coder, self._id, blobs, tile=self._tile)[1]
 
     def preview(self, blob: bytes) -> Pixels:
         """The picture that z2 alone stands for, uint8 [H, W, C]; the file may be cut off behind z2.
@@ -150,7 +162,7 @@ class Codec:
             BitstreamError: as `decode`, for the part that is read.
         """
         header, symbols = self._unpack(blob, 1)
-        return self._pictures([header], self._networks.tiles(symbols))[0]
+        return self._pictures([header], self.networks.tiles(symbols))[0]
 
     def features(self, images: Pictures) -> Features:
         """Mean and standard deviation of q(z2|x) of N pictures, float32 [N, D] each.
@@ -162,7 +174,7 @@ class Codec:
         if not pictures:
             return self._no_features()
         tiles = [split(picture, self._tile) for picture in pictures]
-        mean, std = self._networks.top_posterior(np.concatenate(tiles))
+        mean, std = self.networks.top_posterior(np.concatenate(tiles))
         return _averaged(mean, std, [len(part) for part in tiles])
 
     def features_from_bytes(self, blobs: bytes | Sequence[bytes]) -> Features:
@@ -179,7 +191,7 @@ class Codec:
         headers, symbols = unpack_many(self._coder, self._id, files, tile=self._tile, layers=1)
         for header in headers:
             _refuse_block(header)
-        mean, std = self._networks.top_from_symbols(symbols[0])
+        mean, std = self.networks.top_from_symbols(symbols[0])
         return _averaged(mean, std, [tiles_of(header, self._tile) for header in headers])
 
     def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Pixels:
@@ -194,7 +206,7 @@ class Codec:
             raise ValueError(f"count must be at least 1 and seed in 0..2^63-1; got {count}, {seed}")
         if not 0.0 <= temperature < float("inf"):
             raise ValueError(f"temperature must be finite and at least 0; got {temperature}")
-        return self._networks.sample(count, seed=seed, temperature=temperature)
+        return self.networks.sample(count, seed=seed, temperature=temperature)
 
     def information_bits(self, images: Pictures) -> NDArray[np.float64]:
         """Information content under the tables, in bits per layer (top first), float64 [N, L].
@@ -207,7 +219,7 @@ class Codec:
             raise ImageError(
                 f"pictures must be of the model's size, {self._tile[1]}x{self._tile[0]}"
             )
-        return self._coder.tables.information_bits(self._networks.symbols(np.stack(pictures)))
+        return self._coder.tables.information_bits(self.networks.symbols(np.stack(pictures)))
 
     def reference(self, images: Pixels) -> Pixels:
         """What a perfect decoder would give for uint8 pictures: themselves, binarised if the
@@ -249,7 +261,7 @@ class Codec:
         if not pictures:
             return []
         tiles = [split(picture, self._tile) for picture, _ in pictures]
-        symbols = self._networks.symbols(np.concatenate(tiles))
+        symbols = self.networks.symbols(np.concatenate(tiles))
         shapes = {(*picture.shape[:2], grey) for picture, grey in pictures}
         if len(shapes) == 1 and len(tiles[0]) == 1:
             ((height, width, grey),) = shapes

@@ -19,14 +19,33 @@ def psnr_db(reference: NDArray[np.uint8], picture: NDArray[np.uint8]) -> float:
     return float(psnr_each_db(reference[None], picture[None])[0])
 
 
-def psnr_each_db(references: NDArray[np.uint8], pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """PSNR of each picture of a batch uint8 [N, ...], float64 [N], in dB; inf where equal."""
+def squared_error_each(
+    references: NDArray[np.uint8], pictures: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """Mean squared error of each picture of a batch uint8 [N, ...], in squared grey levels, [N].
+
+    Raises:
+        ValueError: the shapes differ.
+    """
     if references.shape != pictures.shape:
         raise ValueError(
             f"pictures {pictures.shape} do not have the references' shape {references.shape}"
         )
     difference = references.astype(np.int32) - pictures.astype(np.int32)
-    squared = np.square(difference).reshape(len(difference), -1).mean(axis=1)
+    means: NDArray[np.float64] = np.square(difference).reshape(len(difference), -1).mean(axis=1)
+    return means
+
+
+def psnr_of(squared_error: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+    """10 log10(255^2 / MSE) in dB; inf where the error is 0."""
     with np.errstate(divide="ignore"):
-        decibels: NDArray[np.float64] = 10.0 * np.log10(PEAK**2 / squared)
-    return decibels
+        return np.asarray(10.0 * np.log10(PEAK**2 / squared_error))
+
+
+def psnr_each_db(references: NDArray[np.uint8], pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """PSNR of each picture of a batch uint8 [N, ...], float64 [N], in dB; inf where equal.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    return psnr_of(squared_error_each(references, pictures))
