@@ -1,9 +1,9 @@
 """Builds what cannot be declared in pyproject.toml.
 
-- `hvae_codec._C` from csrc/: the CPU kernels once per instruction set, the CUDA kernels where a toolkit
-  is found, and the registration with torch. Kernels include no torch header, so they are compiled here
-  directly, with the flags they need; torch's own build helper would also insist that the toolkit's
-  version be torch's.
+- `hvae_codec._C` from csrc/: the CPU kernels once per instruction set, the CUDA kernels where a
+  toolkit is found, and the registration with torch. Kernels include no torch header, so they are
+  compiled here directly, with the flags they need; torch's own build helper would also insist that
+  the toolkit's version be torch's.
 - `hvae_codec.v1.codec_pb2*` from proto/.
 
 Environment: HVAE_CUDA=0 leaves CUDA out, HVAE_CUDA=1 makes a missing toolkit an error.
@@ -219,8 +219,8 @@ def generate_protocol() -> None:
         import grpc_tools
     except ImportError:
         print(
-            "warning: grpcio-tools is not installed: the gRPC modules (hvae_codec.v1) are not built; "
-            "`pip install grpcio-tools` and install again to get the service",
+            "warning: grpcio-tools is not installed, so the gRPC modules (hvae_codec.v1) are not "
+            "built; `pip install grpcio-tools` and install again to get the service",
             file=sys.stderr,
         )
         return

@@ -1,27 +1,33 @@
-"""Fused diagonal-Gaussian KL, bin information and reparameterised sampling: the Python face of csrc/.
+"""Fused diagonal-Gaussian KL, bin information and reparameterised sampling: the face of csrc/.
 
-The compiled extension `hvae_codec._C` computes each op in one pass on CPU and CUDA. Without it the same
-functions run through `hvae_codec.ops_reference`, slower, with the same noise.
+The compiled extension `hvae_codec._C` computes each op in one pass on CPU and CUDA. Without it the
+same functions run through `hvae_codec.ops_reference`, slower, with the same noise.
 
 Common to all ops:
 
-- Tensors are float32, float64, bfloat16 or float16, all of one dtype and device. `scale` and the prior
-  may broadcast to the shape of the first tensor. Half precisions are computed in float32. Under
-  autocast everything is computed and returned in float32.
-- sigma = max(softplus(raw), SIGMA_FLOOR). A prior that is left out is N(0, I).
+- Tensors are float32, float64, bfloat16 or float16, all of one dtype and device. The others
+  broadcast to the shape of the first. Half precisions are computed in float32. Under autocast
+  everything is computed and returned in float32.
+- sigma = max(softplus(raw), SIGMA_FLOOR); below the floor raw has no gradient. A prior that is left
+  out is N(0, I).
 - Rates are in nats, summed over all but the first `batch_dims` dimensions, float32 (float64 for
   float64 input).
-- Noise is a function of (seed, offset, element index) alone: the same on every device, for every number
-  of threads. A batch that is cut in parts keeps its noise if each part says with `first_index` which
-  element of the whole it begins with.
-- Values that are not finite are not looked for, as that would cost a pass (and on CUDA a wait): NaN and
-  infinity come out in z and in the rate of the rows they are in. Inside `checked()` every op looks and
-  raises `TensorError` naming the argument.
+- Noise is a function of (seed, offset, element index) alone, bit for bit: the same on every device
+  and for every number of threads. A batch that is cut in parts keeps its noise if each part says
+  with `first_index` which element of the whole it begins with. A CUDA graph replays the numbers it
+  was captured with, hence its noise too.
+- Rates and gradients are deterministic: no number of threads and no batch split changes their bits.
+- Values that are not finite are not looked for, as that would cost a pass (and on CUDA a wait): NaN
+  and infinity come out in z and in the rate of the rows they are in. Inside `checked()` every op
+  looks and raises `TensorError` naming the argument.
+- Gradients are of first order; a second derivative is refused, `ops_reference` has it.
 """
 
 import contextlib
 import functools
+import importlib
 from collections.abc import Iterator
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -30,15 +36,14 @@ from hvae_codec import ops_reference
 from hvae_codec.errors import ExtensionMissingError, TensorError
 from hvae_codec.ops_reference import SIGMA_FLOOR
 
+_extension: ModuleType | None = None
+_import_error: ImportError | None = None
 try:
-    from hvae_codec import _C
+    _extension = importlib.import_module("hvae_codec._C")
 except ImportError as error:
-    _C = None
-    _import_error: ImportError | None = error
+    _import_error = error
 else:
     from hvae_codec import ops_rules  # noqa: F401
-
-    _import_error = None
 
 __all__ = [
     "SIGMA_FLOOR",
@@ -52,6 +57,7 @@ __all__ = [
 ]
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_AUTOCAST_DEVICES = ("cpu", "cuda")
 _checking = False
 
 
@@ -66,7 +72,7 @@ def gaussian_rsample_kl(
     batch_dims: int = 1,
     first_index: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Sample of a diagonal Gaussian posterior, and its KL divergence from a diagonal Gaussian prior.
+    """Sample of a diagonal Gaussian posterior, and its KL divergence from a Gaussian prior.
 
     Args:
         mu_q, raw_q: posterior N(mu_q, sigma_q^2), shape [*batch, ...]; raw_q broadcasts to mu_q.
@@ -85,7 +91,8 @@ def gaussian_rsample_kl(
     """
     names = ("mu_q", "raw_q", "mu_p", "raw_p")
     location, scale, mean, raw = _prepare(names, (mu_q, raw_q, mu_p, raw_p), batch_dims)
-    if _C is None:
+    _check_key(seed, offset, first_index)
+    if _extension is None:
         return ops_reference.gaussian_rsample_kl(
             location, scale, mean, raw, seed, offset, batch_dims, first_index
         )
@@ -106,7 +113,7 @@ def gaussian_kl(
     """KL[q || p] in nats, shape [*batch]; as `gaussian_rsample_kl` without the sample."""
     names = ("mu_q", "raw_q", "mu_p", "raw_p")
     location, scale, mean, raw = _prepare(names, (mu_q, raw_q, mu_p, raw_p), batch_dims)
-    if _C is None:
+    if _extension is None:
         return ops_reference.gaussian_kl(location, scale, mean, raw, batch_dims)
     result: Tensor = torch.ops.hvae.gaussian_kl(location, scale, mean, raw, batch_dims)
     return result
@@ -126,8 +133,8 @@ def uniform_rsample_nats(
     """Sample of a uniform posterior of width `step`, and the information content of its bin.
 
     Args:
-        mean, step: posterior U(mean - step/2, mean + step/2), shape [*batch, ...]; step > 0 broadcasts
-            to mean, so one learned vector can serve a whole batch.
+        mean, step: posterior U(mean - step/2, mean + step/2), shape [*batch, ...]; step > 0
+            broadcasts to mean, so one learned vector can serve a whole batch.
         mu_p, raw_p: prior N(mu_p, sigma_p^2), broadcast to mean; both or neither.
         seed, offset, batch_dims, first_index: as in `gaussian_rsample_kl`.
 
@@ -139,12 +146,13 @@ def uniform_rsample_nats(
     Raises:
         TensorError: dtype, shape or device do not fit; the message names the argument.
 
-    The bound of Ballé et al., "End-to-end optimized image compression" (2017), section 3, with a width
-    of its own for every dimension.
+    The bound of Ballé et al., "End-to-end optimized image compression" (2017), section 3, with a
+    width of its own for every dimension.
     """
     names = ("mean", "step", "mu_p", "raw_p")
     location, width, mu, raw = _prepare(names, (mean, step, mu_p, raw_p), batch_dims)
-    if _C is None:
+    _check_key(seed, offset, first_index)
+    if _extension is None:
         return ops_reference.uniform_rsample_nats(
             location, width, mu, raw, seed, offset, batch_dims, first_index
         )
@@ -156,30 +164,34 @@ def uniform_rsample_nats(
 
 def extension_available() -> bool:
     """Whether the compiled ops are in use."""
-    return _C is not None
+    return _extension is not None
 
 
 def require_extension() -> None:
     """Raises ExtensionMissingError, saying how to build it, where the extension is missing."""
-    if _C is None:
+    if _extension is None:
         raise ExtensionMissingError(
-            f"the compiled extension hvae_codec._C cannot be loaded ({_import_error}); build it with "
-            "a C++ compiler by `pip install --no-build-isolation -e .` in the source tree"
+            f"the compiled extension hvae_codec._C cannot be loaded ({_import_error}); build it "
+            "with a C++ compiler by `pip install --no-build-isolation -e .` in the source tree"
         ) from _import_error
 
 
 def build_info() -> dict[str, str]:
-    """How the extension was built and what it uses: compiler, torch, CUDA toolkit and architectures,
-    SIMD level. Raises ExtensionMissingError without it.
+    """How the extension was built and what it uses; raises ExtensionMissingError without it.
+
+    Keys: compiler, torch, cuda_toolkit and cuda_architectures ("none" without CUDA), simd_level.
     """
     require_extension()
-    return dict(_C.build_info())
+    assert _extension is not None
+    return dict(_extension.build_info())
 
 
 @contextlib.contextmanager
 def checked() -> Iterator[None]:
-    """Within this context every op verifies values: all finite, and step > 0. For debugging: each call
-    costs a pass over its inputs, and on CUDA a synchronisation.
+    """Within this context every op verifies that all values are finite and that step > 0.
+
+    For debugging: each call costs a pass over its inputs, and on CUDA a synchronisation. Not for
+    use inside compiled functions.
     """
     global _checking
     before, _checking = _checking, True
@@ -203,7 +215,8 @@ def _prepare(
             f"batch_dims is {batch_dims}; {names[0]} of shape {tuple(first.shape)} allows 0 to "
             f"{first.dim()}"
         )
-    autocast = torch.is_autocast_enabled(first.device.type)
+    device = first.device.type
+    autocast = device in _AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
     fit = functools.partial(_fit, first=first, first_name=names[0], autocast=autocast)
     location, scale, mean, raw = (
         None if t is None and n in names[2:] else fit(n, t)
@@ -212,6 +225,14 @@ def _prepare(
     assert location is not None
     assert scale is not None
     return location, scale, mean, raw
+
+
+def _check_key(seed: int, offset: int, first_index: int) -> None:
+    for name, number in (("seed", seed), ("offset", offset)):
+        if not -(2**63) <= number < 2**63:
+            raise TensorError(f"{name} is {number}; it must fit in 64 bits with a sign")
+    if not 0 <= first_index < 2**63:
+        raise TensorError(f"first_index is {first_index}; allowed: 0 to 2^63 - 1")
 
 
 def _fit(
@@ -227,7 +248,8 @@ def _fit(
         tensor = tensor.to(torch.float32)
     elif tensor.dtype != first.dtype:
         raise TensorError(f"{name} is {tensor.dtype}, but {first_name} is {first.dtype}")
-    if tensor.shape != first.shape:
+    # Fewer dimensions first: comparing sizes would tie an exported batch to them.
+    if tensor.dim() != first.dim() or tensor.shape != first.shape:
         try:
             tensor = tensor.expand(first.shape)
         except RuntimeError as error:

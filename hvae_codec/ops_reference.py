@@ -1,19 +1,19 @@
 """The specification of every op of `hvae_codec.ops`, in plain PyTorch.
 
-This module is what the compiled kernels are tested against, and what runs where they are missing. It
-is written to be read: each function is its formula, and autograd differentiates it.
+This module is what the compiled kernels are tested against, and what runs where they are missing.
+It is written to be read: each function is its formula, and autograd differentiates it.
 
 Noise is Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) in
 integer arithmetic. The step from random words to a normal variate uses only additions,
-multiplications and square roots of float32, each rounded once, so that every backend yields the same
-bits; `csrc/math/noise.h` is its twin.
+multiplications and square roots of float32, each rounded once, so that every backend yields the
+same bits; `csrc/math/noise.h` is its twin.
 """
 
 import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 SIGMA_FLOOR = 1e-6
 """Smallest standard deviation: sigma = max(softplus(raw), SIGMA_FLOOR)."""
@@ -26,7 +26,7 @@ _PHILOX_ROUNDS = 10
 _SQRT_HALF_BITS = 0x3F3504F3
 _LN2_HIGH = 0.693145751953125  # 16 significant bits: exact times any exponent
 _LN2_LOW = 1.428606765330187e-06
-# log(1 + f) = f + f^2 P(f) on [sqrt(1/2) - 1, sqrt(2) - 1], relative error 4e-9; highest power first.
+# log(1 + f) = f + f^2 P(f) on [sqrt(1/2) - 1, sqrt(2) - 1], error 4e-9; highest power first.
 _LOG_COEFFICIENTS = (
     -0.07824258,
     0.13003944,
@@ -118,7 +118,10 @@ def gaussian_rsample_kl(
 def gaussian_kl(
     mu_q: Tensor, raw_q: Tensor, mu_p: Tensor | None, raw_p: Tensor | None, batch_dims: int
 ) -> Tensor:
-    """KL[q || p] in nats = -log r + (r^2 + t^2 - 1) / 2, r = sigma_q / sigma_p, t = (mu_q - mu_p) / sigma_p."""
+    """KL[q || p] in nats = (r^2 + t^2 - 1) / 2 - log r.
+
+    Here r = sigma_q / sigma_p and t = (mu_q - mu_p) / sigma_p.
+    """
     ratio = _sigma(_compute(raw_q))
     distance = _compute(mu_q)
     if mu_p is not None:
@@ -155,12 +158,12 @@ def uniform_rsample_nats(
 def log_bin_mass(centre: Tensor, half_width: Tensor) -> Tensor:
     """log[Phi(c + h) - Phi(c - h)] of N(0, 1), accurate in both tails and for narrow bins.
 
-    By symmetry c >= 0. Three exact forms, each where it does not cancel:
-    wide (c < h): 1 minus two tails; narrow (h <= 1, 2 c h <= 1): the Hermite series of the density;
-    tail: exp(-(c - h)^2 / 2) times a difference of scaled complementary error functions.
+    By symmetry c >= 0. Three exact forms, each where nothing cancels. Narrow (h and c h at most
+    1/2): the Hermite series of the density; wide (else, c < h): 1 minus two tails; tail (else):
+    exp(-(c - h)^2 / 2) times a difference of scaled complementary error functions.
     """
     c, h = centre.abs(), half_width
-    narrow = (h <= 1) & (2 * c * h <= 1)
+    narrow = (h <= 0.5) & (c * h <= 0.5)
     wide = ~narrow & (c < h)
     tail = ~narrow & ~wide
     one = torch.ones_like(c)
@@ -176,7 +179,7 @@ def _log_mass_series(c: Tensor, h: Tensor) -> Tensor:
     ch, hh = c * h, h * h
     previous, term = torch.ones_like(c), ch  # h^n He_n(c) / n! for n = 0, 1
     excess = torch.zeros_like(c)
-    for n in range(2, 27):
+    for n in range(2, 25):
         previous, term = term, (ch * term - hh * previous) / n
         if n % 2 == 0:
             excess = excess + term / (n + 1)
@@ -209,12 +212,12 @@ def _radius(word: Tensor) -> Tensor:
     f = (bits - (exponent << 23)).view(torch.float32) - 1.0
     power = exponent.to(torch.float32)
     log_u = (f * f * _polynomial(f, _LOG_COEFFICIENTS) + power * _LN2_LOW) + f + power * _LN2_HIGH
-    # torch's float32 square root may be one unit off (vendor library); by way of float64 it is right.
+    # torch's float32 root may be one unit off (a vendor library); by way of float64 it is right.
     return torch.sqrt((log_u * -2.0).to(torch.float64)).to(torch.float32)
 
 
 def _direction(word: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of a uniform angle: 29 bits inside an octant, three bits choose the octant."""
+    """Cosine and sine of a uniform angle: 29 bits within an octant, three choose the octant."""
     a = ((word & 0x1FFFFFFF) >> 5).to(torch.float32) * 2.0**-24 + 2.0**-25
     square = a * a
     sine = a * _polynomial(square, _SIN_COEFFICIENTS)

@@ -1,8 +1,8 @@
-"""What torch must know of the compiled ops besides their kernels: shapes, gradients, vmap, autocast.
+"""What torch must know of the compiled ops besides kernels: shapes, gradients, vmap, autocast.
 
 Imported by `hvae_codec.ops` once the extension is loaded. In every schema `copies` says that the
-leading rows hold that many equal stacks which all draw the noise of the first: it is how `vmap` keeps
-its promise that each slice sees what it would see alone.
+rows hold that many equal stacks, one after the other, which all draw the noise of the first: it is
+how `vmap` keeps its promise that each slice sees what it would see alone.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.library import register_autocast, register_autograd, register_fake, register_vmap
 
-_HALVES = ("cpu", "cuda")
+_DEVICES = ("cpu", "cuda")
 
 
 def _rate_like(location: Tensor, batch_dims: int) -> Tensor:
@@ -87,7 +87,7 @@ def _register_sampling(name: str) -> None:
     _refuse_double_backward(backward_op, name)
     register_vmap(op, vmap)
     register_vmap(backward_op, vmap_backward)
-    for device in _HALVES:
+    for device in _DEVICES:
         register_autocast(op, device, torch.float32)
 
 
@@ -132,7 +132,7 @@ def _register_kl() -> None:
     _refuse_double_backward(backward_op, "gaussian_kl")
     register_vmap(op, vmap)
     register_vmap(backward_op, vmap_backward)
-    for device in _HALVES:
+    for device in _DEVICES:
         register_autocast(op, device, torch.float32)
 
 
