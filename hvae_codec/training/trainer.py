@@ -66,12 +66,20 @@ def train(
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
     progress = load_state(directory, recipe, model, optimiser)
     model.train()
-    while progress.epochs < recipe.epochs:
-        row = _epoch(recipe, model, optimiser, images, progress.epochs)
-        progress = Progress(progress.epochs + 1, [*progress.history, row])
-        save_state(directory, recipe, model, optimiser, progress)
-        if report is not None:
-            report(row)
+    per_epoch = len(images) // recipe.batch_size * recipe.batch_size
+    with tqdm(
+        total=recipe.epochs * per_epoch,
+        initial=progress.epochs * per_epoch,
+        unit="img",
+        disable=None,
+        file=sys.stderr,
+    ) as bar:
+        while progress.epochs < recipe.epochs:
+            row = _epoch(recipe, model, optimiser, images, progress.epochs, bar)
+            progress = Progress(progress.epochs + 1, [*progress.history, row])
+            save_state(directory, recipe, model, optimiser, progress)
+            if report is not None:
+                report(row)
     return model.eval()
 
 
@@ -95,28 +103,21 @@ def _epoch(
     optimiser: torch.optim.Adam,
     images: NDArray[np.uint8],
     epoch: int,
+    bar: tqdm[Any],
 ) -> dict[str, Any]:
     steps = len(images) // recipe.batch_size
     sums = np.zeros(2 + len(recipe.betas))
-    bar = tqdm(
-        total=steps * recipe.batch_size,
-        desc=f"epoch {epoch + 1}/{recipe.epochs}",
-        unit="img",
-        disable=None,
-        leave=False,
-        file=sys.stderr,
-    )
+    bar.set_description(f"epoch {epoch + 1}/{recipe.epochs}", refresh=False)
     rounded = epoch >= recipe.epochs - recipe.rounded_epochs
-    with bar:
-        batches = epoch_batches(images, recipe.batch_size, recipe.seed, epoch)
-        for index, batch in enumerate(batches):
-            step = epoch * steps + index
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate_at(step / (steps * recipe.epochs))
-            betas = recipe.betas_at(step / steps)
-            sums += _step(recipe, model, optimiser, images[batch], betas, step, rounded)
-            bar.update(len(batch))
-            bar.set_postfix_str(_summary(_row(epoch, sums / (index + 1))), refresh=False)
+    batches = epoch_batches(images, recipe.batch_size, recipe.seed, epoch)
+    for index, batch in enumerate(batches):
+        step = epoch * steps + index
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate_at(step / (steps * recipe.epochs))
+        betas = recipe.betas_at(step / steps)
+        sums += _step(recipe, model, optimiser, images[batch], betas, step, rounded)
+        bar.update(len(batch))
+        bar.set_postfix_str(_summary(_row(epoch, sums / (index + 1))), refresh=False)
     return _row(epoch, sums / steps)
 
 
