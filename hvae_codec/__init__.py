@@ -6,9 +6,15 @@ blob = codec.encode(image)        # uint8 array, PIL image, path or torch tensor
 picture = codec.decode(blob)      # uint8 [H, W, C]
 """
 
-from hvae_codec.codec.checkpoint import ModelInfo
-from hvae_codec.codec.codec import Codec, Features
-from hvae_codec.codec.registry import codec_for, decode, load, load_file, models
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hvae_codec.codec.checkpoint import ModelInfo
+    from hvae_codec.codec.codec import Codec, Features
+    from hvae_codec.codec.registry import codec_for, decode, load, load_file, models
 
 __version__ = "0.1.0"
 
@@ -22,3 +28,31 @@ __all__ = [
     "load_file",
     "models",
 ]
+
+_REGISTRY = "hvae_codec.codec.registry"
+_HOMES = {
+    "Codec": "hvae_codec.codec.codec",
+    "Features": "hvae_codec.codec.codec",
+    "ModelInfo": "hvae_codec.codec.checkpoint",
+    **dict.fromkeys(("codec_for", "decode", "load", "load_file", "models"), _REGISTRY),
+}
+
+
+class _Package(ModuleType):
+    """This package, whose public names are imported when they are used: torch, which they need,
+    takes longer to import than `hvae-codec --help` should.
+
+    A module's `__getattr__` would not do, because it is not asked for names that are there, and
+    the import system puts the subpackage `models` where the public function of that name belongs.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        return super().__getattribute__(name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

@@ -6,12 +6,18 @@ Exit codes: 0 done; 1 failed, with one line on standard error; 2 wrong usage; 13
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 
+import hvae_codec
 from hvae_codec.cli import coding, info, latents, serving, training
+from hvae_codec.cli.common import CommandParser, describe, print_error
 from hvae_codec.errors import HvaeCodecError
+
+DEBUG_VARIABLE = "HVAE_DEBUG"
+"""Environment variable that, when set, lets an unexpected error show its traceback."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +29,10 @@ def build_parser() -> argparse.ArgumentParser:
         description="Hierarchical VAEs as an image codec, a feature extractor and a sampler.",
         epilog="'hvae-codec COMMAND --help' shows the command's options and an example.",
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {hvae_codec.__version__}")
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
+    )
     for module in (coding, info, latents, training, serving):
         module.add_commands(commands)
     return parser
@@ -31,15 +40,30 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (sys.argv's by default) and return the exit code."""
-    parsed = build_parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what it cannot encode
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return int(parsed.run(parsed))
+        parsed = build_parser().parse_args(arguments)
+        code = int(parsed.run(parsed))
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
+        print_error("interrupted")
         return 130
     except (HvaeCodecError, OSError) as error:
-        print(f"hvae-codec: error: {error}", file=sys.stderr)
+        print_error(describe(error))
         return 1
+    except MemoryError:
+        print_error("not enough memory")
+        return 1
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        kind = type(error).__name__
+        print_error(f"unexpected {kind}: {error} ({DEBUG_VARIABLE}=1 shows where)")
+        return 1
+    return code

@@ -3,132 +3,171 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hvae_codec
+from hvae_codec.cli.batches import Item, Row, failures, run_in_batches
 from hvae_codec.cli.common import (
-    ENCODED_SUFFIX,
-    PICTURE_SUFFIXES,
     Commands,
     add_command,
     add_model_arguments,
     load,
-    pairs,
+    path,
     print_json,
-    progress,
     write_bytes,
 )
-from hvae_codec.codec.images import as_uint8, encode_png
-from hvae_codec.errors import HvaeCodecError
-from hvae_codec.evaluation.quality import psnr_db
+from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, plan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
 
 
 def add_commands(commands: Commands) -> None:
     """Add both subcommands."""
-    encode = add_command(
+    add_command(
         commands,
         "encode",
         _encode,
+        _encode_arguments,
         summary="encode pictures into .hvae files",
-        example="hvae-codec encode photo.png thumbnails/ --quality 4 --output encoded/",
+        example="hvae-codec encode photo.png thumbnails/ --quality 2 --output encoded/",
     )
-    encode.add_argument("inputs", nargs="+", type=Path, help="pictures, or folders of pictures")
-    encode.add_argument(
-        "-o", "--output", type=Path, help="file or folder; default: beside the input"
-    )
-    encode.add_argument("--psnr", action="store_true", help="decode again and report the PSNR")
-    add_model_arguments(encode)
-    decode = add_command(
+    add_command(
         commands,
         "decode",
         _decode,
+        _decode_arguments,
         summary="decode .hvae files into PNG pictures",
         example="hvae-codec decode encoded/ --output decoded/",
     )
-    decode.add_argument("inputs", nargs="+", type=Path, help=".hvae files, or folders of them")
-    decode.add_argument(
-        "-o", "--output", type=Path, help="file or folder; default: beside the input"
+
+
+def _encode_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", type=path, help="pictures, or folders of pictures")
+    parser.add_argument(
+        "-o", "--output", type=path, help="file or folder; default: beside the input"
     )
-    decode.add_argument("--preview", action="store_true", help="decode z2 alone")
+    parser.add_argument("--psnr", action="store_true", help="decode again and report the PSNR")
+    add_model_arguments(parser)
+
+
+def _decode_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", type=path, help=".hvae files, or folders of them")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path,
+        help="file or folder; default: beside the input, where no picture is written over",
+    )
+    parser.add_argument("--preview", action="store_true", help="decode z2 alone")
 
 
 def _encode(arguments: argparse.Namespace) -> int:
+    from hvae_codec.codec.images import as_uint8
+
+    jobs = plan(arguments.inputs, arguments.output, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
     codec = load(arguments)
-    work = pairs(arguments.inputs, arguments.output, PICTURE_SUFFIXES, ENCODED_SUFFIX)
 
-    def encode_one(source: Path, target: Path) -> dict[str, Any]:
+    def read(source: Path) -> Item[Pixels]:
         picture = as_uint8(source)
-        blob = codec.encode(picture)
-        write_bytes(target, blob)
+        return Item(codec, picture, picture.shape[0] * picture.shape[1])
+
+    def finish(job: Job, result: tuple[bytes, Row]) -> Row:
+        blob, measured = result
+        write_bytes(job.target, blob)
+        return {"input": str(job.source), "output": str(job.target), **measured}
+
+    def convert(codec: hvae_codec.Codec, pictures: list[Pixels]) -> list[tuple[bytes, Row]]:
+        return _encoded(codec, pictures, arguments.psnr)
+
+    start = time.perf_counter()
+    rows = run_in_batches(jobs, "encoding", read=read, convert=convert, finish=finish)
+    return _report(rows, time.perf_counter() - start, _encode_line, arguments.json)
+
+
+def _encoded(
+    codec: hvae_codec.Codec, pictures: list[Pixels], with_psnr: bool
+) -> list[tuple[bytes, Row]]:
+    """The file of each picture, and what is reported of it."""
+    from hvae_codec.evaluation.quality import psnr_db
+
+    single = len(pictures) == 1  # whose error need not say which picture it is about
+    blobs = [codec.encode(pictures[0])] if single else codec.encode_batch(pictures)
+    rows: list[Row] = []
+    for picture, blob in zip(pictures, blobs, strict=True):
         height, width = picture.shape[:2]
-        row: dict[str, Any] = {
-            "input": str(source),
-            "output": str(target),
-            "width": width,
-            "height": height,
-            "file_bytes": len(blob),
-            "bits_per_pixel": round(8 * len(blob) / (width * height), 4),
-        }
-        if arguments.psnr:
-            row["psnr_db"] = round(psnr_db(codec.reference(picture), codec.decode(blob)), 3)
-        return row
-
-    return _each(work, "encoding", encode_one, _encode_line, arguments.json)
+        bits = round(8 * len(blob) / (width * height), 4)
+        size = {"width": width, "height": height, "file_bytes": len(blob)}
+        rows.append({**size, "bits_per_pixel": bits})
+    if with_psnr:
+        for row, picture, decoded in zip(rows, pictures, codec.decode_batch(blobs), strict=True):
+            decibels = psnr_db(codec.reference(picture), decoded)
+            # JSON has no infinity; a picture that comes back unchanged has no PSNR.
+            row["psnr_db"] = round(decibels, 3) if math.isfinite(decibels) else None
+    return list(zip(blobs, rows, strict=True))
 
 
-def _encode_line(row: dict[str, Any]) -> str:
+def _encode_line(row: Row) -> str:
     line = f"{row['input']} -> {row['output']}: {row['width']}x{row['height']}, "
     line += f"{row['file_bytes']} bytes, {row['bits_per_pixel']:.3f} bits/pixel"
-    return line + (f", {row['psnr_db']:.2f} dB" if "psnr_db" in row else "")
+    if "psnr_db" not in row:
+        return line
+    return line + (", unchanged" if row["psnr_db"] is None else f", {row['psnr_db']:.2f} dB")
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    work = pairs(arguments.inputs, arguments.output, (ENCODED_SUFFIX,), ".png")
+    from hvae_codec.codec.images import encode_png
 
-    def decode_one(source: Path, target: Path) -> dict[str, Any]:
+    jobs = plan(arguments.inputs, arguments.output, (ENCODED_SUFFIX,), ".png", replace=False)
+
+    def read(source: Path) -> Item[bytes]:
         blob = source.read_bytes()
         codec = hvae_codec.codec_for(blob)
-        picture = codec.preview(blob) if arguments.preview else codec.decode(blob)
-        write_bytes(target, encode_png(picture))
+        height, width, _, count = codec.picture_shape(blob)
+        return Item(codec, blob, height * width * count)
+
+    def convert(codec: hvae_codec.Codec, blobs: list[bytes]) -> Iterable[Pixels]:
+        if arguments.preview:
+            return [codec.preview(blob) for blob in blobs]
+        return codec.decode_batch(blobs)
+
+    def finish(job: Job, picture: Pixels) -> Row:
+        write_bytes(job.target, encode_png(picture))
         height, width = picture.shape[:2]
-        return {"input": str(source), "output": str(target), "width": width, "height": height}
+        return {
+            "input": str(job.source),
+            "output": str(job.target),
+            "width": width,
+            "height": height,
+        }
 
-    return _each(work, "decoding", decode_one, _decode_line, arguments.json)
+    start = time.perf_counter()
+    rows = run_in_batches(jobs, "decoding", read=read, convert=convert, finish=finish)
+    return _report(rows, time.perf_counter() - start, _decode_line, arguments.json)
 
 
-def _decode_line(row: dict[str, Any]) -> str:
+def _decode_line(row: Row) -> str:
     return f"{row['input']} -> {row['output']}: {row['width']}x{row['height']}"
 
 
-def _each(
-    work: list[tuple[Path, Path]],
-    label: str,
-    one: Callable[[Path, Path], dict[str, Any]],
-    line: Callable[[dict[str, Any]], str],
-    as_json: bool,
+def _report(
+    rows: list[Row], seconds: float, line: Callable[[dict[str, Any]], str], as_json: bool
 ) -> int:
-    """Run `one` on every pair; a bad file is reported and the others are still done."""
-    rows: list[dict[str, Any]] = []
-    failures = 0
-    start = time.perf_counter()
-    for source, target in progress(work, label):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            rows.append(one(source, target))
-        except (HvaeCodecError, OSError) as error:
-            failures += 1
-            print(f"hvae-codec: error: {source}: {error}", file=sys.stderr)
+    """Say what was done; the exit code."""
+    failed = failures(rows)
     if as_json:
         print_json(rows)
-    elif len(work) == 1:
-        for row in rows:
-            print(line(row))
-    else:
+    elif len(rows) > 1:
         total = sum(row.get("file_bytes", 0) for row in rows)
         size = f", {total} bytes" if total else ""
-        print(f"{len(rows)} files{size} in {time.perf_counter() - start:.1f} s, {failures} failed")
-    return 1 if failures else 0
+        print(f"{len(rows) - failed} files{size} in {seconds:.1f} s, {failed} failed")
+    elif not failed:
+        print(line(rows[0]))
+    return 1 if failed else 0

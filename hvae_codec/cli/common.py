@@ -1,15 +1,19 @@
-"""What several subcommands share: parsers with examples, output, folders of files."""
+"""What several subcommands share: parsers with examples, types of arguments, output.
+
+Modules of the command line import the library inside the functions that run: torch takes longer to
+import than `--help` and a usage error should.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 import hvae_codec
 from hvae_codec.errors import HvaeCodecError
@@ -17,31 +21,46 @@ from hvae_codec.errors import HvaeCodecError
 Commands = Any
 """argparse's unnamed type of what `add_subparsers` returns."""
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-ENCODED_SUFFIX = ".hvae"
+Declare = Callable[[argparse.ArgumentParser], None]
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A subcommand's parser. Its arguments are declared when it is the one that is used, so that
+    what one command's choices need to import costs the others nothing.
+    """
+
+    declare: Declare | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, after declaring the arguments."""
+        if self.declare is not None:
+            declare, self.declare = self.declare, None
+            declare(self)
+        return super().parse_known_args(args, namespace)
 
 
 def add_command(
     commands: Commands,
     name: str,
     run: Callable[[argparse.Namespace], int],
+    declare: Declare,
     *,
     summary: str,
     example: str,
     json_output: bool = True,
-) -> argparse.ArgumentParser:
-    """A subcommand's parser whose help ends in an example."""
-    parser: argparse.ArgumentParser = commands.add_parser(
+) -> None:
+    """Add a subcommand whose help ends in an example; `declare` adds its arguments."""
+    parser: CommandParser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.declare = declare
     parser.set_defaults(run=run)
     if json_output:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    return parser
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,69 +74,87 @@ def load(arguments: argparse.Namespace) -> hvae_codec.Codec:
     return hvae_codec.load(arguments.model, quality=arguments.quality)
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(value, indent=2))
+def path(text: str) -> Path:
+    """argparse type: a path. An empty one, as of an unset shell variable, would be this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return Path(text)
 
 
 def positive_int(text: str) -> int:
     """argparse type: an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return _int_from(1, text)
+
+
+def seed(text: str) -> int:
+    """argparse type: a seed, 0 to 2^63 - 1."""
+    value = _int_from(0, text)
+    if value >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is over 2^63 - 1")
     return value
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _int_from(least: int, text: str) -> int:
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
+    return value
 
 
-def pairs(
-    inputs: Iterable[Path], output: Path | None, suffixes: tuple[str, ...], new_suffix: str
-) -> list[tuple[Path, Path]]:
-    """Input files and where each one's result goes.
+def describe(error: Exception) -> str:
+    """One line about an error: the file and the reason where the system refused one."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error) or type(error).__name__
 
-    A folder stands for the files below it with one of `suffixes`; results keep their place below
-    the `output` folder (beside the input by default). One input file may name its output file.
+
+def print_error(message: str) -> None:
+    """One line on standard error, whatever line breaks the message has."""
+    print(f"hvae-codec: error: {' '.join(message.splitlines())}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; numbers that are not finite become null."""
+    print(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def require_file_path(output: Path) -> None:
+    """Refuse, before any work is done, an output file that is a folder."""
+    if output.is_dir():
+        raise HvaeCodecError(f"{output} is a folder; --output must name a file")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that it appears whole or not at all; make the folders above it.
+
+    A pipe or device is written to, not replaced; so is the file that a link leads to.
 
     Raises:
-        HvaeCodecError: an input is missing, a folder holds no such file, or two results would share
-        a path.
+        HvaeCodecError: it cannot be written; the message says why.
     """
-    found: list[tuple[Path, Path]] = []
-    inputs = list(inputs)
-    for path in inputs:
-        if path.is_dir():
-            files = sorted(
-                f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file()
-            )
-            if not files:
-                raise HvaeCodecError(f"{path} holds no file ending in {', '.join(suffixes)}")
-            root = path if output is None else output
-            found += [(f, (root / f.relative_to(path)).with_suffix(new_suffix)) for f in files]
-        elif not path.exists():
-            raise HvaeCodecError(f"{path} does not exist")
-        elif output is None:
-            found.append((path, path.with_suffix(new_suffix)))
-        elif len(inputs) == 1 and not output.is_dir():
-            found.append((path, output))
-        else:
-            found.append((path, output / path.with_suffix(new_suffix).name))
-    targets = [target for _, target in found]
-    if len(set(targets)) != len(targets):
-        clash = next(target for target in targets if targets.count(target) > 1)
-        raise HvaeCodecError(
-            f"several inputs would be written to {clash}; give them another --output"
-        )
-    return found
-
-
-def progress(work: list[tuple[Path, Path]], label: str) -> Iterator[tuple[Path, Path]]:
-    """`work` behind a progress bar, when there is more than one file and somebody to see it."""
-    yield from tqdm(work, desc=label, unit="file", disable=True if len(work) == 1 else None)
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        target = path.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".hvae-codec-{os.getpid()}")
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise HvaeCodecError(f"{path} cannot be written: {reason}") from error

@@ -3,72 +3,49 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import hvae_codec
-from hvae_codec import ops
-from hvae_codec.cli.common import Commands, add_command, print_json
-from hvae_codec.codec.format import parse
-from hvae_codec.errors import UnknownModelError
+from hvae_codec.cli.common import Commands, add_command, path, print_json
 
 
 def add_commands(commands: Commands) -> None:
     """Add both subcommands."""
-    info = add_command(
+    add_command(
         commands,
         "info",
         _info,
+        _info_arguments,
         summary="show what a .hvae file holds, or how this installation was built",
         example="hvae-codec info photo.hvae",
     )
-    info.add_argument("file", nargs="?", type=Path, help="a .hvae file")
-    info.add_argument(
-        "--build", action="store_true", help="show versions and the compiled extension"
-    )
-    models = add_command(
+    add_command(
         commands,
         "models",
         _models,
-        summary="list the shipped models with their measured sizes and PSNR",
+        _models_arguments,
+        summary="list the models at hand with their measured sizes and PSNR",
         example="hvae-codec models --json",
     )
-    models.add_argument("--card", action="store_true", help="with --json, include the whole cards")
+
+
+def _info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", type=path, help="a .hvae file")
+    parser.add_argument(
+        "--build", action="store_true", help="show versions and the compiled extension"
+    )
+
+
+def _models_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--card", action="store_true", help="print the whole cards, as JSON")
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    if arguments.build or arguments.file is None:
-        return _show(_build(), arguments.json)
-    data = arguments.file.read_bytes()
-    frame = parse(data)
-    row: dict[str, Any] = {
-        "file": str(arguments.file),
-        "file_bytes": len(data),
-        "header_bytes": frame.payload_at,
-        "payload_bytes": len(data) - frame.payload_at,
-        "format_version": frame.header.version,
-        "model_id": frame.header.model_id.hex(),
-    }
-    try:
-        codec = hvae_codec.codec_for(data)
-    except UnknownModelError:
-        row["model"] = "unknown to this installation"
-        return _show(row, arguments.json)
-    height, width, channels, count = codec.picture_shape(data)
-    row["model"] = f"{codec.info.name} quality {codec.info.quality}"
-    row |= {"pictures": count, "width": width, "height": height, "channels": channels}
-    row["bits_per_pixel"] = round(8 * len(data) / (width * height * count), 4)
-    return _show(row, arguments.json)
-
-
-def _build() -> dict[str, Any]:
-    return {"hvae_codec": hvae_codec.__version__, "torch": torch.__version__, **ops.build_info()}
-
-
-def _show(row: dict[str, Any], as_json: bool) -> int:
-    if as_json:
+    alone = arguments.build or arguments.file is None
+    row = _build() if alone else _file(arguments.file)
+    if arguments.json:
         print_json(row)
     else:
         width = max(map(len, row))
@@ -77,10 +54,62 @@ def _show(row: dict[str, Any], as_json: bool) -> int:
     return 0
 
 
+def _build() -> dict[str, Any]:
+    import torch
+
+    from hvae_codec import ops
+
+    return {"hvae_codec": hvae_codec.__version__, "torch": torch.__version__, **ops.build_info()}
+
+
+def _file(file: Path) -> dict[str, Any]:
+    """What a file's header says, and whether the file's check sum holds."""
+    from hvae_codec.codec.format import parse, verify_file
+    from hvae_codec.errors import CorruptError
+
+    data = file.read_bytes()
+    frame = parse(data)
+    header = frame.header
+    row: dict[str, Any] = {
+        "file": str(file),
+        "intact": True,
+        "file_bytes": len(data),
+        "header_bytes": frame.payload_at,
+        "payload_bytes": len(data) - frame.payload_at,
+        "format_version": header.version,
+        "model_id": header.model_id.hex(),
+        "block": header.block,
+        "pictures": header.count,
+    }
+    try:
+        verify_file(data, frame)
+    except CorruptError as error:
+        row |= {"intact": False, "damage": str(error)}
+    model = _model_of(header.model_id.hex())
+    if model is None:
+        row["model"] = "not at hand"
+        return row
+    channels, height, width = model.image_shape
+    height, width = header.height or height, header.width or width
+    row["model"] = f"{model.name} quality {model.quality}"
+    row |= {"width": width, "height": height, "channels": 1 if header.grey else channels}
+    row["bits_per_pixel"] = round(8 * len(data) / (width * height * header.count), 4)
+    return row
+
+
+def _model_of(model_id: str) -> hvae_codec.ModelInfo | None:
+    found = (model for model in hvae_codec.models() if model.model_id == model_id)
+    return next(found, None)
+
+
 def _models(arguments: argparse.Namespace) -> int:
     models = hvae_codec.models()
-    if arguments.json:
-        print_json([_model_row(model, arguments.card) for model in models])
+    if arguments.json or arguments.card:
+        rows = [dataclasses.asdict(model) for model in models]
+        if not arguments.card:
+            for row in rows:
+                del row["card"]
+        print_json(rows)
         return 0
     print("model      quality  id        pixels    payload bytes  PSNR dB  rates nats (top first)")
     for model in models:
@@ -90,18 +119,3 @@ def _models(arguments: argparse.Namespace) -> int:
         start = f"{model.name:<10} {model.quality:>7}  {model.model_id}  {pixels:<8}"
         print(f"{start}  {model.payload_bytes:>13.1f}  {model.psnr_db:>7.2f}  {rates}")
     return 0
-
-
-def _model_row(model: hvae_codec.ModelInfo, with_card: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "name": model.name,
-        "quality": model.quality,
-        "model_id": model.model_id,
-        "spec": model.spec_name,
-        "image_shape": model.image_shape,
-        "z_dims": model.z_dims,
-        "payload_bytes": model.payload_bytes,
-        "psnr_db": model.psnr_db,
-        "rates_nats": model.rates_nats,
-    }
-    return {**row, "card": model.card} if with_card else row

@@ -4,105 +4,168 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import hvae_codec
+from hvae_codec.cli.batches import Item, Row, failures, run_in_batches
 from hvae_codec.cli.common import (
-    ENCODED_SUFFIX,
-    PICTURE_SUFFIXES,
     Commands,
     add_command,
     add_model_arguments,
     load,
-    pairs,
+    path,
     positive_int,
     print_json,
-    progress,
+    require_file_path,
+    seed,
     write_bytes,
 )
-from hvae_codec.codec.images import encode_png
+from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
+from hvae_codec.errors import HvaeCodecError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _COLUMNS = 8
 
 
 def add_commands(commands: Commands) -> None:
     """Add both subcommands."""
-    features = add_command(
+    add_command(
         commands,
         "features",
         _features,
+        _features_arguments,
         summary="extract z2 of pictures, or of .hvae files from their first bytes",
         example="hvae-codec features thumbnails/ --output z2.npz",
     )
-    features.add_argument("inputs", nargs="+", type=Path, help="pictures, .hvae files, or folders")
-    features.add_argument(
-        "-o", "--output", type=Path, help="a .npz with arrays files, mean and std; default: print"
-    )
-    add_model_arguments(features)
-    sample = add_command(
+    add_command(
         commands,
         "sample",
         _sample,
+        _sample_arguments,
         summary="draw pictures from a model's prior into one PNG sheet",
         example="hvae-codec sample --count 16 --seed 7 --output samples.png",
     )
-    sample.add_argument("-n", "--count", type=positive_int, default=16, help="pictures to draw")
-    sample.add_argument("--seed", type=int, default=0, help="equal seeds draw equal pictures")
-    sample.add_argument(
-        "--temperature", type=float, default=1.0, help="scales the prior's deviations"
+
+
+def _features_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", type=path, help="pictures, .hvae files, or folders")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path,
+        help="a .npz with arrays files, models (their ids), mean and std; default: print the means",
     )
-    sample.add_argument("-o", "--output", type=Path, default=Path("samples.png"))
-    add_model_arguments(sample)
+    add_model_arguments(parser)
+
+
+def _sample_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", "--count", type=positive_int, default=16, help="pictures to draw")
+    parser.add_argument("--seed", type=seed, default=0, help="equal seeds draw equal pictures")
+    parser.add_argument(
+        "--temperature", type=_temperature, default=1.0, help="scales the prior's deviations"
+    )
+    parser.add_argument(
+        "-o", "--output", type=path, default=Path("samples.png"), help="default: %(default)s"
+    )
+    add_model_arguments(parser)
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number of at least 0")
+    return value
 
 
 def _features(arguments: argparse.Namespace) -> int:
-    work = pairs(arguments.inputs, None, (*PICTURE_SUFFIXES, ENCODED_SUFFIX), ".npz")
-    codec = load(arguments)
-    files, means, deviations = [], [], []
-    for source, _ in progress(work, "features"):
-        if source.suffix.lower() == ENCODED_SUFFIX:
-            blob = source.read_bytes()
-            found = hvae_codec.codec_for(blob).features_from_bytes(blob)
-        else:
-            found = codec.features([source])
-        files.append(str(source))
-        means.append(found.mean[0])
-        deviations.append(found.std[0])
     if arguments.output is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, files=np.array(files), mean=np.stack(means), std=np.stack(deviations))
-        write_bytes(arguments.output, buffer.getvalue())
-    rows: list[dict[str, Any]] = [
-        {"file": file, "mean": mean.tolist(), "std": deviation.tolist()}
-        for file, mean, deviation in zip(files, means, deviations, strict=True)
-    ]
+        require_file_path(arguments.output)
+    suffixes = (*PICTURE_SUFFIXES, ENCODED_SUFFIX)
+    jobs = [Job(source, source) for source, _ in find(arguments.inputs, suffixes)]
+    rows = _feature_rows(jobs, arguments)
+    done = [row for row in rows if "error" not in row]
+    if len({len(row["mean"]) for row in done}) > 1:
+        raise HvaeCodecError("the files are of models whose z2 differ in size; take them apart")
+    if arguments.output is not None and done:
+        write_bytes(arguments.output, _npz(done))
     if arguments.json:
         print_json(rows)
-    elif arguments.output is not None:
-        print(f"{len(files)} x {len(means[0])} features in {arguments.output}")
-    else:
-        for row in rows:
-            print(row["file"], " ".join(f"{value:.3f}" for value in row["mean"]))
-    return 0
+    elif arguments.output is None:
+        for row in done:
+            print(row["input"], " ".join(f"{value:.3f}" for value in row["mean"]))
+    elif done:
+        print(f"{len(done)} x {len(done[0]['mean'])} features in {arguments.output}")
+    return 1 if failures(rows) else 0
+
+
+def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
+    from hvae_codec.codec.images import as_uint8
+
+    def read(source: Path) -> Item[Any]:
+        if source.suffix.lower() == ENCODED_SUFFIX:
+            blob = source.read_bytes()
+            return Item((hvae_codec.codec_for(blob), True), blob, 0)
+        picture = as_uint8(source)
+        return Item((load(arguments), False), picture, picture.shape[0] * picture.shape[1])
+
+    def convert(group: tuple[hvae_codec.Codec, bool], values: list[Any]) -> list[Row]:
+        codec, encoded = group
+        found = codec.features_from_bytes(values) if encoded else codec.features(values)
+        pairs = zip(found.mean.tolist(), found.std.tolist(), strict=True)
+        return [{"model_id": codec.info.model_id, "mean": mean, "std": std} for mean, std in pairs]
+
+    def finish(job: Job, row: Row) -> Row:
+        return {"input": str(job.source), **row}
+
+    return run_in_batches(jobs, "features", read=read, convert=convert, finish=finish)
+
+
+def _npz(rows: list[Row]) -> bytes:
+    """A NumPy archive: files and models as text [N], mean and std float32 [N, D]."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        files=np.array([row["input"] for row in rows]),
+        models=np.array([row["model_id"] for row in rows]),
+        mean=np.array([row["mean"] for row in rows], dtype=np.float32),
+        std=np.array([row["std"] for row in rows], dtype=np.float32),
+    )
+    return buffer.getvalue()
 
 
 def _sample(arguments: argparse.Namespace) -> int:
+    from hvae_codec.codec.images import check_size, encode_png
+
+    require_file_path(arguments.output)
     codec = load(arguments)
+    _, height, width = codec.info.image_shape
+    rows = -(-arguments.count // _COLUMNS)
+    check_size(width * min(arguments.count, _COLUMNS), height * rows)  # before they are drawn
     pictures = codec.sample(arguments.count, seed=arguments.seed, temperature=arguments.temperature)
     write_bytes(arguments.output, encode_png(_sheet(pictures)))
-    row = {"output": str(arguments.output), "count": arguments.count, "seed": arguments.seed}
     if arguments.json:
-        print_json(row)
+        named = ("count", "seed", "temperature")
+        row = {name: getattr(arguments, name) for name in named}
+        print_json({"output": str(arguments.output), "model_id": codec.info.model_id, **row})
     else:
         print(f"{arguments.count} samples in {arguments.output}")
     return 0
 
 
-def _sheet(pictures: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _sheet(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pictures [N, h, w, C] side by side, _COLUMNS to a row, unused places white."""
+    import numpy as np
+
     count, height, width, channels = pictures.shape
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)

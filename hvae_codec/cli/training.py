@@ -1,40 +1,31 @@
-"""`hvae-codec train`: train a model, make a codec of it, measure it, write its checkpoint."""
+"""`hvae-codec train`: its arguments. What it does with them is in `train_job`."""
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
-from pathlib import Path
-from typing import Any
 
-import torch
-
-from hvae_codec.cli.common import Commands, add_command, positive_int, print_json
-from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, write_card
-from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.fit import fit_tables
-from hvae_codec.data import DATASETS, ImageDataset, load_dataset
-from hvae_codec.errors import SpecError
-from hvae_codec.evaluation.measure import measure_codec
-from hvae_codec.models.zoo import SPECS
-from hvae_codec.training import Recipe, train
-
-_UNMEASURED = {"payload_bytes": 0.0, "psnr_db": 0.0, "rates_nats": []}
+from hvae_codec.cli.common import Commands, add_command, path, positive_int, seed
 
 
 def add_commands(commands: Commands) -> None:
     """Add the subcommand."""
-    parser = add_command(
+    add_command(
         commands,
         "train",
         _train,
+        _train_arguments,
         summary="train a model and write a codec checkpoint; run again, it goes on where it was",
         example="hvae-codec train --data cifar10 --betas 0.02,0.02 --epochs 60 --out runs/mine",
     )
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    from hvae_codec.data import DATASETS
+    from hvae_codec.models import SPECS
+
     parser.add_argument("--spec", choices=SPECS, default="ghvae-32x32x3", help="the architecture")
     parser.add_argument("--data", default="cifar10", help=f"data set: {', '.join(DATASETS)}")
-    parser.add_argument("--root", type=Path, help="directory of the data")
+    parser.add_argument("--root", type=path, help="directory of the data")
     parser.add_argument("--download", action="store_true", help="let torchvision fetch the data")
     parser.add_argument(
         "--betas", type=_betas, required=True, help="one per layer, top first: 0.02,0.02"
@@ -53,103 +44,41 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--contiguous", action="store_true", help="do not train in channels_last")
     parser.add_argument("--images", type=positive_int, help="use only this many training pictures")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="checkpoint (.safetensors) to start from")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--start", type=path, help="checkpoint (.safetensors) to start from")
+    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, help="CPU threads; default: all cores")
     parser.add_argument("--name", default="mine", help="name of the model in its card")
     parser.add_argument("--quality", type=positive_int, default=1, help="its rung in its card")
-    parser.add_argument("--out", type=Path, required=True, help="directory of state and checkpoint")
+    parser.add_argument("--out", type=path, required=True, help="directory of state and checkpoint")
 
 
 def _betas(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not numbers with commas between them, such as 0.02,0.02"
+        ) from None
+
+
+def _device(text: str) -> str:
+    import torch
+
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no device; allowed: cpu, cuda, cuda:1, ..."
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise argparse.ArgumentTypeError(
+            f"no device {text} here: PyTorch sees {torch.cuda.device_count()}"
+        )
+    return text
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
-    start = None if arguments.start is None else load_checkpoint(arguments.start)
-    recipe = Recipe(
-        spec=arguments.spec,
-        dataset=arguments.data,
-        betas=arguments.betas,
-        posterior=arguments.posterior,
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        schedule=arguments.schedule,
-        rate_warmup_epochs=arguments.rate_warmup_epochs,
-        rounded_epochs=arguments.rounded_epochs,
-        precision=arguments.precision,
-        channels_last=not arguments.contiguous,
-        seed=arguments.seed,
-        images=arguments.images,
-        start=None if start is None else start.model_id.hex(),
-    )
-    if start is not None and start.model.spec.name != recipe.spec:
-        raise SpecError(f"--start is a {start.model.spec.name}, --spec says {recipe.spec}")
-    training, test = (
-        load_dataset(arguments.data, split, arguments.root, arguments.download)
-        for split in ("train", "test")
-    )
-    model = train(
-        recipe,
-        training,
-        arguments.out,
-        start=None if start is None else start.model.state_dict(),
-        device=arguments.device,
-        report=_report,
-    )
-    tables = fit_tables(model.cpu(), training.images[: recipe.images])
-    card = {
-        "name": arguments.name,
-        "quality": arguments.quality,
-        "recipe": recipe.to_json(),
-        "command": _command(arguments),
-        "data": _data(training, test, recipe),
-        "measured": _UNMEASURED,
-    }
-    path = arguments.out / f"{arguments.name}-q{arguments.quality}.safetensors"
-    checkpoint = save_checkpoint(path, model, tables, card)
-    measured = measure_codec(Codec(checkpoint), test.images)
-    write_card(path.with_suffix(".json"), {**checkpoint.card, "measured": measured})
-    if arguments.json:
-        print_json({"checkpoint": str(path), "model_id": checkpoint.model_id.hex(), **measured})
-    else:
-        print(
-            f"{path}: model {checkpoint.model_id.hex()}, "
-            f"{measured['payload_bytes']:.1f} payload bytes, {measured['psnr_db']:.2f} dB "
-            f"on {test.name} {test.split}"
-        )
-    return 0
+    from hvae_codec.cli.train_job import run
 
-
-def _report(row: dict[str, Any]) -> None:
-    """One line an epoch, so that a run whose progress bar nobody sees still says where it is."""
-    rates = ", ".join(f"{rate:.1f}" for rate in row["rates_nats"])
-    line = f"epoch {row['epoch']}: distortion {row['distortion_nats']:.2f} nats, "
-    print(f"{line}rates {rates} nats, {row['psnr_db']:.2f} dB", file=sys.stderr, flush=True)
-
-
-def _data(training: ImageDataset, test: ImageDataset, recipe: Recipe) -> dict[str, Any]:
-    return {
-        "train": f"{training.name} {training.split}",
-        "train_images": len(training.images[: recipe.images]),
-        "test": f"{test.name} {test.split}",
-        "test_images": len(test),
-    }
-
-
-def _command(arguments: argparse.Namespace) -> str:
-    """The command that repeats this run, without what only this machine knows."""
-    local = {"run", "json", "root", "out", "threads", "device", "start", "download"}
-    words = ["hvae-codec", "train"]
-    for name, value in vars(arguments).items():
-        if name in local or value is None or value is False:
-            continue
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [text])
-    if arguments.start is not None:
-        words += ["--start", arguments.start.name]
-    return shlex.join([*words, "--out", f"runs/{arguments.name}-q{arguments.quality}"])
+    return run(arguments)

@@ -1,0 +1,115 @@
+"""What `hvae-codec train` does: train, make a codec of the model, measure it, write a checkpoint.
+
+Apart from the arguments' declaration, because all that it imports it must import at the start: a
+run takes hours, and ends with the release that it began with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from typing import Any
+
+import torch
+
+from hvae_codec.cli.common import print_json
+from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, write_card
+from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.fit import fit_tables
+from hvae_codec.data import ImageDataset, load_dataset
+from hvae_codec.errors import SpecError
+from hvae_codec.evaluation.measure import measure_codec
+from hvae_codec.training import Recipe, train
+
+_UNMEASURED = {"payload_bytes": 0.0, "psnr_db": 0.0, "rates_nats": []}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train as the parsed arguments say; the exit code."""
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    start = None if arguments.start is None else load_checkpoint(arguments.start)
+    recipe = Recipe(
+        spec=arguments.spec,
+        dataset=arguments.data,
+        betas=arguments.betas,
+        posterior=arguments.posterior,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        schedule=arguments.schedule,
+        rate_warmup_epochs=arguments.rate_warmup_epochs,
+        rounded_epochs=arguments.rounded_epochs,
+        precision=arguments.precision,
+        channels_last=not arguments.contiguous,
+        seed=arguments.seed,
+        images=arguments.images,
+        start=None if start is None else start.model_id.hex(),
+    )
+    if start is not None and start.model.spec.name != recipe.spec:
+        raise SpecError(f"--start is a {start.model.spec.name}, --spec says {recipe.spec}")
+    training, test = (
+        load_dataset(arguments.data, split, arguments.root, arguments.download)
+        for split in ("train", "test")
+    )
+    model = train(
+        recipe,
+        training,
+        arguments.out,
+        start=None if start is None else start.model.state_dict(),
+        device=arguments.device,
+        report=_report,
+    )
+    tables = fit_tables(model.cpu(), training.images[: recipe.images])
+    card = {
+        "name": arguments.name,
+        "quality": arguments.quality,
+        "recipe": recipe.to_json(),
+        "command": _command(arguments),
+        "data": _data(training, test, recipe),
+        "measured": _UNMEASURED,
+    }
+    path = arguments.out / f"{arguments.name}-q{arguments.quality}.safetensors"
+    checkpoint = save_checkpoint(path, model, tables, card)
+    measured = measure_codec(Codec(checkpoint), test.images)
+    write_card(path.with_suffix(".json"), {**checkpoint.card, "measured": measured})
+    if arguments.json:
+        print_json({"checkpoint": str(path), "model_id": checkpoint.model_id.hex(), **measured})
+    else:
+        print(
+            f"{path}: model {checkpoint.model_id.hex()}, "
+            f"{measured['payload_bytes']:.1f} payload bytes, {measured['psnr_db']:.2f} dB "
+            f"on {test.name} {test.split}"
+        )
+    return 0
+
+
+def _report(row: dict[str, Any]) -> None:
+    """One line an epoch, so that a run whose progress bar nobody sees still says where it is."""
+    rates = ", ".join(f"{rate:.1f}" for rate in row["rates_nats"])
+    line = f"epoch {row['epoch']}: distortion {row['distortion_nats']:.2f} nats, "
+    print(f"{line}rates {rates} nats, {row['psnr_db']:.2f} dB", file=sys.stderr, flush=True)
+
+
+def _data(training: ImageDataset, test: ImageDataset, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "train": f"{training.name} {training.split}",
+        "train_images": len(training.images[: recipe.images]),
+        "test": f"{test.name} {test.split}",
+        "test_images": len(test),
+    }
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command that repeats this run, without what only this machine knows."""
+    local = {"run", "json", "root", "out", "threads", "device", "start", "download"}
+    words = ["hvae-codec", "train"]
+    for name, value in vars(arguments).items():
+        if name in local or value is None or value is False:
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [text])
+    if arguments.start is not None:
+        words += ["--start", arguments.start.name]
+    return shlex.join([*words, "--out", f"runs/{arguments.name}-q{arguments.quality}"])
