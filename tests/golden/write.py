@@ -1,0 +1,56 @@
+"""Writes the golden files of models that have none yet; never changes one that is there.
+
+    python tests/golden/write.py
+
+For each shipped model: a file of one tile and one of a tiled picture, cut from scikit-learn's china
+photograph, the symbols they must decode to and the pictures they decoded to when they were written.
+A change of format or checkpoint needs a new version or name, and so new files beside the old ones.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+import hvae_codec
+
+HERE = Path(__file__).parent
+TILED = (40, 70)
+
+
+def symbols_hash(symbols):
+    """SHA-256 of the symbols as little-endian int32, layer after layer, tile after tile."""
+    digest = hashlib.sha256()
+    for layer in symbols:
+        digest.update(np.ascontiguousarray(layer, dtype="<i4").tobytes())
+    return digest.hexdigest()
+
+
+def main():
+    china = load_sample_image("china.jpg")
+    for info in hvae_codec.models():
+        codec = hvae_codec.load(info.name, quality=info.quality)
+        channels, height, width = info.image_shape
+        for kind, (rows, columns) in {"tile": (height, width), "tiled": TILED}.items():
+            stem = HERE / f"{info.name}-q{info.quality}-{info.model_id}-{kind}"
+            if stem.with_suffix(".json").exists():
+                continue
+            picture = np.ascontiguousarray(china[100 : 100 + rows, 300 : 300 + columns, :channels])
+            blob = codec.encode(picture)
+            symbols = codec.symbols([blob])
+            stem.with_suffix(".hvae").write_bytes(blob)
+            decoded = codec.decode(blob)
+            Image.fromarray(decoded.squeeze()).save(stem.with_suffix(".png"))
+            content = {
+                "symbols_sha256": symbols_hash(symbols),
+                "first_symbols": [layer[0, :8].tolist() for layer in symbols],
+            }
+            stem.with_suffix(".json").write_text(json.dumps(content) + "\n")
+            print(stem.name)
+
+
+if __name__ == "__main__":
+    main()
