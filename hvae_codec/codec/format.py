@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
+from hvae_codec.codec.varints import need, read_varint, write_varint
 from hvae_codec.errors import (
     CorruptError,
     NotAnHvaeFileError,
@@ -30,6 +31,7 @@ _SIZED, _LONG, _BLOCK, _GREY, _PARITY = (1 << bit for bit in range(3, 8))
 _FLAGS_AT, _MODEL_AT, _FIRST_CHECK_AT, _FILE_CHECK_AT = 2, 3, 7, 9
 _MAX_PAYLOAD_BYTES = (1 << 35) - 1
 _CRC16_START = 0xFFFF
+_KIND = ".hvae file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def parse(data: bytes) -> Frame:
         raise NotAnHvaeFileError(
             f"not a .hvae file: it begins with {data[:2].hex() or 'nothing'}, not {MAGIC.hex()}"
         )
-    _need(data, _FLAGS_AT + 1)
+    need(data, _FLAGS_AT + 1, _KIND)
     flags = data[_FLAGS_AT]
     if flags.bit_count() % 2:
         raise CorruptError(f"damaged .hvae file: the version byte {flags:#04x} has odd parity")
@@ -113,22 +115,22 @@ def parse(data: bytes) -> Frame:
         raise CorruptError("damaged .hvae file: a block must be in the long form")
     check_bytes = 4 if flags & _LONG else 2
     at = _FILE_CHECK_AT + check_bytes
-    _need(data, at)
+    need(data, at, _KIND)
     file_check = int.from_bytes(data[_FILE_CHECK_AT:at], "big")
     width = height = payload_bytes = None
     count = 1
     if flags & _SIZED:
-        width, at = _read_varint(data, at, 1, MAX_SIDE_PIXELS, "width")
-        height, at = _read_varint(data, at, 1, MAX_SIDE_PIXELS, "height")
+        width, at = _field(data, at, 1, MAX_SIDE_PIXELS, "width")
+        height, at = _field(data, at, 1, MAX_SIDE_PIXELS, "height")
         if width * height > MAX_PICTURE_PIXELS:
             raise CorruptError(
                 f"damaged .hvae file: {width} x {height} pixels are over the limit of "
                 f"{MAX_PICTURE_PIXELS}"
             )
     if flags & _BLOCK:
-        count, at = _read_varint(data, at, 1, MAX_COUNT, "count")
+        count, at = _field(data, at, 1, MAX_COUNT, "count")
     if flags & _LONG:
-        payload_bytes, at = _read_varint(data, at, 0, _MAX_PAYLOAD_BYTES, "payload length")
+        payload_bytes, at = _field(data, at, 0, _MAX_PAYLOAD_BYTES, "payload length")
     header = Header(
         model_id=data[_MODEL_AT:_FIRST_CHECK_AT],
         width=width,
@@ -224,42 +226,12 @@ def _fields(header: Header, payload_bytes: int | None) -> bytes:
         values.append(header.count)
     if payload_bytes is not None:
         values.append(payload_bytes)
-    return b"".join(map(_varint, values))
+    return b"".join(map(write_varint, values))
 
 
 def _first_check(head: bytes, first_layer: bytes) -> int:
     return crc_hqx(first_layer, crc_hqx(head, _CRC16_START))
 
 
-def _varint(value: int) -> bytes:
-    """LEB128: 7 bits a byte, least significant first, the top bit set on all but the last."""
-    groups = bytearray()
-    while value > 0x7F:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    groups.append(value)
-    return bytes(groups)
-
-
-def _read_varint(data: bytes, at: int, least: int, most: int, name: str) -> tuple[int, int]:
-    """(value, position after it). Refuses a value out of bounds and any but the shortest form."""
-    value = 0
-    for shift in range(0, most.bit_length(), 7):
-        _need(data, at + 1)
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if byte == 0 and shift:
-                raise CorruptError(f"damaged .hvae file: the {name} is not in its shortest form")
-            if not least <= value <= most:
-                raise CorruptError(f"damaged .hvae file: {name} {value} is not in {least}..{most}")
-            return value, at
-    raise CorruptError(f"damaged .hvae file: the {name} is over {most}")
-
-
-def _need(data: bytes, length: int) -> None:
-    if len(data) < length:
-        raise TruncatedError(
-            f"truncated .hvae file: {len(data)} bytes, inside a header of at least {length}"
-        )
+def _field(data: bytes, at: int, least: int, most: int, name: str) -> tuple[int, int]:
+    return read_varint(data, at, least, most, name=name, kind=_KIND)
