@@ -1,0 +1,80 @@
+"""README.md's commands and programs, run as they stand (ports and data sizes excepted)."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+import hvae_codec.data
+from benchmarks.main_job import running_server
+from hvae_codec.cli import main
+from hvae_codec.data import ImageDataset
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = re.findall(r"^    hvae-codec (.*)$", README, re.MULTILINE)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A directory with photo.png and photos/, and no other place to write to."""
+    monkeypatch.chdir(tmp_path)
+    photo = Image.fromarray(load_sample_image("flower.jpg")[:64, :96])
+    photo.save("photo.png")
+    Path("photos").mkdir()
+    photo.save("photos/a.png")
+    return tmp_path
+
+
+def test_in_python(here, capsys):
+    (program,) = [p for p in PROGRAMS if "encode_block" in p]
+    exec(program, {})
+    assert capsys.readouterr().out.endswith("(260, 32) (16, 32, 32, 3)\n")
+
+
+def test_as_features(here, capsys, monkeypatch):
+    china = load_sample_image("china.jpg")
+    crops = np.stack([china[y : y + 32, x : x + 32] for y in (0, 300) for x in range(0, 600, 8)])
+    labels = np.repeat(np.arange(2), len(crops) // 2)
+    order = np.random.default_rng(0).permutation(len(crops))
+    pictures = ImageDataset(crops[order], labels[order], "sky and trees", "test")
+    monkeypatch.setattr(hvae_codec.data, "load_dataset", lambda name, split: pictures)
+    (program,) = [p for p in PROGRAMS if "LatentFeatures" in p]
+    exec(program.replace("8000", "100"), {})
+    assert float(capsys.readouterr().out) > 0.9, "sky and trees are easily told apart"
+
+
+def test_as_a_service(here):
+    (program,) = [p for p in PROGRAMS if "Client(" in p]
+    scope = {}
+    with running_server() as target:
+        exec(program.replace("127.0.0.1:50051", target), scope)
+    assert scope["pictures"][0].shape == (64, 96, 3)
+    assert scope["features"].mean.shape == (1, 32)
+
+
+def test_on_the_command_line(here, capsys):
+    commands = [c for c in COMMANDS if not c.startswith(("serve", "train"))]
+    assert len(commands) == 6
+    for command in commands:
+        assert main(shlex.split(command)) == 0, command
+        assert capsys.readouterr().out
+    assert {path.name for path in here.iterdir()} >= {"photo.hvae", "z2.npz", "samples.png"}
+
+
+@pytest.mark.parametrize("start", ["serve", "train"])
+def test_long_commands_parse(start):
+    (command,) = [c for c in COMMANDS if c.startswith(start)]
+    # --help behind all other arguments shows that the parser takes them.
+    done = subprocess.run(
+        [sys.executable, "-m", "hvae_codec.cli", *shlex.split(command), "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
