@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.networks import Networks
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import merge, split
-from hvae_codec.errors import BitstreamError, ImageError, WrongModelError
+from hvae_codec.errors import BitstreamError, CorruptError, ImageError, WrongModelError
 from hvae_codec.models.hvae import HierarchicalVAE
 
 Pixels = NDArray[np.uint8]
@@ -33,6 +33,24 @@ class Features:
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Pictures of one size between the networks and the bytes.
+
+    header: their size (filled in), number and whether they were grey.
+    symbols: int32 [T, D_l] a layer, top first, the tiles of one picture after those of another.
+    """
+
+    header: Header
+    symbols: list[Int32Array]
+
+    def select(self, pictures: Sequence[int]) -> Block:
+        """The block of the pictures at these positions, each in 0..count-1, in this order."""
+        rows = [layer.reshape(self.header.count, -1, layer.shape[1]) for layer in self.symbols]
+        chosen = [layer[list(pictures)].reshape(-1, layer.shape[2]) for layer in rows]
+        return Block(replace(self.header, count=len(pictures)), chosen)
 
 
 class Codec:
@@ -86,6 +104,14 @@ class Codec:
         Raises:
             ImageError: as `encode`, and when there is no picture or sizes or channels differ.
         """
+        return self.write_block(self.block(images))
+
+    def block(self, images: Pictures) -> Block:
+        """Pictures of one size through the networks: the first half of `encode_block`.
+
+        Raises:
+            ImageError: as `encode_block`.
+        """
         pictures = as_batch(images)
         shapes = sorted({picture.shape for picture in pictures})
         if len(shapes) != 1:
@@ -94,26 +120,42 @@ class Codec:
         prepared, grey = zip(*(self._model_picture(picture) for picture in pictures), strict=True)
         height, width, _ = shapes[0]
         tiles = np.concatenate([split(picture, self._tile) for picture in prepared])
+        header = Header(self._id, width, height, len(pictures), grey=grey[0], block=True)
+        return Block(header, self.networks.symbols(tiles))
+
+    def write_block(self, block: Block) -> bytes:
+        """The second half of `encode_block`: entropy coding, without the networks."""
+        header = block.header
+        assert header.width is not None
+        assert header.height is not None
         return pack(
             self._coder,
             self._id,
-            self.networks.symbols(tiles),
+            block.symbols,
             tile=self._tile,
-            width=width,
-            height=height,
-            count=len(pictures),
-            grey=grey[0],
+            width=header.width,
+            height=header.height,
+            count=header.count,
+            grey=header.grey,
             block=True,
         )
 
-    def decode(self, blob: bytes) -> Pixels:
+    def decode(self, blob: bytes, *, partial: bool = False) -> Pixels:
         """The picture uint8 [H, W, C] of a `.hvae` file; C is 1 if it was grey, else 3.
+
+        With `partial`, a file that is cut off or damaged behind z2 gives its preview, which z2's
+        own check sum vouches for; without, and where z2 is not whole, that is an error.
 
         Raises:
             BitstreamError: the bytes are not such a file (`NotAnHvaeFileError`), of another model
                 (`WrongModelError`) or version, damaged (`CorruptError`) or cut (`TruncatedError`).
         """
-        header, symbols = self._unpack(blob, None)
+        try:
+            header, symbols = self._unpack(blob, None)
+        except CorruptError:
+            if not partial:
+                raise
+            return self.preview(blob)
         return self._pictures([header], self.networks.tiles(symbols))[0]
 
     def decode_batch(self, blobs: Sequence[bytes]) -> Pixels | list[Pixels]:
@@ -138,10 +180,30 @@ class Codec:
         Raises:
             BitstreamError: as `decode`.
         """
-        header, symbols = unpack(self._coder, self._id, blob, tile=self._tile)
-        tiles = self.networks.tiles(symbols)
-        each = np.array_split(tiles, header.count)
-        return np.stack([self._picture(header, part) for part in each])
+        return np.stack(self.block_pictures([self.read_block(blob)]))
+
+    def read_block(self, blob: bytes, layers: int | None = None) -> Block:
+        """The first half of `decode_block`: all checks and entropy decoding, without the networks.
+
+        layers 1: z2 alone, verified by its own check; what follows may be cut off or damaged.
+
+        Raises:
+            BitstreamError: as `decode`.
+        """
+        return Block(*unpack(self._coder, self._id, blob, tile=self._tile, layers=layers))
+
+    def block_pictures(self, blocks: Sequence[Block]) -> list[Pixels]:
+        """The pictures of one or more blocks, all through the networks together."""
+        layers = zip(*(block.symbols for block in blocks), strict=True)
+        tiles = self.networks.tiles([np.concatenate(layer) for layer in layers])
+        return self._pictures(_each_header(blocks), tiles)
+
+    def block_features(self, blocks: Sequence[Block]) -> Features:
+        """z2 as it was coded, of each picture of one or more blocks, float32 [N, D]."""
+        top = np.concatenate([block.symbols[0] for block in blocks])
+        mean, std = self.networks.top_from_symbols(top)
+        tiles = [tiles_of(header, self._tile) for header in _each_header(blocks)]
+        return _averaged(mean, std, tiles)
 
     def symbols(self, blobs: Sequence[bytes]) -> list[Int32Array]:
         """The integer symbols of many files, int32 [T, D_l] a layer, top first, T tiles in all.
@@ -225,7 +287,7 @@ class Codec:
         """What a perfect decoder would give for uint8 pictures: themselves, binarised if the
         model's are.
         """
-        pixels = self.model.likelihood.pixels(torch.from_numpy(images))
+        pixels = self.model.likelihood.pixels(torch.tensor(images))  # a copy: may be read-only
         return (pixels * 255.0).round().to(torch.uint8).numpy()
 
     def picture_shape(self, blob: bytes) -> tuple[int, int, int, int]:
@@ -300,6 +362,11 @@ class Codec:
     def _no_features(self) -> Features:
         empty = np.zeros((0, self.info.z_dims[0]), dtype=np.float32)
         return Features(empty, empty.copy())
+
+
+def _each_header(blocks: Sequence[Block]) -> list[Header]:
+    """A header for every picture of the blocks."""
+    return [replace(block.header, count=1) for block in blocks for _ in range(block.header.count)]
 
 
 def _refuse_block(header: Header) -> None:
