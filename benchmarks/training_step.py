@@ -32,7 +32,8 @@ def plain_loss(model: HierarchicalVAE, x: Tensor) -> Tensor:
     """Eq. 8 with all betas one, Gaussian posteriors, by torch.distributions; nats per image."""
     rates: list[Tensor] = []
     latents: list[Tensor] = []
-    for layer in model.layers:
+    layers: Any = model.layers
+    for layer in layers:
         above = torch.cat([z.flatten(1) for z in latents], dim=1) if latents else None
         mu_p, raw_p = layer.predict(above)
         mean, raw = layer.infer(x, above)
