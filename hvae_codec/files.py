@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import get_ident
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write `data` to `path` by way of a temporary name beside it.
 
-    Whoever reads `path`, also after a kill or a power cut, finds the old file or the new one.
+    Whoever reads `path`, also after a kill, finds the old file or the new one; where `durable`,
+    also after a power cut, for which the disk is waited for.
 
     Raises:
         OSError: the directory is missing, full or not writable; `path` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Of one thread of one process, and short: `path` may have the longest name there can be.
+    temporary = path.with_name(f".{os.getpid()}-{get_ident()}.part")
     try:
         with temporary.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

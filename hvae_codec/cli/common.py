@@ -17,6 +17,7 @@ from typing import Any
 
 import hvae_codec
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.files import write_atomically
 
 Commands = Any
 """argparse's unnamed type of what `add_subparsers` returns."""
@@ -149,12 +150,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             return
         target = path.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".hvae-codec-{os.getpid()}")
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        # Not waiting for the disk: a folder may have very many small files.
+        write_atomically(target, data, durable=False)
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         reason = error.strerror if isinstance(error, OSError) else error
         raise HvaeCodecError(f"{path} cannot be written: {reason}") from error
