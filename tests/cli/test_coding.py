@@ -1,0 +1,256 @@
+"""`hvae-codec encode` and `decode`: against the library, and on folders with bad files."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hvae_codec
+from hvae_codec.cli import batches
+from hvae_codec.codec.images import as_uint8
+
+Q1, Q2 = ("--quality", "1"), ("--quality", "2")
+
+
+@pytest.fixture
+def codec():
+    return hvae_codec.load("cifar10", quality=1)
+
+
+def pixels_of(path):
+    """A PNG's pixels as [H, W, C], read without the library."""
+    array = np.asarray(Image.open(path))
+    return array[..., None] if array.ndim == 2 else array
+
+
+def test_one_picture_there_and_back(run, codec, save, picture, tmp_path):
+    source = save(tmp_path / "a.png", picture(40, 70, 3, 1))
+    done = run("encode", source, *Q1, "--psnr", "--json")
+    assert (done.code, done.err) == (0, "")
+    blob = (tmp_path / "a.hvae").read_bytes()
+    assert blob == codec.encode(picture(40, 70, 3, 1))
+    decoded = codec.decode(blob).astype(float)
+    psnr = 10 * np.log10(255**2 / np.mean((picture(40, 70, 3, 1) - decoded) ** 2))
+    (row,) = done.json
+    assert row == {
+        "input": str(source),
+        "output": str(tmp_path / "a.hvae"),
+        "width": 70,
+        "height": 40,
+        "file_bytes": len(blob),
+        "bits_per_pixel": pytest.approx(8 * len(blob) / 2800, abs=1e-4),
+        "psnr_db": pytest.approx(psnr, abs=1e-3),
+    }
+    back = run("decode", tmp_path / "a.hvae", "--output", tmp_path / "deep" / "b.png", "--json")
+    assert back.json[0]["output"] == str(tmp_path / "deep" / "b.png")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "deep" / "b.png"), codec.decode(blob))
+
+
+def test_text_output_of_one_picture_is_one_line(run, save, picture, tmp_path):
+    source = save(tmp_path / "a.png", picture(32, 32, 1, 0))
+    done = run("encode", source, *Q1, "--psnr")
+    size = source.with_suffix(".hvae").stat().st_size
+    start = f"{source} -> {tmp_path / 'a.hvae'}: 32x32, {size} bytes, {8 * size / 1024:.3f} bits"
+    assert done.out.startswith(start)
+    assert done.out.endswith(" dB\n")
+    assert run("decode", source.with_suffix(".hvae"), "-o", tmp_path / "b.png").out == (
+        f"{source.with_suffix('.hvae')} -> {tmp_path / 'b.png'}: 32x32\n"
+    )
+
+
+def test_bad_pictures_in_a_folder_spoil_nothing_else(run, codec, mixed_folder, tmp_path):
+    folder, good, bad = mixed_folder
+    done = run("encode", folder, *Q1, "--json", "--output", tmp_path / "out")
+    assert done.code == 1
+    lines = done.err.splitlines()
+    assert len(lines) == len(bad)
+    for path, reason in zip(bad, ("has alpha", "truncated PNG", "not a PNG"), strict=True):
+        (line,) = (line for line in lines if str(path) in line)
+        assert line.count(str(path)) == 1
+        assert reason in line
+    rows = done.json
+    assert [row["input"] for row in rows] == sorted(map(str, good + bad))
+    assert [row["input"] for row in rows if "error" in row] == sorted(map(str, bad))
+    blobs = codec.encode_batch([as_uint8(path) for path in good])
+    for path, blob in zip(good, blobs, strict=True):
+        target = tmp_path / "out" / path.relative_to(folder).with_suffix(".hvae")
+        assert target.read_bytes() == blob
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) == len(good)
+
+
+def test_bad_files_in_a_folder_are_not_decoded(run, codec, picture, tmp_path):
+    pictures = [picture(32, 32, 3, i) for i in range(6)] + [picture(40, 33, 1, 9)]
+    blobs = codec.encode_batch(pictures)
+    blobs[3] = hvae_codec.load("cifar10", quality=2).encode(pictures[3])
+    folder = tmp_path / "encoded"
+    folder.mkdir()
+    for index, blob in enumerate(blobs):
+        (folder / f"{index}.hvae").write_bytes(blob)
+    flipped = bytearray(blobs[1])
+    flipped[-2] ^= 16
+    bad = {
+        "flipped": (bytes(flipped), "check sum"),
+        "short": (blobs[1][:-3], "check sum"),
+        "stranger": (blobs[1][:3] + b"\0\0\0\0" + blobs[1][7:], "model 00000000"),
+        "block": (codec.encode_block(pictures[:2]), "a block of 2 pictures"),
+        "text": (b"hello", "not a .hvae file"),
+        "nothing": (b"", "not a .hvae file"),
+    }
+    for name, (data, _) in bad.items():
+        (folder / f"{name}.hvae").write_bytes(data)
+    done = run("decode", folder, "--output", tmp_path / "out")
+    assert done.code == 1
+    assert done.out.startswith("7 files in ")
+    assert done.out.endswith(" s, 6 failed\n")
+    lines = done.err.splitlines()
+    for name, (_, reason) in bad.items():
+        (line,) = (line for line in lines if f"{name}.hvae: " in line)
+        assert reason in line
+    assert len(lines) == len(bad)
+    for index, blob in enumerate(blobs):
+        np.testing.assert_array_equal(
+            pixels_of(tmp_path / "out" / f"{index}.png"), hvae_codec.decode(blob)
+        )
+    assert len(list((tmp_path / "out").iterdir())) == len(blobs)
+
+
+def test_preview_reads_z2_alone(run, codec, picture, tmp_path):
+    blob = codec.encode(picture(32, 32, 3, 3))
+    (tmp_path / "a.hvae").write_bytes(blob[:-1])
+    assert run("decode", tmp_path / "a.hvae", "--preview").code == 0
+    np.testing.assert_array_equal(pixels_of(tmp_path / "a.png"), codec.preview(blob))
+
+
+@pytest.mark.parametrize(("files", "pixels"), [(256, 16_000_000), (3, 16_000_000), (256, 1)])
+def test_rows_keep_their_order_however_files_are_batched(
+    run, codec, save, picture, tmp_path, monkeypatch, files, pixels
+):
+    monkeypatch.setattr(batches, "MAX_FILES", files)
+    monkeypatch.setattr(batches, "MAX_PIXELS", pixels)
+    sources = [save(tmp_path / "in" / f"{i:02}.png", picture(8, 9 + i, 3, i)) for i in range(7)]
+    done = run("encode", tmp_path / "in", *Q1, "--json")
+    assert [(row["input"], row["width"]) for row in done.json] == [
+        (str(source), 9 + i) for i, source in enumerate(sources)
+    ]
+    back = run("decode", tmp_path / "in", "--output", tmp_path / "out", "--json")
+    assert [row["width"] for row in back.json] == [9 + i for i in range(7)]
+
+
+def test_more_pictures_than_one_batch(run, save, picture, tmp_path):
+    first = save(tmp_path / "in" / "000.png", picture(8, 8, 3, 0))
+    for index in range(1, 300):
+        os.link(first, first.with_name(f"{index:03}.png"))
+    done = run("encode", tmp_path / "in", *Q1)
+    written = sorted((tmp_path / "in").glob("*.hvae"))
+    assert done.code == 0
+    assert len(written) == 300
+    total = sum(path.stat().st_size for path in written)
+    assert done.out.startswith(f"300 files, {total} bytes in ")
+
+
+def test_a_model_of_grey_pictures_takes_the_grey_ones(
+    run, mixed_folder, grey_models, monkeypatch, tmp_path
+):
+    folder, good, _ = mixed_folder
+    monkeypatch.setenv("HVAE_MODELS", str(grey_models))
+    done = run("encode", folder, "--model", "grey", "--json", "--output", tmp_path / "out")
+    assert done.code == 1
+    assert [row["input"] for row in done.json if "error" not in row] == [str(good[-1])]
+    errors = [row["error"] for row in done.json if "error" in row]
+    assert sum("codes grey pictures; got 3 channels" in error for error in errors) == 4
+    assert not any("of the batch" in error for error in errors)
+
+
+class TestWhereResultsGo:
+    @pytest.fixture
+    def source(self, save, picture, tmp_path):
+        return save(tmp_path / "ä b" / "☃.png", picture(32, 32, 3, 0))
+
+    def test_beside_the_input(self, run, source):
+        assert run("encode", source, *Q1).code == 0
+        assert source.with_suffix(".hvae").is_file()
+
+    def test_into_a_folder_that_is_there(self, run, source, tmp_path):
+        (tmp_path / "out").mkdir()
+        run("encode", source, *Q1, "--output", tmp_path / "out")
+        assert (tmp_path / "out" / "☃.hvae").is_file()
+
+    def test_several_inputs_share_a_folder_and_repeated_ones_count_once(
+        self, run, save, picture, source, tmp_path
+    ):
+        other = save(tmp_path / "b.png", picture(32, 32, 3, 1))
+        out = tmp_path / "out"
+        done = run("encode", source, other, other, *Q1, "--output", out, "--json")
+        assert {row["output"] for row in done.json} == {str(out / "☃.hvae"), str(out / "b.hvae")}
+        assert len(done.json) == 2
+
+    def test_decoding_does_not_write_over_the_picture_it_came_from(self, run, source):
+        original = source.read_bytes()
+        run("encode", source, *Q1)
+        encoded = source.with_suffix(".hvae")
+        done = run("decode", encoded)
+        assert (done.code, source.read_bytes()) == (1, original)
+        assert "is there already" in done.error()
+        assert run("decode", encoded, "--output", source).code == 0
+        assert source.read_bytes() != original
+
+    def test_an_encoded_file_is_written_again(self, run, source):
+        run("encode", source, *Q1)
+        run("encode", source, *Q2)
+        blob = source.with_suffix(".hvae").read_bytes()
+        assert hvae_codec.codec_for(blob).info.quality == 2
+
+    def test_results_that_would_share_a_path(self, run, save, picture, source):
+        other = save(source.with_suffix(".webp"), picture(32, 32, 3, 1))
+        done = run("encode", source.parent, *Q1)
+        assert done.code == 1
+        assert str(source) in done.error()
+        assert str(other) in done.error()
+        assert not source.with_suffix(".hvae").exists()
+
+    @pytest.mark.parametrize("name", ["☃.png", "../ä b/☃.png"])
+    def test_an_input_is_never_the_output(self, run, source, name):
+        done = run("encode", source, "--output", source.parent / name)
+        assert done.code == 1
+        assert "is an input" in done.error()
+
+    def test_inputs_that_are_not_there(self, run, source, tmp_path):
+        done = run("encode", source, tmp_path / "missing.png", *Q1)
+        assert (done.code, done.error()) == (1, f"{tmp_path / 'missing.png'} does not exist")
+        (tmp_path / "empty").mkdir()
+        done = run("decode", tmp_path / "empty")
+        assert done.error() == f"{tmp_path / 'empty'} holds no file ending in .hvae"
+
+    def test_a_device_is_no_input(self, run):
+        assert run("decode", os.devnull).error() == f"{os.devnull} is neither a file nor a folder"
+
+    def test_a_file_is_no_folder_for_results(self, run, source, tmp_path):
+        done = run("encode", source.parent, "--output", source)
+        assert (done.code, done.error().split(";")[0]) == (1, f"{source} is a file")
+        done = run("encode", source, "--output", source / "x.hvae")
+        assert done.code == 1
+        assert f"{source / 'x.hvae'} cannot be written: " in done.error()
+
+    def test_a_link_is_followed_and_a_pipe_is_written_to(self, run, source, tmp_path):
+        real, link, pipe = tmp_path / "real.hvae", tmp_path / "link.hvae", tmp_path / "pipe"
+        real.write_bytes(b"old")
+        link.symlink_to(real)
+        run("encode", source, *Q1, "--output", link)
+        assert link.is_symlink()
+        assert hvae_codec.codec_for(real.read_bytes()).info.quality == 1
+        os.mkfifo(pipe)
+        received = []
+        reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+        reader.start()
+        run("encode", source, *Q1, "--output", pipe)
+        reader.join(timeout=30)
+        assert received == [real.read_bytes()]
+        assert pipe.is_fifo()
+
+    def test_names_as_long_as_the_file_system_takes(self, run, save, picture, tmp_path):
+        source = save(tmp_path / f"{'n' * 250}.png", picture(32, 32, 3, 0))
+        assert run("encode", source, *Q1).code == 0
+        assert source.with_suffix(".hvae").is_file()

@@ -1,0 +1,56 @@
+"""`hvae-codec train`, end to end on a few crops."""
+
+import json
+import shlex
+
+import pytest
+
+import hvae_codec
+from hvae_codec.cli import build_parser
+from hvae_codec.data import load_dataset
+from hvae_codec.evaluation import measure_codec
+
+
+@pytest.fixture
+def words(save, picture, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed, split in enumerate(("train", "test")):
+        save(tmp_path / "crops" / split / "a.png", picture(128, 128, 3, seed))
+    line = "train --data folder:crops --betas 0.1,0.2 --epochs 2 --batch-size 8 --out runs/a"
+    return [*line.split(), "--seed", "3", "--threads", "1", "--json"]
+
+
+def test_a_run_leaves_a_codec_whose_card_says_what_it_does(run, words):
+    done = run(*words)
+    assert done.code == 0, done.err
+    assert [line.split(":")[0] for line in done.err.splitlines()] == ["epoch 1", "epoch 2"]
+    codec = hvae_codec.load_file("runs/a/mine-q1.safetensors")
+    with open("runs/a/mine-q1.json") as file:
+        card = json.load(file)
+    measured = measure_codec(codec, load_dataset("folder:crops", "test").images)
+    assert card["measured"] == measured
+    assert done.json == {
+        "checkpoint": "runs/a/mine-q1.safetensors",
+        "model_id": codec.info.model_id,
+        **measured,
+    }
+    assert (card["data"]["train_images"], card["data"]["test_images"]) == (16, 16)
+    assert card["recipe"]["betas"] == [0.1, 0.2]
+
+
+def test_the_command_in_the_card_repeats_the_run(run, words):
+    first = run(*words).json
+    with open("runs/a/mine-q1.json") as file:
+        name, *again = shlex.split(json.load(file)["command"])
+    assert name == "hvae-codec"
+    parsed = build_parser().parse_args(again)
+    assert str(parsed.out) == "runs/mine-q1"
+    second = run(*again, "--threads", "1", "--json").json
+    assert {**second, "checkpoint": None} == {**first, "checkpoint": None}
+
+
+def test_a_finished_run_with_another_recipe_is_refused(run, words):
+    run(*words)
+    done = run(*words, "--betas", "0.3,0.3")
+    assert (done.code, done.out) == (1, "")
+    assert "runs/a" in done.error()

@@ -1,0 +1,135 @@
+"""What cards report, against the same figures taken from the files and the model one by one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import hvae_codec
+from hvae_codec.codec.checkpoint import save_checkpoint
+from hvae_codec.codec.fit import fit_tables
+from hvae_codec.evaluation import measure, measure_codec, rates_nats
+from hvae_codec.models import HierarchicalVAE, get_spec
+
+CHECKPOINTS = Path(hvae_codec.__file__).parent / "checkpoints"
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    coarse = rng.uniform(20, 235, (24, 5, 5, 3))
+    fine = np.repeat(np.repeat(coarse, 7, axis=1), 7, axis=2)[:, :32, :32]
+    return np.clip(fine + rng.normal(0, 4, fine.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return hvae_codec.load("cifar10", quality=1)
+
+
+@pytest.fixture(scope="module")
+def measured(codec, images):
+    return measure_codec(codec, images)
+
+
+def test_bytes_are_those_of_the_files(codec, images, measured):
+    sizes = [len(codec.encode(image)) for image in images]
+    assert measured["images"] == len(images)
+    assert measured["file_bytes"] == pytest.approx(np.mean(sizes), abs=1e-4)
+    # A picture of the model's size has a header of 11 bytes, 13 to 16 with the rare long checks.
+    assert 0 <= measured["file_bytes"] - measured["payload_bytes"] - 11 < 0.5
+
+
+def test_information_is_the_logarithm_of_the_tables_frequencies(codec, images, measured):
+    """-log2 of every symbol's share of its table, symbol by symbol, from the checkpoint's file."""
+    tensors = load_file(CHECKPOINTS / "cifar10-q1.safetensors")
+    expected = []
+    for layer, symbols in enumerate(codec.block(images).symbols):
+        low, size, frequency = (
+            tensors[f"tables.{layer}.{n}"] for n in ("low", "size", "frequency")
+        )
+        tables = np.split(frequency, np.cumsum(size)[:-1])
+        bits = 0.0
+        for dim, table in enumerate(tables):
+            bits -= np.log2(table[symbols[:, dim] - low[dim]] / 65_536).sum()
+        expected.append(bits / 8 / len(images))
+    np.testing.assert_allclose(measured["information_bytes_per_layer"], expected, atol=1e-4)
+    assert measured["information_bytes"] == pytest.approx(sum(expected), abs=1e-4)
+    assert -0.01 <= measured["payload_bytes"] - measured["information_bytes"] <= 0.5
+
+
+def test_psnr_is_the_mean_over_pictures(codec, images, measured):
+    ratios = []
+    for image in images:
+        error = image.astype(float) - codec.decode(codec.encode(image))
+        ratios.append(10 * np.log10(255**2 / np.mean(error**2)))
+    assert measured["psnr_db"] == pytest.approx(np.mean(ratios), abs=0.01)
+
+
+def test_figures_do_not_depend_on_the_batches(codec, images, measured, monkeypatch):
+    monkeypatch.setattr(measure, "BATCH", 7)
+    again = measure_codec(codec, images)
+    np.testing.assert_allclose(again.pop("rates_nats"), measured["rates_nats"], rtol=0.02)
+    again.pop("information_bytes_per_layer")
+    assert again == pytest.approx({name: measured[name] for name in again}, rel=1e-3)
+
+
+def test_the_top_layers_rate_is_that_of_a_uniform_posterior_under_the_standard_normal(
+    codec, images, measured
+):
+    """E[log q - log p] with q = 1/step on an interval of that width around mu, p = N(0, 1):
+    -log step + log(2 pi)/2 + (mu^2 + step^2/12)/2, summed over dimensions.
+    """
+    step = codec.model.step(0).detach().double().numpy().reshape(1, -1)
+    mean = codec.features(images).mean.astype(np.float64)
+    nats = -np.log(step) + 0.5 * np.log(2 * np.pi) + 0.5 * (mean**2 + step**2 / 12)
+    assert measured["rates_nats"][0] == pytest.approx(nats.sum(axis=1).mean(), rel=0.05)
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    """A codec of the 28x28x1 architecture with a Gaussian posterior and random weights."""
+    torch.manual_seed(5)
+    model = HierarchicalVAE(get_spec("ghvae-28x28x1"), "gaussian").eval()
+    images = np.random.default_rng(0).integers(0, 256, (64, 28, 28, 1), dtype=np.uint8)
+    measured = {"payload_bytes": 0, "psnr_db": 0, "rates_nats": []}
+    card = {"name": "grey", "quality": 1, "recipe": {}, "measured": measured}
+    path = tmp_path_factory.mktemp("grey") / "grey-q1.safetensors"
+    save_checkpoint(path, model, fit_tables(model, images), card)
+    return hvae_codec.load_file(path)
+
+
+@pytest.fixture(scope="module")
+def pictures(grey):
+    """Four pictures that the codec reproduces, and the same with one pixel the other way."""
+    exact = np.random.default_rng(1).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
+    for _ in range(8):
+        exact = grey.decode_batch(grey.encode_batch(exact))
+    off = exact.copy()
+    off[:, 3, 4] = 255 - off[:, 3, 4]
+    return exact, off
+
+
+def test_a_measurement_of_exact_pictures_alone(grey, pictures):
+    measured = measure_codec(grey, pictures[0])
+    assert (measured["exact_images"], measured["psnr_db"]) == (1.0, float("inf"))
+
+
+def test_some_exact_pictures_give_the_ratio_of_the_mean_error(grey, pictures):
+    exact, off = pictures
+    both = np.concatenate([exact, off])
+    wrong = np.mean([grey.decode(grey.encode(p)) != p for p in both])  # a sample errs by 255
+    measured = measure_codec(grey, both)
+    assert 0 < wrong < 0.5
+    assert measured["psnr_db"] == pytest.approx(-10 * np.log10(wrong), abs=1e-3)
+    assert measured["exact_images"] >= 0.5
+
+
+def test_the_top_layers_rate_of_a_gaussian_posterior_is_the_closed_form(grey, pictures):
+    """KL(N(mu, s^2) || N(0, 1)) = (mu^2 + s^2 - 1)/2 - log s, summed over dimensions."""
+    found = grey.features(pictures[0])
+    mean, std = found.mean.astype(np.float64), found.std.astype(np.float64)
+    nats = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).sum(axis=1).mean()
+    assert rates_nats(grey.model, pictures[0])[0] == pytest.approx(nats, rel=1e-4)
