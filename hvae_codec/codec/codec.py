@@ -46,10 +46,11 @@ class Block:
     header: Header
     symbols: list[Int32Array]
 
-    def select(self, pictures: Sequence[int]) -> Block:
+    def select(self, pictures: Sequence[int] | NDArray[np.integer]) -> Block:
         """The block of the pictures at these positions, each in 0..count-1, in this order."""
-        rows = [layer.reshape(self.header.count, -1, layer.shape[1]) for layer in self.symbols]
-        chosen = [layer[list(pictures)].reshape(-1, layer.shape[2]) for layer in rows]
+        rows = np.asarray(pictures, np.intp)
+        each = [layer.reshape(self.header.count, -1, layer.shape[1]) for layer in self.symbols]
+        chosen = [layer[rows].reshape(-1, layer.shape[2]) for layer in each]
         return Block(replace(self.header, count=len(pictures)), chosen)
 
 
@@ -290,6 +291,14 @@ class Codec:
         pixels = self.model.likelihood.pixels(torch.tensor(images))  # a copy: may be read-only
         return (pixels * 255.0).round().to(torch.uint8).numpy()
 
+    def check_channels(self, channels: int) -> None:
+        """Raises ImageError unless the model can code pictures of so many channels."""
+        if channels not in (1, self._channels):
+            raise ImageError(
+                f"model {self.info.name!r} codes grey pictures; got {channels} channels: "
+                "convert to grey first"
+            )
+
     def picture_shape(self, blob: bytes) -> tuple[int, int, int, int]:
         """(height, width, channels, pictures) that a file's header states; no check sum is
         verified.
@@ -310,14 +319,10 @@ class Codec:
         model.
         """
         channels = picture.shape[2]
+        self.check_channels(channels)
         if channels == self._channels:
             return picture, False
-        if channels == 1:
-            return np.broadcast_to(picture, (*picture.shape[:2], self._channels)), True
-        raise ImageError(
-            f"model {self.info.name!r} codes grey pictures; got {channels} channels: "
-            "convert to grey first"
-        )
+        return np.broadcast_to(picture, (*picture.shape[:2], self._channels)), True
 
     def _encode(self, pictures: list[tuple[Pixels, bool]]) -> list[bytes]:
         if not pictures:

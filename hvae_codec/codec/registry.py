@@ -65,11 +65,20 @@ def codec_for(blob: bytes) -> Codec:
         BitstreamError: not a `.hvae` file of this version.
         UnknownModelError: no model at hand has this id.
     """
-    model_id = read_header(blob).model_id.hex()
+    return codec_of(read_header(blob).model_id)
+
+
+def codec_of(model_id: bytes) -> Codec:
+    """The codec of the model with this id, as files state it.
+
+    Raises:
+        UnknownModelError: no model at hand has it.
+    """
+    wanted = model_id.hex()
     for info in models():
-        if info.model_id == model_id:
+        if info.model_id == wanted:
             return load(info.name, info.quality)
-    raise UnknownModelError(f"the file is of model {model_id}, which is not at hand; see models()")
+    raise UnknownModelError(f"the file is of model {wanted}, which is not at hand; see models()")
 
 
 def decode(blob: bytes) -> NDArray[np.uint8]:
