@@ -65,10 +65,13 @@ def _build() -> dict[str, Any]:
 def _file(file: Path) -> dict[str, Any]:
     """What a file's header says, and whether the file's check sum holds."""
     from hvae_codec.codec.format import parse, verify_file
-    from hvae_codec.errors import CorruptError
+    from hvae_codec.errors import BitstreamError, CorruptError
 
     data = file.read_bytes()
-    frame = parse(data)
+    try:
+        frame = parse(data)
+    except BitstreamError as error:
+        raise type(error)(f"{file}: {error}") from error
     header = frame.header
     row: dict[str, Any] = {
         "file": str(file),

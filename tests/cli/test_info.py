@@ -75,6 +75,7 @@ def test_what_is_no_file_of_ours_fails(run, tmp_path, data):
     (tmp_path / "x").write_bytes(data)
     done = run("info", tmp_path / "x", "--json")
     assert (done.code, done.out) == (1, "")
+    assert done.error().startswith(f"{tmp_path / 'x'}: ")
     assert ".hvae file" in done.error()
 
 
