@@ -1,12 +1,9 @@
 """Building, starting and stopping the server."""
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
-import os
 import signal
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import hvae_codec
+from hvae_codec.files import write_atomically
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 from .convert import to_description
@@ -98,7 +96,7 @@ class App:
         await self._server.start()
         await self._health.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
         if self._settings.port_file is not None:
-            _write_atomically(self._settings.port_file, f"{port}\n")
+            write_atomically(self._settings.port_file, f"{port}\n".encode())
         return f"{host}:{port}"
 
     async def stop(self) -> None:
@@ -122,18 +120,6 @@ def _grpc_server(limits: Limits) -> grpc.aio.Server:
             ("grpc.so_reuseport", 0),
         ]
     )
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 async def serve(settings: Settings) -> None:

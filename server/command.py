@@ -14,6 +14,7 @@ EXAMPLE = """example:
   grpcurl -plaintext 127.0.0.1:50051 list"""
 
 _MIB = 1024 * 1024
+_EXTRA_PACKAGES = frozenset({"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"})
 
 
 def _port(text: str) -> int:
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         from .app import Settings, StartError, serve
         from .limits import Limits
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("grpc", "grpc_health", "google"):
+        if (error.name or "").partition(".")[0] not in _EXTRA_PACKAGES:
             raise
         return _fail(1, f"{error}: install the server with pip install 'hvae-codec[server]'")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -28,6 +28,7 @@ LAYERS = (
 SERVER_MAY_USE = {
     "hvae_codec",
     "hvae_codec.errors",
+    "hvae_codec.files",
     "hvae_codec.error_info",
     "hvae_codec.v1",
     # What stands in a header, and pictures in transit, are not matters of the public face.
