@@ -31,7 +31,13 @@ KERNEL_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-ma
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 CUDA_SOURCES = ("csrc/cuda/gaussian.cu", "csrc/cuda/uniform.cu")
-TORCH_SOURCES = ("csrc/bind.cpp", "csrc/register.cpp", "csrc/build_info.cpp", "csrc/cpu/device.cpp")
+TORCH_SOURCES = (
+    "csrc/bind.cpp",
+    "csrc/register.cpp",
+    "csrc/autograd.cpp",
+    "csrc/build_info.cpp",
+    "csrc/cpu/device.cpp",
+)
 CUDA_ARCHITECTURES = ("80", "90", "100")
 
 

@@ -1,6 +1,7 @@
 // The ops of namespace `hvae`: their schemas, and one registration per device.
 //
-// Autograd, fake tensors, vmap and autocast are registered in hvae_codec/ops_rules.py.
+// Gradients are registered in autograd.cpp; fake tensors, vmap and autocast in
+// hvae_codec/ops_rules.py.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/DeviceGuard.h>

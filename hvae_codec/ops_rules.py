@@ -1,4 +1,4 @@
-"""What torch must know of the compiled ops besides kernels: shapes, gradients, vmap, autocast.
+"""What torch must know of the ops besides kernels and gradients: shapes, vmap, autocast.
 
 Imported by `hvae_codec.ops` once the extension is loaded. In every schema `copies` says that the
 rows hold that many equal stacks, one after the other, which all draw the noise of the first: it is
@@ -57,17 +57,6 @@ def _register_sampling(name: str) -> None:
     ) -> list[Tensor]:
         return _gradients_like(location, mu_p)
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs[:4])
-        ctx.numbers = inputs[4:]
-        ctx.set_materialize_grads(False)
-
-    def backward(ctx: Any, d_z: Tensor | None, d_rate: Tensor | None) -> tuple[Any, ...]:
-        if d_z is None and d_rate is None:
-            return (None,) * 9
-        grads = backward_op(d_z, d_rate, *ctx.saved_tensors, *ctx.numbers)
-        return (*_four(grads), *(None,) * 5)
-
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         tensors = _batched(args[:4], in_dims[:4], info.batch_size)
         seed, offset, batch_dims, first_index, copies = args[4:]
@@ -83,7 +72,6 @@ def _register_sampling(name: str) -> None:
 
     register_fake(op, fake)
     register_fake(backward_op, fake_backward)
-    register_autograd(op, backward, setup_context=setup_context)
     _refuse_double_backward(backward_op, name)
     register_vmap(op, vmap)
     register_vmap(backward_op, vmap_backward)
@@ -111,13 +99,6 @@ def _register_kl() -> None:
     ) -> list[Tensor]:
         return _gradients_like(mu_q, mu_p)
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:4])
-        ctx.batch_dims = inputs[4]
-
-    def backward(ctx: Any, d_kl: Tensor) -> tuple[Any, ...]:
-        return (*_four(backward_op(d_kl, *ctx.saved_tensors, ctx.batch_dims)), None)
-
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         return op(*_batched(args[:4], in_dims[:4], info.batch_size), args[4] + 1), 0
 
@@ -128,7 +109,6 @@ def _register_kl() -> None:
 
     register_fake(op, fake)
     register_fake(backward_op, fake_backward)
-    register_autograd(op, backward, setup_context=setup_context)
     _refuse_double_backward(backward_op, "gaussian_kl")
     register_vmap(op, vmap)
     register_vmap(backward_op, vmap_backward)
@@ -144,10 +124,6 @@ def _refuse_double_backward(backward_op: Any, name: str) -> None:
         )
 
     register_autograd(backward_op, refuse)
-
-
-def _four(grads: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    return (*grads, None, None)[:4]
 
 
 def _batched(
