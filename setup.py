@@ -167,7 +167,7 @@ def compile_commands(objects_dir: Path, cuda: CudaToolkit | None) -> dict[Path, 
         for source in CUDA_SOURCES:
             add(source, cuda.compile_command())
 
-    torch_flags = ["-std=c++20" if torch_needs_cpp20() else "-std=c++17", "-O2"]
+    torch_flags = ["-std=c++20", "-O2"]  # newer torch headers need it, older ones allow it
     torch_flags += torch_include_flags()
     torch_flags += [f"-DHVAE_TORCH_VERSION={torch.__version__}"]
     torch_flags += ["-DHVAE_CUDA", "-isystem", str(cuda.root / "include")] if cuda else []
@@ -177,14 +177,6 @@ def compile_commands(objects_dir: Path, cuda: CudaToolkit | None) -> dict[Path, 
     for source in [*TORCH_SOURCES, *(["csrc/cuda/device.cpp"] if cuda else [])]:
         add(source, [*base, *torch_flags])
     return commands
-
-
-def torch_needs_cpp20() -> bool:
-    """Newer torch headers use C++20."""
-    import torch
-
-    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
-    return (major, minor) >= (2, 12)
 
 
 def run_all(commands: list[list[str]]) -> None:

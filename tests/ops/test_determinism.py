@@ -65,9 +65,9 @@ def test_a_batch_may_be_cut(op, shape, cut):
         assert torch.equal(one, torch.cat(pieces))
 
 
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
-def test_every_instruction_set_draws_the_same_noise(level, tmp_path):
-    """And agrees in the rates to rounding. A level that is lacking falls back to a lower one."""
+@pytest.mark.parametrize("level", ["baseline", "avx2"])
+def test_lower_instruction_sets_draw_the_same_noise(level, tmp_path):
+    """And agree in the rates to rounding. A level that is lacking falls back to a lower one."""
     program = f"""
 import torch
 from safetensors.torch import save_file
@@ -87,8 +87,7 @@ print(ops.build_info()["simd_level"])
         check=True,
     )
     found = load_file(tmp_path / "results")
-    order = ["baseline", "avx2", "avx512"]
-    assert order.index(done.stdout.strip()) <= order.index(level)
+    assert done.stdout.strip() in {"baseline", level}
     assert torch.equal(found["u"].flatten(), ops_reference.uniform_noise(3003, 9, 0))
     assert torch.equal(found["eps"].flatten().float(), ops_reference.normal_noise(3003, 9, 0))
     assert found["kl"].abs().max() < 1e-12

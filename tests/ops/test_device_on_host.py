@@ -61,7 +61,7 @@ class BackwardOutputs(Structure):
 @pytest.fixture(scope="module")
 def device(tmp_path_factory):
     library = tmp_path_factory.mktemp("device") / "device_on_host.so"
-    command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-shared", "-fPIC"]
+    command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O0", "-shared", "-fPIC"]
     command += ["-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"]
     command += [str(Path(__file__).parent / "device_on_host.cpp"), "-o", str(library)]
     subprocess.run(command, check=True)
