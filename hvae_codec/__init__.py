@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hvae_codec.codec.archive import Archive
+    from hvae_codec.codec.archive_writer import ArchiveWriter
     from hvae_codec.codec.checkpoint import ModelInfo
     from hvae_codec.codec.codec import Codec, Features
     from hvae_codec.codec.registry import codec_for, decode, load, load_file, models
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Archive",
+    "ArchiveWriter",
     "Codec",
     "Features",
     "ModelInfo",
@@ -31,6 +35,8 @@ __all__ = [
 
 _REGISTRY = "hvae_codec.codec.registry"
 _HOMES = {
+    "Archive": "hvae_codec.codec.archive",
+    "ArchiveWriter": "hvae_codec.codec.archive_writer",
     "Codec": "hvae_codec.codec.codec",
     "Features": "hvae_codec.codec.codec",
     "ModelInfo": "hvae_codec.codec.checkpoint",

@@ -53,6 +53,10 @@ class TruncatedError(CorruptError):
     """The bytes end too early."""
 
 
+class ArchiveError(HvaeCodecError):
+    """An archive cannot take this: a name given twice or too long, or another process writes it."""
+
+
 class CheckpointError(HvaeCodecError):
     """A checkpoint's files are missing, damaged or disagree with each other."""
 

@@ -25,7 +25,7 @@ def read_varint(
     Raises TruncatedError, or CorruptError for a value out of bounds and any but the shortest form.
     """
     value = 0
-    for shift in range(0, most.bit_length(), 7):
+    for shift in range(0, max(1, most.bit_length()), 7):
         need(data, at + 1, kind)
         byte = data[at]
         at += 1

@@ -11,12 +11,12 @@ CODEC = hvae_codec.load("cifar10")
 CHINA = load_sample_image("china.jpg")
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 70)])
-def test_a_file_cut_anywhere_behind_z2_gives_its_preview(size):
+@pytest.mark.parametrize(("size", "step"), [((32, 32), 1), ((33, 70), 11)])
+def test_a_file_cut_anywhere_behind_z2_gives_its_preview(size, step):
     blob = CODEC.encode(CHINA[200 : 200 + size[0], 100 : 100 + size[1]])
     preview = CODEC.preview(blob)
     readable = []
-    for length in range(len(blob)):
+    for length in range(0, len(blob), step):
         cut = blob[:length]
         with pytest.raises(BitstreamError):
             CODEC.decode(cut)
@@ -26,7 +26,7 @@ def test_a_file_cut_anywhere_behind_z2_gives_its_preview(size):
             continue
         readable.append(length)
         assert np.array_equal(picture, preview)
-    assert readable == list(range(readable[0], len(blob)))
+    assert readable == list(range(readable[0], len(blob), step))
     assert readable[0] < 0.6 * len(blob)
 
 

@@ -1,0 +1,391 @@
+"""Pictures out of an archive: one by number or name, many at once, or all in order."""
+
+from __future__ import annotations
+
+import operator
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_codec.codec.archive_format import Directory, Entry
+from hvae_codec.codec.archive_index import (
+    RecoveredWarning,
+    mismatch,
+    read_directory,
+    read_file,
+    read_index,
+    verify_block,
+)
+from hvae_codec.codec.codec import Block, Codec, Features
+from hvae_codec.codec.registry import codec_of
+from hvae_codec.errors import BitstreamError, CorruptError, NotAnHvaeFileError, WrongModelError
+
+Pixels = NDArray[np.uint8]
+
+Part = Sequence[tuple[NDArray[np.intp], Block]]
+"""Pictures that go through the networks together: blocks, and the numbers of their pictures."""
+
+_BATCH_TILES = 256  # through the networks at once
+_KEPT_TILES = 4096  # a larger file of a block is decoded anew each time
+
+
+@dataclass(frozen=True)
+class ArchiveInfo:
+    """What an archive says of itself.
+
+    model_id: hexadecimal; `tile` is (height, width) of the model's pictures, `channels` theirs.
+    pictures, blocks: their numbers; `named` says whether any picture has a name.
+    file_bytes: the whole archive; `block_file_bytes` of it are the `.hvae` blocks that it holds.
+    problem: why the archive's own index or header could not be used, or None.
+    """
+
+    model_id: str
+    tile: tuple[int, int]
+    channels: int
+    pictures: int
+    blocks: int
+    named: bool
+    file_bytes: int
+    block_file_bytes: int
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class PictureInfo:
+    """A picture of an archive: its number, name or None, and size in pixels."""
+
+    number: int
+    name: str | None
+    height: int
+    width: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Pictures first..first+count-1 cannot be read, for this reason; some of them may still be."""
+
+    first: int
+    count: int
+    reason: str
+
+
+class Archive:
+    """Reads a `.hvaa` archive.
+
+        with Archive("pictures.hvaa") as archive:
+            archive[7], archive["cat.png"]     # uint8 [H, W, C], C = 1 for grey pictures
+            archive.decode(range(100, 200))    # a list; faster than one by one
+            for picture in archive: ...        # block by block, in order
+
+    Several threads may read one archive. Pictures added by a writer after the archive was opened
+    are not seen.
+
+    Args:
+        path: of the archive.
+        codec: what decodes the pictures; by default the model at hand that the archive is of, which
+            is loaded when it is first needed.
+
+    Raises:
+        NotAnHvaeFileError, UnsupportedVersionError, CorruptError: it is no archive, of a later
+            version, or its header and its index are both damaged.
+        WrongModelError: `codec` is of another model.
+
+    Warns:
+        RecoveredWarning: the archive was not closed by its writer, or its header or index is
+            damaged. All sound blocks are found nevertheless.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None) -> None:
+        self._path = Path(path)
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with self._about():
+                self._index = read_index(self._fd)
+        except BaseException:
+            self.close()
+            raise
+        model_id = self._index.header.model_id
+        if codec is not None:
+            if codec.info.model_id != model_id.hex():
+                self.close()
+                raise WrongModelError(
+                    f"{self._path} is of model {model_id.hex()}, not of {codec.info.model_id}"
+                )
+            self.codec = codec
+        if self._index.problem is not None:
+            message = f"{self._path}: {self._index.problem}; found {len(self)} pictures"
+            lost = f", of which {self._index.lost} are lost" if self._index.lost else ""
+            warnings.warn(message + lost, RecoveredWarning, stacklevel=2)
+        self._kept: tuple[tuple[int, int], Block] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Closing again does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @cached_property
+    def codec(self) -> Codec:
+        """What decodes the pictures. Raises UnknownModelError if the model is not at hand."""
+        return codec_of(self._index.header.model_id)
+
+    @property
+    def info(self) -> ArchiveInfo:
+        """What the archive says of itself; no model is needed."""
+        header, entries = self._index.header, self._index.entries
+        return ArchiveInfo(
+            model_id=header.model_id.hex(),
+            tile=(header.tile_height, header.tile_width),
+            channels=header.channels,
+            pictures=len(self),
+            blocks=len(entries),
+            named=any(entry.named for entry in entries),
+            file_bytes=os.fstat(self._fd).st_size,
+            block_file_bytes=sum(entry.data_bytes for entry in entries),
+            problem=self._index.problem,
+        )
+
+    @property
+    def names(self) -> list[str | None]:
+        """The name of every picture, None for those without. Raises CorruptError."""
+        return [picture.name for picture in self.listing()]
+
+    def listing(self) -> Iterator[PictureInfo]:
+        """Number, name and size of every picture, in order; no model is needed.
+
+        Raises:
+            CorruptError: at a block whose directory is damaged, or that is lost.
+        """
+        for entry in self._in_order():
+            with self._about(entry):
+                directory = read_directory(self._fd, entry)
+            for position, name in enumerate(directory.names):
+                group = directory.groups[int(directory.group_of[position])]
+                size = (group.height, group.width, group.channels)
+                yield PictureInfo(entry.first + position, name, *size)
+
+    def number(self, name: str) -> int:
+        """The number of the picture of this name. Raises KeyError, or CorruptError."""
+        found = self._find(name)
+        if found is None:
+            raise KeyError(f"{self._path} has no picture named {name!r}")
+        return found
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a picture of this name, or number."""
+        if isinstance(key, str):
+            return self._find(key) is not None
+        return isinstance(key, int | np.integer) and bool(-len(self) <= key < len(self))
+
+    @overload
+    def __getitem__(self, key: int | str) -> Pixels: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Pixels]: ...
+    def __getitem__(self, key: int | str | slice) -> Pixels | list[Pixels]:
+        """A picture uint8 [H, W, C] by number (from the end, if negative) or name; a list of
+        pictures for a slice.
+
+        Raises:
+            IndexError, KeyError: there is none.
+            CorruptError: it lies in a damaged block.
+        """
+        if isinstance(key, slice):
+            return self.decode(range(len(self))[key])
+        return self.decode([self.number(key) if isinstance(key, str) else key])[0]
+
+    def __iter__(self) -> Iterator[Pixels]:
+        """Every picture in order. Memory is that of a few blocks, whatever the archive's size.
+
+        Raises:
+            CorruptError: at a damaged block, or where one is lost.
+        """
+        for part in _ahead(self._parts(map(_all_of, self._in_order()), None)):
+            pictures = self.codec.block_pictures([block for _, block in part])
+            yield from (pictures[place] for place in np.argsort(_numbers(part)))
+
+    def decode(self, indices: Iterable[int]) -> list[Pixels]:
+        """The pictures of these numbers, in this order; each block is read once.
+
+        Raises:
+            IndexError, CorruptError: as `archive[i]`.
+        """
+        numbers, places = self._unique(indices)
+        decoded: list[Pixels] = []
+        order: list[int] = []
+        for part in _ahead(self._parts(self._by_entry(numbers), None)):
+            order += _numbers(part)
+            decoded += self.codec.block_pictures([block for _, block in part])
+        ranks = np.argsort(order)
+        once = np.bincount(places, minlength=len(numbers)) == 1
+        return [
+            decoded[ranks[place]] if once[place] else decoded[ranks[place]].copy()
+            for place in places
+        ]
+
+    def features(self, indices: Iterable[int] | None = None) -> Features:
+        """z2 as it was coded of the pictures of these numbers (None: of all), float32 [N, D].
+
+        Only z2 is decoded, and verified by its own check sum alone.
+
+        Raises:
+            IndexError, CorruptError: as `archive[i]`.
+        """
+        wanted = range(len(self)) if indices is None else indices
+        numbers, places = self._unique(wanted)
+        if len(numbers) == 0:
+            return self.codec.features([])
+        order: list[int] = []
+        means, deviations = [], []
+        for part in self._parts(self._by_entry(numbers), 1):
+            found = self.codec.block_features([block for _, block in part])
+            order += _numbers(part)
+            means.append(found.mean)
+            deviations.append(found.std)
+        rows = np.argsort(order)[places]
+        return Features(np.concatenate(means)[rows], np.concatenate(deviations)[rows])
+
+    def verify(self) -> list[Damage]:
+        """Check every byte of every block; what is damaged or lost, nothing if all is well.
+
+        No model is needed. A damaged index or header is not here but in `info.problem`.
+        """
+        damages = []
+        expected = 0
+        for entry in self._index.entries:
+            if entry.first != expected:
+                damages.append(Damage(expected, entry.first - expected, "the block is lost"))
+            expected = entry.stop
+            try:
+                verify_block(self._fd, self._index.header, entry)
+            except BitstreamError as error:
+                damages.append(Damage(entry.first, entry.count, str(error)))
+        return damages
+
+    def _find(self, name: str) -> int | None:
+        with self._about():
+            return self._index.find(self._fd, name)
+
+    def _in_order(self) -> Iterator[Entry]:
+        """The blocks; raises CorruptError where one is lost."""
+        expected = 0
+        for entry in self._index.entries:
+            if entry.first != expected:
+                with self._about():
+                    self._index.entry_of(expected)
+            expected = entry.stop
+            yield entry
+
+    def _unique(self, indices: Iterable[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The numbers that were asked for, rising, and the place of each index among them."""
+        numbers = []
+        for index in indices:
+            number = operator.index(index)
+            if not -len(self) <= number < len(self):
+                raise IndexError(f"{self._path} has {len(self)} pictures, none of number {number}")
+            numbers.append(number % len(self))
+        unique, places = np.unique(np.array(numbers, np.intp), return_inverse=True)
+        return unique, places
+
+    def _by_entry(self, numbers: NDArray[np.intp]) -> Iterator[tuple[Entry, NDArray[np.intp]]]:
+        """The blocks in which pictures lie, with their positions there; `numbers` rise."""
+        start = 0
+        while start < len(numbers):
+            with self._about():
+                entry = self._index.entry_of(int(numbers[start]))
+            stop = int(np.searchsorted(numbers, entry.stop))
+            yield entry, numbers[start:stop] - entry.first
+            start = stop
+
+    def _parts(
+        self, wanted: Iterable[tuple[Entry, NDArray[np.intp]]], layers: int | None
+    ) -> Iterator[Part]:
+        """Read and decode the symbols of pictures, whole blocks after whole blocks."""
+        part: list[tuple[NDArray[np.intp], Block]] = []
+        for entry, positions in wanted:
+            with self._about(entry):
+                directory = read_directory(self._fd, entry)
+                is_wanted = np.zeros(entry.count, bool)
+                is_wanted[positions] = True
+                for group in np.unique(directory.group_of[positions]):
+                    members = directory.members(int(group))
+                    block = self._block(entry, directory, int(group), layers)
+                    rows = np.flatnonzero(is_wanted[members])
+                    part.append((entry.first + members[rows], block.select(rows)))
+            if sum(len(block.symbols[0]) for _, block in part) >= _BATCH_TILES:
+                yield part
+                part = []
+        if part:
+            yield part
+
+    def _block(self, entry: Entry, directory: Directory, group: int, layers: int | None) -> Block:
+        """The symbols of one file of a block; that of the last call is kept."""
+        key = (entry.offset, group)
+        kept = self._kept
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        block = self.codec.read_block(read_file(self._fd, entry, directory, group), layers)
+        stated, header = directory.groups[group], block.header
+        channels = 1 if header.grey else self._index.header.channels
+        found = (header.height, header.width, channels, header.count)
+        count = len(directory.members(group))
+        if found != (stated.height, stated.width, stated.channels, count):
+            raise mismatch(stated)
+        if layers is None and len(block.symbols[0]) <= _KEPT_TILES:
+            self._kept = (key, block)
+        return block
+
+    @contextmanager
+    def _about(self, entry: Entry | None = None) -> Iterator[None]:
+        """Say in errors which archive they are about, and which pictures."""
+        try:
+            yield
+        except BitstreamError as error:
+            if entry is None:
+                raise type(error)(f"{self._path}: {error}") from error
+            text = f"{self._path}: pictures {entry.first} to {entry.stop - 1}: {error}"
+            # In its place in a block, what is no file of this model was one before it was damaged.
+            strange = isinstance(error, NotAnHvaeFileError | WrongModelError)
+            raise (CorruptError if strange else type(error))(text) from error
+
+
+def _all_of(entry: Entry) -> tuple[Entry, NDArray[np.intp]]:
+    return entry, np.arange(entry.count)
+
+
+def _numbers(part: Part) -> list[int]:
+    return [int(number) for numbers, _ in part for number in numbers]
+
+
+def _ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """The same parts, each made in another thread while the one before it is used."""
+    with ThreadPoolExecutor(1, "hvae-archive") as pool:
+        part = next(parts, None)
+        while part is not None:
+            following = pool.submit(next, parts, None)
+            yield part
+            part = following.result()

@@ -1,0 +1,347 @@
+"""Pictures into an archive: networks in the caller's thread, entropy coding and disk in another."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hvae_codec.codec.archive_format import (
+    HEAD_BYTES,
+    HEADER_BYTES,
+    ArchiveHeader,
+    Directory,
+    Entry,
+    Group,
+    directory_hashes,
+    write_block,
+    write_index,
+)
+from hvae_codec.codec.archive_index import ArchiveIndex, RecoveredWarning, read_index
+from hvae_codec.codec.archive_names import MAX_BLOCK_NAME_BYTES, check_name
+from hvae_codec.codec.codec import Block, Codec, Pictures
+from hvae_codec.codec.images import Picture, as_uint8
+from hvae_codec.codec.tiling import tile_grid
+from hvae_codec.errors import ArchiveError, CorruptError, ImageError, WrongModelError
+
+Pixels = NDArray[np.uint8]
+
+BLOCK_TILES = 256
+"""Tiles from which on a block takes no more pictures."""
+
+MAX_BLOCK_TILES = 1 << 16
+
+
+class ArchiveWriter:
+    """Writes a `.hvaa` archive, a new one or at the end of one that is there.
+
+        with ArchiveWriter("pictures.hvaa", hvae_codec.load("cifar10")) as archive:
+            archive.extend(images, names)
+
+    Pictures may differ in size and be grey or RGB; they keep the order in which they are added.
+    They are coded and written in blocks. A block that was written outlives the process, also one
+    that is killed; `flush` writes what is waiting and makes all of it outlive a power cut. `close`,
+    or the end of the `with`, also after an error, writes what is waiting, and the index. An archive
+    that was not closed is still read, by a search for its blocks; opening it with `append` and
+    closing it gives it its index again.
+
+    One thread may use a writer at a time, and one process may write an archive.
+
+    Args:
+        path: of the archive.
+        codec: what codes the pictures; when appending, of the model that the archive is of.
+        append: go on with the archive at `path`, if there is one; else there must be no file.
+        block_tiles: a block takes pictures until they have this many tiles of the model's size.
+            More make an archive a little smaller, fewer make the access to one picture faster.
+
+    Raises:
+        FileExistsError: there is a file and `append` is not given.
+        WrongModelError: the archive is of another model.
+        BitstreamError: the file to append to is no archive, or blocks in the midst of it are lost.
+        ArchiveError: another process is writing it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        codec: Codec,
+        *,
+        append: bool = False,
+        block_tiles: int = BLOCK_TILES,
+    ) -> None:
+        if not 1 <= block_tiles <= MAX_BLOCK_TILES:
+            raise ValueError(f"block_tiles must lie in 1..{MAX_BLOCK_TILES}, not {block_tiles}")
+        self._path = Path(path)
+        self._codec = codec
+        channels, height, width = codec.info.image_shape
+        self._tile = (height, width)
+        self._header = ArchiveHeader(bytes.fromhex(codec.info.model_id), width, height, channels)
+        self._block_tiles = block_tiles
+        self._waiting = _Waiting()
+        self._new_names: set[str] = set()
+        self._writing: Future[None] | None = None
+        self._error: OSError | None = None
+        self._pool = ThreadPoolExecutor(1, "hvae-archive")
+        self._file = _open(self._path, append)
+        try:
+            self._old = self._start()
+        except BaseException:
+            self._file.close()
+            raise
+        self._handed_over = len(self._old)
+        # The writing thread's, except while it rests:
+        self._entries = list(self._old.entries)
+        self._hashes = [self._old.hashes]
+        self._end = self._old.end
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except Exception:
+            if error is None:  # else the first error is the one to hear of
+                raise
+
+    def __len__(self) -> int:
+        """Pictures in the archive, those waiting to be written included."""
+        return self._handed_over + len(self._waiting.pictures)
+
+    def add(self, image: Picture, name: str | None = None) -> int:
+        """Add a picture; the number by which the archive will give it.
+
+        Raises:
+            ImageError: the picture cannot be taken; nothing was added.
+            ArchiveError: the name is in the archive already, or is not one; nothing was added.
+            OSError: an earlier block could not be written; it and what was added since are lost.
+        """
+        self._require_open()
+        picture = as_uint8(image)
+        self._codec.check_channels(picture.shape[2])
+        name_bytes = 0 if name is None else len(check_name(name))
+        if name is not None:
+            self._claim(name)
+        if self._waiting.name_bytes + name_bytes > MAX_BLOCK_NAME_BYTES:
+            self._hand_over()
+        if isinstance(image, np.ndarray | torch.Tensor):
+            picture = picture.copy()  # the caller may fill the array anew before a block is full
+        rows, columns = tile_grid(picture.shape[0], picture.shape[1], self._tile)
+        self._waiting.add(picture, name, rows * columns, name_bytes)
+        number = len(self) - 1
+        if self._waiting.tiles >= self._block_tiles:
+            self._hand_over()
+        return number
+
+    def extend(self, images: Pictures, names: Iterable[str | None] | None = None) -> range:
+        """Add pictures one after another, taking each from `images` when it is needed.
+
+        Args:
+            images: uint8 array [N, H, W, C], uint8 tensor [N, C, H, W], or an iterable of pictures.
+            names: one for each picture, None for a picture without.
+
+        Returns:
+            Their numbers.
+
+        Raises:
+            ImageError, ArchiveError, OSError: as `add`; the pictures before were added.
+            ValueError: there are more or fewer names than pictures.
+        """
+        if isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 4:
+            raise ImageError(
+                "pictures must be an array [N, H, W, C], a tensor [N, C, H, W] or an iterable; "
+                f"got {images.ndim} dimensions {list(images.shape)}"
+            )
+        start = len(self)
+        if names is None:
+            for image in images:
+                self.add(image)
+        else:
+            for image, name in zip(images, names, strict=True):
+                self.add(image, name)
+        return range(start, len(self))
+
+    def flush(self) -> None:
+        """Write what is waiting, as a block of its own, and have the disk keep it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._require_open()
+        self._hand_over()
+        self._finish_writing()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Write what is waiting, and the index. Closing again does nothing.
+
+        Raises:
+            OSError: it cannot be written; what was flushed before is safe.
+        """
+        if self._file.closed:
+            return
+        try:
+            try:
+                if self._error is None:
+                    self.flush()
+            finally:
+                self._write_index()
+        finally:
+            self._pool.shutdown()
+            self._file.close()
+
+    def _start(self) -> ArchiveIndex:
+        """Lock the file; write the header of a new archive, or read the index of an old one."""
+        descriptor = self._file.fileno()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArchiveError(f"{self._path} is being written by another writer") from error
+        if os.fstat(descriptor).st_size == 0:
+            self._file.write(self._header.to_bytes())
+            return ArchiveIndex(
+                self._header, [], np.zeros(0, np.uint32), HEADER_BYTES, "a new archive"
+            )
+        try:
+            index = read_index(descriptor)
+        except CorruptError as error:
+            raise type(error)(f"{self._path}: {error}") from error
+        self._check_old(index)
+        return index
+
+    def _check_old(self, index: ArchiveIndex) -> None:
+        if index.header.model_id != self._header.model_id:
+            raise WrongModelError(
+                f"{self._path} is of model {index.header.model_id.hex()}, "
+                f"not of {self._codec.info.model_id}"
+            )
+        ends = [HEADER_BYTES, *(entry.end for entry in index.entries)]
+        if index.lost or ends[:-1] != [entry.offset for entry in index.entries]:
+            raise CorruptError(
+                f"{self._path} cannot be appended to: blocks in the midst of it are lost; "
+                "copy the pictures that are left to a new archive"
+            )
+        if index.problem is not None:
+            message = f"{self._path}: {index.problem}; going on behind picture {len(index) - 1}"
+            warnings.warn(message, RecoveredWarning, stacklevel=5)
+
+    def _require_open(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._file.closed:
+            raise ValueError(f"the writer of {self._path} is closed")
+
+    def _claim(self, name: str) -> None:
+        old = self._old.find(self._file.fileno(), name) is not None
+        if old or name in self._new_names:
+            raise ArchiveError(f"{self._path} has a picture named {name!r} already")
+        self._new_names.add(name)
+
+    def _hand_over(self) -> None:
+        """Run the networks on the waiting pictures and leave the rest to the other thread."""
+        if not self._waiting.pictures:
+            return
+        groups, group_of = self._waiting.by_size()
+        blocks = [self._codec.block(pictures) for pictures in groups]
+        self._finish_writing()
+        names = tuple(self._waiting.names)
+        self._handed_over += len(names)
+        self._waiting = _Waiting()
+        sizes = [pictures[0].shape for pictures in groups]
+        self._writing = self._pool.submit(self._write_pictures, blocks, sizes, group_of, names)
+
+    def _finish_writing(self) -> None:
+        """Wait for the other thread, and raise what went wrong there."""
+        if self._writing is None:
+            return
+        try:
+            self._writing.result()
+        except OSError as error:
+            self._error = error  # the numbers of later pictures would no longer be true
+            raise
+        self._writing = None
+
+    def _write_pictures(
+        self,
+        blocks: list[Block],
+        sizes: list[tuple[int, ...]],
+        group_of: NDArray[np.intp],
+        names: tuple[str | None, ...],
+    ) -> None:
+        """Code and write one block of the archive."""
+        files = [self._codec.write_block(block) for block in blocks]
+        groups = tuple(
+            Group(height, width, channels, len(file))
+            for (height, width, channels), file in zip(sizes, files, strict=True)
+        )
+        directory = Directory(groups, group_of, names)
+        first = self._entries[-1].stop if self._entries else 0
+        head, data = write_block(first, directory, files)
+        self._write(head + data)
+        lengths = (len(head) - HEAD_BYTES, len(data))
+        entry = Entry(self._end, *lengths, first, len(names), any(names))
+        self._entries.append(entry)
+        self._hashes.append(directory_hashes(directory))
+        self._end = entry.end
+
+    def _write_index(self) -> None:
+        """Write the index, unless the archive has it already."""
+        if len(self._entries) == len(self._old.entries) and self._old.problem is None:
+            return
+        hashes = np.concatenate(self._hashes)
+        self._write(write_index(self._header, self._entries, hashes))
+        os.fsync(self._file.fileno())
+
+    def _write(self, data: bytes) -> None:
+        """Write behind the last block, where an old index, or part of a block, may lie."""
+        os.ftruncate(self._file.fileno(), self._end)
+        self._file.seek(self._end)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+
+class _Waiting:
+    """Pictures that wait until they are enough for a block."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Pixels] = []
+        self.names: list[str | None] = []
+        self.tiles = 0
+        self.name_bytes = 0
+
+    def add(self, picture: Pixels, name: str | None, tiles: int, name_bytes: int) -> None:
+        self.pictures.append(picture)
+        self.names.append(name)
+        self.tiles += tiles
+        self.name_bytes += name_bytes
+
+    def by_size(self) -> tuple[list[list[Pixels]], NDArray[np.intp]]:
+        """The pictures of each size, sizes in order of first appearance; the size of each one."""
+        groups: dict[tuple[int, ...], list[Pixels]] = {}
+        for picture in self.pictures:
+            groups.setdefault(picture.shape, []).append(picture)
+        numbers = {shape: number for number, shape in enumerate(groups)}
+        group_of = [numbers[picture.shape] for picture in self.pictures]
+        return list(groups.values()), np.array(group_of, np.intp)
+
+
+def _open(path: Path, append: bool) -> io.FileIO:
+    """The file to write, not emptied; made if it is not there. Raises OSError."""
+    flags = os.O_RDWR | os.O_CREAT | (0 if append else os.O_EXCL)
+    return io.FileIO(os.open(path, flags | os.O_CLOEXEC, 0o666), "r+")
