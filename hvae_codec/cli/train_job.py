@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         schedule=arguments.schedule,
         rate_warmup_epochs=arguments.rate_warmup_epochs,
         rounded_epochs=arguments.rounded_epochs,
+        gradient_norm=arguments.gradient_norm,
         precision=arguments.precision,
         channels_last=not arguments.contiguous,
         seed=arguments.seed,

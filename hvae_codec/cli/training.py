@@ -41,6 +41,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounded-epochs", type=int, default=0, help="last epochs on rounded latents"
     )
+    parser.add_argument(
+        "--gradient-norm", type=float, help="scale gradients of a greater norm down to it"
+    )
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--contiguous", action="store_true", help="do not train in channels_last")
     parser.add_argument("--images", type=positive_int, help="use only this many training pictures")

@@ -21,8 +21,9 @@ class Recipe:
     `betas` weigh the layers' rates, top first (beta_2, beta_1). `learning_rate` falls to zero along
     a half cosine when `schedule` is "cosine". `rate_warmup_epochs`: betas rise linearly from 0 over
     that many first epochs (LVAE: a fifth of them). `rounded_epochs`: in that many last epochs the
-    decoder learns from rounded latents (uniform posteriors only). `start`: model id of the
-    checkpoint whose weights the run starts from, if any.
+    decoder learns from rounded latents (uniform posteriors only). `gradient_norm`: gradients of a
+    greater norm are scaled down to it. `start`: model id of the checkpoint whose weights the run
+    starts from, if any.
     """
 
     spec: str
@@ -35,6 +36,7 @@ class Recipe:
     schedule: Schedule = "cosine"
     rate_warmup_epochs: int = 0
     rounded_epochs: int = 0
+    gradient_norm: float | None = None
     precision: Precision = "fp32"
     channels_last: bool = True
     seed: int = 0
@@ -62,6 +64,9 @@ class Recipe:
             raise SpecError(f"images {self.images}; at least 1 is allowed")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise SpecError(f"learning_rate {self.learning_rate}; must be finite and above 0")
+        norm = self.gradient_norm
+        if norm is not None and not (math.isfinite(norm) and norm > 0):
+            raise SpecError(f"gradient_norm {norm}; must be finite and above 0")
         if max(self.rate_warmup_epochs, self.rounded_epochs) > self.epochs:
             raise SpecError(
                 f"rate_warmup_epochs and rounded_epochs must not exceed epochs ({self.epochs})"

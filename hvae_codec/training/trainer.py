@@ -22,6 +22,9 @@ from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.state import Progress, load_state, save_state
 
+MAX_NATS_PER_DIMENSION = 1e3
+"""Mean rate a dimension above which a batch counts as diverged; a float32 holds 22 nats."""
+
 
 def train(
     recipe: Recipe,
@@ -52,7 +55,8 @@ def train(
     Raises:
         DatasetError: the pictures do not fit the model or do not fill a minibatch.
         CheckpointError: `directory` holds another run.
-        DivergenceError: a rate or the distortion is no longer finite; names step and layer.
+        DivergenceError: the distortion is no longer finite, or a rate has left all bounds; names
+            step and layer.
     """
     spec = get_spec(recipe.spec)
     images = _checked_images(spec, dataset, recipe)
@@ -148,23 +152,26 @@ def _step(
         means = torch.stack(
             [outcome.distortion_nats.mean(), error, *outcome.rates_nats.mean(dim=0)]
         ).tolist()
-    _check_finite(model.spec, means, step)
+    _check_diverged(model.spec, means, step)
+    if recipe.gradient_norm is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
     optimiser.step()
     return np.array(means)
 
 
-def _check_finite(spec: ModelSpec, means: list[float], step: int) -> None:
+def _check_diverged(spec: ModelSpec, means: list[float], step: int) -> None:
     names = ["the distortion", "the squared error"]
     names += [f"the rate of {spec.layer_name(index)}" for index in range(len(spec.latents))]
+    limits = [math.inf, math.inf, *(MAX_NATS_PER_DIMENSION * dims for dims in spec.dims)]
     bad = [
         f"{name} is {value}"
-        for name, value in zip(names, means, strict=True)
-        if not math.isfinite(value)
+        for name, value, limit in zip(names, means, limits, strict=True)
+        if not math.isfinite(value) or value > limit
     ]
     if bad:
         raise DivergenceError(
             f"training diverged at step {step}: {', '.join(bad)}; "
-            "a lower learning rate or smaller betas may help"
+            "a lower learning rate, a gradient norm or smaller betas may help"
         )
 
 

@@ -191,3 +191,23 @@ def test_recipe_round_trip_and_schedule():
     assert run.betas_at(2.0) == (1.0, 0.5)
     with pytest.raises(SpecError, match="unknown recipe fields: momentum"):
         Recipe.from_json({**run.to_json(), "momentum": 0.9})
+
+
+def test_a_rate_out_of_all_bounds_is_divergence(tmp_path):
+    start = train(recipe(epochs=1), dataset(), tmp_path / "a").state_dict()
+    # Means of z2 near 1,000 cost about 500,000 nats a dimension under N(0, 1).
+    name = "layers.0.mean.1.bias"
+    start[name] = torch.full_like(start[name], 1e3)
+    with pytest.raises(DivergenceError, match="step 0: the rate of z2 is"):
+        train(recipe(), dataset(), tmp_path / "b", start=start)
+
+
+def test_a_gradient_norm_bounds_the_step_of_an_outlier(tmp_path):
+    """Clipped to next to nothing, Adam's epsilon outweighs the gradient and weights stand still."""
+    first = train(recipe(epochs=1), dataset(), tmp_path / "a")
+    run = recipe(epochs=1, gradient_norm=1e-16)
+    second = train(run, dataset(), tmp_path / "b", start=first.state_dict())
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    with pytest.raises(SpecError, match="gradient_norm 0"):
+        recipe(gradient_norm=0.0)
