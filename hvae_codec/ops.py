@@ -34,7 +34,7 @@ from torch import Tensor
 
 from hvae_codec import ops_reference
 from hvae_codec.errors import ExtensionMissingError, TensorError
-from hvae_codec.ops_reference import SIGMA_FLOOR
+from hvae_codec.ops_reference import SIGMA_FLOOR, sigma
 
 _extension: ModuleType | None = None
 _import_error: ImportError | None = None
@@ -53,6 +53,7 @@ __all__ = [
     "gaussian_kl",
     "gaussian_rsample_kl",
     "require_extension",
+    "sigma",
     "uniform_rsample_nats",
 ]
 

@@ -111,7 +111,7 @@ def gaussian_rsample_kl(
     """z = mu_q + sigma_q eps and KL[q || p] in nats; see `hvae_codec.ops.gaussian_rsample_kl`."""
     eps = normal_noise(mu_q.numel(), seed, offset, first_index, mu_q.device).view(mu_q.shape)
     mean = _compute(mu_q)
-    z = (mean + _sigma(_compute(raw_q)) * eps).to(mu_q.dtype)
+    z = (mean + sigma(_compute(raw_q)) * eps).to(mu_q.dtype)
     return z, gaussian_kl(mu_q, raw_q, mu_p, raw_p, batch_dims)
 
 
@@ -122,12 +122,12 @@ def gaussian_kl(
 
     Here r = sigma_q / sigma_p and t = (mu_q - mu_p) / sigma_p.
     """
-    ratio = _sigma(_compute(raw_q))
+    ratio = sigma(_compute(raw_q))
     distance = _compute(mu_q)
     if mu_p is not None:
         distance = distance - _compute(mu_p)
     if raw_p is not None:
-        sigma_p = _sigma(_compute(raw_p))
+        sigma_p = sigma(_compute(raw_p))
         ratio, distance = ratio / sigma_p, distance / sigma_p
     kl = 0.5 * ((ratio - 1) * (ratio + 1) + distance * distance) - torch.log(ratio)
     return kl.flatten(batch_dims).sum(-1)
@@ -149,7 +149,7 @@ def uniform_rsample_nats(
     z = _compute(mean) + width * u
     distance = z if mu_p is None else z - _compute(mu_p)
     if raw_p is not None:
-        sigma_p = _sigma(_compute(raw_p))
+        sigma_p = sigma(_compute(raw_p))
         distance, width = distance / sigma_p, width / sigma_p
     nats = -log_bin_mass(distance, 0.5 * width)
     return z.to(mean.dtype), nats.flatten(batch_dims).sum(-1)
@@ -242,5 +242,6 @@ def _compute(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.to(torch.float32)
 
 
-def _sigma(raw: Tensor) -> Tensor:
+def sigma(raw: Tensor) -> Tensor:
+    """Standard deviation max(softplus(raw), SIGMA_FLOOR) of a raw network output, same shape."""
     return F.softplus(raw, threshold=50.0).clamp_min(SIGMA_FLOOR)
