@@ -5,8 +5,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Everything the build, the library and its checks need is installed first, from the one place that names it;
-# the extension is then compiled against the very torch that will load it.
+# Everything the build, the library and its checks need is installed first, from the one place that
+# names it; the extension is then compiled against the very torch that will load it.
 define LIST_REQUIREMENTS
 import tomllib; \
 data = tomllib.load(open('pyproject.toml', 'rb')); \
@@ -36,6 +36,8 @@ $(VENV)/built: $(VENV)/installed $(SOURCES)
 	touch $@
 
 $(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed, \
+	$(PYTHON) is ' + sys.version.split()[0] + '; name another one: make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c "$(LIST_REQUIREMENTS)" > $(VENV)/requirements.txt
 	$(BIN)/pip install --quiet --requirement $(VENV)/requirements.txt
