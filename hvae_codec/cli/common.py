@@ -117,6 +117,11 @@ def print_error(message: str) -> None:
     print(f"hvae-codec: error: {' '.join(message.splitlines())}", file=sys.stderr)
 
 
+def print_warning(message: str) -> None:
+    """As `print_error`, of what does not keep a command from doing its work."""
+    print(f"hvae-codec: warning: {' '.join(message.splitlines())}", file=sys.stderr)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output; numbers that are not finite become null."""
     print(json.dumps(_finite(value), indent=2, allow_nan=False))

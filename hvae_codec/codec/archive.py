@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +25,7 @@ from hvae_codec.codec.archive_index import (
     read_index,
     verify_block,
 )
+from hvae_codec.codec.archive_info import ArchiveInfo, Damage, PictureInfo
 from hvae_codec.codec.codec import Block, Codec, Features
 from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import BitstreamError, CorruptError, NotAnHvaeFileError, WrongModelError
@@ -37,47 +37,6 @@ Part = Sequence[tuple[NDArray[np.intp], Block]]
 
 _BATCH_TILES = 256  # through the networks at once
 _KEPT_TILES = 4096  # a larger file of a block is decoded anew each time
-
-
-@dataclass(frozen=True)
-class ArchiveInfo:
-    """What an archive says of itself.
-
-    model_id: hexadecimal; `tile` is (height, width) of the model's pictures, `channels` theirs.
-    pictures, blocks: their numbers; `named` says whether any picture has a name.
-    file_bytes: the whole archive; `block_file_bytes` of it are the `.hvae` blocks that it holds.
-    problem: why the archive's own index or header could not be used, or None.
-    """
-
-    model_id: str
-    tile: tuple[int, int]
-    channels: int
-    pictures: int
-    blocks: int
-    named: bool
-    file_bytes: int
-    block_file_bytes: int
-    problem: str | None
-
-
-@dataclass(frozen=True)
-class PictureInfo:
-    """A picture of an archive: its number, name or None, and size in pixels."""
-
-    number: int
-    name: str | None
-    height: int
-    width: int
-    channels: int
-
-
-@dataclass(frozen=True)
-class Damage:
-    """Pictures first..first+count-1 cannot be read, for this reason; some of them may still be."""
-
-    first: int
-    count: int
-    reason: str
 
 
 class Archive:
@@ -172,19 +131,30 @@ class Archive:
         """The name of every picture, None for those without. Raises CorruptError."""
         return [picture.name for picture in self.listing()]
 
-    def listing(self) -> Iterator[PictureInfo]:
-        """Number, name and size of every picture, in order; no model is needed.
+    @property
+    def blocks(self) -> list[range]:
+        """The numbers of the pictures of each block, which is read on its own."""
+        return [range(entry.first, entry.stop) for entry in self._index.entries]
+
+    def listing(self, pictures: range | None = None) -> Iterator[PictureInfo]:
+        """Number, name and size of every picture, in order, or of a range of rising numbers.
+
+        No model is needed.
 
         Raises:
+            IndexError: the range goes beyond the archive.
             CorruptError: at a block whose directory is damaged, or that is lost.
         """
-        for entry in self._in_order():
+        wanted: Iterator[tuple[Entry, NDArray[np.intp]]] = map(_all_of, self._in_order())
+        if pictures is not None:
+            wanted = self._by_entry(self._unique(pictures)[0])
+        for entry, positions in wanted:
             with self._about(entry):
                 directory = read_directory(self._fd, entry)
-            for position, name in enumerate(directory.names):
+            for position in positions.tolist():
                 group = directory.groups[int(directory.group_of[position])]
                 size = (group.height, group.width, group.channels)
-                yield PictureInfo(entry.first + position, name, *size)
+                yield PictureInfo(entry.first + position, directory.names[position], *size)
 
     def number(self, name: str) -> int:
         """The number of the picture of this name. Raises KeyError, or CorruptError."""

@@ -19,7 +19,10 @@ import hvae_codec
 from hvae_codec.cli import main
 from hvae_codec.cli.common import print_json
 
-COMMANDS = ("encode", "decode", "info", "models", "features", "sample", "train", "serve")
+COMMANDS = (
+    *("encode", "decode", "pack", "unpack", "ls", "cat"),
+    *("info", "models", "features", "sample", "train", "serve"),
+)
 
 
 def example_of(help_text):

@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec import Archive, ArchiveWriter
-from hvae_codec.codec.archive import PictureInfo
+from hvae_codec.codec.archive_info import PictureInfo
 from hvae_codec.errors import (
     AlphaError,
     ArchiveError,
@@ -129,6 +129,8 @@ def test_names(tmp_path):
         assert -6 not in archive
         assert "a/3.png" not in archive
         assert next(archive.listing()) == PictureInfo(0, "a/1.png", 32, 32, 3)
+        assert [info.name for info in archive.listing(range(1, 4))] == names[1:4]
+        assert archive.blocks == [range(2), range(2, 4), range(4, 5)]
         with pytest.raises(KeyError, match=r"no picture named 'a/3\.png'"):
             archive["a/3.png"]
 

@@ -1,0 +1,305 @@
+"""`hvae-codec pack`, `unpack`, `ls` and `cat`: `.hvaa` archives of many pictures."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hvae_codec
+from hvae_codec.cli.archive_files import (
+    Source,
+    array_sources,
+    open_archive,
+    open_writer,
+    picture_number,
+    picture_sources,
+    unpacked_paths,
+    write_array,
+)
+from hvae_codec.cli.common import (
+    Commands,
+    add_command,
+    add_model_arguments,
+    describe,
+    load,
+    path,
+    print_error,
+    print_json,
+    write_bytes,
+)
+from hvae_codec.errors import CorruptError, HvaeCodecError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hvae_codec.codec.archive_info import Damage, PictureInfo
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the four subcommands."""
+    add_command(
+        commands,
+        "pack",
+        _pack,
+        _pack_arguments,
+        summary="pack pictures into a .hvaa archive",
+        example="hvae-codec pack thumbnails/ --output pictures.hvaa",
+    )
+    add_command(
+        commands,
+        "unpack",
+        _unpack,
+        _unpack_arguments,
+        summary="unpack a .hvaa archive into PNG pictures or one .npy array",
+        example="hvae-codec unpack pictures.hvaa --output pictures/",
+    )
+    add_command(
+        commands,
+        "ls",
+        _ls,
+        _ls_arguments,
+        summary="list the pictures of a .hvaa archive",
+        example="hvae-codec ls pictures.hvaa",
+    )
+    add_command(
+        commands,
+        "cat",
+        _cat,
+        _cat_arguments,
+        summary="write one picture of a .hvaa archive as a PNG",
+        example="hvae-codec cat pictures.hvaa 0 --output first.png",
+        json_output=False,
+    )
+
+
+def _pack_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        type=path,
+        help="pictures, folders of them, patterns such as 'a/*.png', or .npy arrays uint8 "
+        "[N, H, W, C]",
+    )
+    parser.add_argument("--data", help="a data set by name, for example cifar10 or folder:PATH")
+    parser.add_argument("--split", default="test", help="of the data set; default: %(default)s")
+    parser.add_argument("-o", "--output", type=path, required=True, help="the archive to write")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--append", action="store_true", help="add to the archive that is there")
+    existing.add_argument("--replace", action="store_true", help="replace a file that is there")
+    parser.add_argument(
+        "--no-names", action="store_true", help="do not store the names of files: fewer bytes"
+    )
+    add_model_arguments(parser)
+
+
+def _unpack_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("archive", type=path, help="a .hvaa archive")
+    parser.add_argument("keys", nargs="*", help="names or numbers of pictures; default: all")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path,
+        required=True,
+        help="a folder, or a .npy file if all pictures have one size",
+    )
+
+
+def _ls_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("archive", type=path, help="a .hvaa archive")
+    parser.add_argument("--summary", action="store_true", help="say how many, not which")
+    parser.add_argument("--verify", action="store_true", help="check every byte")
+
+
+def _cat_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("archive", type=path, help="a .hvaa archive")
+    parser.add_argument("key", help="name or number of a picture, from 0; -1 is the last")
+    parser.add_argument(
+        "-o", "--output", type=path, help="the PNG to write; default: standard output"
+    )
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    sources = picture_sources(arguments.inputs, named=not arguments.no_names)
+    if arguments.data is not None:
+        from hvae_codec.data import load_dataset
+
+        sources += array_sources(load_dataset(arguments.data, arguments.split).images)
+    if not sources:
+        raise HvaeCodecError("nothing to pack: give pictures or --data")
+    codec = load(arguments)
+    mode = "append" if arguments.append else "replace" if arguments.replace else "new"
+    with open_writer(arguments.output, codec, mode) as writer:
+        before = len(writer)
+        failed = _add_all(writer, sources)
+        added = len(writer) - before
+    with open_archive(arguments.output) as archive:
+        info = archive.info
+    row = {
+        "output": str(arguments.output),
+        "added": added,
+        "failed": failed,
+        "pictures": info.pictures,
+        "file_bytes": info.file_bytes,
+        "block_file_bytes": info.block_file_bytes,
+        "model_id": info.model_id,
+    }
+    if arguments.json:
+        print_json(row)
+    else:
+        each = f", {info.file_bytes / info.pictures:.1f} each" if info.pictures else ""
+        total = f"{info.pictures} pictures in {info.file_bytes} bytes{each}"
+        print(f"{arguments.output}: {added} added, {len(failed)} failed; {total}")
+    return 1 if failed else 0
+
+
+def _add_all(writer: hvae_codec.ArchiveWriter, sources: list[Source]) -> list[dict[str, str]]:
+    """Add every picture; say which could not be, and why."""
+    from tqdm import tqdm
+
+    failed = []
+    with tqdm(total=len(sources), desc="packing", unit=" pictures", disable=None) as bar:
+        for source in sources:
+            try:
+                writer.add(source.picture(), source.name)
+            except HvaeCodecError as error:
+                message = describe(error)
+                message = message if source.label in message else f"{source.label}: {message}"
+                with bar.external_write_mode(file=sys.stderr):
+                    print_error(message)
+                failed.append({"input": source.label, "error": message})
+            bar.update()
+    return failed
+
+
+def _unpack(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    output: Path = arguments.output
+    with open_archive(arguments.archive) as archive:
+        chosen = [picture_number(archive, key) for key in arguments.keys]
+        parts = _parts(archive, chosen)
+        total = len(chosen) or len(archive)
+        with tqdm(total=total, desc="unpacking", unit=" pictures", disable=None) as bar:
+            if output.suffix.lower() == ".npy":
+                wanted = chosen or range(len(archive))
+                write_array(archive, wanted, output, bar.update)
+                failed: list[str] = []
+            else:
+                failed = _write_pictures(archive, parts, output, bar)
+    done = total - len(failed)
+    if arguments.json:
+        print_json({"output": str(output), "pictures": done, "failed": failed})
+    else:
+        print(f"{output}: {done} pictures, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+def _parts(archive: hvae_codec.Archive, chosen: list[int]) -> list[range]:
+    """Ranges of pictures to read together: whole blocks, or each that was chosen alone."""
+    if chosen:
+        return [range(number, number + 1) for number in dict.fromkeys(chosen)]
+    return archive.blocks
+
+
+def _write_pictures(
+    archive: hvae_codec.Archive, parts: list[range], folder: Path, bar: Any
+) -> list[str]:
+    """PNGs of the pictures; what failed, one line each. A damaged block does not stop others."""
+    from hvae_codec.codec.images import encode_png
+
+    failed: list[str] = []
+    paths = unpacked_paths(archive, parts, folder)
+    for part in parts:
+        for number, picture in zip(part, _decoded(archive, part), strict=True):
+            if isinstance(picture, CorruptError):
+                failed.append(f"picture {number}: {picture}")
+                with bar.external_write_mode(file=sys.stderr):
+                    print_error(failed[-1])
+            else:
+                write_bytes(paths[number], encode_png(picture))
+            bar.update()
+    expected = 0
+    for part in parts if parts == archive.blocks else []:
+        failed += [f"picture {number}: its block is lost" for number in range(expected, part.start)]
+        expected = part.stop
+    return failed
+
+
+def _decoded(
+    archive: hvae_codec.Archive, part: range
+) -> Iterator[NDArray[np.uint8] | CorruptError]:
+    """The pictures of a range; in the place of one that cannot be read its error."""
+    try:
+        yield from archive.decode(part)
+        return
+    except CorruptError as error:
+        if len(part) == 1:
+            yield error
+            return
+    for number in part:
+        yield from _decoded(archive, range(number, number + 1))
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    with open_archive(arguments.archive) as archive:
+        info = archive.info
+        pictures, damages = _listed(archive, arguments)
+    if arguments.json:
+        row = {"archive": str(arguments.archive), **dataclasses.asdict(info)}
+        row["damages"] = [dataclasses.asdict(damage) for damage in damages]
+        if not arguments.summary:
+            row["listing"] = [dataclasses.asdict(picture) for picture in pictures]
+        print_json(row)
+    else:
+        for picture in pictures:
+            print(_line(picture))
+        if arguments.summary or arguments.verify:
+            state = ", all sound" if arguments.verify and not damages else ""
+            print(
+                f"{info.pictures} pictures in {info.blocks} blocks, {info.file_bytes} bytes{state}"
+            )
+    for damage in damages:
+        last = damage.first + damage.count - 1
+        print_error(f"pictures {damage.first} to {last}: {damage.reason}")
+    return 1 if damages else 0
+
+
+def _listed(
+    archive: hvae_codec.Archive, arguments: argparse.Namespace
+) -> tuple[list[PictureInfo], list[Damage]]:
+    """The pictures to show, and what is damaged; without --verify only what they ran into."""
+    from hvae_codec.codec.archive_info import Damage
+
+    pictures: list[PictureInfo] = []
+    met: list[Damage] = []
+    for block in [] if arguments.summary else archive.blocks:
+        try:
+            pictures += archive.listing(block)
+        except CorruptError as error:
+            met.append(Damage(block.start, len(block), str(error)))
+    return pictures, archive.verify() if arguments.verify else met
+
+
+def _line(picture: PictureInfo) -> str:
+    kind = "grey" if picture.channels == 1 else "rgb"
+    size = f"{picture.width}x{picture.height}"
+    return f"{picture.number:>8}  {size:<11}  {kind:<4}  {picture.name or ''}".rstrip()
+
+
+def _cat(arguments: argparse.Namespace) -> int:
+    from hvae_codec.codec.images import encode_png
+
+    if arguments.output is None and sys.stdout.isatty():
+        raise HvaeCodecError("a PNG is not for a terminal; redirect the output or give --output")
+    with open_archive(arguments.archive) as archive:
+        data = encode_png(archive[picture_number(archive, arguments.key)])
+    if arguments.output is None:
+        sys.stdout.buffer.write(data)
+    else:
+        write_bytes(arguments.output, data)
+    return 0

@@ -1,0 +1,244 @@
+"""What the commands on archives read and write: pictures to pack, and where unpacked ones go."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+import hvae_codec
+from hvae_codec.cli.common import print_warning
+from hvae_codec.cli.files import PICTURE_SUFFIXES, find
+from hvae_codec.errors import CorruptError, HvaeCodecError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hvae_codec.codec.archive_info import PictureInfo
+
+_PIXEL_BATCH = 1 << 24
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture to pack: how to call it in messages, its name in the archive, how to get it."""
+
+    label: str
+    name: str | None
+    picture: Callable[[], NDArray[np.uint8]]
+
+
+def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:
+    """The pictures that files, folders, patterns and .npy arrays stand for.
+
+    Raises:
+        HvaeCodecError: as `hvae_codec.cli.files.find`; or an array is not of pictures.
+    """
+    sources: list[Source] = []
+    for file, below in find(_expanded(inputs), PICTURE_SUFFIXES):
+        if file.suffix.lower() == ".npy":
+            sources += array_sources(_read_array(file), str(file))
+        else:
+            sources.append(Source(str(file), below.as_posix() if named else None, _reader(file)))
+    return sources
+
+
+def array_sources(images: NDArray[np.uint8], label: str = "the data set") -> list[Source]:
+    """The pictures of an array [N, H, W, C]; they have no names."""
+    return [Source(f"picture {i} of {label}", None, _row_of(images, i)) for i in range(len(images))]
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[hvae_codec.Archive]:
+    """An archive to read, a damaged index being a line on standard error."""
+    with _warnings_shown():
+        archive = hvae_codec.Archive(path)
+    with archive:
+        yield archive
+
+
+@contextmanager
+def open_writer(
+    path: Path, codec: hvae_codec.Codec, mode: str
+) -> Iterator[hvae_codec.ArchiveWriter]:
+    """An archive to write. Mode "new": nothing may be there; "append": add to what is; "replace":
+    what is there stays until the new archive is whole.
+
+    Raises:
+        HvaeCodecError: there is a file and the mode is "new".
+    """
+    if mode == "new" and path.exists():
+        raise HvaeCodecError(f"{path} is there already; --append adds to it, --replace replaces it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = path.with_name(f".{path.name}.{os.getpid()}") if mode == "replace" else path
+    try:
+        with _warnings_shown():
+            writer = hvae_codec.ArchiveWriter(target, codec, append=mode == "append")
+        with writer:
+            yield writer
+        if target != path:
+            os.replace(target, path)
+    finally:
+        if target != path:
+            target.unlink(missing_ok=True)
+
+
+def picture_number(archive: hvae_codec.Archive, key: str) -> int:
+    """The number of the picture of this name, or of this number where no picture has the name.
+
+    Raises:
+        HvaeCodecError: there is neither.
+    """
+    if key in archive:
+        return archive.number(key)
+    try:
+        number = int(key)
+    except ValueError:
+        raise HvaeCodecError(f"no picture of the archive is named {key!r}") from None
+    if number not in archive:
+        raise HvaeCodecError(f"the archive has {len(archive)} pictures, none of number {number}")
+    return number % len(archive)
+
+
+def unpacked_paths(
+    archive: hvae_codec.Archive, parts: Sequence[range], folder: Path
+) -> dict[int, Path]:
+    """The path of each picture's PNG: its name with another suffix, or its number.
+
+    Where two names differ in the suffix alone, the pictures keep it before ".png". Pictures whose
+    directory is damaged have no path.
+
+    Raises:
+        HvaeCodecError: a name leads out of the folder, or two pictures would share a path.
+    """
+    infos = [info for part in parts for info in _listed(archive, part)]
+    digits = len(str(max(0, len(archive) - 1)))
+    short = {info.number: _relative(info, digits) for info in infos}
+    shared = Counter(short.values())
+    paths = {}
+    for info in infos:
+        relative = short[info.number]
+        if shared[relative] > 1 and info.name is not None:
+            relative = PurePosixPath(f"{info.name}.png")
+        paths[info.number] = folder / relative
+    double = [path for path, count in Counter(paths.values()).items() if count > 1]
+    if double:
+        raise HvaeCodecError(f"several pictures would be written to {double[0]}")
+    return paths
+
+
+def write_array(
+    archive: hvae_codec.Archive,
+    numbers: Sequence[int],
+    output: Path,
+    progress: Callable[[int], object],
+) -> None:
+    """The pictures as a .npy file uint8 [N, H, W, C]; it appears whole or not at all.
+
+    Raises:
+        HvaeCodecError: the sizes differ, or there is no picture.
+        CorruptError: a picture cannot be read.
+    """
+    import numpy as np
+
+    shapes = {info.number: (info.height, info.width, info.channels) for info in archive.listing()}
+    found = sorted({shapes[number] for number in numbers})
+    if len(found) != 1:
+        sizes = ", ".join(f"{w}x{h}x{c}" for h, w, c in found[:4]) or "none"
+        raise HvaeCodecError(f"a .npy holds pictures of one size; these are {sizes}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    shape = (len(numbers), *found[0])
+    try:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        step = max(1, _PIXEL_BATCH // int(np.prod(found[0])))
+        for start in range(0, len(numbers), step):
+            pictures = archive.decode(numbers[start : start + step])
+            array[start : start + step] = pictures
+            progress(len(pictures))
+        array.flush()
+        del array
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _expanded(inputs: Sequence[Path]) -> list[Path]:
+    """Patterns replaced by what they match; the shell does so too, unless they are quoted."""
+    found: list[Path] = []
+    for path in inputs:
+        if path.exists() or not glob.has_magic(str(path)):
+            found.append(path)
+            continue
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise HvaeCodecError(f"nothing matches {path}")
+        found += map(Path, matches)
+    return found
+
+
+def _read_array(file: Path) -> NDArray[np.uint8]:
+    import numpy as np
+
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise HvaeCodecError(f"{file} cannot be read as an array: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 4:
+        raise HvaeCodecError(
+            f"{file} must hold pictures, uint8 [N, H, W, C]; it holds "
+            f"{array.dtype} {list(array.shape)}"
+        )
+    return array
+
+
+def _reader(file: Path) -> Callable[[], NDArray[np.uint8]]:
+    def read() -> NDArray[np.uint8]:
+        from hvae_codec.codec.images import as_uint8
+
+        return as_uint8(file)
+
+    return read
+
+
+def _row_of(images: NDArray[np.uint8], row: int) -> Callable[[], NDArray[np.uint8]]:
+    return lambda: images[row]
+
+
+def _listed(archive: hvae_codec.Archive, part: range) -> list[PictureInfo]:
+    """The pictures of a range; none if their block's directory is damaged."""
+    try:
+        return list(archive.listing(part))
+    except CorruptError:
+        return []
+
+
+def _relative(info: PictureInfo, digits: int) -> PurePosixPath:
+    """Where a picture goes below the folder. Refuses names that lead out of it on any system."""
+    if info.name is None:
+        return PurePosixPath(f"{info.number:0{digits}d}.png")
+    for kind in (PurePosixPath, PureWindowsPath):
+        relative = kind(info.name)
+        if relative.anchor or ".." in relative.parts or not relative.name or "\0" in info.name:
+            raise HvaeCodecError(f"the name {info.name!r} leads out of the folder; use cat")
+    named = PurePosixPath(info.name)
+    if named.suffix.lower() in PICTURE_SUFFIXES:
+        return named.with_suffix(".png")
+    return PurePosixPath(f"{info.name}.png")
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Warnings as lines on standard error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        print_warning(str(warning.message))

@@ -1,0 +1,46 @@
+"""What an archive says of itself, of its pictures, and of what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ArchiveInfo:
+    """What an archive says of itself.
+
+    model_id: hexadecimal; `tile` is (height, width) of the model's pictures, `channels` theirs.
+    pictures, blocks: their numbers; `named` says whether any picture has a name.
+    file_bytes: the whole archive; `block_file_bytes` of it are the `.hvae` blocks that it holds.
+    problem: why the archive's own index or header could not be used, or None.
+    """
+
+    model_id: str
+    tile: tuple[int, int]
+    channels: int
+    pictures: int
+    blocks: int
+    named: bool
+    file_bytes: int
+    block_file_bytes: int
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class PictureInfo:
+    """A picture of an archive: its number, name or None, and size in pixels."""
+
+    number: int
+    name: str | None
+    height: int
+    width: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Pictures first..first+count-1 cannot be read, for this reason; some of them may still be."""
+
+    first: int
+    count: int
+    reason: str
