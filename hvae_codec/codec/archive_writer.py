@@ -238,7 +238,7 @@ class ArchiveWriter:
             )
         if index.problem is not None:
             message = f"{self._path}: {index.problem}; going on behind picture {len(index) - 1}"
-            warnings.warn(message, RecoveredWarning, stacklevel=5)
+            warnings.warn(message, RecoveredWarning, stacklevel=4)
 
     def _require_open(self) -> None:
         if self._error is not None:

@@ -144,8 +144,9 @@ def test_without_an_index_blocks_behind_a_damaged_head_are_found(sound, truth, t
     assert found == [None if i in BLOCKS[lost] else truth[i] for i in range(COUNT)]
     assert f"of which {len(BLOCKS[lost])} are lost" in warned[0]
     assert [(d.first, d.count) for d in damages] == [(BLOCKS[lost].start, len(BLOCKS[lost]))]
-    with pytest.warns(RecoveredWarning):
+    with pytest.warns(RecoveredWarning) as caught:
         archive = Archive(path)
+    assert [warning.filename for warning in caught] == [__file__]
     with archive:
         first = BLOCKS[lost].start
         for use in (
@@ -221,8 +222,9 @@ def test_what_a_killed_writer_left_is_read_and_gone_on_with(sound, truth, tmp_pa
     data, starts = sound
     path = tmp_path / "a.hvaa"
     path.write_bytes(data[: starts[2] + 40])
-    with pytest.warns(RecoveredWarning, match="behind picture 5"):
+    with pytest.warns(RecoveredWarning, match="behind picture 5") as warned:
         writer = ArchiveWriter(path, CODEC, append=True, block_tiles=3)
+    assert [warning.filename for warning in warned] == [__file__]
     with writer:
         writer.add(PICTURES[6], NAMES[6])
     assert path.read_bytes() == data
