@@ -153,6 +153,24 @@ def model_info(card: dict[str, Any]) -> ModelInfo:
         ) from error
 
 
+def rate_weight(card: dict[str, Any]) -> float:
+    """beta_1 of Eq. 8: what a nat of rate weighed against a nat of distortion in training.
+
+    One weight for all layers, that of the bottom layer, which has most of the bytes: a byte of a
+    file costs the same wherever it is spent.
+
+    Raises:
+        CheckpointError: the card's recipe names no weight above 0.
+    """
+    betas = card.get("recipe", {}).get("betas") or [0.0]
+    if not betas[-1] > 0:
+        raise CheckpointError(
+            f"the card of model {card['name']!r} quality {card['quality']} names no betas above 0 "
+            "in its recipe; an effort above 0 needs them"
+        )
+    return float(betas[-1])
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint at `path` (.safetensors, its card beside it), in evaluation mode, its hash
     verified.

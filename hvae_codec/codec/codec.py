@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info
+from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info, rate_weight
 from hvae_codec.codec.coder import SymbolCoder
 from hvae_codec.codec.container import pack, pack_many, tiles_of, unpack, unpack_many
+from hvae_codec.codec.effort import EncoderSearch, per_tile
 from hvae_codec.codec.format import Header, read_header
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
-from hvae_codec.codec.networks import Networks
+from hvae_codec.codec.networks import Networks, Refine
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import merge, split
 from hvae_codec.errors import BitstreamError, CorruptError, ImageError, WrongModelError
@@ -62,9 +65,18 @@ class Codec:
     pictures of any sizes. A picture larger than the model's own size is cut into tiles, the last
     ones padded by repeating the edge. A colour model codes a grey picture as colour and gives it
     back grey; a grey model refuses colour.
+
+    Encoding takes an `effort`: 0 rounds what the networks say; 1 and 2 search for symbols that give
+    a better picture for fewer bytes (`hvae_codec.codec.effort`), at more time. With effort above 0,
+    `trade` steers that search: 2 asks for fewer bytes (each is to save twice as much distortion),
+    0.5 for a better picture. Files of any effort are decoded alike.
     """
 
+    effort = 0
+    trade = 1.0
+
     def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
         self.info: ModelInfo = model_info(checkpoint.card)
         self.networks = Networks(checkpoint.model, checkpoint.tables)
         self._coder = SymbolCoder(checkpoint.tables)
@@ -77,19 +89,43 @@ class Codec:
         """The model itself, in evaluation mode."""
         return self.networks.model
 
-    def encode(self, image: Picture) -> bytes:
+    def tuned(self, effort: int, trade: float = 1.0) -> Codec:
+        """This codec with another default effort and trade; the networks are shared.
+
+        Raises:
+            ValueError: as `encode`.
+        """
+        other = copy(self)
+        other.effort, other.trade = effort, trade
+        other._refine(effort, trade, [])
+        return other
+
+    def encode(
+        self, image: Picture, *, effort: int | None = None, trade: float | None = None
+    ) -> bytes:
         """One picture as a `.hvae` file.
 
         Raises:
             ImageError: the picture cannot be taken (`AlphaError`, `ImageTooLargeError` among them).
+            ValueError: no such effort, or a trade that is out of range or without an effort.
+            CheckpointError: the model's card lacks what an effort above 0 needs.
         """
-        return self._encode([self._model_picture(as_uint8(image))])[0]
+        return self._encode([self._model_picture(as_uint8(image))], effort, trade)[0]
 
-    def encode_batch(self, images: Pictures) -> list[bytes]:
+    def encode_batch(
+        self,
+        images: Pictures,
+        *,
+        effort: int | None = None,
+        trade: float | Sequence[float] | None = None,
+    ) -> list[bytes]:
         """Each picture as a `.hvae` file of its own; many go through the networks at once.
 
+        `trade` is one for all pictures, or one for each.
+
         Raises:
-            ImageError: as `encode`; the message says which picture.
+            ImageError, ValueError, CheckpointError: as `encode`; messages about a picture say which
+            it is.
         """
         pictures = []
         for index, picture in enumerate(as_batch(images)):
@@ -97,17 +133,22 @@ class Codec:
                 pictures.append(self._model_picture(picture))
             except ImageError as error:
                 raise type(error)(f"picture {index} of the batch: {error}") from error
-        return self._encode(pictures)
+        return self._encode(pictures, effort, trade)
 
-    def encode_block(self, images: Pictures) -> bytes:
+    def encode_block(
+        self, images: Pictures, *, effort: int | None = None, trade: float | None = None
+    ) -> bytes:
         """Pictures of one size as one `.hvae` block: the fewest bytes, without random access.
 
         Raises:
             ImageError: as `encode`, and when there is no picture or sizes or channels differ.
+            ValueError, CheckpointError: as `encode`.
         """
-        return self.write_block(self.block(images))
+        return self.write_block(self.block(images, effort=effort, trade=trade))
 
-    def block(self, images: Pictures) -> Block:
+    def block(
+        self, images: Pictures, *, effort: int | None = None, trade: float | None = None
+    ) -> Block:
         """Pictures of one size through the networks: the first half of `encode_block`.
 
         Raises:
@@ -122,7 +163,9 @@ class Codec:
         height, width, _ = shapes[0]
         tiles = np.concatenate([split(picture, self._tile) for picture in prepared])
         header = Header(self._id, width, height, len(pictures), grey=grey[0], block=True)
-        return Block(header, self.networks.symbols(tiles))
+        return Block(
+            header, self.networks.symbols(tiles, self._refine(effort, trade, [len(tiles)]))
+        )
 
     def write_block(self, block: Block) -> bytes:
         """The second half of `encode_block`: entropy coding, without the networks."""
@@ -324,11 +367,17 @@ class Codec:
             return picture, False
         return np.broadcast_to(picture, (*picture.shape[:2], self._channels)), True
 
-    def _encode(self, pictures: list[tuple[Pixels, bool]]) -> list[bytes]:
+    def _encode(
+        self,
+        pictures: list[tuple[Pixels, bool]],
+        effort: int | None,
+        trade: float | Sequence[float] | None,
+    ) -> list[bytes]:
+        tiles = [split(picture, self._tile) for picture, _ in pictures]
+        refine = self._refine(effort, trade, [len(part) for part in tiles])
         if not pictures:
             return []
-        tiles = [split(picture, self._tile) for picture, _ in pictures]
-        symbols = self.networks.symbols(np.concatenate(tiles))
+        symbols = self.networks.symbols(np.concatenate(tiles), refine)
         shapes = {(*picture.shape[:2], grey) for picture, grey in pictures}
         if len(shapes) == 1 and len(tiles[0]) == 1:
             ((height, width, grey),) = shapes
@@ -341,6 +390,22 @@ class Codec:
             size = {"width": picture.shape[1], "height": picture.shape[0]}
             blobs.append(pack(self._coder, self._id, own, tile=self._tile, grey=grey, **size))
         return blobs
+
+    @cached_property
+    def _search(self) -> EncoderSearch:
+        model, tables, card = self._checkpoint.model, self._checkpoint.tables, self._checkpoint.card
+        return EncoderSearch(model, tables, rate_weight(card))
+
+    def _refine(
+        self, effort: int | None, trade: float | Sequence[float] | None, tiles: Sequence[int]
+    ) -> Refine | None:
+        """What is done to the rounded symbols of pictures of so many tiles each."""
+        if effort is None:
+            effort = self.effort
+        if trade is None:
+            trade = self.trade if effort > 0 else 1.0
+        trades = per_tile(effort, trade, tiles)
+        return None if effort == 0 else partial(self._search.improve_part, effort, trades)
 
     def _unpack(self, blob: bytes, layers: int | None) -> tuple[Header, list[Int32Array]]:
         header, symbols = unpack(self._coder, self._id, blob, tile=self._tile, layers=layers)

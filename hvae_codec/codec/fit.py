@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import softplus
 from tqdm import tqdm
 
+from hvae_codec.codec.effort import EncoderSearch
+from hvae_codec.codec.networks import Networks
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.models.hvae import HierarchicalVAE
 
@@ -32,6 +36,28 @@ def fit_tables(model: HierarchicalVAE, images: NDArray[np.uint8]) -> SymbolTable
         for layer, k in zip(layers, model.quantise(x), strict=True):
             layer.append(k.flatten(1).to(torch.int32).cpu().numpy())
     return SymbolTables.fit([np.concatenate(layer) for layer in layers])
+
+
+def refit_tables(
+    model: HierarchicalVAE,
+    tables: SymbolTables,
+    images: NDArray[np.uint8],
+    *,
+    beta: float,
+    effort: int,
+    rounds: int = 2,
+) -> SymbolTables:
+    """Tables fitted to the symbols that an encoder of `effort` chooses for the training pictures.
+
+    The encoder chooses by the tables and the tables follow its choices: each round does both once,
+    starting from `tables`. `beta` is the weight of the rate in training.
+    """
+    for _ in range(rounds):
+        search = EncoderSearch(model, tables, beta)
+        refine = partial(search.improve_part, effort, torch.ones(len(images)))
+        networks = Networks(model, tables)
+        tables = SymbolTables.fit(networks.symbols(images, refine))
+    return tables
 
 
 def _set_steps(model: HierarchicalVAE, images: NDArray[np.uint8]) -> None:

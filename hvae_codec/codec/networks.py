@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,10 @@ CHUNK = 256
 
 Symbols = list[NDArray[np.int32]]
 Tiles = NDArray[np.uint8]
+
+Refine = Callable[[Tensor, list[Tensor], int], list[Tensor]]
+"""From model input [B, C, H, W], its rounded symbols [B, *shape] a layer and the position of
+the first of these tiles among all, to better symbols."""
 
 
 class Networks:
@@ -33,10 +37,18 @@ class Networks:
             for (low, high), latent in zip(tables.bounds, model.spec.latents, strict=True)
         ]
 
-    @torch.inference_mode()
-    def symbols(self, tiles: Tiles) -> Symbols:
-        """Symbols within the tables' support, int32 [T, D_l] a layer, top first."""
-        chunks = [self._flat(self.model.quantise(x, self._bounds)) for x in self._inputs(tiles)]
+    def symbols(self, tiles: Tiles, refine: Refine | None = None) -> Symbols:
+        """Symbols within the tables' support, int32 [T, D_l] a layer, top first: the posterior
+        means rounded and, if `refine` is given, what it makes of them.
+        """
+        chunks = []
+        # Tensors of inference mode can take no part in a search by gradients.
+        with torch.inference_mode(refine is None), torch.no_grad():
+            for index, x in enumerate(self._inputs(tiles)):
+                found = self.model.quantise(x, self._bounds)
+                chunks.append(
+                    self._flat(found if refine is None else refine(x, found, index * CHUNK))
+                )
         return _concatenated(chunks)
 
     @torch.inference_mode()

@@ -229,6 +229,12 @@ class HierarchicalVAE(nn.Module):
                 latents.append(mu_p)
         return latents
 
+    def prior_mode(self, index: int, above: Sequence[Tensor]) -> Tensor | None:
+        """Mean of the prior [B, *shape] of the layer at `index`, top first, given the latents above
+        it, [B, *shape] each; None for the top layer, whose prior is N(0, I).
+        """
+        return self._walk()[index][1].predict(_flat(above))[0]
+
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """The decoder's output g(z_1) [B, C, H, W] for latents [B, *shape], top first."""
         hidden = _run(self.decoder, latents[-1])
