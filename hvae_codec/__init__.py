@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hvae_codec.codec.archive_writer import ArchiveWriter
     from hvae_codec.codec.checkpoint import ModelInfo
     from hvae_codec.codec.codec import Codec, Features
+    from hvae_codec.codec.rate_control import encode, encode_within
     from hvae_codec.codec.registry import codec_for, decode, load, load_file, models
 
 __version__ = "0.1.0"
@@ -28,6 +29,8 @@ __all__ = [
     "ModelInfo",
     "codec_for",
     "decode",
+    "encode",
+    "encode_within",
     "load",
     "load_file",
     "models",
@@ -40,6 +43,7 @@ _HOMES = {
     "Codec": "hvae_codec.codec.codec",
     "Features": "hvae_codec.codec.codec",
     "ModelInfo": "hvae_codec.codec.checkpoint",
+    **dict.fromkeys(("encode", "encode_within"), "hvae_codec.codec.rate_control"),
     **dict.fromkeys(("codec_for", "decode", "load", "load_file", "models"), _REGISTRY),
 }
 

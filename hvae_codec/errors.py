@@ -57,6 +57,14 @@ class ArchiveError(HvaeCodecError):
     """An archive cannot take this: a name given twice or too long, or another process writes it."""
 
 
+class RateError(HvaeCodecError):
+    """No file has the size or quality asked for; `nearest` is the nearest value that one has."""
+
+    def __init__(self, message: str, nearest: float | None = None) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+
+
 class CheckpointError(HvaeCodecError):
     """A checkpoint's files are missing, damaged or disagree with each other."""
 

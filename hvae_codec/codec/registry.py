@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.checkpoint import ModelInfo, load_checkpoint, model_info, read_card
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.format import read_header
+from hvae_codec.codec.quality import operating_point
 from hvae_codec.errors import CheckpointError, UnknownModelError, UnknownQualityError
 
 MODELS_VARIABLE = "HVAE_MODELS"
@@ -24,29 +25,52 @@ def models() -> list[ModelInfo]:
     return sorted(found, key=lambda info: (info.name, info.quality))
 
 
-def load(name: str, quality: int | None = None) -> Codec:
+def load(name: str, quality: float | None = None, *, effort: int | None = None) -> Codec:
     """The codec of a model at hand; loaded once per process.
 
     Args:
         name: as `models()` lists it, for example "cifar10" or "mnist".
         quality: its rung, from 1; higher is more bytes and a better picture. By default the middle
-        one.
+            one. A quality between two rungs, such as 2.5, is a rung whose encoder trades bytes
+            against quality; bytes and PSNR rise with it at any one effort.
+        effort: what the codec encodes with by default; see `Codec`. If it is not given: 0, and 1
+            between two rungs, where it must be above 0.
 
     Raises:
-        UnknownModelError, UnknownQualityError: there is no such model or rung; the message lists
-        those at hand. CheckpointError: its files are damaged.
+        UnknownModelError, UnknownQualityError: there is no such model or quality; the message lists
+        those at hand. CheckpointError: its files are damaged. ValueError: no such effort.
     """
+    rungs = _rungs(name)
+    numbers = [info.quality for info in rungs]
+    if quality is None:
+        quality = numbers[len(numbers) // 2]
+    if quality in numbers:
+        codec = _load(_directory(), name, int(quality))
+        return codec if effort is None else codec.tuned(effort)
+    if float(quality).is_integer():
+        raise UnknownQualityError(
+            f"model {name!r} has no quality {quality!r}; at hand: {', '.join(map(str, numbers))}"
+        )
+    info, trade = operating_point(rungs, quality)
+    return _load(_directory(), name, info.quality).tuned(1 if effort is None else effort, trade)
+
+
+def ladder(name: str) -> list[Codec]:
+    """The codecs of all rungs of a model at hand, by rising quality.
+
+    Raises:
+        UnknownModelError, CheckpointError: as `load`.
+    """
+    return [_load(_directory(), name, info.quality) for info in _rungs(name)]
+
+
+def _rungs(name: str) -> list[ModelInfo]:
     at_hand = models()
-    rungs = [info.quality for info in at_hand if info.name == name]
+    rungs = [info for info in at_hand if info.name == name]
     if not rungs:
         names = ", ".join(sorted({info.name for info in at_hand})) or "none"
         raise UnknownModelError(f"unknown model {name!r}; at hand: {names}")
-    chosen = rungs[len(rungs) // 2] if quality is None else quality
-    if chosen not in rungs:
-        raise UnknownQualityError(
-            f"model {name!r} has no quality {quality!r}; at hand: {', '.join(map(str, rungs))}"
-        )
-    return _load(_directory(), name, chosen)
+    return rungs
 
 
 def load_file(path: str | os.PathLike[str]) -> Codec:

@@ -1,0 +1,48 @@
+"""What a codec's bytes and PSNR become over the range of its encoder's trade."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.format import parse
+from hvae_codec.codec.quality import EFFORT, TRADES
+from hvae_codec.evaluation.quality import psnr_of, squared_error_each
+
+CALIBRATION_IMAGES = 1024
+"""Pictures that a card's calibration is measured on: all rungs of a ladder on the same ones."""
+
+
+def calibrate_codec(codec: Codec, images: NDArray[np.uint8]) -> dict[str, Any]:
+    """The `calibration` of a card (`hvae_codec.codec.quality`), measured on pictures uint8
+    [N, H, W, C] of the model's size: mean payload bytes and PSNR at effort 1, a value per trade.
+
+    The PSNR is the mean over the pictures, or, if one is reproduced exactly, that of the mean
+    squared error.
+    """
+    sizes, decibels = [], []
+    for trade in tqdm(TRADES, desc="calibrating", unit="trade", disable=None, leave=False):
+        size, psnr = measure_trade(codec, images, EFFORT, trade)
+        sizes.append(round(size, 4))
+        decibels.append(round(psnr, 4))
+    return {
+        "effort": EFFORT,
+        "images": len(images),
+        "trade": list(TRADES),
+        "payload_bytes": sizes,
+        "psnr_db": decibels,
+    }
+
+
+def measure_trade(
+    codec: Codec, images: NDArray[np.uint8], effort: int, trade: float
+) -> tuple[float, float]:
+    """Mean payload bytes and PSNR in dB of pictures coded as single records."""
+    blobs = codec.encode_batch(images, effort=effort, trade=trade)
+    size = float(np.mean([len(blob) - parse(blob).payload_at for blob in blobs]))
+    error = squared_error_each(codec.reference(images), np.asarray(codec.decode_batch(blobs)))
+    return size, float(psnr_of(error if error.all() else error.mean()).mean())
