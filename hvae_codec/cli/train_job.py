@@ -11,15 +11,20 @@ import shlex
 import sys
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hvae_codec.cli.common import print_json
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, write_card
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.fit import fit_tables
+from hvae_codec.codec.fit import fit_tables, refit_tables
+from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.data import ImageDataset, load_dataset
 from hvae_codec.errors import SpecError
+from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
 from hvae_codec.evaluation.measure import measure_codec
+from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.training import Recipe, train
 
 _UNMEASURED = {"payload_bytes": 0.0, "psnr_db": 0.0, "rates_nats": []}
@@ -50,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if start is not None and start.model.spec.name != recipe.spec:
         raise SpecError(f"--start is a {start.model.spec.name}, --spec says {recipe.spec}")
+    if arguments.fit_effort is not None and not recipe.betas[-1] > 0:
+        raise SpecError("--fit-effort needs a last beta above 0: without it bytes weigh nothing")
     training, test = (
         load_dataset(arguments.data, split, arguments.root, arguments.download)
         for split in ("train", "test")
@@ -62,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         report=_report,
     )
-    tables = fit_tables(model.cpu(), training.images[: recipe.images])
+    tables = _fit(model.cpu(), training.images[: recipe.images], recipe, arguments.fit_effort)
     card = {
         "name": arguments.name,
         "quality": arguments.quality,
@@ -73,8 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
     }
     path = arguments.out / f"{arguments.name}-q{arguments.quality}.safetensors"
     checkpoint = save_checkpoint(path, model, tables, card)
-    measured = measure_codec(Codec(checkpoint), test.images)
-    write_card(path.with_suffix(".json"), {**checkpoint.card, "measured": measured})
+    codec = Codec(checkpoint)
+    measured = measure_codec(codec, test.images)
+    card = {**checkpoint.card, "measured": measured}
+    if recipe.betas[-1] > 0:
+        card["calibration"] = calibrate_codec(codec, test.images[:CALIBRATION_IMAGES])
+    write_card(path.with_suffix(".json"), card)
     if arguments.json:
         print_json({"checkpoint": str(path), "model_id": checkpoint.model_id.hex(), **measured})
     else:
@@ -84,6 +95,15 @@ def run(arguments: argparse.Namespace) -> int:
             f"on {test.name} {test.split}"
         )
     return 0
+
+
+def _fit(
+    model: HierarchicalVAE, images: NDArray[np.uint8], recipe: Recipe, effort: int | None
+) -> SymbolTables:
+    tables = fit_tables(model, images)
+    if effort is None:
+        return tables
+    return refit_tables(model, tables, images, beta=recipe.betas[-1], effort=effort)
 
 
 def _report(row: dict[str, Any]) -> None:

@@ -51,6 +51,12 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=path, help="checkpoint (.safetensors) to start from")
     parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, help="CPU threads; default: all cores")
+    parser.add_argument(
+        "--fit-effort",
+        type=int,
+        choices=(1, 2),
+        help="fit the tables to the symbols that an encoder of this effort chooses",
+    )
     parser.add_argument("--name", default="mine", help="name of the model in its card")
     parser.add_argument("--quality", type=positive_int, default=1, help="its rung in its card")
     parser.add_argument("--out", type=path, required=True, help="directory of state and checkpoint")

@@ -21,7 +21,7 @@ from hvae_codec.cli.common import print_json
 
 COMMANDS = (
     *("encode", "decode", "pack", "unpack", "ls", "cat"),
-    *("info", "models", "features", "sample", "train", "serve"),
+    *("info", "models", "features", "sample", "train", "calibrate", "serve"),
 )
 
 
@@ -36,7 +36,7 @@ def example_of(help_text):
 def test_help_lists_every_command(run):
     shown = run("--help")
     assert shown.code == 0
-    assert re.findall(r"^    (\w+) ", shown.out, re.MULTILINE) == [*COMMANDS]
+    assert re.findall(r"^    (\w+)\b", shown.out, re.MULTILINE) == [*COMMANDS]
 
 
 def test_version(run):
@@ -54,6 +54,7 @@ def test_the_examples_in_the_help_texts_work(run, save, picture, tmp_path, monke
     assert all(words[0] == name for name, words in examples.items())
     # A small data set stands in for CIFAR-10 and one epoch for sixty; all else is as it stands.
     examples["train"] += ["--data", "folder:crops", "--epochs", "1", "--threads", "1"]
+    examples["calibrate"] += ["--data", "folder:crops", "--images", "4"]
     assert run("encode", "photo.png").code == 0  # the file that the example of `info` shows
     for name, words in examples.items():
         done = run(*words)

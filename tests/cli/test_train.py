@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,37 @@ def test_a_finished_run_with_another_recipe_is_refused(run, words):
     done = run(*words, "--betas", "0.3,0.3")
     assert (done.code, done.out) == (1, "")
     assert "runs/a" in done.error()
+
+
+def test_tables_can_follow_an_encoder_of_more_effort(run, words):
+    shipped = Path(hvae_codec.__file__).parent / "checkpoints" / "cifar10-q3.safetensors"
+    words += ["--start", shipped, "--epochs", "1", "--learning-rate", "1e-6"]
+    first = run(*words).json
+    again = run(*words, "--fit-effort", "1").json  # training is done: only the tables are new
+    assert again["model_id"] != first["model_id"]
+    codec = hvae_codec.load_file("runs/a/mine-q1.safetensors")
+    pictures = load_dataset("folder:crops", "train").images
+    assert codec.decode_batch(codec.encode_batch(pictures, effort=1)).shape == pictures.shape
+    refused = run(*words, "--betas", "0.1,0", "--fit-effort", "1", "--out", "runs/b")
+    assert refused.code == 1
+    assert "last beta above 0" in refused.error()
+
+
+def test_calibrate_measures_the_trades_into_the_card(run, words):
+    model_id = run(*words).json["model_id"]
+    done = run(
+        "calibrate",
+        "runs/a/mine-q1.safetensors",
+        "--data",
+        "folder:crops",
+        "--images",
+        "5",
+        "--json",
+    )
+    assert done.code == 0, done.err
+    codec = hvae_codec.load_file("runs/a/mine-q1.safetensors")
+    calibration = codec.info.card["calibration"]
+    assert codec.info.model_id == model_id
+    assert calibration["images"] == 5
+    assert len(calibration["trade"]) == len(calibration["psnr_db"]) > 2
+    assert done.json == [{"checkpoint": "runs/a/mine-q1.safetensors", **calibration}]
