@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import softplus
 from tqdm import tqdm
 
+from hvae_codec import ops
 from hvae_codec.codec.effort import EncoderSearch
 from hvae_codec.codec.networks import Networks
 from hvae_codec.codec.tables import SymbolTables
@@ -66,7 +66,7 @@ def _set_steps(model: HierarchicalVAE, images: NDArray[np.uint8]) -> None:
         posteriors = model.posteriors(_input(model, images[start : start + _BATCH]))
         for total, (_, raw) in zip(variances, posteriors, strict=True):
             assert raw is not None
-            total += softplus(raw).double().square().sum(dim=0).cpu()
+            total += ops.sigma(raw).double().square().sum(dim=0).cpu()
     for index, total in enumerate(variances):
         model.set_step(index, (12.0 * total / len(images)).sqrt().float())
 

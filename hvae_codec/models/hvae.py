@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvae_codec import ops
@@ -257,7 +256,7 @@ class HierarchicalVAE(nn.Module):
     def top_posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z_L|x), each fp32 [B, D_L]."""
         mean, raw = self._walk()[0][1].infer(x, None)
-        deviation = self.top_step_deviation() if raw is None else F.softplus(raw)
+        deviation = self.top_step_deviation() if raw is None else ops.sigma(raw)
         return mean.flatten(1), deviation.flatten(-len(self.spec.latents[0].shape)).expand_as(mean)
 
     def top_step_deviation(self) -> Tensor:
@@ -276,7 +275,7 @@ class HierarchicalVAE(nn.Module):
             mu_p, raw_p = layer.predict(_flat(latents))
             noise = torch.randn(count, *layer.shape, generator=generator).to(device) * temperature
             latents.append(
-                noise if mu_p is None or raw_p is None else mu_p + F.softplus(raw_p) * noise
+                noise if mu_p is None or raw_p is None else mu_p + ops.sigma(raw_p) * noise
             )
         return latents
 
@@ -322,7 +321,7 @@ def precision_weighted(
 
     All tensors of one shape; raw deviations stand for sigma = softplus(raw).
     """
-    precision, precision_p = F.softplus(raw).pow(-2), F.softplus(raw_p).pow(-2)
+    precision, precision_p = ops.sigma(raw).pow(-2), ops.sigma(raw_p).pow(-2)
     variance = 1.0 / (precision + precision_p)
     sigma = variance.sqrt()
     # log(exp(sigma) - 1), the inverse of softplus, in the form that is sound for small and large
