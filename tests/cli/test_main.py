@@ -230,6 +230,8 @@ def test_an_interrupted_run_leaves_whole_files_only(command, many, tmp_path):
         [command, "encode", many, "--output", output],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A shell without job control starts background work with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         text=True,
     )
     deadline = time.monotonic() + 120
