@@ -173,12 +173,14 @@ def main() -> None:
     """Run the main job once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, default=Path("out"), help="directory of the picture")
-    parser.add_argument("--quality", type=int, help="rung of the ladder; default: the highest")
+    parser.add_argument("--quality", type=int, help="rung of the ladder; default: the middle one")
     arguments = parser.parse_args()
     images, note = real_images()
     with running_server() as target, Client(target) as client:
         rungs = [model.quality for model in client.models() if model.name == MODEL]
-        quality = max(rungs) if arguments.quality is None else arguments.quality
+        quality = sorted(rungs)[len(rungs) // 2]
+        if arguments.quality is not None:
+            quality = arguments.quality
         client.encode([images[0][1][:32, :32]], model=MODEL, quality=quality)  # loads the model
         print(f"server on {target}, model {MODEL}, quality {quality} of {min(rungs)}..{max(rungs)}")
         print(HEADING)

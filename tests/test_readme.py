@@ -38,6 +38,12 @@ def test_in_python(here, capsys):
     assert capsys.readouterr().out.endswith("(260, 32) (16, 32, 32, 3)\n")
 
 
+def test_archive(here, capsys):
+    (program,) = [p for p in PROGRAMS if "ArchiveWriter" in p]
+    exec(program, {})
+    assert capsys.readouterr().out == "1 (64, 96, 3) (1, 32)\n"
+
+
 def test_as_features(here, capsys, monkeypatch):
     china = load_sample_image("china.jpg")
     crops = np.stack([china[y : y + 32, x : x + 32] for y in (0, 300) for x in range(0, 600, 8)])
