@@ -22,7 +22,7 @@ from torch import Tensor
 from hvae_codec.codec.tables import TOTAL, SymbolTables
 from hvae_codec.models.hvae import HierarchicalVAE
 
-_GAIN, _MOMENTUM, _LATE_MOMENTUM = 0.2, 0.7, 0.5
+_GAIN, _MOMENTUM, _LATE_MOMENTUM = 0.3, 0.7, 0.5
 _FIRST_FLIPS = 8.0
 _SETTLED_SHARE = 0.95
 
@@ -166,9 +166,9 @@ class EncoderSearch:
 
     @torch.no_grad()
     def cost(self, x: Tensor, symbols: Sequence[Tensor], trade: Tensor) -> Tensor:
-        """D + trade * beta * R of each picture, in nats, [B]."""
+        """D + trade * beta * R of each picture, in nats, [B]; D is that of the picture shown."""
         output = self._model.decode(self._model.dequantise(symbols))
-        nats = self._model.likelihood.distortion_nats(output, x)
+        nats = self._model.likelihood.shown_nats(output, x)
         for index, k in enumerate(symbols):
             nats = nats + self._beta * trade * self._lengths.nats(index, k).flatten(1).sum(1)
         return nats
@@ -206,7 +206,7 @@ class EncoderSearch:
             for index, u in enumerate(self._positions(leaves)):
                 nats = nats + self._lengths.between(index, u).flatten(1).sum(1)
             output = self._model.decode(leaves)
-            cost = self._model.likelihood.distortion_nats(output, x) + weight * nats
+            cost = self._model.likelihood.shown_nats(output, x) + weight * nats
             gradients = torch.autograd.grad(cost.sum(), leaves)
         return cost.detach(), gradients
 
@@ -311,7 +311,7 @@ class EncoderSearch:
             leaf = u.detach().requires_grad_()
             z = leaf * self._steps[-1]
             output = self._model.decode([z if mode is None else mode + z])
-            cost = self._model.likelihood.distortion_nats(output, x)
+            cost = self._model.likelihood.shown_nats(output, x)
             nats = self._lengths.between(self._bottom, leaf if slope else u).flatten(1).sum(1)
             cost = cost + weight * nats
             (gradient,) = torch.autograd.grad(cost.sum(), leaf)

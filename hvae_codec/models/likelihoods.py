@@ -28,6 +28,10 @@ class GaussianLikelihood:
         log_normaliser = 0.5 * dims * math.log(2 * math.pi * SIGMA_X**2)
         return squared / (2 * SIGMA_X**2) + log_normaliser
 
+    def shown_nats(self, output: Tensor, x: Tensor) -> Tensor:
+        """`distortion_nats` of the picture that is shown, which is cut off at 0 and 1; fp32 [B]."""
+        return self.distortion_nats(output.clamp(0.0, 1.0), x)
+
     def mode(self, output: Tensor) -> Tensor:
         """The most probable picture, in [0, 1]; same shape as `output`."""
         return output.clamp(0.0, 1.0)
@@ -48,6 +52,10 @@ class BernoulliLikelihood:
         """
         losses = F.binary_cross_entropy_with_logits(output.float(), x.float(), reduction="none")
         return losses.flatten(1).sum(1)
+
+    def shown_nats(self, output: Tensor, x: Tensor) -> Tensor:
+        """`distortion_nats`: a picture of two values says nothing of how near it was; fp32 [B]."""
+        return self.distortion_nats(output, x)
 
     def mode(self, output: Tensor) -> Tensor:
         """The most probable picture: 1 where the logit is positive, else 0."""

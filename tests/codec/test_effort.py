@@ -22,7 +22,7 @@ from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.errors import CheckpointError
 from hvae_codec.evaluation import psnr_each_db
 
-CODECS = [hvae_codec.load("cifar10", 1), hvae_codec.load("cifar10"), hvae_codec.load("mnist")]
+CODECS = [hvae_codec.load("cifar10", 2), hvae_codec.load("cifar10"), hvae_codec.load("mnist")]
 CHINA, FLOWER = load_sample_image("china.jpg"), load_sample_image("flower.jpg")
 
 
@@ -53,7 +53,7 @@ def cost_nats(codec, images, blobs, trade):
         output = codec.model.decode(codec.model.dequantise(shaped)).double().numpy()
     x = codec.reference(images).transpose(0, 3, 1, 2) / 255.0
     if codec.model.spec.likelihood == "gaussian":
-        nats = (0.5 * ((output - x) / 0.71) ** 2).sum(axis=(1, 2, 3))
+        nats = (0.5 * ((output.clip(0.0, 1.0) - x) / 0.71) ** 2).sum(axis=(1, 2, 3))
     else:
         nats = (np.logaddexp(0.0, output) - x * output).sum(axis=(1, 2, 3))
     return nats + trade * rate_weight(codec.info.card) * bits * math.log(2.0)
