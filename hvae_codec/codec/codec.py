@@ -413,6 +413,8 @@ class Codec:
         return header, symbols
 
     def _pictures(self, headers: Sequence[Header], tiles: Pixels) -> list[Pixels]:
+        if all((h.height, h.width) == self._tile and not h.grey for h in headers):
+            return list(tiles)
         pictures, end = [], 0
         for header in headers:
             start, end = end, end + tiles_of(header, self._tile)
@@ -436,7 +438,10 @@ class Codec:
 
 def _each_header(blocks: Sequence[Block]) -> list[Header]:
     """A header for every picture of the blocks."""
-    return [replace(block.header, count=1) for block in blocks for _ in range(block.header.count)]
+    headers: list[Header] = []
+    for block in blocks:
+        headers += [replace(block.header, count=1)] * block.header.count
+    return headers
 
 
 def _refuse_block(header: Header) -> None:
