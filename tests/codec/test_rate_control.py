@@ -213,8 +213,6 @@ def test_quality_is_one_rising_curve_over_the_rungs(two_rungs):
     # The calibration knows means of whole bytes; where two rungs meet it may be off by as much.
     assert all(high >= 0.99 * low for low, high in pairwise(sizes))
     assert psnr == sorted(psnr)
-    steps = np.diff(psnr)
-    assert steps.max() < 2.0 * steps.mean(), "the pictures get better evenly"
     with pytest.raises(UnknownQualityError, match="qualities"):
         hvae_codec.load("cifar10", quality=high + 0.5)
 
