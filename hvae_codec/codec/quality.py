@@ -19,8 +19,10 @@ from hvae_codec.errors import CheckpointError, UnknownQualityError
 EFFORT = 1
 """The effort that calibrations are measured at."""
 
-TRADES = tuple(2.0 ** (half / 2.0) for half in range(-4, 9))
-"""The trades that a calibration covers: 1/4 to 16; lower ones change little."""
+TRADES = tuple(2.0 ** (half / 2.0) for half in range(-4, 7))
+"""The trades that a calibration covers: 1/4 to 8. Lower ones change little; higher ones ask for
+more than the search can do.
+"""
 
 
 def operating_point(rungs: Sequence[ModelInfo], quality: float) -> tuple[ModelInfo, float]:
@@ -42,10 +44,13 @@ def operating_point(rungs: Sequence[ModelInfo], quality: float) -> tuple[ModelIn
     above = max(int(np.searchsorted(numbers, quality)), 1)
     pair = [ladder[above - 1], ladder[above]] if len(ladder) > 1 else ladder
     curves = [_curve(info) for info in pair]
-    at_rungs = [float(np.interp(0.0, logs[::-1], psnr[::-1])) for logs, _, psnr in curves]
+    at_rungs = [
+        float(np.interp(0.0, np.sort(logs), psnr[np.argsort(logs)])) for logs, _, psnr in curves
+    ]
     wanted = float(np.interp(quality, [info.quality for info in pair], at_rungs))
     found = []
-    for info, (logs, sizes, psnr) in zip(pair, curves, strict=True):
+    for info, curve in zip(pair, curves, strict=True):
+        logs, sizes, psnr = _efficient(*curve)
         gap = max(psnr[0] - wanted, wanted - psnr[-1], 0.0)
         size = float(np.interp(wanted, psnr, sizes))
         found.append((gap, size, info, 2.0 ** float(np.interp(wanted, psnr, logs))))
@@ -56,7 +61,7 @@ def operating_point(rungs: Sequence[ModelInfo], quality: float) -> tuple[ModelIn
 def _curve(
     info: ModelInfo,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """log2 of the trade, payload bytes and PSNR, in the order of rising PSNR."""
+    """log2 of the trade, payload bytes and PSNR of the points of a calibration."""
     calibration: dict[str, Any] | None = info.card.get("calibration")
     if calibration is None:
         raise UnknownQualityError(
@@ -71,6 +76,16 @@ def _curve(
         raise CheckpointError(f"the card's calibration is not one: {error!r}") from error
     if not (len(logs) == len(sizes) == len(psnr) > 1 and np.isfinite([logs, sizes, psnr]).all()):
         raise CheckpointError("the card's calibration is not one: lengths differ, or not finite")
-    order = np.argsort(-logs)
-    rising = np.maximum.accumulate(psnr[order])
-    return logs[order], np.maximum.accumulate(sizes[order]), rising
+    return logs, sizes, psnr
+
+
+def _efficient(
+    logs: NDArray[np.float64], sizes: NDArray[np.float64], psnr: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The points that no other beats in both bytes and PSNR, both rising: trades so large that the
+    search does not get there end in files that are larger and worse.
+    """
+    order = np.lexsort((-psnr, sizes))
+    best = np.maximum.accumulate(psnr[order])
+    kept = order[np.concatenate([[True], best[1:] > best[:-1]])]
+    return logs[kept], sizes[kept], psnr[kept]

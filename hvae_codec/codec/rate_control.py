@@ -14,8 +14,8 @@ from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.registry import ladder
 from hvae_codec.errors import RateError
 
-COARSE_TRADES = tuple(2.0**power for power in range(-2, 5))
-"""The trades tried on every rung: 1/4 to 16."""
+COARSE_TRADES = tuple(2.0**power for power in range(-2, 4))
+"""The trades tried on every rung: 1/4 to 8."""
 
 _REFINEMENTS, _BETWEEN = 2, 6
 _BATCH_BYTES = 1 << 26
@@ -94,7 +94,7 @@ def encode_within(
 
     Every picture gets the rung and trade at which one more byte would save as much squared error
     as it would in any other picture (equal slopes), so that hard pictures get more bytes; what is
-    left over goes where it does most. The other arguments are `encode`'s. Holds about 35 files a
+    left over goes where it does most. The other arguments are `encode`'s. Holds some 30 files a
     picture in memory.
 
     Raises:

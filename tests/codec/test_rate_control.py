@@ -179,6 +179,12 @@ def test_operating_point_of_curves_worked_out_by_hand():
     for quality in (0.5, 2.5, float("nan")):
         with pytest.raises(UnknownQualityError, match="qualities 1 to 2"):
             operating_point(rungs, quality)
+    # A point that another beats in bytes and PSNR is none: 23 dB as above, whatever trade 4 gave.
+    beaten = calibrated(info, 1, [60.0, 50.0, 40.0], [24.0, 22.0, 20.0])
+    calibration = beaten.card["calibration"]
+    for name, value in (("trade", 4.0), ("payload_bytes", 58.0), ("psnr_db", 19.0)):
+        calibration[name].append(value)
+    assert operating_point([beaten, rungs[1]], 1.25) == (beaten, pytest.approx(2.0**-0.5))
     bare = replace(info, card={})
     with pytest.raises(UnknownQualityError, match="no calibration"):
         operating_point([bare, rungs[1]], 1.5)
