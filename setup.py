@@ -135,6 +135,13 @@ def compiler() -> str:
     return os.environ.get("CXX", "c++")
 
 
+def is_gcc() -> bool:
+    """Clang's OpenMP is another library than the one torch is built with."""
+    ask = [compiler(), "-dM", "-E", "-x", "c++", os.devnull]
+    macros = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+    return "__GNUC__" in macros and "__clang__" not in macros
+
+
 def torch_include_flags() -> list[str]:
     """As system headers, so that our warnings can be errors."""
     import sysconfig
@@ -169,6 +176,9 @@ def compile_commands(objects_dir: Path, cuda: CudaToolkit | None) -> dict[Path, 
 
     torch_flags = ["-std=c++20", "-O2"]  # newer torch headers need it, older ones allow it
     torch_flags += torch_include_flags()
+    # Without it at::parallel_for is a plain loop. Nothing is linked for it: the symbols are those of
+    # the OpenMP library that torch has loaded, so there is one pool of threads.
+    torch_flags += ["-fopenmp"] if is_gcc() else []
     torch_flags += [f"-DHVAE_TORCH_VERSION={torch.__version__}"]
     torch_flags += ["-DHVAE_CUDA", "-isystem", str(cuda.root / "include")] if cuda else []
     torch_flags += [f"-DHVAE_CUDA_VERSION={cuda.version if cuda else 'none'}"]

@@ -1,4 +1,8 @@
 // Gaussian posterior: sampling, KL and their gradient, block by block. Mirror of cuda/gaussian.cu.
+//
+// A block's formula is worked off in several short loops over buffers in cache. In one long loop
+// every operation waits for the one before it, and a processor looks only some 200 operations ahead:
+// less than two iterations. Short loops let it work on many elements at a time, about twice as fast.
 #pragma once
 
 #include "../math/gaussian.h"
@@ -29,21 +33,55 @@ inline GaussianBlock<Real> gather_inputs(const Inputs& in, const Extent& extent,
 }
 
 template <typename Real>
+struct Sigmas {
+  Real value[kBlockElements], slope[kBlockElements];
+};
+
+template <typename Real>
+inline void sigmas_of(const Real* raw, std::int64_t count, Sigmas<Real>& sigma) {
+  HVAE_INDEPENDENT
+  for (std::int64_t i = 0; i < count; ++i) {
+    sigma.slope[i] = decay_of(raw[i]);
+  }
+  HVAE_INDEPENDENT
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Sigma<Real> made = sigma_with_slope(raw[i], sigma.slope[i]);
+    sigma.value[i] = made.value;
+    sigma.slope[i] = made.slope;
+  }
+}
+
+// `decay` is room to work in.
+template <typename Real>
+inline void sigmas_of(const Real* raw, std::int64_t count, Real* __restrict sigma,
+                      Real* __restrict decay) {
+  HVAE_INDEPENDENT
+  for (std::int64_t i = 0; i < count; ++i) {
+    decay[i] = decay_of(raw[i]);
+  }
+  HVAE_INDEPENDENT
+  for (std::int64_t i = 0; i < count; ++i) {
+    sigma[i] = sigma_with_slope(raw[i], decay[i]).value;
+  }
+}
+
+template <typename Real>
 inline void kl_terms(const GaussianBlock<Real>& in, std::int64_t count, Real* __restrict sigma_q,
                      Real* __restrict terms) {
+  sigmas_of(in.raw_q, count, sigma_q, terms);
   if (in.mu_p == nullptr) {
     HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
-      sigma_q[i] = sigma_of(in.raw_q[i]);
       terms[i] = kl_of(sigma_q[i], in.mu_q[i]);
     }
-  } else {
-    HVAE_INDEPENDENT
-    for (std::int64_t i = 0; i < count; ++i) {
-      sigma_q[i] = sigma_of(in.raw_q[i]);
-      const Real inverse = Real(1) / sigma_of(in.raw_p[i]);
-      terms[i] = kl_of(sigma_q[i] * inverse, (in.mu_q[i] - in.mu_p[i]) * inverse);
-    }
+    return;
+  }
+  Real sigma_p[kBlockElements];
+  sigmas_of(in.raw_p, count, sigma_p, terms);
+  HVAE_INDEPENDENT
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Real inverse = Real(1) / sigma_p[i];
+    terms[i] = kl_of(sigma_q[i] * inverse, (in.mu_q[i] - in.mu_p[i]) * inverse);
   }
 }
 
@@ -75,25 +113,31 @@ inline void gaussian_gradients(const GaussianBlock<Real>& in, const Real* noise,
                                const BackwardOutputs& out) {
   T* __restrict d_mu_q = static_cast<T*>(out.location) + linear;
   T* __restrict d_raw_q = static_cast<T*>(out.scale) + linear;
+  Sigmas<Real> q;
+  sigmas_of(in.raw_q, count, q);
   if (in.mu_p == nullptr) {
     HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
-      const auto grad = gaussian_grad(in.mu_q[i], in.raw_q[i], noise[i], d_z[i], d_kl[i]);
+      const Sigma<Real> sigma{q.value[i], q.slope[i]};
+      const auto grad = gaussian_grad(in.mu_q[i], sigma, noise[i], d_z[i], d_kl[i]);
       store(grad.mu_q, d_mu_q + i);
       store(grad.raw_q, d_raw_q + i);
     }
-  } else {
-    T* __restrict d_mu_p = static_cast<T*>(out.mu_p) + linear;
-    T* __restrict d_raw_p = static_cast<T*>(out.raw_p) + linear;
-    HVAE_INDEPENDENT
-    for (std::int64_t i = 0; i < count; ++i) {
-      const auto grad = gaussian_grad(in.mu_q[i], in.raw_q[i], in.mu_p[i], in.raw_p[i], noise[i],
-                                      d_z[i], d_kl[i]);
-      store(grad.mu_q, d_mu_q + i);
-      store(grad.raw_q, d_raw_q + i);
-      store(grad.mu_p, d_mu_p + i);
-      store(grad.raw_p, d_raw_p + i);
-    }
+    return;
+  }
+  T* __restrict d_mu_p = static_cast<T*>(out.mu_p) + linear;
+  T* __restrict d_raw_p = static_cast<T*>(out.raw_p) + linear;
+  Sigmas<Real> p;
+  sigmas_of(in.raw_p, count, p);
+  HVAE_INDEPENDENT
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Sigma<Real> sigma_q{q.value[i], q.slope[i]}, sigma_p{p.value[i], p.slope[i]};
+    const auto grad =
+        gaussian_grad(in.mu_q[i], sigma_q, in.mu_p[i], sigma_p, noise[i], d_z[i], d_kl[i]);
+    store(grad.mu_q, d_mu_q + i);
+    store(grad.raw_q, d_raw_q + i);
+    store(grad.mu_p, d_mu_p + i);
+    store(grad.raw_p, d_raw_p + i);
   }
 }
 

@@ -23,10 +23,12 @@ inline void nats_terms(const UniformBlock<Real>& in, const Real* noise, std::int
       terms[i] = bin_nats(sample, Real(0.5) * in.step[i]);
     }
   } else {
+    Real sigma[kBlockElements];
+    sigmas_of(in.raw_p, count, sigma, terms);
     HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
       const Real sample = fused(in.step[i], noise[i], in.mean[i]);
-      const Real inverse = Real(1) / sigma_of(in.raw_p[i]);
+      const Real inverse = Real(1) / sigma[i];
       store(sample, z + i);
       terms[i] = bin_nats((sample - in.mu_p[i]) * inverse, Real(0.5) * in.step[i] * inverse);
     }
@@ -67,16 +69,17 @@ inline void uniform_gradients(const UniformBlock<Real>& in, const Real* noise, c
   } else {
     T* __restrict d_mu_p = static_cast<T*>(out.mu_p) + linear;
     T* __restrict d_raw_p = static_cast<T*>(out.raw_p) + linear;
+    Sigmas<Real> sigma;
+    sigmas_of(in.raw_p, count, sigma);
     HVAE_INDEPENDENT
     for (std::int64_t i = 0; i < count; ++i) {
       const Real sample = fused(in.step[i], noise[i], in.mean[i]);
-      const Sigma<Real> sigma = sigma_with_slope(in.raw_p[i]);
-      const auto grad =
-          uniform_grad(sample, in.step[i], in.mu_p[i], sigma.value, noise[i], d_z[i], d_nats[i]);
+      const auto grad = uniform_grad(sample, in.step[i], in.mu_p[i], sigma.value[i], noise[i],
+                                     d_z[i], d_nats[i]);
       store(grad.mean, d_mean + i);
       store(grad.step, d_step + i);
       store(grad.mu_p, d_mu_p + i);
-      store(grad.sigma_p * sigma.slope, d_raw_p + i);
+      store(grad.sigma_p * sigma.slope[i], d_raw_p + i);
     }
   }
 }

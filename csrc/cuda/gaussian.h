@@ -87,8 +87,10 @@ struct GaussianBackward {
         Unit<T> raw_p = load(in.saved.raw_p, starts.raw_p);
         HVAE_UNROLL
         for (int j = 0; j < kUnit<T>; ++j) {
-          const auto grad = gaussian_grad(mu_q.values[j], raw_q.values[j], mu_p.values[j],
-                                          raw_p.values[j], noise.values[j], d_z.values[j], d_kl);
+          const Sigma<Real> q = sigma_with_slope(raw_q.values[j]);
+          const Sigma<Real> p = sigma_with_slope(raw_p.values[j]);
+          const auto grad = gaussian_grad(mu_q.values[j], q, mu_p.values[j], p, noise.values[j],
+                                          d_z.values[j], d_kl);
           mu_q.values[j] = grad.mu_q;
           raw_q.values[j] = grad.raw_q;
           mu_p.values[j] = grad.mu_p;
@@ -99,8 +101,9 @@ struct GaussianBackward {
       } else {
         HVAE_UNROLL
         for (int j = 0; j < kUnit<T>; ++j) {
-          const auto grad = gaussian_grad(mu_q.values[j], raw_q.values[j], noise.values[j],
-                                          d_z.values[j], d_kl);
+          const Sigma<Real> q = sigma_with_slope(raw_q.values[j]);
+          const auto grad =
+              gaussian_grad(mu_q.values[j], q, noise.values[j], d_z.values[j], d_kl);
           mu_q.values[j] = grad.mu_q;
           raw_q.values[j] = grad.raw_q;
         }

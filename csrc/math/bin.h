@@ -21,17 +21,11 @@ HVAE_INLINE float mills_ratio(float x) {
   const float bounded = x > 1e18f ? 1e18f : x;
   const float inverse = 1.0f / ((bounded + 3.0f) * (bounded + 1.0f));
   const float y = (bounded - 3.0f) * (bounded + 1.0f) * inverse;
-  float p = 0.00014975753f;
-  p = fused(p, y, 8.951357e-05f);
-  p = fused(p, y, -0.0011884011f);
-  p = fused(p, y, -0.0009155801f);
-  p = fused(p, y, 0.0074868244f);
-  p = fused(p, y, 0.002917639f);
-  p = fused(p, y, -0.05696188f);
-  p = fused(p, y, 0.11320801f);
-  p = fused(p, y, -0.04119043f);
-  p = fused(p, y, -0.24195665f);
-  p = fused(p, y, 1.2183613f);
+  const float yy = y * y, yyyy = yy * yy;
+  const float high = fused(yy, 0.00014975753f, fused(y, 8.951357e-05f, -0.0011884011f));
+  const float middle = cubic(y, yy, -0.0009155801f, 0.0074868244f, 0.002917639f, -0.05696188f);
+  const float low = cubic(y, yy, 0.11320801f, -0.04119043f, -0.24195665f, 1.2183613f);
+  const float p = fused(yyyy, fused(yyyy, high, middle), low);
   return p * ((bounded + 3.0f) * inverse);
 }
 

@@ -14,13 +14,24 @@ struct Sigma {
   Real slope;  // d sigma / d raw: the logistic function, 0 at the floor
 };
 
+// exp(-|raw|): the first half of the work, apart so that loops over many elements can be too.
 template <typename Real>
-HVAE_INLINE Sigma<Real> sigma_with_slope(Real raw) {
-  const Real decay = exp_bounded(-std::fabs(raw));
+HVAE_INLINE Real decay_of(Real raw) {
+  return exp_bounded(-std::fabs(raw));
+}
+
+// From raw and its `decay_of`.
+template <typename Real>
+HVAE_INLINE Sigma<Real> sigma_with_slope(Real raw, Real decay) {
   const Real value = (raw > Real(0) ? raw : Real(0)) + log1p_unit(decay);
   const Real logistic = (raw >= Real(0) ? Real(1) : decay) / (Real(1) + decay);
   const bool floored = value < Real(kSigmaFloor);
   return {floored ? Real(kSigmaFloor) : value, floored ? Real(0) : logistic};
+}
+
+template <typename Real>
+HVAE_INLINE Sigma<Real> sigma_with_slope(Real raw) {
+  return sigma_with_slope(raw, decay_of(raw));
 }
 
 template <typename Real>
@@ -42,10 +53,8 @@ struct GaussianGrad {
 
 // From d_z (per element), d_kl (of the row) and the noise eps that made z = mu_q + sigma_q eps.
 template <typename Real>
-HVAE_INLINE GaussianGrad<Real> gaussian_grad(Real mu_q, Real raw_q, Real mu_p, Real raw_p, Real eps,
-                                             Real d_z, Real d_kl) {
-  const Sigma<Real> q = sigma_with_slope(raw_q);
-  const Sigma<Real> p = sigma_with_slope(raw_p);
+HVAE_INLINE GaussianGrad<Real> gaussian_grad(Real mu_q, Sigma<Real> q, Real mu_p, Sigma<Real> p,
+                                             Real eps, Real d_z, Real d_kl) {
   const Real inverse = Real(1) / p.value;
   const Real ratio = q.value * inverse;
   const Real distance = (mu_q - mu_p) * inverse;
@@ -59,8 +68,8 @@ HVAE_INLINE GaussianGrad<Real> gaussian_grad(Real mu_q, Real raw_q, Real mu_p, R
 
 // The same against N(0, I); the prior's two gradients do not exist.
 template <typename Real>
-HVAE_INLINE GaussianGrad<Real> gaussian_grad(Real mu_q, Real raw_q, Real eps, Real d_z, Real d_kl) {
-  const Sigma<Real> q = sigma_with_slope(raw_q);
+HVAE_INLINE GaussianGrad<Real> gaussian_grad(Real mu_q, Sigma<Real> q, Real eps, Real d_z,
+                                             Real d_kl) {
   const Real d_sigma_q = fused(d_kl, q.value - Real(1) / q.value, d_z * eps);
   return {fused(d_kl, mu_q, d_z), d_sigma_q * q.slope, Real(0), Real(0)};
 }
