@@ -176,8 +176,8 @@ def compile_commands(objects_dir: Path, cuda: CudaToolkit | None) -> dict[Path, 
 
     torch_flags = ["-std=c++20", "-O2"]  # newer torch headers need it, older ones allow it
     torch_flags += torch_include_flags()
-    # Without it at::parallel_for is a plain loop. Nothing is linked for it: the symbols are those of
-    # the OpenMP library that torch has loaded, so there is one pool of threads.
+    # Without it at::parallel_for is a plain loop. Nothing is linked for it: the symbols are those
+    # of the OpenMP library that torch has loaded, so there is one pool of threads.
     torch_flags += ["-fopenmp"] if is_gcc() else []
     torch_flags += [f"-DHVAE_TORCH_VERSION={torch.__version__}"]
     torch_flags += ["-DHVAE_CUDA", "-isystem", str(cuda.root / "include")] if cuda else []

@@ -19,6 +19,11 @@ PYBIND11_MODULE(_C, module) {
     info["cuda_toolkit"] = HVAE_TEXT(HVAE_CUDA_VERSION);
     info["cuda_architectures"] = HVAE_TEXT(HVAE_CUDA_ARCHITECTURES);
     info["simd_level"] = hvae::cpu::kernels().simd_level;
+#if defined(_OPENMP)  // what at::parallel_for goes by
+    info["cpu_threads"] = "torch's";
+#else
+    info["cpu_threads"] = "one";
+#endif
     return info;
   });
 }

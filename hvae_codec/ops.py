@@ -180,7 +180,8 @@ def require_extension() -> None:
 def build_info() -> dict[str, str]:
     """How the extension was built and what it uses; raises ExtensionMissingError without it.
 
-    Keys: compiler, torch, cuda_toolkit and cuda_architectures ("none" without CUDA), simd_level.
+    Keys: compiler, torch, cuda_toolkit and cuda_architectures ("none" without CUDA), simd_level,
+    cpu_threads ("torch's", or "one" where the compiler's OpenMP is not torch's).
     """
     require_extension()
     assert _extension is not None

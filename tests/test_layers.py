@@ -8,7 +8,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    ("hvae_codec.errors", "hvae_codec.files", "hvae_codec._C", "hvae_codec.v1"),
+    (
+        "hvae_codec.errors",
+        "hvae_codec.files",
+        "hvae_codec.memory",
+        "hvae_codec._C",
+        "hvae_codec.v1",
+    ),
     ("hvae_codec.ops", "hvae_codec.ops_reference", "hvae_codec.ops_rules"),
     ("hvae_codec.models",),
     (

@@ -119,26 +119,38 @@ inline void sum_rows(const Real* terms, const Extent& extent, const Block& block
   }
 }
 
+constexpr std::int64_t kNoiseBuffer = kBlockElements + 64;  // whole groups of 16 Philox blocks
+
+struct WordBuffers {
+  std::uint32_t w0[kNoiseBuffer / 4], w1[kNoiseBuffer / 4];
+  std::uint32_t w2[kNoiseBuffer / 4], w3[kNoiseBuffer / 4];
+};
+
 struct NormalNoise {
-  static inline void four(const Words& words, float* __restrict target) {
-    const NormalPair a = normals_of(words.w0, words.w1), b = normals_of(words.w2, words.w3);
-    target[0] = a.first;
-    target[1] = a.second;
-    target[2] = b.first;
-    target[3] = b.second;
+  static inline void fill(const WordBuffers& words, std::int32_t blocks, float* __restrict target) {
+    HVAE_INDEPENDENT
+    for (std::int32_t i = 0; i < blocks; ++i) {
+      const NormalPair a = normals_of(words.w0[i], words.w1[i]);
+      const NormalPair b = normals_of(words.w2[i], words.w3[i]);
+      target[4 * i] = a.first;
+      target[4 * i + 1] = a.second;
+      target[4 * i + 2] = b.first;
+      target[4 * i + 3] = b.second;
+    }
   }
 };
 
 struct UniformNoise {
-  static inline void four(const Words& words, float* __restrict target) {
-    target[0] = uniform_of(words.w0);
-    target[1] = uniform_of(words.w1);
-    target[2] = uniform_of(words.w2);
-    target[3] = uniform_of(words.w3);
+  static inline void fill(const WordBuffers& words, std::int32_t blocks, float* __restrict target) {
+    HVAE_INDEPENDENT
+    for (std::int32_t i = 0; i < blocks; ++i) {
+      target[4 * i] = uniform_of(words.w0[i]);
+      target[4 * i + 1] = uniform_of(words.w1[i]);
+      target[4 * i + 2] = uniform_of(words.w2[i]);
+      target[4 * i + 3] = uniform_of(words.w3[i]);
+    }
   }
 };
-
-constexpr std::int64_t kNoiseBuffer = kBlockElements + 64;  // whole groups of 16 Philox blocks
 
 // Noise of elements [first, first + count); returns where in `buffer` it begins.
 template <typename Noise>
@@ -149,10 +161,17 @@ inline const float* draw(NoiseKey key, std::uint64_t first, std::int64_t count,
   const std::int32_t blocks = static_cast<std::int32_t>((skipped + count + 3) / 4 + 15) / 16 * 16;
   const std::uint32_t low = static_cast<std::uint32_t>(first_block);
   const std::uint32_t high = static_cast<std::uint32_t>(first_block >> 32);
+  WordBuffers buffers;
+  HVAE_INDEPENDENT
   for (std::int32_t i = 0; i < blocks; ++i) {
     const std::uint32_t c0 = low + static_cast<std::uint32_t>(i);
-    Noise::four(philox(c0, high + (c0 < low ? 1u : 0u), key), buffer + 4 * i);
+    const Words words = philox(c0, high + (c0 < low ? 1u : 0u), key);
+    buffers.w0[i] = words.w0;
+    buffers.w1[i] = words.w1;
+    buffers.w2[i] = words.w2;
+    buffers.w3[i] = words.w3;
   }
+  Noise::fill(buffers, blocks, buffer);
   return buffer + skipped;
 }
 

@@ -8,7 +8,7 @@
 namespace hvae {
 namespace {
 
-constexpr std::int64_t kBlocksPerThread = 16;  // at least: 16,384 elements
+constexpr std::int64_t kBlocksPerThread = 8;  // at least: 4,096 elements
 
 std::int64_t piece_count(const Extent& extent) { return cpu::piece_count(extent); }
 

@@ -6,7 +6,7 @@
 namespace hvae::cpu {
 
 // A block is what one pass of the kernel holds in cache: several whole rows, or a piece of one.
-constexpr std::int64_t kBlockElements = 1024;
+constexpr std::int64_t kBlockElements = 512;
 
 inline std::int64_t piece_count(const Extent& extent) {  // blocks per row, 1 if a row fits
   return extent.cols <= kBlockElements ? 1

@@ -15,6 +15,7 @@ import hvae_codec
 from hvae_codec.cli import archive, calibrating, coding, info, latents, serving, training
 from hvae_codec.cli.common import CommandParser, describe, print_error
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.memory import keep_freed_memory
 
 DEBUG_VARIABLE = "HVAE_DEBUG"
 """Environment variable that, when set, lets an unexpected error show its traceback."""
@@ -40,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (sys.argv's by default) and return the exit code."""
+    keep_freed_memory()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what it cannot encode
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -19,6 +19,10 @@ from hvae_codec import ops
 from hvae_codec.errors import SpecError
 from hvae_codec.models.likelihoods import LIKELIHOODS
 from hvae_codec.models.spec import FC, Conv, ConvTransp, Layer, Layers, ModelSpec, Reshape
+from hvae_codec.models.subpixel import SubPixelTransposed
+
+FEW_CHANNELS = 4
+"""Up to so many output channels a transposed convolution is computed by sub-pixels."""
 
 Posterior = Literal["gaussian", "uniform"]
 POSTERIORS: tuple[Posterior, ...] = ("gaussian", "uniform")
@@ -43,6 +47,8 @@ def _module(layer: Layer) -> nn.Module:
         case Conv(inputs, outputs, kernel, stride, padding):
             return nn.Conv2d(inputs, outputs, kernel, stride, padding)
         case ConvTransp(inputs, outputs, kernel, stride, padding):
+            if outputs <= FEW_CHANNELS and (kernel, stride, padding) == SubPixelTransposed.GEOMETRY:
+                return SubPixelTransposed(inputs, outputs)
             return nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding)
         case FC(inputs, outputs):
             return nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs))

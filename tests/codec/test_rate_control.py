@@ -85,7 +85,7 @@ def test_what_cannot_be_reached_is_refused_with_the_nearest():
     with pytest.raises(RateError, match=r"reaches 90\.00 dB; the best has") as good:
         hvae_codec.encode(IMAGE, target_psnr=90.0)
     assert psnr_db(IMAGE, hvae_codec.decode(hvae_codec.encode(IMAGE, max_bytes=10**6))) == (
-        pytest.approx(good.value.nearest)
+        pytest.approx(good.value.nearest, abs=0.01)  # a grey level here or there: other batch sizes
     )
     with pytest.raises(RateError, match="98000 to 102000 bytes") as large:
         hvae_codec.encode(IMAGE, target_bytes=100_000)

