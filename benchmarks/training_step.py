@@ -11,7 +11,11 @@ command line does.
 from __future__ import annotations
 
 import argparse
+import statistics
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.utils.benchmark import Timer
+from tqdm import tqdm
 
 from benchmarks.common import environment, write_json
 from hvae_codec.memory import keep_freed_memory
@@ -28,6 +33,8 @@ from hvae_codec.models.likelihoods import SIGMA_X
 
 BATCH = 256
 SPEC = "ghvae-32x32x3"
+PLAIN = "plain PyTorch, fp32"
+ROUNDS = 3
 
 
 def plain_loss(model: HierarchicalVAE, x: Tensor) -> Tensor:
@@ -95,32 +102,51 @@ def fused_step(
     return run
 
 
-def measure_steps(device: str, budget: float) -> list[dict[str, Any]]:
-    """Seconds per step of the baseline and of the library's settings, and the speed-ups."""
+def make_steps(device: str) -> dict[str, Callable[[], Callable[[], None]]]:
+    """What is compared, by name: each makes a step to run again and again."""
     bf16 = torch.bfloat16
-    runs = {
-        "plain PyTorch, fp32": plain_step(device),
-        "the same, freed memory kept": plain_step(device),
-        "fused, fp32": fused_step(device, precision=torch.float32, channels_last=False),
-        "fused, fp32, channels_last": fused_step(
-            device, precision=torch.float32, channels_last=True
-        ),
-        "fused, bf16, channels_last": fused_step(device, precision=bf16, channels_last=True),
-        "uniform, bf16, channels_last": fused_step(
-            device, precision=bf16, channels_last=True, posterior="uniform"
+    plain, same = partial(plain_step, device), partial(fused_step, device)
+    return {
+        PLAIN: plain,
+        "the same, freed memory kept": plain,
+        "fused, fp32": partial(same, precision=torch.float32, channels_last=False),
+        "fused, fp32, channels_last": partial(same, precision=torch.float32, channels_last=True),
+        "fused, bf16, channels_last": partial(same, precision=bf16, channels_last=True),
+        "uniform, bf16, channels_last": partial(
+            same, precision=bf16, channels_last=True, posterior="uniform"
         ),
     }
-    rows: list[dict[str, Any]] = []
-    for index, (name, run) in enumerate(runs.items()):
-        if index == 1:
-            keep_freed_memory()
-        for _ in range(3):
-            run()
-        timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
-        taken = float(timer.blocked_autorange(min_run_time=4 * budget).median)
-        baseline = rows[0]["seconds"] if rows else taken
-        rows.append({"step": name, "seconds": taken, "speedup": baseline / taken})
-        print(f"{name:<32} {taken * 1e3:>8.1f} ms a step {baseline / taken:>6.2f}x")
+
+
+def seconds_a_step(name: str, device: str, budget: float) -> float:
+    """Median, in this process."""
+    if name != PLAIN:
+        keep_freed_memory()
+    run = make_steps(device)[name]()
+    for _ in range(5):
+        run()
+    timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+    return float(timer.blocked_autorange(min_run_time=budget).median)
+
+
+def measure_steps(device: str, budget: float) -> list[dict[str, Any]]:
+    """Seconds per step of the baseline and of the library's settings, and the speed-ups.
+
+    Each in processes of its own, as the allocator's state is the process's, in turns; the median
+    of the rounds.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in make_steps(device)}
+    for _ in tqdm(range(ROUNDS), desc="rounds", leave=False, disable=None):
+        for name, values in taken.items():
+            options = ["--device", device, "--budget", str(budget), "--only", name]
+            command = [sys.executable, "-m", "benchmarks.training_step", *options]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            values.append(float(done.stdout.split()[-1]))
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    rows = []
+    for name, median in medians.items():
+        rows.append({"step": name, "seconds": median, "speedup": medians[PLAIN] / median})
+        print(f"{name:<32} {median * 1e3:>8.1f} ms a step {medians[PLAIN] / median:>6.2f}x")
     return rows
 
 
@@ -128,8 +154,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--budget", type=float, default=2.0, help="seconds for each measurement")
+    parser.add_argument("--only", metavar="STEP", help="measure one step here, print its seconds")
     parser.add_argument("--json", type=Path, help="write the results here")
     arguments = parser.parse_args()
+    if arguments.only is not None:
+        print(seconds_a_step(arguments.only, arguments.device, arguments.budget))
+        return
     rows = measure_steps(arguments.device, arguments.budget)
     if arguments.json is not None:
         result = {"environment": environment(), "device": arguments.device, "rows": rows}
