@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -13,13 +14,21 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info, rate_weight
 from hvae_codec.codec.coder import SymbolCoder
-from hvae_codec.codec.container import pack, pack_many, tiles_of, unpack, unpack_many
+from hvae_codec.codec.container import (
+    pack,
+    pack_many,
+    tiles_of,
+    unpack,
+    unpack_many,
+    unpack_runs,
+)
 from hvae_codec.codec.effort import EncoderSearch, per_tile
 from hvae_codec.codec.format import Header, read_header
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.networks import Networks, Refine
+from hvae_codec.codec.streaming import assembled, picture_rows, symbols_of
 from hvae_codec.codec.tables import Int32Array
-from hvae_codec.codec.tiling import merge, split
+from hvae_codec.codec.tiling import merge, split, tile_grid
 from hvae_codec.errors import BitstreamError, CorruptError, ImageError, WrongModelError
 from hvae_codec.models.hvae import HierarchicalVAE
 
@@ -195,12 +204,22 @@ class Codec:
                 (`WrongModelError`) or version, damaged (`CorruptError`) or cut (`TruncatedError`).
         """
         try:
-            header, symbols = self._unpack(blob, None)
+            return self._decode(blob, None)
         except CorruptError:
             if not partial:
                 raise
-            return self.preview(blob)
-        return self._pictures([header], self.networks.tiles(symbols))[0]
+        return self.preview(blob)
+
+    def decode_rows(self, blob: bytes, *, preview: bool = False) -> Iterator[Pixels]:
+        """`decode` (or `preview`) in strips uint8 [h, W, C] from the top, a row of tiles each.
+
+        The picture never lies in memory whole, which matters from some ten megapixels on. All
+        checks are done before this returns.
+
+        Raises:
+            BitstreamError: as `decode`.
+        """
+        return self._rows(blob, 1 if preview else None)[1]
 
     def decode_batch(self, blobs: Sequence[bytes]) -> Pixels | list[Pixels]:
         """The pictures of many `.hvae` files: uint8 [N, H, W, C] if all have one shape, else a
@@ -267,8 +286,7 @@ class Codec:
         Raises:
             BitstreamError: as `decode`, for the part that is read.
         """
-        header, symbols = self._unpack(blob, 1)
-        return self._pictures([header], self.networks.tiles(symbols))[0]
+        return self._decode(blob, 1)
 
     def features(self, images: Pictures) -> Features:
         """Mean and standard deviation of q(z2|x) of N pictures, float32 [N, D] each.
@@ -373,10 +391,13 @@ class Codec:
         effort: int | None,
         trade: float | Sequence[float] | None,
     ) -> list[bytes]:
-        tiles = [split(picture, self._tile) for picture, _ in pictures]
-        refine = self._refine(effort, trade, [len(part) for part in tiles])
+        counts = [math.prod(tile_grid(len(p), p.shape[1], self._tile)) for p, _ in pictures]
+        refine = self._refine(effort, trade, counts)
         if not pictures:
             return []
+        if len(pictures) == 1 and counts[0] > 1:
+            return [self._encode_large(*pictures[0], refine)]
+        tiles = [split(picture, self._tile) for picture, _ in pictures]
         symbols = self.networks.symbols(np.concatenate(tiles), refine)
         shapes = {(*picture.shape[:2], grey) for picture, grey in pictures}
         if len(shapes) == 1 and len(tiles[0]) == 1:
@@ -390,6 +411,11 @@ class Codec:
             size = {"width": picture.shape[1], "height": picture.shape[0]}
             blobs.append(pack(self._coder, self._id, own, tile=self._tile, grey=grey, **size))
         return blobs
+
+    def _encode_large(self, picture: Pixels, grey: bool, refine: Refine | None) -> bytes:
+        symbols = symbols_of(self.networks, self._coder.tables, picture, self._tile, refine)
+        size = {"width": picture.shape[1], "height": picture.shape[0]}
+        return pack(self._coder, self._id, symbols, tile=self._tile, grey=grey, **size)
 
     @cached_property
     def _search(self) -> EncoderSearch:
@@ -407,10 +433,18 @@ class Codec:
         trades = per_tile(effort, trade, tiles)
         return None if effort == 0 else partial(self._search.improve_part, effort, trades)
 
-    def _unpack(self, blob: bytes, layers: int | None) -> tuple[Header, list[Int32Array]]:
-        header, symbols = unpack(self._coder, self._id, blob, tile=self._tile, layers=layers)
+    def _decode(self, blob: bytes, layers: int | None) -> Pixels:
+        height, rows = self._rows(blob, layers)
+        return assembled(rows, height)
+
+    def _rows(self, blob: bytes, layers: int | None) -> tuple[int, Iterator[Pixels]]:
+        """Height and strips of a picture, from its first layers."""
+        header, runs = unpack_runs(self._coder, self._id, blob, tile=self._tile, layers=layers)
         _refuse_block(header)
-        return header, symbols
+        assert header.height is not None
+        assert header.width is not None
+        rows = picture_rows(self.networks, runs, header.height, header.width, self._tile)
+        return header.height, map(_as_grey, rows) if header.grey else rows
 
     def _pictures(self, headers: Sequence[Header], tiles: Pixels) -> list[Pixels]:
         if all((h.height, h.width) == self._tile and not h.grey for h in headers):
@@ -425,11 +459,7 @@ class Codec:
         assert header.height is not None
         assert header.width is not None
         picture = merge(tiles, header.height, header.width)
-        if not header.grey:
-            return picture
-        total = picture.sum(axis=2, keepdims=True, dtype=np.uint16) + self._channels // 2
-        grey: Pixels = (total // self._channels).astype(np.uint8)
-        return grey
+        return _as_grey(picture) if header.grey else picture
 
     def _no_features(self) -> Features:
         empty = np.zeros((0, self.info.z_dims[0]), dtype=np.float32)
@@ -442,6 +472,14 @@ def _each_header(blocks: Sequence[Block]) -> list[Header]:
     for block in blocks:
         headers += [replace(block.header, count=1)] * block.header.count
     return headers
+
+
+def _as_grey(picture: Pixels) -> Pixels:
+    """The mean of the channels, [H, W, 1], halves rounded up."""
+    channels = picture.shape[2]
+    total = picture.sum(axis=2, keepdims=True, dtype=np.uint16) + channels // 2
+    grey: Pixels = (total // channels).astype(np.uint8)
+    return grey
 
 
 def _refuse_block(header: Header) -> None:

@@ -117,17 +117,28 @@ class SymbolCoder:
         plans = self._first(layers)
         self._check_plausible(len(payload), n, len(plans))
         decoder = _RangeDecoder(_words(payload))
-        decoded = []
-        for plan in plans:
-            symbols = np.empty((n, plan.tables.dims), np.int32)
+        return [_decode_layer(decoder, plan, n) for plan in plans]
+
+    def decode_runs(
+        self, payload: bytes, n: int, layers: int | None = None
+    ) -> tuple[Int32Array, Iterator[list[Int32Array]]]:
+        """`decode` in little memory: the top layer's symbols, and those of RUN images at a time.
+
+        Only the layers above the last one are held for all images. Raises CorruptError as `decode`
+        does; the iterator too, should the last layer be what no encoder writes.
+        """
+        plans = self._first(layers)
+        self._check_plausible(len(payload), n, len(plans))
+        decoder = _RangeDecoder(_words(payload))
+        held = max(1, len(plans) - 1)
+        above = [_decode_layer(decoder, plan, n) for plan in plans[:held]]
+
+        def runs() -> Iterator[list[Int32Array]]:
             for start, stop in _runs(n):
-                try:
-                    indices = _decode_run(decoder, plan, stop - start)
-                except AssertionError as error:
-                    raise CorruptError(_DAMAGED) from error
-                symbols[start:stop] = plan.to_symbols(indices)
-            decoded.append(symbols)
-        return decoded
+                last = [_decode_layer(decoder, plan, stop - start) for plan in plans[held:]]
+                yield [layer[start:stop] for layer in above] + last
+
+        return above[0], runs()
 
     def encode_records(self, symbols: Sequence[npt.NDArray[np.integer]]) -> list[bytes]:
         """One payload for each of N images, from symbols [N, D_l] per layer, top first.
@@ -215,6 +226,18 @@ def _encode_run(encoder: Any, plan: _LayerPlan, indices: Int32Array) -> None:
     for group in plan.groups:
         rows = np.repeat(group.rows, len(indices), axis=0)
         encoder.encode(columns[group.start : group.stop].reshape(-1), _FAMILY, rows)
+
+
+def _decode_layer(decoder: Any, plan: _LayerPlan, n: int) -> Int32Array:
+    """The symbols int32 [n, D] of one layer, run after run."""
+    symbols = np.empty((n, plan.tables.dims), np.int32)
+    for start, stop in _runs(n):
+        try:
+            indices = _decode_run(decoder, plan, stop - start)
+        except AssertionError as error:
+            raise CorruptError(_DAMAGED) from error
+        symbols[start:stop] = plan.to_symbols(indices)
+    return symbols
 
 
 def _decode_run(decoder: Any, plan: _LayerPlan, n: int) -> Int32Array:

@@ -6,7 +6,7 @@ A picture larger than the model's own size is a row-major grid of tiles, edges p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple, NoReturn
 
@@ -110,6 +110,26 @@ def unpack(
     return headers[0], symbols
 
 
+def unpack_runs(
+    coder: SymbolCoder,
+    model_id: bytes,
+    data: bytes,
+    *,
+    tile: tuple[int, int],
+    layers: int | None = None,
+) -> tuple[Header, Iterator[list[Int32Array]]]:
+    """`unpack` in little memory: the header, and the symbols [t, D_l] of all tiles, run by run.
+
+    All checks are done, and everything raised, before this returns.
+    """
+    whole = _is_whole(coder, layers)
+    (file,) = _open_all([data], model_id, tile, whole=whole)
+    tiles = tiles_of(file.header, tile)
+    top, runs = coder.decode_runs(file.payload, tiles, layers)
+    _verify_first_layers([data], [file], [tiles], top)
+    return file.header, runs
+
+
 def unpack_many(
     coder: SymbolCoder,
     model_id: bytes,
@@ -123,10 +143,7 @@ def unpack_many(
     File i contributes `tiles_of(headers[i], tile)` rows. With more than one file, errors name the
     file by its position.
     """
-    total = len(coder.tables.layers)
-    if layers not in (None, 1, total):
-        raise ValueError(f"layers must be 1 or {total}, not {layers}")
-    opened = _open_all(files, model_id, tile, whole=layers in (None, total))
+    opened = _open_all(files, model_id, tile, whole=_is_whole(coder, layers))
     headers = [file.header for file in opened]
     tiles = [tiles_of(header, tile) for header in headers]
     payloads = [file.payload for file in opened]
@@ -137,6 +154,14 @@ def unpack_many(
         symbols = [np.concatenate(layer) for layer in zip(*parts, strict=True)]
     _verify_first_layers(files, opened, tiles, symbols[0])
     return headers, symbols
+
+
+def _is_whole(coder: SymbolCoder, layers: int | None) -> bool:
+    """Whether so many layers are all of them; ValueError unless they are that or the top one."""
+    total = len(coder.tables.layers)
+    if layers not in (None, 1, total):
+        raise ValueError(f"layers must be 1 or {total}, not {layers}")
+    return layers in (None, total)
 
 
 class _Opened(NamedTuple):

@@ -14,6 +14,8 @@ principal components (22 to 28 dB) and checked on Kodak and with a transform cod
 at seams falls by 22 to 54 %, and no picture loses PSNR. Wider ramps lose PSNR from 25 dB on.
 """
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,19 +85,62 @@ def merge(
     rows, columns = tile_grid(height, width, (h, w))
     if height < 1 or width < 1 or rows * columns != count:
         raise ImageError(f"{count} tiles of {h}x{w} do not make a picture of {height}x{width}")
-    grid = tiles.reshape(rows, columns, h, w, channels).swapaxes(1, 2)
-    picture = grid.reshape(rows * h, columns * w, channels).copy()
-    if coding_rmse > 0:
-        largest = np.float32(_LARGEST_STEP_FACTOR * coding_rmse)
-        _soften(picture, w, largest)
-        _soften(picture.swapaxes(0, 1), h, largest)
-    return np.ascontiguousarray(picture[:height, :width])
+    picture = np.empty((height, width, channels), np.uint8)
+    grid = tiles.reshape(rows, columns, h, w, channels)
+    top = 0
+    for strip in merge_rows(grid, height, width, coding_rmse):
+        picture[top : top + len(strip)] = strip
+        top += len(strip)
+    return picture
+
+
+def merge_rows(
+    rows: Iterable[NDArray[np.uint8]],
+    height: int,
+    width: int,
+    coding_rmse: float = DEFAULT_CODING_RMSE,
+) -> Iterator[NDArray[np.uint8]]:
+    """`merge`, row of tiles by row of tiles: the picture in strips, of which two are held at once.
+
+    Args:
+        rows: uint8 [columns, h, w, C], from the top, as many as cover the picture.
+        height, width, coding_rmse: as of `merge`.
+
+    Yields:
+        uint8 [h, width, C], the last one as high as is left.
+    """
+    largest = np.float32(_LARGEST_STEP_FACTOR * coding_rmse)
+    above: NDArray[np.uint8] | None = None
+    top = 0
+    for row in rows:
+        h, w = row.shape[1:3]
+        strip = np.concatenate(row, axis=1)  # a copy: the tiles are the caller's
+        if coding_rmse > 0 and w >= 2 * _REACH:
+            _soften(strip, w, largest)
+        if above is not None:
+            if coding_rmse > 0 and h >= 2 * _REACH:
+                _soften_between(above, strip, largest)
+            yield above[:, :width]
+            top += h
+        above = strip
+    if above is not None:
+        yield above[: height - top, :width]
+
+
+def _soften_between(
+    above: NDArray[np.uint8], below: NDArray[np.uint8], largest: np.float32
+) -> None:
+    """Soften, in place, the seam between two strips."""
+    around = np.concatenate([above[-_REACH:], below[:_REACH]])
+    _soften(around.swapaxes(0, 1), _REACH, largest)
+    above[-_SPREAD:] = around[_REACH - _SPREAD : _REACH]
+    below[:_SPREAD] = around[_REACH : _REACH + _SPREAD]
 
 
 def _soften(lines: NDArray[np.uint8], tile: int, largest: np.float32) -> None:
     """Soften, in place, the seams that cross the lines [L, M, C] at every multiple of `tile`."""
     seams = np.arange(tile, lines.shape[1], tile)
-    if seams.size == 0 or tile < 2 * _REACH:
+    if seams.size == 0:
         return
     near = seams[:, None] + np.arange(-_REACH, _REACH)
     changed = slice(_REACH - _SPREAD, _REACH + _SPREAD)

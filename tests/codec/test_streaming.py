@@ -1,0 +1,207 @@
+"""The strip-wise path gives the bytes and pixels of the whole path, in memory that is bounded."""
+
+import re
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hvae_codec
+from hvae_codec.codec import coder as coder_module
+from hvae_codec.codec.container import pack, unpack, unpack_runs
+from hvae_codec.codec.networks import Networks
+from hvae_codec.codec.streaming import assembled, picture_rows, regrouped, symbols_of
+from hvae_codec.codec.tiling import merge, merge_rows, split
+from hvae_codec.errors import BitstreamError, CorruptError, TruncatedError
+
+TILE = (32, 32)
+
+
+def waves(height, width, channels, seed=0):
+    rng = np.random.default_rng(seed)
+    y, x, _ = np.mgrid[:height, :width, :1] / 16.0
+    turn, shift = rng.uniform(0, 3, (2, channels)), rng.uniform(0, 6, channels)
+    noisy = 128 + 90 * np.sin(turn[0] * y + turn[1] * x + shift) + rng.normal(0, 9, (height, 1, 1))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return hvae_codec.load("cifar10", quality=1)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.integers(1, 12))
+def test_regrouping_keeps_all_rows_in_order(lengths, size):
+    ends = np.cumsum([0, *lengths])
+    parts = [np.arange(a, b) for a, b in pairwise(ends)]
+    groups = list(regrouped(parts, size))
+    assert [len(group) for group in groups[:-1]] == [size] * (len(groups) - 1)
+    assert all(0 < len(group) <= size for group in groups)
+    assert np.concatenate([[], *groups]).tolist() == list(range(ends[-1]))
+
+
+def softened_whole(tiles, height, width, rmse):
+    """A second implementation of seam softening: pixel by pixel over the whole padded picture."""
+    _, h, w, _ = tiles.shape
+    columns = -(-width // w)
+    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    picture = np.concatenate(rows).astype(np.float32)
+    for axis, side in ((1, w), (0, h)):
+        lines = picture.swapaxes(0, axis)
+        for seam in range(side, len(lines), side) if side >= 8 else ():
+            near = lines[seam - 4 : seam + 4].copy()
+            slopes = np.diff(near, axis=0)
+            step = slopes[3] - (slopes[2] + slopes[4]) / 2
+            texture = (np.abs(slopes).sum(axis=0) - np.abs(slopes[3])) / np.float32(6)
+            size = np.maximum(np.abs(step), np.float32(0.5))
+            step = step * np.clip(1 - 1.5 * texture / size, 0, 1)
+            step = step * np.clip(2 - size / np.float32(3 * rmse), 0, 1)
+            for offset, share in ((-2, 0.125), (-1, 0.375), (0, -0.375), (1, -0.125)):
+                line = near[4 + offset] + np.float32(share) * step
+                lines[seam + offset] = np.clip(np.rint(line), 0, 255)
+    return picture[:height, :width].astype(np.uint8)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 3]),
+    st.integers(1, 20), st.integers(1, 20), st.sampled_from([4.0, 10.0, 25.0]),
+)  # fmt: skip
+def test_seams_are_softened_in_strips_as_in_whole(height, width, channels, h, w, rmse):
+    tiles = split(waves(height, width, channels, seed=height), (h, w))
+    shifts = np.random.default_rng(width).integers(0, 30, (len(tiles), 1, 1, 1))
+    tiles = np.clip(tiles + shifts, 0, 255).astype(np.uint8)
+    kept = tiles.copy()
+    columns = -(-width // w)
+    rows = (tiles[i : i + columns] for i in range(0, len(tiles), columns))
+    strips = [strip.copy() for strip in merge_rows(rows, height, width, rmse)]
+    assert [len(strip) for strip in strips[:-1]] == [h] * (len(strips) - 1)
+    expected = softened_whole(tiles, height, width, rmse)
+    np.testing.assert_array_equal(np.concatenate(strips), expected)
+    np.testing.assert_array_equal(merge(tiles, height, width, rmse), expected)
+    np.testing.assert_array_equal(tiles, kept)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(1, 110), st.integers(1, 110), st.sampled_from([1, 3]))
+def test_strips_are_the_decoded_picture(codec, height, width, channels):
+    picture = waves(height, width, channels, seed=width)
+    blob = codec.encode(picture)
+    assert codec.encode_batch([picture, picture[:1, :1]])[0] == blob
+    strips = list(codec.decode_rows(blob))
+    assert [len(strip) for strip in strips[:-1]] == [32] * (len(strips) - 1)
+    whole = codec.decode_batch([blob, codec.encode(picture[:1, :1])])[0]
+    np.testing.assert_array_equal(np.concatenate(strips), whole)
+    np.testing.assert_array_equal(codec.decode(blob), whole)
+    preview = np.concatenate(list(codec.decode_rows(blob, preview=True)))
+    np.testing.assert_array_equal(preview, codec.preview(blob))
+
+
+def test_many_runs_of_symbols(codec, monkeypatch):
+    """More tiles than a run has and than go through the networks at once, on both ways."""
+    monkeypatch.setattr(coder_module, "RUN", 256)
+    picture = waves(17 * 32 - 5, 17 * 32 - 3, 3)  # 289 tiles
+    whole = codec.networks.symbols(split(picture, TILE))
+    symbols = symbols_of(codec.networks, codec._coder.tables, picture, TILE)
+    assert [layer.dtype for layer in symbols] == [np.int8, np.int8]
+    for layer, expected in zip(symbols, whole, strict=True):
+        np.testing.assert_array_equal(layer, expected)
+    size = {"tile": TILE, "width": picture.shape[1], "height": picture.shape[0]}
+    model_id = bytes.fromhex(codec.info.model_id)
+    blob = pack(codec._coder, model_id, whole, **size)
+    assert pack(codec._coder, model_id, symbols, **size) == blob
+    header, runs = unpack_runs(codec._coder, model_id, blob, tile=TILE)
+    parts = list(runs)
+    assert [len(part[0]) for part in parts] == [256, 33]
+    for layer, expected in zip(
+        unpack(codec._coder, model_id, blob, tile=TILE)[1], whole, strict=True
+    ):
+        np.testing.assert_array_equal(layer, expected)
+    for index, expected in enumerate(whole):
+        np.testing.assert_array_equal(np.concatenate([part[index] for part in parts]), expected)
+    strips = picture_rows(codec.networks, parts, header.height, header.width, TILE)
+    expected = merge(codec.networks.tiles(whole), *picture.shape[:2])
+    np.testing.assert_array_equal(assembled(strips, len(picture)), expected)
+
+
+def test_an_effort_sees_the_trade_of_each_tile(codec):
+    picture = waves(17 * 32, 17 * 32, 3)  # 289 tiles: two chunks
+    tiles = split(picture, TILE)
+    positions = []
+
+    def refine(x, symbols, start):
+        positions.extend(range(start, start + len(x)))
+        return [k + 0 for k in symbols]
+
+    symbols = symbols_of(codec.networks, codec._coder.tables, picture, TILE, refine)
+    assert positions == list(range(289))
+    np.testing.assert_array_equal(symbols[1], codec.networks.symbols(tiles, refine)[1])
+
+
+def test_symbols_of_wide_tables_take_two_bytes():
+    """A model whose steps are so small that its symbols leave the range of one byte."""
+    from hvae_codec.codec.fit import fit_tables
+    from hvae_codec.models import HierarchicalVAE, get_spec
+
+    torch.manual_seed(0)
+    model = HierarchicalVAE(get_spec("ghvae-28x28x1"), "uniform").eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "step" in name:
+                parameter -= 8.0
+    images = np.stack([waves(28, 28, 1, seed) for seed in range(64)])
+    tables = fit_tables(model, images)
+    assert max(layer.high.max() for layer in tables.layers) > 127
+    picture = waves(60, 50, 1)
+    networks = Networks(model, tables)
+    symbols = symbols_of(networks, tables, picture, (28, 28))
+    assert np.int16 in {layer.dtype.type for layer in symbols}
+    for layer, expected in zip(symbols, networks.symbols(split(picture, (28, 28))), strict=True):
+        np.testing.assert_array_equal(layer, expected)
+
+
+def test_all_checks_are_done_before_the_first_strip(codec):
+    blob = codec.encode(waves(100, 100, 3))
+    with pytest.raises(TruncatedError):
+        codec.decode_rows(blob[:-1])
+    with pytest.raises(CorruptError):
+        codec.decode_rows(blob[:-1] + bytes([blob[-1] ^ 1]))
+    with pytest.raises(BitstreamError, match="block of 2 pictures"):
+        codec.decode_rows(codec.encode_block(np.stack([waves(40, 40, 3)] * 2)))
+    assert next(codec.decode_rows(blob[:-1], preview=True)).shape == (32, 100, 3)
+
+
+PEAK = """
+import sys, re
+import numpy as np
+import torch
+import hvae_codec
+torch.set_num_threads(1)
+codec = hvae_codec.load("cifar10", quality=1)
+codec.decode(codec.encode(np.zeros((320, 320, 3), np.uint8)))
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+before = peak()
+rows, columns = 3200, 4000
+picture = np.broadcast_to(np.arange(rows, dtype=np.uint8)[:, None, None], (rows, columns, 3))
+blob = codec._encode([(picture, False)], None, None)[0]
+encoded = peak()
+total = sum(len(strip) for strip in codec.decode_rows(blob))
+assert total == rows
+print(encoded - before, peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+def test_memory_is_bounded():
+    """38 MB of pixels, 12,500 tiles: symbols of 544 bytes a tile are 7 MB; as int32 they, the
+    tiles and the picture would be 65 and more.
+    """
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    encoded, decoded = map(float, re.findall(r"[\d.]+", done.stdout))
+    assert encoded < 60
+    assert decoded < 60
