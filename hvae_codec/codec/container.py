@@ -23,6 +23,7 @@ from hvae_codec.codec.format import (
     verify_file,
     verify_first_layer,
     write_file,
+    write_files,
 )
 from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.codec.tables import Int32Array
@@ -83,12 +84,8 @@ def pack_many(
     header = _header(model_id, tile, width, height, 1, grey, False)
     if tiles_of(header, tile) != 1:
         raise ValueError(f"{width} x {height} pixels are more than one tile; use pack")
-    payloads = coder.encode_records(symbols)
-    tops = symbols[0].astype(">i2")
-    return [
-        write_file(header, several=False, first_layer=top.tobytes(), payload=payload)
-        for top, payload in zip(tops, payloads, strict=True)
-    ]
+    tops = [top.tobytes() for top in symbols[0].astype(">i2")]
+    return write_files(header, tops, coder.encode_records(symbols))
 
 
 def unpack(

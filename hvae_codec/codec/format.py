@@ -6,8 +6,11 @@ Nothing here knows tables or entropy coding; `container.py` joins them with this
 from __future__ import annotations
 
 from binascii import crc_hqx
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zlib import crc32
+
+import numpy as np
 
 from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.codec.varints import need, read_varint, write_varint
@@ -31,6 +34,8 @@ _SIZED, _LONG, _BLOCK, _GREY, _PARITY = (1 << bit for bit in range(3, 8))
 _FLAGS_AT, _MODEL_AT, _FIRST_CHECK_AT, _FILE_CHECK_AT = 2, 3, 7, 9
 _MAX_PAYLOAD_BYTES = (1 << 35) - 1
 _CRC16_START = 0xFFFF
+_TOGETHER = 32  # files from which their checks are faster made together
+_CRC16_TABLE = np.array([crc_hqx(bytes([byte]), 0) for byte in range(256)], np.uint16)
 _KIND = ".hvae file"
 
 
@@ -87,6 +92,29 @@ def write_file(header: Header, *, several: bool, first_layer: bytes, payload: by
     fixed = _fixed(header, _LONG, fields, first_layer)
     rest = fields + payload
     return fixed + crc32(rest, crc32(fixed)).to_bytes(4, "big") + rest
+
+
+def write_files(
+    header: Header, first_layers: Sequence[bytes], payloads: Sequence[bytes]
+) -> list[bytes]:
+    """`write_file` of many pictures of one tile each that share a header; the same bytes."""
+    if len(payloads) < _TOGETHER:
+        pairs = zip(first_layers, payloads, strict=True)
+        return [write_file(header, several=False, first_layer=f, payload=p) for f, p in pairs]
+    fields = _fields(header, None)
+    start = _start(header, 0)
+    head = crc_hqx(fields, crc_hqx(start, _CRC16_START))
+    fixed = [start + crc_hqx(first, head).to_bytes(2, "big") for first in first_layers]
+    before = [crc_hqx(fields, crc_hqx(part, _CRC16_START)) for part in fixed]
+    checks, sure = _checks(before, payloads)
+    return [
+        part + check.to_bytes(2, "big") + fields + payload
+        if good
+        else write_file(header, several=False, first_layer=first, payload=payload)
+        for part, check, good, first, payload in zip(
+            fixed, checks, sure, first_layers, payloads, strict=True
+        )
+    ]
 
 
 def read_header(data: bytes) -> Header:
@@ -206,14 +234,41 @@ def _write_short(header: Header, first_layer: bytes, payload: bytes) -> bytes | 
     return fixed + check.to_bytes(2, "big") + fields + payload
 
 
-def _fixed(header: Header, form: int, fields: bytes, first_layer: bytes) -> bytes:
-    """The first 9 bytes: magic, version and flags, model id, check of the first layer."""
+def _checks(before: Sequence[int], payloads: Sequence[bytes]) -> tuple[list[int], list[bool]]:
+    """CRC-16 of each payload, begun with the state `before` it, and whether the short form may
+    have it, as in `_write_short`.
+
+    All payloads byte by byte together: one after another this would cost as much as coding them.
+    """
+    lengths = np.array([len(payload) for payload in payloads])
+    columns = np.zeros((int(lengths.max(initial=0)) + 1, len(payloads)), np.uint16)
+    for index, payload in enumerate(payloads):
+        columns[: len(payload), index] = np.frombuffer(payload, np.uint8)
+    states = np.empty((len(columns) + 1, len(payloads)), np.uint16)
+    states[0] = before
+    for at, byte in enumerate(columns):
+        states[at + 1] = states[at] << 8 ^ _CRC16_TABLE[states[at] >> 8 ^ byte]
+    final = states[lengths, np.arange(len(payloads))]
+    # The column behind a payload's end is zero: the state after it is that of the added byte.
+    other = np.arange(len(states))[:, None] != lengths
+    looked_at = np.arange(len(states))[:, None] <= lengths + 1
+    sure = ~((states == final) & other & looked_at).any(axis=0)
+    return final.tolist(), sure.tolist()
+
+
+def _start(header: Header, form: int) -> bytes:
+    """Magic, version and flags, model id."""
     if len(header.model_id) != MODEL_ID_BYTES:
         raise ValueError(f"a model id has {MODEL_ID_BYTES} bytes, not {len(header.model_id)}")
     flags = header.version | form
     flags |= _SIZED * (header.width is not None) | _BLOCK * header.block | _GREY * header.grey
     flags |= _PARITY * (flags.bit_count() % 2)
-    start = MAGIC + bytes([flags]) + header.model_id
+    return MAGIC + bytes([flags]) + header.model_id
+
+
+def _fixed(header: Header, form: int, fields: bytes, first_layer: bytes) -> bytes:
+    """The first 9 bytes: magic, version and flags, model id, check of the first layer."""
+    start = _start(header, form)
     return start + _first_check(start + fields, first_layer).to_bytes(2, "big")
 
 

@@ -32,7 +32,12 @@ class SubPixelTransposed(nn.ConvTranspose2d):
             raise ValueError("output_size is always twice the input's, and is not an argument here")
         inputs, outputs = self.weight.shape[:2]
         taps = self.weight.view(inputs, outputs, 2, 2, 2, 2).flip(2, 4)
-        kernel = taps.permute(1, 3, 5, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
-        bias = None if self.bias is None else self.bias.repeat_interleave(4)
-        cells = F.pixel_shuffle(F.conv2d(x, kernel, bias, padding=1), 2)
-        return cells[:, :, 1:-1, 1:-1]
+        kernel = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
+        bias = None if self.bias is None else self.bias.repeat(4)
+        cells = F.conv2d(x, kernel, bias, padding=1).permute(0, 2, 3, 1)
+        # Channels last, a cell's row of two pixels is one run of memory; pixel_shuffle would move
+        # each sample by itself.
+        count, rows, columns, _ = cells.shape
+        pairs = cells.reshape(count, rows, columns, 2, 2 * outputs).transpose(2, 3)
+        picture = pairs.reshape(count, 2 * rows, 2 * columns, outputs)
+        return picture[:, 1:-1, 1:-1].permute(0, 3, 1, 2)

@@ -4,6 +4,7 @@ import re
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hvae_codec.codec.format import (
     verify_file,
     verify_first_layer,
     write_file,
+    write_files,
 )
 from hvae_codec.codec.limits import MAX_SIDE_PIXELS
 from hvae_codec.errors import (
@@ -187,6 +189,19 @@ def test_trailing_bytes_of_the_long_form_are_noticed_for_certain():
         check(example("two-tiles") + b"ab")
     with pytest.raises(TruncatedError, match="0 of 1 payload bytes"):
         check(example("two-tiles")[:-1])
+
+
+@given(st.integers(32, 200), st.integers(0, 2**32))
+@settings(max_examples=20, deadline=None)
+def test_files_written_together_are_those_written_one_by_one(count, seed):
+    random = np.random.default_rng(seed)
+    header = Header(b"abcd", grey=bool(seed % 2))
+    tops = [random.bytes(8) for _ in range(count)]
+    payloads = [random.bytes(int(random.integers(0, 2000))) for _ in range(count)]
+    together = write_files(header, tops, payloads)
+    pairs = zip(tops, payloads, strict=True)
+    alone = [write_file(header, several=False, first_layer=t, payload=p) for t, p in pairs]
+    assert together == alone
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n", b"\xf6", b"\xf6I", b"HVAE", b"\0" * 40])
