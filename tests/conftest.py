@@ -1,23 +1,47 @@
-"""Tests marked `cuda` leave the run where there is no CUDA device, and the report says so."""
+"""Tests marked with what this machine lacks leave the run, and the report says so."""
+
+import shutil
 
 import pytest
 import torch
 
-_left_out = pytest.StashKey[int]()
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+_left_out = pytest.StashKey[list[str]]()
+
+
+def find_browser() -> str | None:
+    """Path of the first of BROWSERS on PATH."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def _lacking() -> dict[str, tuple[str, str]]:
+    """Markers whose tests cannot run here, each with what is missing and where to read on."""
+    lacking = {}
+    if not torch.cuda.is_available():
+        lacking["cuda"] = "no CUDA device", "see benchmarks/gpu_check.sh"
+    if find_browser() is None:
+        lacking["browser"] = "no Chromium or Chrome on PATH", "install chromium"
+    return lacking
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
-    left_out = [item for item in items if item.get_closest_marker("cuda")]
-    config.stash[_left_out] = len(left_out)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("cuda")]
+    lines = config.stash.setdefault(_left_out, [])
+    for marker, (missing, advice) in _lacking().items():
+        left_out = [item for item in items if item.get_closest_marker(marker)]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if not item.get_closest_marker(marker)]
+            lines.append(f"{missing}: {len(left_out)} tests marked {marker} deselected ({advice})")
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    count = config.stash.get(_left_out, 0)
-    if not count:
-        return []
-    return [f"no CUDA device: {count} tests marked cuda deselected (see benchmarks/gpu_check.sh)"]
+    return config.stash.get(_left_out, [])
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """Path of a headless-capable browser."""
+    path = find_browser()
+    assert path is not None
+    return path

@@ -1,0 +1,88 @@
+"""Curves of bytes over PSNR compared: at equal PSNR, and over the range that two have in common.
+
+A curve is a list of rows with `psnr_db` and sizes in bytes. Rows that another beats in both are no
+part of it. Between its rows, log bytes are interpolated over PSNR by PCHIP, as BD-rate does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import bjontegaard
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+Row = Mapping[str, Any]
+Curve = Sequence[Row]
+
+
+def frontier(rows: Curve, size: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """PSNR in dB and bytes under the key `size`, both rising, of the rows that no other beats."""
+    kept: list[tuple[float, float]] = []
+    for row in sorted(rows, key=lambda row: (-row["psnr_db"], row[size])):
+        if not kept or row[size] < kept[-1][1]:
+            kept.append((row["psnr_db"], row[size]))
+    psnr, sizes = np.array(kept[::-1], dtype=np.float64).reshape(-1, 2).T
+    return psnr, sizes
+
+
+def bytes_at(rows: Curve, size: str, psnr_db: float) -> float | None:
+    """Bytes that a codec needs for at least this PSNR; None where its rows do not reach it.
+
+    Below its coarsest row it is charged that row, which is better than what was asked for.
+    """
+    psnr, sizes = frontier(rows, size)
+    if len(psnr) == 0 or psnr_db > psnr[-1]:
+        return None
+    if psnr_db <= psnr[0]:
+        return float(sizes[0])
+    return float(np.exp(PchipInterpolator(psnr, np.log(sizes))(psnr_db)))
+
+
+def bd_rate_percent(anchor: Curve, test: Curve, size: str) -> float | None:
+    """Mean difference of the test's bytes from the anchor's, in percent, over the PSNR range that
+    both cover (Bjontegaard's delta, by PCHIP); None where they have none in common.
+    """
+    (psnr_a, sizes_a), (psnr_t, sizes_t) = frontier(anchor, size), frontier(test, size)
+    if min(len(psnr_a), len(psnr_t)) < 2:
+        return None
+    if min(psnr_a[-1], psnr_t[-1]) <= max(psnr_a[0], psnr_t[0]):
+        return None
+    return float(
+        bjontegaard.bd_rate(
+            sizes_a,
+            psnr_a,
+            sizes_t,
+            psnr_t,
+            method="pchip",
+            require_matching_points=False,
+            min_overlap=0.0,
+        )
+    )
+
+
+class AtEqualPsnr(NamedTuple):
+    """A codec's bytes beside the smallest peer's at one PSNR."""
+
+    psnr_db: float
+    ours_bytes: float
+    peer: str
+    peer_bytes: float
+    ratio: float
+
+
+def at_equal_psnr(
+    ours: Curve, peers: Mapping[str, Curve], size: str, psnrs_db: Sequence[float]
+) -> list[AtEqualPsnr]:
+    """Our bytes against the smallest of the peers' at each PSNR that ours and a peer reach."""
+    table = []
+    for psnr in psnrs_db:
+        own = bytes_at(ours, size, psnr)
+        reached = {name: bytes_at(rows, size, psnr) for name, rows in peers.items()}
+        sizes = {name: value for name, value in reached.items() if value is not None}
+        if own is not None and sizes:
+            best = min(sizes, key=sizes.__getitem__)
+            table.append(AtEqualPsnr(psnr, own, best, sizes[best], own / sizes[best]))
+    return table

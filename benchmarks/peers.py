@@ -1,0 +1,212 @@
+"""The classical codecs that ours is measured against, each at the settings that serve it best.
+
+A peer that needs a package or a library that is not there is left out, and `LeftOut` says which and
+why: nothing disappears in silence. The settings were chosen for the smallest files at equal PSNR.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, features
+
+from benchmarks.containers import payload_bytes
+
+Pixels = NDArray[np.uint8]
+
+SMALL_SIDE = 64
+"""Pictures with a shorter side up to this, in pixels, are small: they get settings of their own."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A codec of Pillow's, or of one of its plugins.
+
+    kind: of its files, as `containers.KINDS` names them. settings: the qualities, in their own
+    unit; one is None where there is nothing to set. options: for one quality, the keyword arguments
+    of each way to save; the smallest file of these ways is the peer's. plugin: module whose import
+    teaches Pillow the format. feature: what Pillow must be built with.
+    """
+
+    name: str
+    kind: str
+    save_as: str
+    settings: Sequence[int | None]
+    options: Callable[[int | None], list[dict[str, Any]]]
+    remark: str
+    mode: str = "RGB"
+    plugin: str | None = None
+    feature: str | None = None
+
+    def encode(self, pixels: Pixels, setting: int | None) -> bytes:
+        """A picture uint8 [H, W, C] as a file."""
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        picture = picture.convert(self.mode, dither=Image.Dither.NONE)
+        return min((self._save(picture, way) for way in self.options(setting)), key=len)
+
+    def decode(self, blob: bytes, channels: int) -> Pixels:
+        """The picture uint8 [H, W, channels] of a file."""
+        with Image.open(io.BytesIO(blob)) as picture:
+            array = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
+        return array.reshape(*array.shape[:2], channels)
+
+    def payload(self, blob: bytes) -> int:
+        """Bytes of a file without its container (`benchmarks.containers`)."""
+        return payload_bytes(self.kind, blob)
+
+    def missing(self) -> str | None:
+        """Why the peer cannot run here; None if it can."""
+        if self.plugin is not None:
+            try:
+                import_module(self.plugin)
+            except ImportError:
+                return f"no module {self.plugin} (pip install hvae-codec[peers])"
+        if self.feature is not None and not features.check(self.feature):
+            return f"Pillow is built without {self.feature}"
+        return None
+
+    def _save(self, picture: Image.Image, way: dict[str, Any]) -> bytes:
+        buffer = io.BytesIO()
+        picture.save(buffer, self.save_as, **way)
+        return buffer.getvalue()
+
+
+class LeftOut(NamedTuple):
+    """A peer that is not measured, and why."""
+
+    name: str
+    reason: str
+
+
+def lossy_peers(shorter_side: int) -> list[Peer]:
+    """The codecs for colour pictures with a shorter side of so many pixels."""
+    small = shorter_side <= SMALL_SIDE
+    return [
+        Peer(
+            "JPEG",
+            "JPEG",
+            "JPEG",
+            (1, 3, 5, 8, 12, 18, 26, 38, 52, 66) if small else (3, 6, 10, 16, 25, 40, 60, 80),
+            lambda quality: [
+                {"quality": quality, "optimize": True, "subsampling": "4:2:0", "progressive": way}
+                for way in ((False,) if small else (False, True))
+            ],
+            "optimised tables, 4:2:0" + ("" if small else ", baseline or progressive"),
+        ),
+        Peer(
+            "WebP",
+            "WebP",
+            "WEBP",
+            (0, 1, 2, 3, 5, 8, 12, 18, 26, 36, 50, 65) if small else (0, 3, 8, 18, 32, 50, 70, 85),
+            lambda quality: [{"quality": quality, "method": 6}],
+            "method 6",
+            feature="webp",
+        ),
+        Peer(
+            "AVIF",
+            "AVIF",
+            "AVIF",
+            (0, 5, 10, 17, 25, 33, 42, 52) if small else (5, 15, 25, 35, 45, 58),
+            lambda quality: [
+                {
+                    "quality": quality,
+                    "speed": 0 if small else 3,
+                    "subsampling": "4:4:4",
+                    "max_threads": 1,
+                    "advanced": {"tune": "psnr"},
+                }
+            ],
+            f"speed {0 if small else 3}, 4:4:4, tuned for PSNR",
+            feature="avif",
+        ),
+        Peer(
+            "JPEG 2000",
+            "JPEG 2000",
+            "JPEG2000",
+            (18, 20, 22, 24, 26, 28, 30, 32) if small else (20, 22, 24, 26, 28, 31, 34, 37),
+            lambda decibels: [
+                {
+                    "irreversible": True,
+                    "mct": 1,
+                    "quality_mode": "dB",
+                    "quality_layers": [decibels],
+                    "num_resolutions": 3 if small else 6,
+                    "no_jp2": True,
+                    "comment": b" ",
+                }
+            ],
+            "9/7 wavelet, colour transform, bare code stream",
+            feature="jpg_2000",
+        ),
+        Peer(
+            "JPEG XL",
+            "JPEG XL",
+            "JXL",
+            (0, 5, 10, 16, 24, 34, 46, 60, 75) if small else (0, 5, 10, 20, 35, 50, 70, 85),
+            lambda quality: [
+                {"quality": quality, "effort": 9 if small else 8, "num_threads": 1},
+            ],
+            f"effort {9 if small else 8}, bare code stream",
+            plugin="pillow_jxl",
+        ),
+    ]
+
+
+def binary_peers() -> list[Peer]:
+    """The lossless codecs for black and white pictures."""
+    return [
+        Peer("PNG", "PNG", "PNG", (None,), lambda _: [{"optimize": True}], "1 bit", mode="1"),
+        Peer(
+            "CCITT G4",
+            "TIFF",
+            "TIFF",
+            (None,),
+            lambda _: [{"compression": "group4"}],
+            "1 bit, in TIFF",
+            mode="1",
+            feature="libtiff",
+        ),
+        Peer(
+            "WebP lossless",
+            "WebP",
+            "WEBP",
+            (None,),
+            lambda _: [{"lossless": True, "quality": 100, "method": 6}],
+            "method 6, quality 100",
+            feature="webp",
+        ),
+        Peer(
+            "JPEG XL lossless",
+            "JPEG XL",
+            "JXL",
+            (None,),
+            lambda _: [{"lossless": True, "effort": effort, "num_threads": 1} for effort in (7, 9)],
+            "the smaller of efforts 7 and 9, bare code stream",
+            mode="L",
+            plugin="pillow_jxl",
+        ),
+    ]
+
+
+JBIG2 = LeftOut("JBIG2", "no package on PyPI writes it")
+
+
+def at_hand(peers: Sequence[Peer]) -> tuple[list[Peer], list[LeftOut]]:
+    """The peers that can run here, and the others with the reason."""
+    reasons = [peer.missing() for peer in peers]
+    here = [peer for peer, reason in zip(peers, reasons, strict=True) if reason is None]
+    pairs = zip(peers, reasons, strict=True)
+    return here, [LeftOut(peer.name, reason) for peer, reason in pairs if reason is not None]
+
+
+def versions(peers: Sequence[Peer]) -> dict[str, str]:
+    """Version of the library behind each feature of Pillow's that the peers use."""
+    names = sorted({peer.feature for peer in peers if peer.feature} | {"libjpeg_turbo"})
+    found = {name: features.version(name) for name in names}
+    return {name: version for name, version in found.items() if version}

@@ -1,0 +1,44 @@
+"""Structural similarity of decoded pictures, by the library that the field measures it with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_msssim import ms_ssim, ssim
+
+Pixels = NDArray[np.uint8]
+
+WINDOW = 11
+SCALES = 5
+SMALLEST_SIDE = (WINDOW - 1) * 2 ** (SCALES - 1) + 1
+"""MS-SSIM of five scales needs pictures with sides of at least this many pixels."""
+
+BATCH = 256
+
+
+def similarity_name(pictures: Sequence[Pixels]) -> str:
+    """ "MS-SSIM" where every picture is large enough for its five scales, else "SSIM"."""
+    smallest = min(min(picture.shape[:2]) for picture in pictures)
+    return "MS-SSIM" if smallest >= SMALLEST_SIDE else "SSIM"
+
+
+def similarities(
+    references: Sequence[Pixels], decoded: Sequence[Pixels], name: str
+) -> NDArray[np.float64]:
+    """MS-SSIM or SSIM of each picture uint8 [H, W, C], Gaussian window of 11 pixels, [N]."""
+    measure = ms_ssim if name == "MS-SSIM" else ssim
+    alike = len({picture.shape for picture in references}) == 1
+    step = BATCH if alike and name == "SSIM" else 1  # one large picture is batch enough
+    groups = [slice(start, start + step) for start in range(0, len(references), step)]
+    values = [
+        measure(_planes(references[part]), _planes(decoded[part]), size_average=False)
+        for part in groups
+    ]
+    return torch.cat(values).double().numpy()
+
+
+def _planes(pictures: Sequence[Pixels]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(list(pictures))).permute(0, 3, 1, 2).float()

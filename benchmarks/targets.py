@@ -1,0 +1,87 @@
+"""The figures that the codec is to reach against classical codecs, and whether a run reaches them.
+
+A target is met, not met, or None where the run lacks what it compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.curves import Curve, at_equal_psnr, bd_rate_percent
+
+FILE_PSNR_DB = tuple(float(value) for value in np.arange(20.0, 25.01, 0.25))
+PAYLOAD_PSNR_DB = tuple(float(value) for value in np.arange(22.0, 25.01, 0.25))
+FILE_RATIO = 0.50
+PAYLOAD_RATIO = 0.55
+EFFORT_SAVINGS_PERCENT = {"1": 4.0, "2": 10.0}
+INFORMATION_OVERHEAD = 0.02
+DIFFERING_SAMPLES = 0.02
+
+Target = dict[str, Any]
+Curves = Mapping[str, Curve]
+
+
+def lossy_targets(ours: Curves, peers: Curves) -> list[Target]:
+    """Bytes at equal PSNR, what efforts save, and payload over information, from rows by effort
+    and by peer.
+    """
+    webp = {"WebP": peers.get("WebP", [])}
+    targets = []
+    for effort, rows in ours.items():
+        ratio = _largest_ratio(rows, peers, "file_bytes", FILE_PSNR_DB)
+        what = f"effort {effort}, largest whole file / smallest peer's, 20 to 25 dB"
+        targets.append(_at_most(what, ratio, FILE_RATIO))
+        ratio = _largest_ratio(rows, webp, "payload_bytes", PAYLOAD_PSNR_DB)
+        what = f"effort {effort}, largest payload / WebP's, 22 to 25 dB"
+        targets.append(_at_most(what, ratio, PAYLOAD_RATIO))
+    for effort, least in EFFORT_SAVINGS_PERCENT.items():
+        change = bd_rate_percent(ours.get("0", []), ours.get(effort, []), "payload_bytes")
+        what = f"effort {effort}, payload against effort 0 at equal PSNR, percent"
+        targets.append(_at_most(what, change, -least))
+    return targets + _information_targets(ours)
+
+
+def binary_targets(ours: Curves, peers: Curves) -> list[Target]:
+    """The smallest rung with at most 2 % of the pixels wrong, against the smallest lossless
+    peer.
+    """
+    targets = []
+    for size, name in (("file_bytes", "whole file"), ("payload_bytes", "payload")):
+        smallest = min((row[size] for rows in peers.values() for row in rows), default=None)
+        for effort, rows in ours.items():
+            near = [row[size] for row in rows if row["differing_samples"] <= DIFFERING_SAMPLES]
+            what = f"effort {effort}, {name} at <= 2 % of pixels wrong / smallest lossless peer's"
+            ratio = min(near) / smallest if near and smallest is not None else None
+            targets.append(_at_most(what, ratio, 1.0))
+    return targets + _information_targets(ours)
+
+
+def _information_targets(ours: Curves) -> list[Target]:
+    return [
+        _at_most(
+            f"rung {row['quality']}, effort {effort}, payload over information content",
+            row["payload_bytes"] / row["information_bytes"] - 1.0,
+            INFORMATION_OVERHEAD,
+        )
+        for effort, rows in ours.items()
+        for row in rows
+    ]
+
+
+def _largest_ratio(
+    ours: Curve, peers: Curves, size: str, psnrs_db: Sequence[float]
+) -> float | None:
+    table = at_equal_psnr(ours, peers, size, psnrs_db)
+    return max(point.ratio for point in table) if len(table) == len(psnrs_db) else None
+
+
+def _at_most(what: str, measured: float | None, limit: float) -> Target:
+    return {
+        "what": what,
+        "limit": limit,
+        "measured": None if measured is None else round(measured, 4),
+        "met": None if measured is None else measured <= limit,
+    }
