@@ -25,7 +25,12 @@ LAYERS = (
         "hvae_codec.features",
         "hvae_codec.training",
     ),
-    ("hvae_codec.error_info", "hvae_codec.client_messages", "hvae_codec.client"),
+    (
+        "hvae_codec.error_info",
+        "hvae_codec.client_messages",
+        "hvae_codec.client",
+        "hvae_codec.pillow_plugin",
+    ),
     ("hvae_codec.server",),
     ("hvae_codec.cli",),
 )

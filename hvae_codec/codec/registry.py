@@ -98,10 +98,20 @@ def codec_of(model_id: bytes) -> Codec:
     Raises:
         UnknownModelError: no model at hand has it.
     """
+    info = info_of(model_id)
+    return load(info.name, info.quality)
+
+
+def info_of(model_id: bytes) -> ModelInfo:
+    """The model with this id, none of its networks loaded.
+
+    Raises:
+        UnknownModelError: no model at hand has it.
+    """
     wanted = model_id.hex()
     for info in models():
         if info.model_id == wanted:
-            return load(info.name, info.quality)
+            return info
     raise UnknownModelError(f"the file is of model {wanted}, which is not at hand; see models()")
 
 

@@ -1,0 +1,222 @@
+"""`.hvae` files in Pillow: one import, and `Image.open` and `Image.save` know them.
+
+    import hvae_codec.pillow_plugin
+    from PIL import Image
+
+    Image.open("photo.png").save("photo.hvae", quality=4, effort=1)
+    Image.open("photo.hvae").resize((64, 64)).show()
+
+Opening reads the header alone: size and mode ("L" or "RGB") are there at once, and networks run
+when the pixels are loaded. A block of pictures is an image of several frames (`seek`, `tell`,
+`n_frames`). `verify` checks every byte without networks.
+
+Saving takes these arguments, all optional:
+
+* model: a name that `hvae_codec.models()` lists, "cifar10" if not given;
+* quality and effort: as `hvae_codec.load` takes them;
+* target_bytes, target_psnr, max_bytes: as `hvae_codec.encode` takes them, instead of quality;
+* save_all, append_images: as of Pillow's own formats; all frames, in one block.
+
+Modes "L" and "RGB" are kept, "1" becomes "L" and "P" becomes "RGB"; others, and transparency in any
+form, are refused with advice. A file holds pixels and nothing else: an EXIF orientation is applied
+and an ICC profile converted to sRGB as the picture is saved (`hvae_codec.codec.images`).
+
+Errors are those that Pillow's users catch, with this library's messages: UnidentifiedImageError
+where a file's header cannot be used, OSError where its pixels cannot be loaded or a picture cannot
+be saved, ValueError (this library's own) for arguments. With `ImageFile.LOAD_TRUNCATED_IMAGES` a
+file that is cut off or damaged behind its first layer loads as the preview that is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
+
+from hvae_codec.codec.format import MAGIC, parse, read_header, verify_file
+from hvae_codec.errors import BitstreamError, CorruptError, HvaeCodecError, ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hvae_codec.codec.codec import Block, Codec
+
+FORMAT = "HVAE"
+MIME_TYPE = "image/x-hvae"
+EXTENSION = ".hvae"
+
+_HEADER_BYTES = 64  # a header is shorter
+_TARGETS = ("target_bytes", "target_psnr", "max_bytes")
+
+
+class HvaeImageFile(ImageFile.ImageFile):
+    """A `.hvae` file as Pillow sees it. `info` has the "model" and "quality" that it is of."""
+
+    format = FORMAT
+    format_description = "Hierarchical VAE"
+
+    # What an unpickled copy, whose one frame is loaded, finds.
+    n_frames = 1
+    is_animated = False
+    _frame = 0
+    _loaded = 0
+    _block: Block | None = None
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        from hvae_codec.codec.registry import info_of
+
+        try:
+            header = read_header(self.fp.read(_HEADER_BYTES))
+            model = info_of(header.model_id)
+        except HvaeCodecError as error:
+            raise UnidentifiedImageError(str(error)) from error
+        channels, height, width = model.image_shape
+        self._size = (header.width or width, header.height or height)
+        self._mode = "L" if header.grey or channels == 1 else "RGB"
+        self.info |= {"model": model.name, "quality": model.quality}
+        self.n_frames = header.count
+        self.is_animated = header.count > 1
+        self._is_block = header.block
+        self._loaded = -1
+
+    def tell(self) -> int:
+        """The frame that is shown, from 0."""
+        return self._frame
+
+    def seek(self, frame: int) -> None:
+        """Go to a frame. Raises EOFError beyond the last one."""
+        if self._seek_check(frame):
+            self._frame = frame
+
+    def verify(self) -> None:
+        """Check every byte, without decoding. Raises OSError. As in Pillow, open the file again to
+        load it.
+        """
+        data = self._bytes()
+        try:
+            verify_file(data, parse(data))
+        except BitstreamError as error:
+            raise OSError(str(error)) from error
+        super().verify()
+
+    def load(self) -> Any:
+        """Decode the pixels. Raises OSError if they cannot be."""
+        if self._loaded != self._frame:
+            try:
+                self._show(self._strips())
+            except HvaeCodecError as error:
+                raise OSError(str(error)) from error
+            self._loaded = self._frame
+            if self._exclusive_fp and self.fp is not None:
+                self.fp.close()
+            self.fp = None
+        return super().load()
+
+    def _show(self, strips: Iterator[NDArray[np.uint8]]) -> None:
+        picture = Image.new(self.mode, self.size)
+        top = 0
+        for strip in strips:
+            pixels = strip[..., 0] if self.mode == "L" else strip
+            picture.paste(Image.fromarray(pixels), (0, top))
+            top += len(strip)
+        self.im = picture.im
+        self.readonly = 0
+
+    def _strips(self) -> Iterator[NDArray[np.uint8]]:
+        """The pixels of the frame, strips uint8 [h, W, C] from the top."""
+        from hvae_codec.codec.registry import codec_for
+
+        if self._block is None:
+            data = self._bytes()
+            codec = codec_for(data)
+            if not self._is_block:
+                return _rows(codec, data)
+            self._codec, self._block = codec, _read_block(codec, data)
+        return iter(self._codec.block_pictures([self._block.select([self._frame])]))
+
+    def _bytes(self) -> bytes:
+        if self.fp is None:
+            raise OSError("the file is closed; open it again")
+        self.fp.seek(0)
+        return self.fp.read()
+
+
+def register() -> None:
+    """Make the format known to Pillow. Importing this module has done so."""
+    Image.register_open(FORMAT, HvaeImageFile, _accept)
+    Image.register_save(FORMAT, _save)
+    Image.register_save_all(FORMAT, _save_all)
+    Image.register_extension(FORMAT, EXTENSION)
+    Image.register_mime(FORMAT, MIME_TYPE)
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(MAGIC)
+
+
+def _rows(codec: Codec, data: bytes) -> Iterator[NDArray[np.uint8]]:
+    try:
+        return codec.decode_rows(data)
+    except CorruptError:
+        if not ImageFile.LOAD_TRUNCATED_IMAGES:
+            raise
+    return codec.decode_rows(data, preview=True)
+
+
+def _read_block(codec: Codec, data: bytes) -> Block:
+    try:
+        return codec.read_block(data)
+    except CorruptError:
+        if not ImageFile.LOAD_TRUNCATED_IMAGES:
+            raise
+    return codec.read_block(data, layers=1)
+
+
+def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    options: dict[str, Any] = image.encoderinfo
+    targets = {name: options[name] for name in _TARGETS if options.get(name) is not None}
+    if not targets:
+        file.write(_said(_codec(options).encode, image))
+        return
+    if options.get("quality") is not None:
+        raise ValueError(f"quality and {next(iter(targets))} exclude each other")
+    from hvae_codec.codec.rate_control import encode
+
+    effort = 1 if options.get("effort") is None else options["effort"]
+    model = options.get("model") or "cifar10"
+    file.write(_said(encode, image, model, effort=effort, **targets))
+
+
+def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    options: dict[str, Any] = image.encoderinfo
+    given = [name for name in _TARGETS if options.get(name) is not None]
+    if given:
+        raise ValueError(f"{given[0]} is for one picture; with save_all give quality")
+    images = [image, *options.get("append_images", [])]
+    shown = [one.tell() for one in images]
+    frames = [frame.copy() for one in images for frame in ImageSequence.Iterator(one)]
+    for one, frame in zip(images, shown, strict=True):
+        one.seek(frame)
+    file.write(_said(_codec(options).encode_block, frames))
+
+
+def _codec(options: dict[str, Any]) -> Codec:
+    from hvae_codec.codec.registry import load
+
+    model = options.get("model") or "cifar10"
+    return load(model, options.get("quality"), effort=options.get("effort"))
+
+
+def _said(encode: Any, *arguments: Any, **options: Any) -> bytes:
+    """What `encode` returns, a picture that it cannot take being an OSError as of other formats."""
+    try:
+        blob: bytes = encode(*arguments, **options)
+    except ImageError as error:
+        raise OSError(f"cannot write as {FORMAT}: {error}") from error
+    return blob
+
+
+register()
