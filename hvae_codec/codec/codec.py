@@ -28,7 +28,7 @@ from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.networks import Networks, Refine
 from hvae_codec.codec.streaming import assembled, picture_rows, symbols_of
 from hvae_codec.codec.tables import Int32Array
-from hvae_codec.codec.tiling import merge, split, tile_grid
+from hvae_codec.codec.tiling import merge, split_all, tile_grid
 from hvae_codec.errors import BitstreamError, CorruptError, ImageError, WrongModelError
 from hvae_codec.models.hvae import HierarchicalVAE
 
@@ -170,7 +170,7 @@ class Codec:
             raise ImageError(f"a block holds one or more pictures of one shape; got {found}")
         prepared, grey = zip(*(self._model_picture(picture) for picture in pictures), strict=True)
         height, width, _ = shapes[0]
-        tiles = np.concatenate([split(picture, self._tile) for picture in prepared])
+        tiles = split_all(prepared, self._tile)
         header = Header(self._id, width, height, len(pictures), grey=grey[0], block=True)
         return Block(
             header, self.networks.symbols(tiles, self._refine(effort, trade, [len(tiles)]))
@@ -297,9 +297,9 @@ class Codec:
         pictures = [self._model_picture(picture)[0] for picture in as_batch(images)]
         if not pictures:
             return self._no_features()
-        tiles = [split(picture, self._tile) for picture in pictures]
-        mean, std = self.networks.top_posterior(np.concatenate(tiles))
-        return _averaged(mean, std, [len(part) for part in tiles])
+        mean, std = self.networks.top_posterior(split_all(pictures, self._tile))
+        counts = [math.prod(tile_grid(len(p), p.shape[1], self._tile)) for p in pictures]
+        return _averaged(mean, std, counts)
 
     def features_from_bytes(self, blobs: bytes | Sequence[bytes]) -> Features:
         """z2 as it was coded, and its standard deviation under quantisation, of one or many files.
@@ -397,16 +397,16 @@ class Codec:
             return []
         if len(pictures) == 1 and counts[0] > 1:
             return [self._encode_large(*pictures[0], refine)]
-        tiles = [split(picture, self._tile) for picture, _ in pictures]
-        symbols = self.networks.symbols(np.concatenate(tiles), refine)
+        tiles = split_all([picture for picture, _ in pictures], self._tile)
+        symbols = self.networks.symbols(tiles, refine)
         shapes = {(*picture.shape[:2], grey) for picture, grey in pictures}
-        if len(shapes) == 1 and len(tiles[0]) == 1:
+        if len(shapes) == 1 and counts[0] == 1:
             ((height, width, grey),) = shapes
             size = {"width": width, "height": height}
             return pack_many(self._coder, self._id, symbols, tile=self._tile, grey=grey, **size)
         blobs, end = [], 0
-        for (picture, grey), part in zip(pictures, tiles, strict=True):
-            start, end = end, end + len(part)
+        for (picture, grey), count in zip(pictures, counts, strict=True):
+            start, end = end, end + count
             own = [layer[start:end] for layer in symbols]
             size = {"width": picture.shape[1], "height": picture.shape[0]}
             blobs.append(pack(self._coder, self._id, own, tile=self._tile, grey=grey, **size))

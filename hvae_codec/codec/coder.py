@@ -63,6 +63,9 @@ class _LayerPlan:
         self.tables = tables
         order = np.argsort(tables.size, kind="stable")
         self.order = order[tables.size[order] > 1]  # coded dimensions in coding order
+        # Of each dimension, its position in coding order; behind them all, where it is not coded.
+        self._from = np.full(tables.dims, len(self.order))
+        self._from[self.order] = np.arange(len(self.order))
         sizes = tables.size[self.order]
         self.groups: list[_Group] = []
         for size in np.unique(sizes):
@@ -81,8 +84,9 @@ class _LayerPlan:
 
     def to_symbols(self, indices: Int32Array) -> Int32Array:
         """The inverse of `to_indices`: int32 [N, coded] to [N, D]."""
-        symbols = np.tile(self.tables.low, (len(indices), 1))
-        symbols[:, self.order] += indices
+        # One gather; writing scattered columns takes eight times as long.
+        with_zero = np.pad(indices, ((0, 0), (0, 1)))
+        symbols: Int32Array = with_zero[:, self._from] + self.tables.low
         return symbols
 
 

@@ -14,7 +14,7 @@ principal components (22 to 28 dB) and checked on Kodak and with a transform cod
 at seams falls by 22 to 54 %, and no picture loses PSNR. Wider ramps lose PSNR from 25 dB on.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,13 @@ def split(image: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint8]:
     # np.pad costs as much as half a tile's network even where it has nothing to add.
     padded = np.pad(image, padding, mode="edge") if np.any(padding) else image
     return padded.reshape(rows, h, columns, w, channels).swapaxes(1, 2).reshape(-1, h, w, channels)
+
+
+def split_all(pictures: Sequence[NDArray[np.uint8]], tile: tuple[int, int]) -> NDArray[np.uint8]:
+    """`split` of one or more pictures uint8 [H, W, C] of one C, the tiles of one after another."""
+    if all(picture.shape[:2] == tile for picture in pictures):
+        return np.stack(pictures)  # at a tenth of the cost
+    return np.concatenate([split(picture, tile) for picture in pictures])
 
 
 def merge(
