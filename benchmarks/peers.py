@@ -38,7 +38,7 @@ class Peer:
     kind: str
     save_as: str
     settings: Sequence[int | None]
-    options: Callable[[int | None], list[dict[str, Any]]]
+    options: Callable[[Any], list[dict[str, Any]]]
     remark: str
     mode: str = "RGB"
     plugin: str | None = None
@@ -129,19 +129,19 @@ def lossy_peers(shorter_side: int) -> list[Peer]:
             "JPEG 2000",
             "JPEG 2000",
             "JPEG2000",
-            (18, 20, 22, 24, 26, 28, 30, 32) if small else (20, 22, 24, 26, 28, 31, 34, 37),
-            lambda decibels: [
+            tuple(range(180, 340, 20)) if small else (200, 220, 240, 260, 280, 310, 340, 370),
+            lambda tenths: [
                 {
                     "irreversible": True,
                     "mct": 1,
                     "quality_mode": "dB",
-                    "quality_layers": [decibels],
+                    "quality_layers": [tenths / 10.0],
                     "num_resolutions": 3 if small else 6,
                     "no_jp2": True,
                     "comment": b" ",
                 }
             ],
-            "9/7 wavelet, colour transform, bare code stream",
+            "9/7 wavelet, colour transform, bare code stream; setting in tenths of dB",
             feature="jpg_2000",
         ),
         Peer(

@@ -48,11 +48,14 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Material:
-    """Pictures uint8 [H, W, C], what they are, and the ladder that codes them."""
+    """Pictures uint8 [H, W, C], what they are, and the ladder that codes them; `foreign` if it was
+    not trained for such pictures.
+    """
 
     data: str
     pictures: Sequence[Pixels]
     model: str
+    foreign: bool = False
 
     @property
     def binary(self) -> bool:
@@ -75,7 +78,7 @@ def load_material(dataset: str, count: int | None) -> Material:
     folder = _kodak() if dataset == "kodak" else Path(dataset)
     photographs = [as_uint8(path) for path in picture_paths(folder)[:count]]
     coloured = [np.broadcast_to(p, (*p.shape[:2], 3)).copy() for p in photographs]
-    return Material(f"photographs of {folder.name}, as tiles", coloured, "cifar10")
+    return Material(f"photographs of {folder.name}, as tiles", coloured, "cifar10", foreign=True)
 
 
 def _kodak() -> Path:
@@ -92,8 +95,7 @@ def _kodak() -> Path:
 
 def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
     """Every rung, effort and peer on the pictures, and what follows from them."""
-    side = min(min(picture.shape[:2]) for picture in material.pictures)
-    peers, left_out = choose_peers(material, side)
+    peers, left_out = choose_peers(material)
     ours = our_points(material.model, material.pictures, efforts)
     rows = {peer.name: peer_points(peer, material.pictures) for peer in peers}
     by_effort = {str(e): [row for row in ours if row["effort"] == e] for e in efforts}
@@ -113,15 +115,16 @@ def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
         result["targets"] = binary_targets(by_effort, rows)
     else:
         result |= compare(by_effort, rows)
-        result["targets"] = lossy_targets(by_effort, rows)
+        result["targets"] = [] if material.foreign else lossy_targets(by_effort, rows)
     names = ("pillow", "scipy", "bjontegaard", "pytorch-msssim")
     plugins = ("pillow-jxl-plugin",) if any(peer.plugin for peer in peers) else ()
     result["environment"] = environment(*names, *plugins) | versions(peers)
     return result
 
 
-def choose_peers(material: Material, side: int) -> tuple[list[Peer], list[LeftOut]]:
+def choose_peers(material: Material) -> tuple[list[Peer], list[LeftOut]]:
     """The peers for these pictures that can run here, and those that cannot."""
+    side = min(min(picture.shape[:2]) for picture in material.pictures)
     peers, left_out = at_hand(binary_peers() if material.binary else lossy_peers(side))
     return peers, left_out + ([JBIG2] if material.binary else [])
 
@@ -203,7 +206,7 @@ def print_result(result: Result) -> None:
     for size, efforts in result.get("equal_psnr", {}).items():
         for effort, table in efforts.items():
             print(f"at equal PSNR, {SIZES[size]}, effort {effort}: ours / smallest peer")
-            for p in table:
+            for p in (point for point in table if point["psnr_db"].is_integer()):
                 print(
                     f"  {p['psnr_db']:5.1f} dB {p['ours_bytes']:>10.1f} / {p['peer_bytes']:>10.1f}"
                     f" ({p['peer']}) = {p['ratio']:.1%}"
@@ -226,10 +229,9 @@ def contact_sheet(material: Material, result: Result) -> bytes:
     """PNG of some of the pictures as each codec gives them back: at equal bytes, or, where the
     peers are lossless, at each rung.
     """
+    peers, _ = choose_peers(material)
     if material.binary:
-        return encode_png(np.asarray(ladder_sheet(material.model, material.pictures)))
-    side = min(min(picture.shape[:2]) for picture in material.pictures)
-    peers, _ = choose_peers(material, side)
+        return encode_png(np.asarray(ladder_sheet(material.model, material.pictures, peers)))
     budget = bytes_at(result["peers"].get(ANCHOR, []), "file_bytes", SHEET_PSNR_DB)
     if budget is None:
         rungs = result["ours"]["0"]

@@ -40,15 +40,17 @@ def plot_curves(result: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     if result["binary"]:
-        figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), constrained_layout=True, sharey=True)
+        figure, axes = plt.subplots(1, 2, figsize=(11, 5), constrained_layout=True, sharey=True)
         for axis, size in zip(axes, ("file_bytes", "payload_bytes"), strict=True):
             _plot_binary(axis, result, size)
     else:
-        figure, grid = plt.subplots(2, 2, figsize=(11, 8.5), constrained_layout=True)
+        figure, grid = plt.subplots(2, 2, figsize=(11, 9), constrained_layout=True)
         sizes = ("bits_per_pixel", "payload_bits_per_pixel")
         for row, measure in zip(grid, ("psnr_db", result["similarity"]), strict=True):
             for axis, size in zip(row, sizes, strict=True):
                 _plot_lossy(axis, result, size, measure)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
     figure.suptitle(f"{result['data']}, {result['images']} images")
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -73,7 +75,6 @@ def _plot_lossy(axis: Any, result: dict[str, Any], size: str, measure: str) -> N
     axis.set_xticks([], minor=True)
     axis.autoscale(axis="x")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, loc="lower right")
 
 
 def _plot_binary(axis: Any, result: dict[str, Any], size: str) -> None:
@@ -85,12 +86,11 @@ def _plot_binary(axis: Any, result: dict[str, Any], size: str) -> None:
             *zip(*points, strict=True), style, color=OUR_COLOUR, marker="o", ms=4, label=label
         )
     for colour, (name, rows) in zip(PEER_COLOURS, result["peers"].items(), strict=False):
-        axis.axvline(rows[0][size], color=colour, label=f"{name} (lossless)")
+        axis.axvline(rows[0][size], color=colour, label=name)
     kind = "payload" if size.startswith("payload") else "whole file"
     axis.set(xlabel=f"bytes per image, {kind}", ylabel="pixels that differ (%)", ylim=(0, None))
     axis.set_xlim(0, None)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
 
 
 def budget_sheet(
@@ -119,12 +119,15 @@ def budget_sheet(
     return _sheet(lines, f"whole files of at most {budget} bytes (red: it cannot be so small)")
 
 
-def ladder_sheet(model: str, pictures: Sequence[Pixels]) -> Image.Image:
-    """Each picture as every rung gives it back, at effort 2, with its bytes and wrong pixels."""
+def ladder_sheet(model: str, pictures: Sequence[Pixels], peers: Sequence[Peer]) -> Image.Image:
+    """Each picture as every rung gives it back, at effort 2, with its bytes and wrong pixels; below
+    the original the smallest lossless file.
+    """
     lines = []
     rungs = [info.quality for info in hvae_codec.models() if info.name == model]
     for picture in pictures[:SHEET_PICTURES]:
-        cells = [(_shown(picture), "original", "black")]
+        exact = min((len(peer.encode(picture, None)), peer.name) for peer in peers)
+        cells = [(_shown(picture), f"{exact[1]}\n{exact[0]} B", "black")]
         for quality in rungs:
             codec = hvae_codec.load(model, quality)
             blob = codec.encode(picture, effort=2)
@@ -133,7 +136,7 @@ def ladder_sheet(model: str, pictures: Sequence[Pixels]) -> Image.Image:
             caption = f"rung {quality}\n{len(blob)} B  {wrong} wrong"
             cells.append((_shown(decoded), caption, "black"))
         lines.append(cells)
-    return _sheet(lines, "whole files of every rung, effort 2")
+    return _sheet(lines, "original, with the smallest lossless file; every rung, effort 2")
 
 
 def _ours_within(model: str, picture: Pixels, budget: int, effort: int) -> bytes:

@@ -146,14 +146,13 @@ def _tables(result: Result) -> Iterable[str]:
             for p in table
         ]
         yield _table(["", "PSNR dB", "ours B", "peer B", "peer", "ratio"], rows)
-    yield "<h2>Targets</h2>"
-    yield _table(
-        ["target", "measured", "limit", "met"],
-        [
+    if result["targets"]:
+        yield "<h2>Targets</h2>"
+        rows = [
             [escape(t["what"]), _number(t["measured"], ".4f"), _number(t["limit"], "g"), _met(t)]
             for t in result["targets"]
-        ],
-    )
+        ]
+        yield _table(["target", "measured", "limit", "met"], rows)
     yield "<h2>Definitions</h2><dl>"
     for name, text in (result["definitions"] | result["peer_settings"]).items():
         yield f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>"
