@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
+from typing import BinaryIO
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write `data` to `path` by way of a temporary name beside it.
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to write to that takes the place of `path` at the end of the `with`, if all went well.
 
     Whoever reads `path`, also after a kill, finds the old file or the new one; where `durable`,
     also after a power cut, for which the disk is waited for.
@@ -20,10 +24,20 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     temporary = path.with_name(f".{os.getpid()}-{get_ident()}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write `data` to `path` by way of a temporary name beside it, as `replacing` does.
+
+    Raises:
+        OSError: as `replacing`.
+    """
+    with replacing(path, durable=durable) as file:
+        file.write(data)

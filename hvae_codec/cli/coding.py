@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hvae_codec
-from hvae_codec.cli.batches import Item, Row, failures, run_in_batches
+from hvae_codec.cli.batches import MAX_PIXELS, Item, Row, failures, run_in_batches
 from hvae_codec.cli.common import (
     Commands,
     add_command,
     add_model_arguments,
     load,
+    output_file,
     path,
     print_json,
     write_bytes,
@@ -25,6 +26,8 @@ from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, plan
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from hvae_codec.codec.strip_files import Strips
 
     Pixels = NDArray[np.uint8]
 
@@ -64,7 +67,8 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=path,
-        help="file or folder; default: beside the input, where no picture is written over",
+        help="file (PNG, or PPM or PGM if so named) or folder; default: beside the input, where no "
+        "picture is written over",
     )
     parser.add_argument("--preview", action="store_true", help="decode z2 alone")
 
@@ -77,14 +81,15 @@ def _encode(arguments: argparse.Namespace) -> int:
 
     def read(source: Path) -> Item[Pixels]:
         picture = as_uint8(source)
-        return Item(codec, picture, picture.shape[0] * picture.shape[1])
+        pixels = picture.shape[0] * picture.shape[1]
+        return Item(pixels >= MAX_PIXELS, picture, pixels)  # large ones apart: one at a time
 
     def finish(job: Job, result: tuple[bytes, Row]) -> Row:
         blob, measured = result
         write_bytes(job.target, blob)
         return {"input": str(job.source), "output": str(job.target), **measured}
 
-    def convert(codec: hvae_codec.Codec, pictures: list[Pixels]) -> list[tuple[bytes, Row]]:
+    def convert(large: bool, pictures: list[Pixels]) -> list[tuple[bytes, Row]]:
         return _encoded(codec, pictures, arguments.psnr)
 
     start = time.perf_counter()
@@ -96,8 +101,6 @@ def _encoded(
     codec: hvae_codec.Codec, pictures: list[Pixels], with_psnr: bool
 ) -> list[tuple[bytes, Row]]:
     """The file of each picture, and what is reported of it."""
-    from hvae_codec.evaluation.quality import psnr_db
-
     single = len(pictures) == 1  # whose error need not say which picture it is about
     blobs = [codec.encode(pictures[0])] if single else codec.encode_batch(pictures)
     rows: list[Row] = []
@@ -106,12 +109,27 @@ def _encoded(
         bits = round(8 * len(blob) / (width * height), 4)
         size = {"width": width, "height": height, "file_bytes": len(blob)}
         rows.append({**size, "bits_per_pixel": bits})
-    if with_psnr:
+    if with_psnr and single:
+        _add_psnr(rows[0], codec, pictures[0], codec.decode_rows(blobs[0]))
+    elif with_psnr:
         for row, picture, decoded in zip(rows, pictures, codec.decode_batch(blobs), strict=True):
-            decibels = psnr_db(codec.reference(picture), decoded)
-            # JSON has no infinity; a picture that comes back unchanged has no PSNR.
-            row["psnr_db"] = round(decibels, 3) if math.isfinite(decibels) else None
+            _add_psnr(row, codec, picture, [decoded])
     return list(zip(blobs, rows, strict=True))
+
+
+def _add_psnr(row: Row, codec: hvae_codec.Codec, picture: Pixels, strips: Iterable[Pixels]) -> None:
+    """Note the PSNR of a picture decoded in strips."""
+    from hvae_codec.evaluation.quality import psnr_of_strips
+
+    def pairs() -> Iterator[tuple[Pixels, Pixels]]:
+        top = 0
+        for strip in strips:
+            yield codec.reference(picture[top : top + len(strip)]), strip
+            top += len(strip)
+
+    decibels = psnr_of_strips(pairs())
+    # JSON has no infinity; a picture that comes back unchanged has no PSNR.
+    row["psnr_db"] = round(decibels, 3) if math.isfinite(decibels) else None
 
 
 def _encode_line(row: Row) -> str:
@@ -123,34 +141,63 @@ def _encode_line(row: Row) -> str:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    from hvae_codec.codec.images import encode_png
-
     jobs = plan(arguments.inputs, arguments.output, (ENCODED_SUFFIX,), ".png", replace=False)
 
     def read(source: Path) -> Item[bytes]:
         blob = source.read_bytes()
         codec = hvae_codec.codec_for(blob)
         height, width, _, count = codec.picture_shape(blob)
-        return Item(codec, blob, height * width * count)
+        pixels = height * width * count
+        return Item((codec, pixels >= MAX_PIXELS), blob, pixels)
 
-    def convert(codec: hvae_codec.Codec, blobs: list[bytes]) -> Iterable[Pixels]:
-        if arguments.preview:
-            return [codec.preview(blob) for blob in blobs]
-        return codec.decode_batch(blobs)
+    def convert(group: tuple[hvae_codec.Codec, bool], blobs: list[bytes]) -> Iterable[Strips]:
+        codec, large = group
+        if large or arguments.preview:
+            return [_strips(codec, blob, arguments.preview) for blob in blobs]
+        return map(_whole, codec.decode_batch(blobs))
 
-    def finish(job: Job, picture: Pixels) -> Row:
-        write_bytes(job.target, encode_png(picture))
-        height, width = picture.shape[:2]
+    def finish(job: Job, picture: Strips) -> Row:
+        _write_picture(job.target, picture)
         return {
             "input": str(job.source),
             "output": str(job.target),
-            "width": width,
-            "height": height,
+            "width": picture.width,
+            "height": picture.height,
         }
 
     start = time.perf_counter()
     rows = run_in_batches(jobs, "decoding", read=read, convert=convert, finish=finish)
     return _report(rows, time.perf_counter() - start, _decode_line, arguments.json)
+
+
+def _strips(codec: hvae_codec.Codec, blob: bytes, preview: bool) -> Strips:
+    from hvae_codec.codec.strip_files import Strips
+
+    height, width, channels, _ = codec.picture_shape(blob)
+    return Strips(height, width, channels, codec.decode_rows(blob, preview=preview))
+
+
+def _whole(picture: Pixels) -> Strips:
+    from hvae_codec.codec.strip_files import Strips
+
+    height, width, channels = picture.shape
+    return Strips(height, width, channels, iter([picture]))
+
+
+def _write_picture(path: Path, picture: Strips) -> None:
+    """As a PPM or PGM if the name says so, else as a PNG; large pictures strip by strip."""
+    from hvae_codec.codec.images import encode_png
+    from hvae_codec.codec.strip_files import PNM_SUFFIXES, write_png, write_ppm
+
+    with output_file(path) as file:
+        if path.suffix.lower() in PNM_SUFFIXES:
+            write_ppm(file, picture)
+        elif picture.height * picture.width >= MAX_PIXELS:
+            write_png(file, picture)
+        else:
+            import numpy as np
+
+            file.write(encode_png(np.concatenate(list(picture.rows))))
 
 
 def _decode_line(row: Row) -> str:

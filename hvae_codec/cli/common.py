@@ -11,13 +11,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import hvae_codec
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.files import write_atomically
+from hvae_codec.files import replacing
 
 Commands = Any
 """argparse's unnamed type of what `add_subparsers` returns."""
@@ -142,7 +143,18 @@ def require_file_path(output: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it appears whole or not at all; make the folders above it.
+    """Write a file as `output_file` does.
+
+    Raises:
+        HvaeCodecError: it cannot be written; the message says why.
+    """
+    with output_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears whole or not at all; makes the folders above it.
 
     A pipe or device is written to, not replaced; so is the file that a link leads to.
 
@@ -151,12 +163,14 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     try:
         if path.exists() and not path.is_file():
-            path.write_bytes(data)
+            with path.open("wb") as file:
+                yield file
             return
         target = path.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not waiting for the disk: a folder may have very many small files.
-        write_atomically(target, data, durable=False)
+        with replacing(target, durable=False) as file:
+            yield file
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         reason = error.strerror if isinstance(error, OSError) else error
         raise HvaeCodecError(f"{path} cannot be written: {reason}") from error

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hvae_codec.errors import HvaeCodecError
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm")
 ENCODED_SUFFIX = ".hvae"
 
 

@@ -7,6 +7,8 @@ How each kind of picture is taken:
   with AlphaError: dropping it is the caller's decision;
 * 16-bit and floating-point samples, CMYK, and animations are refused, not approximated;
 * the orientation of EXIF is applied;
+* a path may lead to a PNG, JPEG or WebP file, which is decoded whole, or to an uncompressed one,
+  PPM, PGM or `.npy`, which is mapped into memory and read as it is used;
 * an RGB picture with an ICC profile is converted to sRGB (perceptual intent); a profile that is
   damaged or of another colour space, and the profile of a grey picture, are ignored.
 """
@@ -24,17 +26,18 @@ from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, WebPImagePlugi
 
 from hvae_codec.codec.image_headers import read_image_header
 from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
+from hvae_codec.codec.strip_files import mapped_picture
 from hvae_codec.errors import AlphaError, ImageError, ImageTooLargeError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-"""File formats read from bytes and paths. Pictures of others: open them with Pillow first."""
+"""Compressed formats read from bytes and paths. Pictures of others: open them with Pillow first."""
 
 Picture = NDArray[np.uint8] | Image.Image | torch.Tensor | str | os.PathLike[str]
 """One picture: array [H, W], [H, W, 1 or 3]; Pillow picture; tensor [C, H, W]; path of a file."""
 
 _ACCEPTED = (
     "uint8 array [H, W], [H, W, 1] or [H, W, 3], Pillow picture, uint8 tensor [C, H, W], "
-    "or path of a PNG, JPEG or WebP file"
+    "or path of a PNG, JPEG, WebP, PPM, PGM or .npy file"
 )
 _ALPHA_ADVICE = (
     "the codec keeps no transparency: flatten the picture on a background first, "
@@ -42,6 +45,8 @@ _ALPHA_ADVICE = (
 )
 # Bytes of a file that holds the largest picture uncompressed, with room for metadata.
 _MAX_FILE_BYTES = 4 * MAX_PICTURE_PIXELS + 2**26
+
+_STRIP_PIXELS = 1 << 20
 
 _OPENERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "PNG": PngImagePlugin.PngImageFile,
@@ -183,7 +188,8 @@ def _from_path(path: Path) -> NDArray[np.uint8]:
     try:
         if (size := path.stat().st_size) > _MAX_FILE_BYTES:
             raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
-        return decode_image_bytes(path.read_bytes())
+        mapped = mapped_picture(path) if path.is_file() else None
+        return decode_image_bytes(path.read_bytes()) if mapped is None else _from_array(mapped)
     except ImageError as error:
         raise type(error)(f"{path}: {error}") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
@@ -226,14 +232,29 @@ def _from_pillow(picture: Image.Image, max_pixels: int) -> NDArray[np.uint8]:
         raise ImageError(f"picture of mode {picture.mode}: convert it to RGB or grey first")
     try:
         picture.load()
-        upright = _to_srgb(picture.convert(_READ_AS[picture.mode]), picture.info)
+        read_as = _READ_AS[picture.mode]  # a conversion to the same would be a copy
+        upright = picture if picture.mode == read_as else picture.convert(read_as)
+        upright = _to_srgb(upright, picture.info)
         turn = _TRANSPOSE.get(_orientation(picture))
         upright = upright if turn is None else upright.transpose(turn)
     except MemoryError:
         raise
     except Exception as error:  # readers let out errors of many kinds on damaged files
         raise _unreadable(picture.format or "picture", error) from error
-    return _from_array(np.array(upright))
+    return _from_array(_pixels_of(upright))
+
+
+def _pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
+    """Copied in strips: in one go Pillow makes a string of bytes of them in between."""
+    width, height = picture.size
+    lines = max(1, _STRIP_PIXELS // width)
+    if height <= lines:
+        return np.array(picture)
+    pixels = np.empty((height, width, len(picture.getbands())), np.uint8)
+    for top in range(0, height, lines):
+        part = picture.crop((0, top, width, min(top + lines, height)))
+        pixels[top : top + lines] = np.asarray(part).reshape(-1, *pixels.shape[1:])
+    return pixels
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,19 @@ def psnr_db(reference: NDArray[np.uint8], picture: NDArray[np.uint8]) -> float:
         ValueError: the shapes differ.
     """
     return float(psnr_each_db(reference[None], picture[None])[0])
+
+
+def psnr_of_strips(pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> float:
+    """`psnr_db` of a picture whose strips come in pairs, those of the reference first.
+
+    Raises:
+        ValueError: the shapes of a pair differ.
+    """
+    total, samples = 0.0, 0
+    for reference, strip in pairs:
+        total += float(squared_error_each(reference[None], strip[None])[0]) * strip.size
+        samples += strip.size
+    return float(psnr_of(np.float64(total / samples)))
 
 
 def squared_error_each(

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import hvae_codec
-from hvae_codec.cli import batches
+from hvae_codec.cli import batches, coding
 from hvae_codec.codec.images import as_uint8
 
 Q1, Q2 = ("--quality", "1"), ("--quality", "2")
@@ -254,3 +254,49 @@ class TestWhereResultsGo:
         source = save(tmp_path / f"{'n' * 250}.png", picture(32, 32, 3, 0))
         assert run("encode", source, *Q1).code == 0
         assert source.with_suffix(".hvae").is_file()
+
+
+def test_large_pictures_go_in_strips(run, codec, save, picture, tmp_path, monkeypatch):
+    """The limit lowered: what is 16 megapixels otherwise is 2,000 pixels here."""
+    monkeypatch.setattr(batches, "MAX_PIXELS", 2000)
+    monkeypatch.setattr(coding, "MAX_PIXELS", 2000)
+    folder = tmp_path / "in"
+    arrays = {"a": picture(90, 70, 3, 1), "b": picture(20, 30, 3, 2), "c": picture(50, 60, 1, 3)}
+    for name, array in arrays.items():
+        save(folder / f"{name}.png", array)
+    done = run("encode", folder, *Q1, "--psnr", "--json", "-o", tmp_path / "out")
+    assert (done.code, done.err) == (0, "")
+    for row, (name, array) in zip(done.json, arrays.items(), strict=True):
+        blob = (tmp_path / "out" / f"{name}.hvae").read_bytes()
+        assert blob == codec.encode(array)
+        error = np.mean((array.astype(float) - codec.decode(blob)) ** 2)
+        assert row["psnr_db"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+    assert run("decode", tmp_path / "out").code == 0
+    for name in arrays:
+        blob = (tmp_path / "out" / f"{name}.hvae").read_bytes()
+        np.testing.assert_array_equal(
+            pixels_of(tmp_path / "out" / f"{name}.png"), codec.decode(blob)
+        )
+    source = tmp_path / "out" / "a.hvae"
+    run("decode", source, "--preview", "-o", tmp_path / "p.png")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "p.png"), codec.preview(source.read_bytes()))
+    source.write_bytes(source.read_bytes()[:-1])
+    failed = run("decode", source, "-o", tmp_path / "q.png")
+    assert failed.code == 1
+    assert "truncated" in failed.error()
+    assert not (tmp_path / "q.png").exists()
+
+
+@pytest.mark.parametrize(("channels", "suffix"), [(3, ".ppm"), (1, ".pgm")])
+def test_uncompressed_pictures_in_and_out(run, codec, save, picture, tmp_path, channels, suffix):
+    array = picture(45, 50, channels, 1)
+    source = save(tmp_path / f"a{suffix}", array)
+    assert run("encode", source, *Q1).code == 0
+    blob = (tmp_path / "a.hvae").read_bytes()
+    assert blob == codec.encode(array)
+    assert run("decode", tmp_path / "a.hvae", "-o", tmp_path / f"b{suffix}").code == 0
+    assert (tmp_path / f"b{suffix}").read_bytes()[:2] == (b"P6" if channels == 3 else b"P5")
+    np.testing.assert_array_equal(pixels_of(tmp_path / f"b{suffix}"), codec.decode(blob))
+    np.save(tmp_path / "c.npy", array)
+    assert run("encode", tmp_path / "c.npy", *Q1).code == 0
+    assert (tmp_path / "c.hvae").read_bytes() == blob
