@@ -148,13 +148,17 @@ def _ours_within(model: str, picture: Pixels, budget: int, effort: int) -> bytes
 
 
 def _peer_within(peer: Peer, picture: Pixels, budget: int) -> bytes:
-    """The file of the finest setting within the budget, else of the coarsest."""
+    """The file of the finest setting within the budget, else of the coarsest. Sizes rise with the
+    setting, but for a few bytes here and there, which the last steps allow for.
+    """
     coarsest, finest = peer.settings[0], peer.settings[-1]
     assert coarsest is not None
     assert finest is not None
     settings = range(coarsest, finest + 1)
-    beyond = bisect_right(settings, budget, key=lambda s: len(peer.encode(picture, s)))
-    return peer.encode(picture, settings[max(beyond - 1, 0)])
+    at = bisect_right(settings, budget, key=lambda s: len(peer.encode(picture, s))) - 1
+    while at > 0 and len(blob := peer.encode(picture, settings[at])) > budget:
+        at -= 1
+    return blob if at > 0 else peer.encode(picture, coarsest)
 
 
 def _shown(pixels: Pixels) -> Image.Image:

@@ -1,0 +1,49 @@
+"""One rate-distortion run over two small photographs, with all that it writes."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from benchmarks import rate_distortion
+
+
+@pytest.fixture(scope="session")
+def photographs():
+    """Two crops of 48x40 pixels (width x height): two by two tiles, the lower ones padded."""
+    return [np.ascontiguousarray(image[200:240, 300:348]) for image in load_sample_images().images]
+
+
+@pytest.fixture(scope="session")
+def folder(photographs, tmp_path_factory):
+    place = tmp_path_factory.mktemp("photographs")
+    for index, picture in enumerate(photographs):
+        Image.fromarray(picture).save(place / f"{index}.png")
+    return place
+
+
+@pytest.fixture(scope="session")
+def run(folder, tmp_path_factory):
+    """The result of a run, as its JSON has it, and the paths of what it wrote."""
+    place = tmp_path_factory.mktemp("run")
+    threads = torch.get_num_threads()
+    try:
+        rate_distortion.main(
+            [
+                f"--dataset={folder}",
+                f"--json={place / 'rd.json'}",
+                f"--html={place / 'report.html'}",
+            ]
+        )
+    finally:
+        torch.set_num_threads(threads)
+    return SimpleNamespace(
+        result=json.loads((place / "rd.json").read_text()),
+        curves=place / "rd.png",
+        sheet=place / "rd_sheet.png",
+        report=place / "report.html",
+    )
