@@ -112,7 +112,7 @@ def lossy_peers(shorter_side: int) -> list[Peer]:
             "AVIF",
             "AVIF",
             "AVIF",
-            (0, 5, 10, 17, 25, 33, 42, 52) if small else (5, 15, 25, 35, 45, 58),
+            (0, 8, 17, 28, 40, 52) if small else (5, 15, 25, 35, 45, 58),
             lambda quality: [
                 {
                     "quality": quality,
