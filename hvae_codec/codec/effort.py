@@ -42,7 +42,7 @@ class Schedule:
 
 SCHEDULES = {
     1: Schedule(starts=((2, 3), (1, 0)), flips=3),
-    2: Schedule(starts=((8, 24), (1, 1)), flips=8),
+    2: Schedule(starts=((12, 40), (2, 3), (1, 1)), flips=8),
 }
 """What each effort above 0 (rounding) does."""
 
