@@ -23,6 +23,7 @@ from hvae_codec.cli.archive_files import (
 from hvae_codec.cli.common import (
     Commands,
     add_command,
+    add_effort_argument,
     add_model_arguments,
     describe,
     load,
@@ -95,6 +96,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-names", action="store_true", help="do not store the names of files: fewer bytes"
     )
     add_model_arguments(parser)
+    add_effort_argument(parser)
 
 
 def _unpack_arguments(parser: argparse.ArgumentParser) -> None:

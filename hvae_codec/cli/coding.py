@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,14 @@ from hvae_codec.cli.batches import MAX_PIXELS, Item, Row, failures, run_in_batch
 from hvae_codec.cli.common import (
     Commands,
     add_command,
+    add_effort_argument,
     add_model_arguments,
     load,
     output_file,
     path,
+    positive_float,
+    positive_int,
+    print_error,
     print_json,
     write_bytes,
 )
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     from hvae_codec.codec.strip_files import Strips
 
     Pixels = NDArray[np.uint8]
+
+
+TARGETS = ("target_bytes", "target_psnr", "max_bytes")
 
 
 def add_commands(commands: Commands) -> None:
@@ -59,6 +66,13 @@ def _encode_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--psnr", action="store_true", help="decode again and report the PSNR")
     add_model_arguments(parser)
+    add_effort_argument(parser)
+    wanted = parser.add_argument_group(
+        "a size or a quality instead of --quality", "of each file, by whichever rung does it best"
+    )
+    wanted.add_argument("--target-bytes", type=positive_int, help="met within 2 %% or two bytes")
+    wanted.add_argument("--target-psnr", type=positive_float, help="in dB; the smallest such file")
+    wanted.add_argument("--max-bytes", type=positive_int, help="never more; alone: the best within")
 
 
 def _decode_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,45 +90,64 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
 def _encode(arguments: argparse.Namespace) -> int:
     from hvae_codec.codec.images import as_uint8
 
+    targets = {name: getattr(arguments, name) for name in TARGETS}
+    targets = {name: value for name, value in targets.items() if value is not None}
+    if len(targets) == 2 and "max_bytes" not in targets:
+        print_error("--target-bytes and --target-psnr exclude each other")
+        return 2
+    if targets and arguments.quality is not None:
+        print_error("--quality cannot be asked for together with a size or a PSNR")
+        return 2
+    if targets and arguments.effort == 0:
+        print_error("a size or a PSNR is reached with --effort 1 or 2")
+        return 2
     jobs = plan(arguments.inputs, arguments.output, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
     codec = load(arguments)
+    if targets:
+        targets["effort"] = 1 if arguments.effort is None else arguments.effort
 
     def read(source: Path) -> Item[Pixels]:
         picture = as_uint8(source)
         pixels = picture.shape[0] * picture.shape[1]
-        return Item(pixels >= MAX_PIXELS, picture, pixels)  # large ones apart: one at a time
+        # One at a time: the large ones, and those whose targets may turn out to be out of reach.
+        return Item(source if targets else pixels >= MAX_PIXELS, picture, pixels)
 
     def finish(job: Job, result: tuple[bytes, Row]) -> Row:
         blob, measured = result
         write_bytes(job.target, blob)
         return {"input": str(job.source), "output": str(job.target), **measured}
 
-    def convert(large: bool, pictures: list[Pixels]) -> list[tuple[bytes, Row]]:
-        return _encoded(codec, pictures, arguments.psnr)
+    def convert(group: Hashable, pictures: list[Pixels]) -> list[tuple[bytes, Row]]:
+        if targets:
+            blobs = [hvae_codec.encode(one, arguments.model, **targets) for one in pictures]
+        elif len(pictures) == 1:  # whose error need not say which picture it is about
+            blobs = [codec.encode(pictures[0])]
+        else:
+            blobs = codec.encode_batch(pictures)
+        return list(zip(blobs, _rows(pictures, blobs, arguments.psnr), strict=True))
 
     start = time.perf_counter()
     rows = run_in_batches(jobs, "encoding", read=read, convert=convert, finish=finish)
     return _report(rows, time.perf_counter() - start, _encode_line, arguments.json)
 
 
-def _encoded(
-    codec: hvae_codec.Codec, pictures: list[Pixels], with_psnr: bool
-) -> list[tuple[bytes, Row]]:
-    """The file of each picture, and what is reported of it."""
-    single = len(pictures) == 1  # whose error need not say which picture it is about
-    blobs = [codec.encode(pictures[0])] if single else codec.encode_batch(pictures)
+def _rows(pictures: list[Pixels], blobs: list[bytes], with_psnr: bool) -> list[Row]:
+    """What is reported of each picture and its file."""
     rows: list[Row] = []
     for picture, blob in zip(pictures, blobs, strict=True):
         height, width = picture.shape[:2]
         bits = round(8 * len(blob) / (width * height), 4)
         size = {"width": width, "height": height, "file_bytes": len(blob)}
         rows.append({**size, "bits_per_pixel": bits})
-    if with_psnr and single:
+    if not with_psnr:
+        return rows
+    codec = hvae_codec.codec_for(blobs[0])
+    if len(blobs) == 1:
         _add_psnr(rows[0], codec, pictures[0], codec.decode_rows(blobs[0]))
-    elif with_psnr:
-        for row, picture, decoded in zip(rows, pictures, codec.decode_batch(blobs), strict=True):
-            _add_psnr(row, codec, picture, [decoded])
-    return list(zip(blobs, rows, strict=True))
+        return rows
+    for row, picture, decoded in zip(rows, pictures, codec.decode_batch(blobs), strict=True):
+        _add_psnr(row, codec, picture, [decoded])
+    return rows
 
 
 def _add_psnr(row: Row, codec: hvae_codec.Codec, picture: Pixels, strips: Iterable[Pixels]) -> None:

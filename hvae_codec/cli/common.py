@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import hvae_codec
-from hvae_codec.errors import HvaeCodecError
+from hvae_codec.errors import HvaeCodecError, UnknownQualityError
 from hvae_codec.files import replacing
 
 Commands = Any
@@ -68,12 +68,33 @@ def add_command(
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """--model and --quality, as `hvae_codec.load` takes them."""
     parser.add_argument("--model", default="cifar10", help="a name that 'hvae-codec models' lists")
-    parser.add_argument("--quality", type=int, default=None, help="its rung; default: a middle one")
+    parser.add_argument(
+        "--quality",
+        type=quality,
+        default=None,
+        help="its rung, such as 3, or a point between two, such as 2.5; default: the middle rung",
+    )
+
+
+def add_effort_argument(parser: argparse.ArgumentParser) -> None:
+    """--effort, as `hvae_codec.load` takes it."""
+    parser.add_argument(
+        "--effort",
+        type=int,
+        choices=(0, 1, 2),
+        help="search of the encoder: 0 none, 1 and 2 fewer bytes for more time; default: 0, or 1 "
+        "where a size or a quality between rungs is asked for",
+    )
 
 
 def load(arguments: argparse.Namespace) -> hvae_codec.Codec:
-    """The codec that --model and --quality name."""
-    return hvae_codec.load(arguments.model, quality=arguments.quality)
+    """The codec that --model, --quality and, where there is one, --effort name."""
+    effort: int | None = getattr(arguments, "effort", None)
+    if effort == 0 and isinstance(arguments.quality, float):
+        raise UnknownQualityError(
+            f"quality {arguments.quality:g} lies between rungs: effort 1 or 2"
+        )
+    return hvae_codec.load(arguments.model, quality=arguments.quality, effort=effort)
 
 
 def path(text: str) -> Path:
@@ -86,6 +107,23 @@ def path(text: str) -> Path:
 def positive_int(text: str) -> int:
     """argparse type: an integer of at least 1."""
     return _int_from(1, text)
+
+
+def positive_float(text: str) -> float:
+    """argparse type: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number above 0")
+    return value
+
+
+def quality(text: str) -> float:
+    """argparse type: a rung, int, or a number between two rungs."""
+    value = positive_float(text)
+    return int(value) if value.is_integer() else value
 
 
 def seed(text: str) -> int:

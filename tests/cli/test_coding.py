@@ -48,6 +48,45 @@ def test_one_picture_there_and_back(run, codec, save, picture, tmp_path):
     np.testing.assert_array_equal(pixels_of(tmp_path / "deep" / "b.png"), codec.decode(blob))
 
 
+def test_sizes_and_qualities_that_are_asked_for(run, save, picture, tmp_path):
+    source, blob = save(tmp_path / "a.png", picture(32, 32, 3, 1)), tmp_path / "a.hvae"
+    for options, arguments in [
+        (("--max-bytes", "70"), {"max_bytes": 70}),
+        (("--target-psnr", "20", "--effort", "2"), {"target_psnr": 20.0, "effort": 2}),
+    ]:
+        done = run("encode", source, *options, "--psnr", "--json")
+        assert done.code == 0
+        assert blob.read_bytes() == hvae_codec.encode(picture(32, 32, 3, 1), **arguments)
+    assert done.json[0]["psnr_db"] >= 20.0
+    assert run("encode", source, "--quality", "2.5").code == 0
+    assert blob.read_bytes() == hvae_codec.load("cifar10", 2.5).encode(picture(32, 32, 3, 1))
+    assert run("encode", source, *Q2, "--effort", "1").code == 0
+    assert blob.read_bytes() == hvae_codec.load("cifar10", 2, effort=1).encode(
+        picture(32, 32, 3, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--target-bytes", "60", "--target-psnr", "20"), 2, "exclude each other"),
+        (("--target-bytes", "60", *Q1), 2, "--quality cannot be asked for"),
+        (("--max-bytes", "60", "--effort", "0"), 2, "--effort 1 or 2"),
+        (("--quality", "2.5", "--effort", "0"), 1, "lies between rungs"),
+        (("--quality", "0"), 2, "not a finite number above 0"),
+        (("--target-psnr", "nan"), 2, "not a finite number above 0"),
+        (("--max-bytes", "9"), 1, "no file of at most 9 bytes; the nearest has"),
+    ],
+)
+def test_targets_that_contradict_or_cannot_be_met(
+    run, save, picture, tmp_path, options, code, message
+):
+    done = run("encode", save(tmp_path / "a.png", picture(32, 32, 3, 1)), *options)
+    assert done.code == code
+    assert message in done.err
+    assert not (tmp_path / "a.hvae").exists()
+
+
 def test_text_output_of_one_picture_is_one_line(run, save, picture, tmp_path):
     source = save(tmp_path / "a.png", picture(32, 32, 1, 0))
     done = run("encode", source, *Q1, "--psnr")
