@@ -28,7 +28,7 @@ from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.networks import Networks, Refine
 from hvae_codec.codec.streaming import assembled, picture_rows, symbols_of
 from hvae_codec.codec.tables import Int32Array
-from hvae_codec.codec.tiling import merge, split_all, tile_grid
+from hvae_codec.codec.tiling import coding_rmse_of, merge, split_all, tile_grid
 from hvae_codec.errors import BitstreamError, CorruptError, ImageError, WrongModelError
 from hvae_codec.models.hvae import HierarchicalVAE
 
@@ -92,6 +92,7 @@ class Codec:
         self._id = checkpoint.model_id
         self._channels, height, width = checkpoint.model.spec.image_shape
         self._tile = (height, width)
+        self._coding_rmse = coding_rmse_of(self.info.psnr_db)
 
     @property
     def model(self) -> HierarchicalVAE:
@@ -443,7 +444,9 @@ class Codec:
         _refuse_block(header)
         assert header.height is not None
         assert header.width is not None
-        rows = picture_rows(self.networks, runs, header.height, header.width, self._tile)
+        rows = picture_rows(
+            self.networks, runs, header.height, header.width, self._tile, self._coding_rmse
+        )
         return header.height, map(_as_grey, rows) if header.grey else rows
 
     def _pictures(self, headers: Sequence[Header], tiles: Pixels) -> list[Pixels]:
@@ -458,7 +461,7 @@ class Codec:
     def _picture(self, header: Header, tiles: Pixels) -> Pixels:
         assert header.height is not None
         assert header.width is not None
-        picture = merge(tiles, header.height, header.width)
+        picture = merge(tiles, header.height, header.width, self._coding_rmse)
         return _as_grey(picture) if header.grey else picture
 
     def _no_features(self) -> Features:

@@ -54,6 +54,7 @@ def picture_rows(
     height: int,
     width: int,
     tile: tuple[int, int],
+    coding_rmse: float,
 ) -> Iterator[Pixels]:
     """Strips uint8 [h, width, C] of the picture of `runs` of symbols [t, D_l], from the top.
 
@@ -64,7 +65,8 @@ def picture_rows(
         for run in runs
         for start in range(0, len(run[0]), CHUNK)
     )
-    return merge_rows(regrouped(tiles, tile_grid(height, width, tile)[1]), height, width)
+    rows = regrouped(tiles, tile_grid(height, width, tile)[1])
+    return merge_rows(rows, height, width, coding_rmse)
 
 
 def assembled(rows: Iterable[Pixels], height: int) -> Pixels:

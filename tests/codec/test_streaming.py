@@ -51,6 +51,8 @@ def softened_whole(tiles, height, width, rmse):
     columns = -(-width // w)
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
     picture = np.concatenate(rows).astype(np.float32)
+    ramp = [0.4375, 0.3125, 0.1875, 0.0625] if rmse >= 16 else [0.375, 0.125]
+    shares = [*ramp[::-1], *(-share for share in ramp)]
     for axis, side in ((1, w), (0, h)):
         lines = picture.swapaxes(0, axis)
         for seam in range(side, len(lines), side) if side >= 8 else ():
@@ -59,9 +61,9 @@ def softened_whole(tiles, height, width, rmse):
             step = slopes[3] - (slopes[2] + slopes[4]) / 2
             texture = (np.abs(slopes).sum(axis=0) - np.abs(slopes[3])) / np.float32(6)
             size = np.maximum(np.abs(step), np.float32(0.5))
-            step = step * np.clip(1 - 1.5 * texture / size, 0, 1)
+            step = step * np.clip(1 - 0.7 * texture / size, 0, 1)
             step = step * np.clip(2 - size / np.float32(3 * rmse), 0, 1)
-            for offset, share in ((-2, 0.125), (-1, 0.375), (0, -0.375), (1, -0.125)):
+            for offset, share in zip(range(-len(ramp), len(ramp)), shares, strict=True):
                 line = near[4 + offset] + np.float32(share) * step
                 lines[seam + offset] = np.clip(np.rint(line), 0, 255)
     return picture[:height, :width].astype(np.uint8)
@@ -124,8 +126,8 @@ def test_many_runs_of_symbols(codec, monkeypatch):
         np.testing.assert_array_equal(layer, expected)
     for index, expected in enumerate(whole):
         np.testing.assert_array_equal(np.concatenate([part[index] for part in parts]), expected)
-    strips = picture_rows(codec.networks, parts, header.height, header.width, TILE)
-    expected = merge(codec.networks.tiles(whole), *picture.shape[:2])
+    strips = picture_rows(codec.networks, parts, header.height, header.width, TILE, 16.0)
+    expected = merge(codec.networks.tiles(whole), *picture.shape[:2], 16.0)
     np.testing.assert_array_equal(assembled(strips, len(picture)), expected)
 
 

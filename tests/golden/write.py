@@ -4,6 +4,7 @@
 
 For each shipped model: a file of one tile and one of a tiled picture, cut from scikit-learn's china
 photograph, the symbols they must decode to and the pictures they decoded to when they were written.
+(The pictures of tiled files are of the seam softening of today, which is no part of the format.)
 A change of format or checkpoint needs a new version or name, and so new files beside the old ones.
 """
 
