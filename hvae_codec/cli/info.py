@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hvae_codec
+from hvae_codec.cli.archive_files import open_archive
 from hvae_codec.cli.common import Commands, add_command, path, print_json
 
 
@@ -18,7 +19,7 @@ def add_commands(commands: Commands) -> None:
         "info",
         _info,
         _info_arguments,
-        summary="show what a .hvae file holds, or how this installation was built",
+        summary="show what a .hvae file or .hvaa archive holds, or how this installation was built",
         example="hvae-codec info photo.hvae",
     )
     add_command(
@@ -32,7 +33,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="?", type=path, help="a .hvae file")
+    parser.add_argument("file", nargs="?", type=path, help="a .hvae file or a .hvaa archive")
     parser.add_argument(
         "--build", action="store_true", help="show versions and the compiled extension"
     )
@@ -64,10 +65,15 @@ def _build() -> dict[str, Any]:
 
 def _file(file: Path) -> dict[str, Any]:
     """What a file's header says, and whether the file's check sum holds."""
+    from hvae_codec.codec.archive_format import MAGIC as ARCHIVE_MAGIC
     from hvae_codec.codec.format import parse, verify_file
     from hvae_codec.errors import BitstreamError, CorruptError
 
-    data = file.read_bytes()
+    with file.open("rb") as stream:
+        start = stream.read(len(ARCHIVE_MAGIC))
+        if start == ARCHIVE_MAGIC:
+            return _archive(file)
+        data = start + stream.read()
     try:
         frame = parse(data)
     except BitstreamError as error:
@@ -97,6 +103,33 @@ def _file(file: Path) -> dict[str, Any]:
     row["model"] = f"{model.name} quality {model.quality}"
     row |= {"width": width, "height": height, "channels": 1 if header.grey else channels}
     row["bits_per_pixel"] = round(8 * len(data) / (width * height * header.count), 4)
+    return row
+
+
+def _archive(file: Path) -> dict[str, Any]:
+    """What an archive's index says, and whether every byte is sound."""
+    with open_archive(file) as archive:
+        info, damages = archive.info, archive.verify()
+    problems = [] if info.problem is None else [info.problem]
+    problems += [f"from picture {d.first}, {d.count} of them: {d.reason}" for d in damages]
+    row: dict[str, Any] = {"file": str(file), "intact": not problems}
+    if problems:
+        row["damage"] = "; ".join(problems)
+    model = _model_of(info.model_id)
+    row |= {
+        "file_bytes": info.file_bytes,
+        "block_file_bytes": info.block_file_bytes,
+        "blocks": info.blocks,
+        "pictures": info.pictures,
+        "named": info.named,
+        "model_id": info.model_id,
+        "model": "not at hand" if model is None else f"{model.name} quality {model.quality}",
+        "tile_width": info.tile[1],
+        "tile_height": info.tile[0],
+        "channels": info.channels,
+    }
+    if info.pictures:
+        row["bytes_per_picture"] = round(info.file_bytes / info.pictures, 3)
     return row
 
 

@@ -54,6 +54,62 @@ def test_a_block(run, codec, picture, tmp_path):
     assert row["bits_per_pixel"] == round(8 * len(blob) / (5 * 1024), 4)
 
 
+@pytest.fixture
+def archive(codec, picture, tmp_path):
+    path = tmp_path / "a.hvaa"
+    with hvae_codec.ArchiveWriter(path, codec) as writer:
+        for index in range(3):
+            writer.add(picture(32, 32, 3, index), name=f"cat-{index}")
+        writer.flush()
+        writer.add(picture(40, 70, 1, 9))
+    return path
+
+
+def test_an_archive(run, codec, archive):
+    done = run("info", archive, "--json")
+    assert (done.code, done.err) == (0, "")
+    size = archive.stat().st_size
+    blocks = done.json["block_file_bytes"]
+    assert done.json == {
+        "file": str(archive),
+        "intact": True,
+        "file_bytes": size,
+        "block_file_bytes": blocks,
+        "blocks": 2,
+        "pictures": 4,
+        "named": True,
+        "model_id": codec.info.model_id,
+        "model": "cifar10 quality 1",
+        "tile_width": 32,
+        "tile_height": 32,
+        "channels": 3,
+        "bytes_per_picture": round(size / 4, 3),
+    }
+    assert 0 < blocks < size
+    assert re.search(r"^pictures +4$", run("info", archive).out, re.MULTILINE)
+
+
+def test_a_damaged_archive(run, archive):
+    data = bytearray(archive.read_bytes())
+    data[120] ^= 4  # within the first block
+    archive.write_bytes(data)
+    row = run("info", archive, "--json").json
+    assert row["intact"] is False
+    assert row["damage"].startswith("from picture 0, 3 of them: ")
+    archive.write_bytes(data[:-10])
+    done = run("info", archive, "--json")
+    assert done.json["intact"] is False
+    assert "warning" in done.err
+
+
+def test_an_archive_without_pictures(run, codec, tmp_path):
+    with hvae_codec.ArchiveWriter(tmp_path / "a.hvaa", codec):
+        pass
+    row = run("info", tmp_path / "a.hvaa", "--json").json
+    assert (row["pictures"], row["blocks"], row["intact"]) == (0, 0, True)
+    assert "bytes_per_picture" not in row
+
+
 def test_damage_is_named(run, codec, picture, tmp_path):
     blob = codec.encode(picture(32, 32, 3, 0))
     row = info_of(run, tmp_path / "a.hvae", blob[:-1] + bytes([blob[-1] ^ 1]))
