@@ -17,7 +17,7 @@ print(*sorted({r for group in groups for r in group if not r.startswith('hvae-co
 endef
 SOURCES := setup.py pyproject.toml $(shell find csrc proto -type f)
 
-.PHONY: run test lint types clean
+.PHONY: run test lint types sanitize second-torch clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/built
@@ -32,6 +32,15 @@ lint: $(VENV)/built
 
 types: $(VENV)/built
 	$(BIN)/mypy
+
+# csrc under AddressSanitizer and UndefinedBehaviorSanitizer; needs a C++ compiler alone.
+sanitize:
+	bash tests/ops/sanitize.sh build/sanitize
+
+# The golden files with another version of torch: make second-torch SECOND_TORCH=2.12.1
+SECOND_TORCH ?= 2.13.0
+second-torch:
+	bash benchmarks/second_torch.sh $(PYTHON) $(SECOND_TORCH) build/second-torch
 
 $(VENV)/built: $(VENV)/installed $(SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .

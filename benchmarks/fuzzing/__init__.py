@@ -1,0 +1,1 @@
+"""What `benchmarks.fuzz` is made of: mutations, the three kinds of input, and the campaign."""

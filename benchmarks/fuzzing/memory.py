@@ -1,0 +1,46 @@
+"""How much memory a piece of work takes: what the system gave, and what Python asked for."""
+
+from __future__ import annotations
+
+import resource
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+def _status_bytes(field: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"{_STATUS} has no {field}")
+
+
+class ResidentPeak:
+    """Growth of the process's resident memory since `start`, at its highest."""
+
+    def start(self) -> None:
+        """Forget the highest value so far."""
+        _CLEAR.write_text("5")
+        self._before = _status_bytes("VmRSS")
+
+    def growth(self) -> int:
+        """Bytes; memory that the process had kept free is not seen, see `traced_peak`."""
+        return max(0, _status_bytes("VmHWM") - self._before)
+
+
+def traced_peak(work: Callable[[], object]) -> int:
+    """Bytes that Python and NumPy held at most while `work` ran; slow."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def limit_address_space(headroom: int) -> None:
+    """From here on the process may take so many bytes more, touched or not; else MemoryError."""
+    most = _status_bytes("VmSize") + headroom
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
