@@ -38,3 +38,23 @@ def test_golden(path):
     # Softening a seam may double the one grey level that float networks may be apart.
     assert difference.max() <= (1 if path.stem.endswith("tile") else 2)
     assert (difference > 0).mean() <= 1e-3
+
+
+def test_golden_archive(recwarn):
+    """Index, names, sizes, symbols and pictures, by number and by name, nothing recovered."""
+    expected = json.loads(write.ARCHIVE.with_suffix(".json").read_text())
+    with hvae_codec.Archive(write.ARCHIVE.with_suffix(".hvaa")) as archive:
+        assert archive.info.problem is None
+        assert archive.verify() == []
+        assert archive.info.model_id == expected["model_id"]
+        assert [[block.start, block.stop] for block in archive.blocks] == expected["blocks"]
+        listed = [[p.name, p.height, p.width, p.channels] for p in archive.listing()]
+        assert listed == expected["pictures"]
+        assert [name for name, *_ in listed] == write.ARCHIVE_NAMES
+        assert write.picture_symbols(archive) == expected["symbols_sha256"]
+        for number, (name, *_) in enumerate(listed):
+            stored = np.asarray(Image.open(GOLDEN / f"{write.ARCHIVE.name}-{number}.png"))
+            picture = archive[number if name is None else name].squeeze()
+            # Softening a seam may double the one grey level that float networks may be apart.
+            assert np.abs(picture.astype(int) - stored.astype(int)).max() <= 2
+    assert not recwarn

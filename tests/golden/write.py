@@ -20,6 +20,8 @@ import hvae_codec
 
 HERE = Path(__file__).parent
 TILED = (40, 70)
+ARCHIVE = HERE / "archive-v1"
+ARCHIVE_NAMES = ["sky.png", "roof/1.png", None, "roof/2.png", "grau-ä.png"]
 
 
 def symbols_hash(symbols):
@@ -30,8 +32,43 @@ def symbols_hash(symbols):
     return digest.hexdigest()
 
 
+def picture_symbols(archive):
+    """The hash of the symbols of every picture of an archive, by number."""
+    found = {}
+    wanted = archive._by_entry(np.arange(len(archive)))
+    for numbers, block in (pair for part in archive._parts(wanted, None) for pair in part):
+        for row, number in enumerate(numbers.tolist()):
+            found[number] = symbols_hash(block.select([row]).symbols)
+    return [found[number] for number in sorted(found)]
+
+
+def write_archive(china):
+    """An archive of three blocks, the last of two sizes, one of them grey and tiled."""
+    path = ARCHIVE.with_suffix(".hvaa")
+    pictures = [china[y : y + 32, 300:332] for y in (0, 200, 230, 260)]
+    pictures.append(china[200:240, 300:370, :1])
+    codec = hvae_codec.load("cifar10", quality=1)
+    with hvae_codec.ArchiveWriter(path, codec, block_tiles=2) as writer:
+        writer.extend(pictures[:3], ARCHIVE_NAMES[:3])
+        writer.flush()
+        writer.extend(pictures[3:], ARCHIVE_NAMES[3:])
+    with hvae_codec.Archive(path) as archive:
+        for number, picture in enumerate(archive):
+            Image.fromarray(picture.squeeze()).save(HERE / f"{ARCHIVE.name}-{number}.png")
+        content = {
+            "model_id": archive.info.model_id,
+            "blocks": [[block.start, block.stop] for block in archive.blocks],
+            "pictures": [[p.name, p.height, p.width, p.channels] for p in archive.listing()],
+            "symbols_sha256": picture_symbols(archive),
+        }
+    ARCHIVE.with_suffix(".json").write_text(json.dumps(content, ensure_ascii=False) + "\n")
+    print(path.name)
+
+
 def main():
     china = load_sample_image("china.jpg")
+    if not ARCHIVE.with_suffix(".json").exists():
+        write_archive(china)
     for info in hvae_codec.models():
         codec = hvae_codec.load(info.name, quality=info.quality)
         channels, height, width = info.image_shape
