@@ -35,7 +35,6 @@ class ArchiveTarget:
     check_bits: dict[str, int] = {}  # noqa: RUF012 (all of 32 bits and covering parts)
 
     def __init__(self) -> None:
-        warnings.simplefilter("ignore", RecoveredWarning)
         self._fd = os.memfd_create("archive")
         self._path = f"/proc/self/fd/{self._fd}"
         crops = photographs_crops()
@@ -63,7 +62,9 @@ class ArchiveTarget:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, data, 0)
         try:
-            archive = Archive(self._path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RecoveredWarning)
+                archive = Archive(self._path)
         except _REFUSALS as error:
             return Outcome("not opened", refusal_of(error))
         with archive:
