@@ -65,7 +65,53 @@ def speed_table() -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"ladder": ladder_table, "speed": speed_table}
+def seams_table() -> str:
+    """Change across the borders of tiles over change inside them, per rung."""
+    result = _load("seams")
+    lines = [
+        "| quality | bits/pixel | original | tiles as they are | softened | PSNR dB | gained dB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rungs"]:
+        gained = row["psnr_soft_db"] - row["psnr_hard_db"]
+        lines.append(
+            f"| {row['quality']} | {row['bits_per_pixel']:.3f} | {row['ratio_original']:.2f}"
+            f" | {row['ratio_hard']:.2f} | {row['ratio_soft']:.2f} | {row['psnr_soft_db']:.2f}"
+            f" | {gained:.2f} |"
+        )
+    within = f"{result['invisible_within']:.0%}"
+    good = [row["quality"] for row in result["rungs"] if row["invisible"]]
+    held = f"from quality {min(good)} on" if good else "of no quality"
+    name = result["data"].capitalize()
+    lines += [
+        "",
+        f"{name}, {result['photographs']} photographs. It is within {within} of the originals' own "
+        f"{held}; below, seams can be seen.",
+    ]
+    return "\n".join(lines)
+
+
+def any_size_table() -> str:
+    """Memory of every way in and out of a large picture."""
+    result = _load("any_size")
+    file_mib = result["file_bytes"] / 2**20
+    lines = ["| way | peak of memory added, MiB |", "|---|---|"]
+    lines += [f"| `{row['way']}` | {row['added_peak_mib']:.0f} |" for row in result["ways"]]
+    lines += [
+        "",
+        f"{result['side']:,}x{result['side']:,} RGB, {result['raw_mib']:.0f} MiB of pixels; "
+        f"quality {result['quality']}, a file of {file_mib:.1f} MiB; one thread.",
+        "The pixels themselves are counted where they are an array, a mapped file or Pillow's.",
+    ]
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "ladder": ladder_table,
+    "speed": speed_table,
+    "seams": seams_table,
+    "any_size": any_size_table,
+}
 
 
 def rendered(text: str) -> str:

@@ -29,6 +29,9 @@ def here(tmp_path, monkeypatch):
     photo.save("photo.png")
     Path("photos").mkdir()
     photo.save("photos/a.png")
+    china = Image.fromarray(load_sample_image("china.jpg"))
+    china.crop((100, 200, 132, 232)).save("photos/b.png")
+    china.crop((132, 200, 164, 232)).save("photos/c.png")
     return tmp_path
 
 
@@ -41,7 +44,40 @@ def test_in_python(here, capsys):
 def test_archive(here, capsys):
     (program,) = [p for p in PROGRAMS if "ArchiveWriter" in p]
     exec(program, {})
-    assert capsys.readouterr().out == "1 (64, 96, 3) (1, 32)\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "3 ['flower', None, None] True",
+        "(64, 96, 3) (64, 96, 3)",
+        "2 (1, 32)",
+    ]
+
+
+def test_archives_on_the_command_line(here, capsys):
+    """Commands and their output; sizes may differ by a few bytes where networks round otherwise."""
+    (session,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    steps = re.findall(r"^\$ hvae-codec (.*)\n((?:[^$].*\n)*)", session, re.MULTILINE)
+    assert len(steps) == session.count("$ ") == 6
+    for command, output in steps:
+        assert main(shlex.split(command)) == 0, command
+        shown, numbers = capsys.readouterr().out, re.compile(r"\d+(?:\.\d+)?")
+        assert numbers.sub("N", shown) == numbers.sub("N", output)
+        pairs = zip(numbers.findall(shown), numbers.findall(output), strict=True)
+        assert all(float(new) == pytest.approx(float(old), rel=0.03) for new, old in pairs)
+    assert len(list(Path("unpacked").iterdir())) == 4
+
+
+def test_photographs(here, capsys):
+    (program,) = [p for p in PROGRAMS if "decode_rows" in p]
+    exec(program, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(") ")[0] for line in lines] == ["(32, 1500, 3"] * 18 + ["(24, 1500, 3"]
+
+
+def test_in_pillow(here, capsys):
+    (program,) = [p for p in PROGRAMS if "pillow_plugin" in p]
+    exec(program, {})
+    shown = "HVAE (96, 64) RGB {'model': 'cifar10', 'quality': 4} 1\n"
+    assert capsys.readouterr().out == shown
+    assert Image.open("small.png").size == (48, 32)
 
 
 def test_as_features(here, capsys, monkeypatch):
