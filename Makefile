@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 define LIST_REQUIREMENTS
 import tomllib; \
 data = tomllib.load(open('pyproject.toml', 'rb')); \
-extras = [group for name, group in data['project']['optional-dependencies'].items() if name != 'peers']; \
+extras = [group for name, group in data['project']['optional-dependencies'].items() if name not in {'peers', 'fuzz'}]; \
 groups = [data['build-system']['requires'], data['project']['dependencies'], *extras]; \
 print(*sorted({r for group in groups for r in group if not r.startswith('hvae-codec[')}), sep='\n')
 endef
