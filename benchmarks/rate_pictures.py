@@ -98,7 +98,7 @@ def budget_sheet(
 ) -> Image.Image:
     """Each picture as every codec gives it back within `budget` bytes of whole file.
 
-    A codec that cannot make so small a file is shown at its coarsest setting; its bytes stand in
+    A codec whose coarsest measured setting is larger is shown at that setting; its bytes stand in
     red. Ours is `hvae_codec.encode(max_bytes=budget)`, effort 2 for one tile, 1 for many.
     """
     small = max(pictures[0].shape[:2]) <= CELL
@@ -116,7 +116,7 @@ def budget_sheet(
             colour = "black" if len(blob) <= budget else "red"
             cells.append((_shown(decoded), caption, colour))
         lines.append(cells)
-    return _sheet(lines, f"whole files of at most {budget} bytes (red: it cannot be so small)")
+    return _sheet(lines, f"whole files of at most {budget} bytes (red: larger even at its coarsest setting here)")
 
 
 def ladder_sheet(model: str, pictures: Sequence[Pixels], peers: Sequence[Peer]) -> Image.Image:
