@@ -116,7 +116,10 @@ def budget_sheet(
             colour = "black" if len(blob) <= budget else "red"
             cells.append((_shown(decoded), caption, colour))
         lines.append(cells)
-    return _sheet(lines, f"whole files of at most {budget} bytes (red: larger even at its coarsest setting here)")
+    return _sheet(
+        lines,
+        f"whole files of at most {budget} bytes (red: larger even at its coarsest setting here)",
+    )
 
 
 def ladder_sheet(model: str, pictures: Sequence[Pixels], peers: Sequence[Peer]) -> Image.Image:
