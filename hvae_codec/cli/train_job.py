@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvae_codec.cli.common import print_json
+from hvae_codec.cli.common import print_json, print_warning
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, write_card
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.fit import fit_tables, refit_tables
@@ -25,7 +25,14 @@ from hvae_codec.errors import SpecError
 from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
 from hvae_codec.evaluation.measure import measure_codec
 from hvae_codec.models.hvae import HierarchicalVAE
-from hvae_codec.training import Recipe, train
+from hvae_codec.models.zoo import get_spec
+from hvae_codec.training import Recipe, load_history, train
+
+FIRST_BETA = 0.03
+"""Where a beta begins that adapts to a rate, unless --betas says otherwise."""
+
+RATE_TOLERANCE = 0.02
+"""Share of a target rate that the measured one may be away from it."""
 
 _UNMEASURED = {"payload_bytes": 0.0, "psnr_db": 0.0, "rates_nats": []}
 
@@ -35,10 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     start = None if arguments.start is None else load_checkpoint(arguments.start)
+    betas, rates = _betas_and_rates(arguments)
     recipe = Recipe(
         spec=arguments.spec,
         dataset=arguments.data,
-        betas=arguments.betas,
+        betas=betas,
         posterior=arguments.posterior,
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
@@ -52,10 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         images=arguments.images,
         start=None if start is None else start.model_id.hex(),
+        rates=rates,
     )
     if start is not None and start.model.spec.name != recipe.spec:
         raise SpecError(f"--start is a {start.model.spec.name}, --spec says {recipe.spec}")
-    if arguments.fit_effort is not None and not recipe.betas[-1] > 0:
+    if arguments.fit_effort is not None and not betas[-1] > 0:
         raise SpecError("--fit-effort needs a last beta above 0: without it bytes weigh nothing")
     training, test = (
         load_dataset(arguments.data, split, arguments.root, arguments.download)
@@ -69,11 +78,15 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         report=_report,
     )
-    tables = _fit(model.cpu(), training.images[: recipe.images], recipe, arguments.fit_effort)
+    if rates is not None:
+        betas = tuple(load_history(arguments.out)[-1]["betas"])
+    images = training.images[: recipe.images]
+    tables = _fit(model.cpu(), images, betas[-1], arguments.fit_effort)
     card = {
         "name": arguments.name,
         "quality": arguments.quality,
         "recipe": recipe.to_json(),
+        **({} if rates is None else {"betas": list(betas)}),
         "command": _command(arguments),
         "data": _data(training, test, recipe),
         "measured": _UNMEASURED,
@@ -83,11 +96,16 @@ def run(arguments: argparse.Namespace) -> int:
     codec = Codec(checkpoint)
     measured = measure_codec(codec, test.images)
     card = {**checkpoint.card, "measured": measured}
-    if recipe.betas[-1] > 0:
+    if betas[-1] > 0:
         card["calibration"] = calibrate_codec(codec, test.images[:CALIBRATION_IMAGES])
     write_card(path.with_suffix(".json"), card)
+    missed = [] if rates is None else _missed(rates, measured["rates_nats"])
+    for line in missed:
+        print_warning(line)
     if arguments.json:
-        print_json({"checkpoint": str(path), "model_id": checkpoint.model_id.hex(), **measured})
+        result = {"checkpoint": str(path), "model_id": checkpoint.model_id.hex(), **measured}
+        adapted = {} if rates is None else {"betas": list(betas), "rates_missed": missed}
+        print_json({**result, **adapted})
     else:
         print(
             f"{path}: model {checkpoint.model_id.hex()}, "
@@ -97,13 +115,41 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _betas_and_rates(
+    arguments: argparse.Namespace,
+) -> tuple[tuple[float, ...], tuple[float | None, ...] | None]:
+    """The betas of the recipe and its target rates, in nats per image, top first."""
+    names = [f"z{index}" for index in range(len(get_spec(arguments.spec).latents), 0, -1)]
+    asked = arguments.rate or []
+    for name, _ in asked:
+        if name not in names:
+            raise SpecError(f"--rate {name}: {arguments.spec} has the layers {', '.join(names)}")
+    rates = dict(asked)
+    if len(rates) < len(asked):
+        raise SpecError("--rate was given twice for a layer")
+    if arguments.betas is None and len(rates) < len(names):
+        raise SpecError("give --betas, or a --rate for every layer")
+    betas = arguments.betas or (FIRST_BETA,) * len(names)
+    return betas, tuple(rates.get(name) for name in names) if rates else None
+
+
+def _missed(rates: tuple[float | None, ...], measured: list[float]) -> list[str]:
+    """What to say of each layer whose measured rate, in nats, is not near its target."""
+    lines = []
+    for index, (target, found) in enumerate(zip(rates, measured, strict=True)):
+        if target is not None and abs(found - target) > RATE_TOLERANCE * target:
+            name = f"z{len(rates) - index}"
+            lines.append(f"{name}: {target:g} nats were not reached; the nearest is {found:.2f}")
+    return lines
+
+
 def _fit(
-    model: HierarchicalVAE, images: NDArray[np.uint8], recipe: Recipe, effort: int | None
+    model: HierarchicalVAE, images: NDArray[np.uint8], beta: float, effort: int | None
 ) -> SymbolTables:
     tables = fit_tables(model, images)
     if effort is None:
         return tables
-    return refit_tables(model, tables, images, beta=recipe.betas[-1], effort=effort)
+    return refit_tables(model, tables, images, beta=beta, effort=effort)
 
 
 def _report(row: dict[str, Any]) -> None:
@@ -124,13 +170,15 @@ def _data(training: ImageDataset, test: ImageDataset, recipe: Recipe) -> dict[st
 
 def _command(arguments: argparse.Namespace) -> str:
     """The command that repeats this run, without what only this machine knows."""
-    local = {"run", "json", "root", "out", "threads", "device", "start", "download"}
+    local = {"run", "json", "root", "out", "threads", "device", "start", "download", "rate"}
     words = ["hvae-codec", "train"]
     for name, value in vars(arguments).items():
         if name in local or value is None or value is False:
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [text])
+    for name, nats in arguments.rate or []:
+        words += ["--rate", f"{name}={nats!r}"]
     if arguments.start is not None:
         words += ["--start", arguments.start.name]
     return shlex.join([*words, "--out", f"runs/{arguments.name}-q{arguments.quality}"])

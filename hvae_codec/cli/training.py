@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 
 from hvae_codec.cli.common import Commands, add_command, path, positive_int, seed
 
@@ -28,7 +30,17 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=path, help="directory of the data")
     parser.add_argument("--download", action="store_true", help="let torchvision fetch the data")
     parser.add_argument(
-        "--betas", type=_betas, required=True, help="one per layer, top first: 0.02,0.02"
+        "--betas",
+        type=_betas,
+        help="one per layer, top first: 0.02,0.02; with --rate, where they begin",
+    )
+    parser.add_argument(
+        "--rate",
+        type=_rate,
+        action="append",
+        metavar="zN=RATE",
+        help="rate of a layer to reach, in nats per image, or with bits or B behind it: z2=12, "
+        "z1=90B; its beta adapts; may be given for each layer",
     )
     parser.add_argument("--posterior", choices=("uniform", "gaussian"), default="uniform")
     parser.add_argument("--epochs", type=positive_int, default=60)
@@ -69,6 +81,17 @@ def _betas(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not numbers with commas between them, such as 0.02,0.02"
         ) from None
+
+
+def _rate(text: str) -> tuple[str, float]:
+    """The layer's name and its rate in nats per image."""
+    found = re.fullmatch(r"(z[1-9]\d*)=(\d+(?:\.\d*)?|\.\d+)(nats|bits|B|)", text.strip())
+    if found is None or not float(found[2]) > 0:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a layer and a rate above 0, such as z2=12, z2=17.3bits or z1=90B"
+        )
+    nats = {"": 1.0, "nats": 1.0, "bits": math.log(2.0), "B": 8.0 * math.log(2.0)}
+    return found[1], float(found[2]) * nats[found[3]]
 
 
 def _device(text: str) -> str:

@@ -162,7 +162,8 @@ def rate_weight(card: dict[str, Any]) -> float:
     Raises:
         CheckpointError: the card's recipe names no weight above 0.
     """
-    betas = card.get("recipe", {}).get("betas") or [0.0]
+    # Betas that were adapted to target rates stand beside the recipe, which says where they began.
+    betas = card.get("betas") or card.get("recipe", {}).get("betas") or [0.0]
     if not betas[-1] > 0:
         raise CheckpointError(
             f"the card of model {card['name']!r} quality {card['quality']} names no betas above 0 "

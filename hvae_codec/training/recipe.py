@@ -23,7 +23,8 @@ class Recipe:
     that many first epochs (LVAE: a fifth of them). `rounded_epochs`: in that many last epochs the
     decoder learns from rounded latents (uniform posteriors only). `gradient_norm`: gradients of a
     greater norm are scaled down to it. `start`: model id of the checkpoint whose weights the run
-    starts from, if any.
+    starts from, if any. `rates`: for each layer, top first, the rate in nats per image to reach, or
+    None; the layer's beta is then where its adaptation starts (`hvae_codec.training.rates`).
     """
 
     spec: str
@@ -42,6 +43,7 @@ class Recipe:
     seed: int = 0
     images: int | None = None
     start: str | None = None
+    rates: tuple[float | None, ...] | None = None
 
     def __post_init__(self) -> None:
         layers = len(get_spec(self.spec).latents)
@@ -51,6 +53,7 @@ class Recipe:
             )
         if not all(math.isfinite(beta) and beta >= 0 for beta in self.betas):
             raise SpecError(f"betas {self.betas}; each must be finite and at least 0")
+        self._check_rates()
         for name, minimum in (
             ("epochs", 1),
             ("batch_size", 1),
@@ -83,9 +86,23 @@ class Recipe:
                 "rounded_epochs needs the uniform posterior: a Gaussian one has no grid to round to"
             )
 
+    def _check_rates(self) -> None:
+        if self.rates is None:
+            return
+        if len(self.rates) != len(self.betas):
+            raise SpecError(f"rates {self.rates}; need one, or none, for each of the layers")
+        for beta, rate in zip(self.betas, self.rates, strict=True):
+            if rate is not None and not (math.isfinite(rate) and rate > 0):
+                raise SpecError(f"rates {self.rates}; each must be finite and above 0")
+            if rate is not None and beta == 0:
+                raise SpecError("a beta of 0 cannot be adapted to a rate: start from one above 0")
+        if self.rate_warmup_epochs:
+            raise SpecError("rates are reached by adapted betas; rate_warmup_epochs must be 0")
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready fields."""
-        return {**asdict(self), "betas": list(self.betas)}
+        rates = None if self.rates is None else list(self.rates)
+        return {**asdict(self), "betas": list(self.betas), "rates": rates}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Recipe:
@@ -98,8 +115,12 @@ class Recipe:
         if unknown:
             raise SpecError(f"unknown recipe fields: {', '.join(sorted(unknown))}")
         try:
-            return cls(**{**data, "betas": tuple(float(beta) for beta in data["betas"])})
-        except (KeyError, TypeError) as error:
+            betas = tuple(float(beta) for beta in data["betas"])
+            rates = data.get("rates")
+            if rates is not None:
+                rates = tuple(None if rate is None else float(rate) for rate in rates)
+            return cls(**{**data, "betas": betas, "rates": rates})
+        except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"not a recipe: {error!r}") from error
 
     def learning_rate_at(self, progress: float) -> float:

@@ -89,6 +89,17 @@ def load_state(
     return Progress(int(metadata["epochs"]), json.loads(metadata["history"]))
 
 
+def load_history(directory: Path) -> list[dict[str, Any]]:
+    """What a run reported of each finished epoch.
+
+    Raises:
+        CheckpointError: there is no state, or it is damaged.
+    """
+    metadata, _ = _read(directory / STATE_FILE)
+    history: list[dict[str, Any]] = json.loads(metadata["history"])
+    return history
+
+
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:

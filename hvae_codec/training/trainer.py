@@ -19,6 +19,7 @@ from hvae_codec.errors import DatasetError, DivergenceError
 from hvae_codec.models.hvae import HierarchicalVAE, Outcome, noise_seed
 from hvae_codec.models.spec import ModelSpec
 from hvae_codec.models.zoo import get_spec
+from hvae_codec.training.rates import RateController
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.state import Progress, load_state, save_state
 
@@ -47,7 +48,8 @@ def train(
         start: weights (a state dict) to start from instead of fresh ones; `recipe.start` names
         them.
         device: where to train.
-        report: called after each epoch with its means (rates in nats per layer, PSNR in dB).
+        report: called after each epoch with its means (rates in nats per layer, PSNR in dB) and,
+        where they adapt to target rates, the betas reached.
 
     Returns:
         The trained model in evaluation mode.
@@ -79,7 +81,7 @@ def train(
         file=sys.stderr,
     ) as bar:
         while progress.epochs < recipe.epochs:
-            row = _epoch(recipe, model, optimiser, images, progress.epochs, bar)
+            row = _epoch(recipe, model, optimiser, images, progress, bar)
             progress = Progress(progress.epochs + 1, [*progress.history, row])
             save_state(directory, recipe, model, optimiser, progress)
             if report is not None:
@@ -106,23 +108,40 @@ def _epoch(
     model: HierarchicalVAE,
     optimiser: torch.optim.Adam,
     images: NDArray[np.uint8],
-    epoch: int,
+    progress: Progress,
     bar: tqdm[Any],
 ) -> dict[str, Any]:
+    epoch = progress.epochs
     steps = len(images) // recipe.batch_size
+    controller = _controller(recipe, progress, steps * recipe.epochs)
     sums = np.zeros(2 + len(recipe.betas))
     bar.set_description(f"epoch {epoch + 1}/{recipe.epochs}", refresh=False)
     rounded = epoch >= recipe.epochs - recipe.rounded_epochs
     batches = epoch_batches(images, recipe.batch_size, recipe.seed, epoch)
     for index, batch in enumerate(batches):
         step = epoch * steps + index
+        learning_rate = recipe.learning_rate_at(step / (steps * recipe.epochs))
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate_at(step / (steps * recipe.epochs))
-        betas = recipe.betas_at(step / steps)
-        sums += _step(recipe, model, optimiser, images[batch], betas, step, rounded)
+            group["lr"] = learning_rate
+        betas = controller.betas if recipe.rates else recipe.betas_at(step / steps)
+        means = _step(recipe, model, optimiser, images[batch], betas, step, rounded)
+        controller.update(means[2:].tolist(), learning_rate / recipe.learning_rate)
+        sums += means
         bar.update(len(batch))
         bar.set_postfix_str(_summary(_row(epoch, sums / (index + 1))), refresh=False)
-    return _row(epoch, sums / steps)
+    row = _row(epoch, sums / steps)
+    if not recipe.rates:
+        return row
+    return {**row, "betas": list(controller.multipliers), "rate_errors": list(controller.errors)}
+
+
+def _controller(recipe: Recipe, progress: Progress, steps: int) -> RateController:
+    """As the run so far has left it."""
+    targets = recipe.rates or (None,) * len(recipe.betas)
+    if not recipe.rates or not progress.history:
+        return RateController(recipe.betas, targets, steps)
+    last = progress.history[-1]
+    return RateController(last["betas"], targets, steps, last["rate_errors"])
 
 
 def _step(

@@ -1,6 +1,7 @@
 """`hvae-codec train`, end to end on a few crops."""
 
 import json
+import math
 import shlex
 from pathlib import Path
 
@@ -89,3 +90,40 @@ def test_calibrate_measures_the_trades_into_the_card(run, words):
     assert calibration["images"] == 5
     assert len(calibration["trade"]) == len(calibration["psnr_db"]) > 2
     assert done.json == [{"checkpoint": "runs/a/mine-q1.safetensors", **calibration}]
+
+
+def test_rates_asked_for_are_reached_for_or_reported(run, words):
+    at = words.index("--betas")
+    asked = [*words[:at], *words[at + 2 :], "--rate", "z2=1.5B", "--rate", "z1=300bits"]
+    done = run(*asked)
+    assert done.code == 0
+    assert len(done.json["rates_missed"]) == 2  # four steps are not enough
+    assert done.json["rates_missed"][1].startswith("z1: 207.944 nats were not reached; the nearest")
+    assert "warning: z2: 8.31777 nats were not reached" in done.err
+    with open("runs/a/mine-q1.json") as file:
+        card = json.load(file)
+    assert card["recipe"]["rates"] == pytest.approx([12 * math.log(2), 300 * math.log(2)])
+    assert card["betas"] == done.json["betas"] != card["recipe"]["betas"]
+    again = shlex.split(card["command"])[1:]
+    assert {**run(*again, "--threads", "1", "--json").json, "checkpoint": None} == {
+        **done.json,
+        "checkpoint": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--rate", "z3=2"], 1, "has the layers z2, z1"),
+        (["--rate", "z1=2", "--rate", "z1=3"], 1, "twice"),
+        (["--rate", "z1=2"], 1, "a --rate for every layer"),
+        (["--rate", "z1=0"], 2, "a layer and a rate above 0"),
+        (["--rate", "12"], 2, "a layer and a rate above 0"),
+        ([], 1, "give --betas"),
+    ],
+)
+def test_rates_that_cannot_be_asked_for(run, words, options, code, message):
+    at = words.index("--betas")
+    done = run(*words[:at], *words[at + 2 :], *options)
+    assert done.code == code
+    assert message in done.err
