@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -164,15 +165,7 @@ class Codec:
         Raises:
             ImageError: as `encode_block`.
         """
-        pictures = as_batch(images)
-        shapes = sorted({picture.shape for picture in pictures})
-        if len(shapes) != 1:
-            found = ", ".join(map(str, shapes)) or "no picture"
-            raise ImageError(f"a block holds one or more pictures of one shape; got {found}")
-        prepared, grey = zip(*(self._model_picture(picture) for picture in pictures), strict=True)
-        height, width, _ = shapes[0]
-        tiles = split_all(prepared, self._tile)
-        header = Header(self._id, width, height, len(pictures), grey=grey[0], block=True)
+        header, tiles = self._block_tiles(images)
         return Block(
             header, self.networks.symbols(tiles, self._refine(effort, trade, [len(tiles)]))
         )
@@ -375,6 +368,30 @@ class Codec:
             )
         height, width = header.height or self._tile[0], header.width or self._tile[1]
         return height, width, 1 if header.grey else self._channels, header.count
+
+    def _block_tiles(self, images: Pictures) -> tuple[Header, Pixels]:
+        """What a block of these pictures says of itself, and their tiles."""
+        if self._is_tiles(images):  # nothing to check or copy picture by picture
+            return Header(self._id, self._tile[1], self._tile[0], len(images), block=True), images
+        pictures = as_batch(images)
+        shapes = sorted({picture.shape for picture in pictures})
+        if len(shapes) != 1:
+            found = ", ".join(map(str, shapes)) or "no picture"
+            raise ImageError(f"a block holds one or more pictures of one shape; got {found}")
+        prepared, grey = zip(*(self._model_picture(picture) for picture in pictures), strict=True)
+        height, width, _ = shapes[0]
+        header = Header(self._id, width, height, len(pictures), grey=grey[0], block=True)
+        return header, split_all(prepared, self._tile)
+
+    def _is_tiles(self, images: Pictures) -> TypeGuard[Pixels]:
+        """Whether these are pictures of the model's size and channels in one array."""
+        return (
+            isinstance(images, np.ndarray)
+            and images.dtype == np.uint8
+            and images.shape[1:] == (*self._tile, self._channels)
+            and len(images) > 0
+            and images.flags.c_contiguous
+        )
 
     def _model_picture(self, picture: Pixels) -> tuple[Pixels, bool]:
         """The picture with the model's number of channels, and whether it was grey for a colour
