@@ -106,9 +106,77 @@ def any_size_table() -> str:
     return "\n".join(lines)
 
 
+def peers_table() -> str:
+    """Bytes of every codec against WebP's at equal PSNR."""
+    result = _load("rate_distortion_cifar10")
+    lines = [
+        "| codec | whole files | payloads without container |",
+        "|---|---|---|",
+        "| WebP | 0 | 0 |",
+    ]
+    files, payloads = (result["bd_rate_percent"][k] for k in ("file_bytes", "payload_bytes"))
+    lines += [f"| {name} | {files[name]:+.0f} % | {payloads[name]:+.0f} % |" for name in files]
+    lines += ["", f"BD-rate; {result['data']}, {result['images']} images."]
+    return "\n".join(lines)
+
+
+def efforts_table() -> str:
+    """Bytes that the encoder's search saves at equal PSNR, and what it takes."""
+    result = _load("encoder_effort")
+    lines = [
+        "| effort | bytes saved over the ladder | images/s of one thread, quality 3 |",
+        "|---|---|---|",
+    ]
+    for effort, rate in result["images_per_second"]["3"].items():
+        saved = result["saving_over_ladder"].get(effort, 0.0)
+        lines.append(f"| {effort} | {saved:.1%} | {rate:,.0f} |")
+    lines += ["", f"{result['data']}, {result['images']} images."]
+    return "\n".join(lines)
+
+
+def kernels_table() -> str:
+    """What the fused ops save, forward and backward together."""
+    result = _load("kernels")
+    lines = ["| op | shape | time | plain PyTorch | torch.compile |", "|---|---|---|---|---|"]
+    for row in result["rows"]:
+        if row["direction"] == "forward" or row["shape"] not in (
+            [256, 32],
+            [256, 512],
+            [32768, 512],
+        ):
+            continue
+        plain, compiled = row["speedup"]["by hand"], row["speedup"]["compiled"]
+        milliseconds = row["seconds"]["fused"] * 1e3
+        shape = " x ".join(map(str, row["shape"]))
+        lines.append(
+            f"| {row['op']} | {shape} | {milliseconds:.2f} ms | {plain:.1f}x | {compiled:.1f}x |"
+        )
+    where = result["environment"]
+    lines += [
+        "",
+        f"fp32, {result['threads']} threads of an {where['processor']}; times slower than the op.",
+    ]
+    return "\n".join(lines)
+
+
+def step_table() -> str:
+    """A whole training step, from plain PyTorch to the library's settings."""
+    result = _load("training_step")
+    lines = ["| training step, batch 256 | ms | speed |", "|---|---|---|"]
+    lines += [
+        f"| {row['step']} | {row['seconds'] * 1e3:.1f} | {row['speedup']:.2f}x |"
+        for row in result["rows"]
+    ]
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "ladder": ladder_table,
+    "peers": peers_table,
+    "efforts": efforts_table,
     "speed": speed_table,
+    "kernels": kernels_table,
+    "step": step_table,
     "seams": seams_table,
     "any_size": any_size_table,
 }

@@ -110,9 +110,15 @@ def test_on_the_command_line(here, capsys):
     assert {path.name for path in here.iterdir()} >= {"photo.hvae", "z2.npz", "samples.png"}
 
 
-@pytest.mark.parametrize("start", ["serve", "train"])
-def test_long_commands_parse(start):
-    (command,) = [c for c in COMMANDS if c.startswith(start)]
+LONG = [c for c in COMMANDS if c.startswith(("serve", "train"))]
+
+
+def test_long_commands_are_there():
+    assert [command.split()[0] for command in LONG] == ["serve", "train", "train"]
+
+
+@pytest.mark.parametrize("command", LONG)
+def test_long_commands_parse(command):
     # --help behind all other arguments shows that the parser takes them.
     done = subprocess.run(
         [sys.executable, "-m", "hvae_codec.cli", *shlex.split(command), "--help"],
