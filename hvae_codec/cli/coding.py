@@ -21,7 +21,6 @@ from hvae_codec.cli.common import (
     path,
     positive_float,
     positive_int,
-    print_error,
     print_json,
     write_bytes,
 )
@@ -93,14 +92,11 @@ def _encode(arguments: argparse.Namespace) -> int:
     targets = {name: getattr(arguments, name) for name in TARGETS}
     targets = {name: value for name, value in targets.items() if value is not None}
     if len(targets) == 2 and "max_bytes" not in targets:
-        print_error("--target-bytes and --target-psnr exclude each other")
-        return 2
+        arguments.usage_error("--target-bytes and --target-psnr exclude each other")
     if targets and arguments.quality is not None:
-        print_error("--quality cannot be asked for together with a size or a PSNR")
-        return 2
+        arguments.usage_error("--quality cannot be asked for together with a size or a PSNR")
     if targets and arguments.effort == 0:
-        print_error("a size or a PSNR is reached with --effort 1 or 2")
-        return 2
+        arguments.usage_error("a size or a PSNR is reached with --effort 1 or 2")
     jobs = plan(arguments.inputs, arguments.output, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
     codec = load(arguments)
     if targets:

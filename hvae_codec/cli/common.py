@@ -60,7 +60,8 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.declare = declare
-    parser.set_defaults(run=run)
+    # For what the parser cannot see by itself: which arguments go together.
+    parser.set_defaults(run=run, usage_error=parser.error)
     if json_output:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

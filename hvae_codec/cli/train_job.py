@@ -170,7 +170,18 @@ def _data(training: ImageDataset, test: ImageDataset, recipe: Recipe) -> dict[st
 
 def _command(arguments: argparse.Namespace) -> str:
     """The command that repeats this run, without what only this machine knows."""
-    local = {"run", "json", "root", "out", "threads", "device", "start", "download", "rate"}
+    local = {
+        "run",
+        "usage_error",
+        "json",
+        "root",
+        "out",
+        "threads",
+        "device",
+        "start",
+        "download",
+        "rate",
+    }
     words = ["hvae-codec", "train"]
     for name, value in vars(arguments).items():
         if name in local or value is None or value is False:

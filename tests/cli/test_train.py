@@ -119,7 +119,7 @@ def test_rates_asked_for_are_reached_for_or_reported(run, words):
         (["--rate", "z1=2"], 1, "a --rate for every layer"),
         (["--rate", "z1=0"], 2, "a layer and a rate above 0"),
         (["--rate", "12"], 2, "a layer and a rate above 0"),
-        ([], 1, "give --betas"),
+        ([], 2, "give --betas"),
     ],
 )
 def test_rates_that_cannot_be_asked_for(run, words, options, code, message):

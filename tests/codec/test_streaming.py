@@ -94,12 +94,18 @@ def test_seams_are_softened_in_strips_as_in_whole(height, width, channels, h, w,
 def test_strips_are_the_decoded_picture(codec, height, width, channels):
     picture = waves(height, width, channels, seed=width)
     blob = codec.encode(picture)
-    assert codec.encode_batch([picture, picture[:1, :1]])[0] == blob
+    # Networks round a little differently in batches of other sizes, so a mean that lies between two
+    # symbols may go either way.
+    in_batch = codec.encode_batch([picture, picture[:1, :1]])[0]
+    for one, other in zip(codec.symbols([blob]), codec.symbols([in_batch]), strict=True):
+        assert (one != other).mean() < 0.001
     strips = list(codec.decode_rows(blob))
     assert [len(strip) for strip in strips[:-1]] == [32] * (len(strips) - 1)
     whole = codec.decode_batch([blob, codec.encode(picture[:1, :1])])[0]
-    np.testing.assert_array_equal(np.concatenate(strips), whole)
-    np.testing.assert_array_equal(codec.decode(blob), whole)
+    np.testing.assert_array_equal(np.concatenate(strips), codec.decode(blob))
+    apart = np.abs(np.concatenate(strips).astype(int) - whole)
+    assert apart.max() <= 2  # one level of the networks', which softening can double
+    assert (apart > 0).mean() < 0.01
     preview = np.concatenate(list(codec.decode_rows(blob, preview=True)))
     np.testing.assert_array_equal(preview, codec.preview(blob))
 
@@ -188,7 +194,7 @@ codec = hvae_codec.load("cifar10", quality=1)
 codec.decode(codec.encode(np.zeros((320, 320, 3), np.uint8)))
 def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 before = peak()
-rows, columns = 3200, 4000
+rows, columns = 6400, 8000
 picture = np.broadcast_to(np.arange(rows, dtype=np.uint8)[:, None, None], (rows, columns, 3))
 blob = codec._encode([(picture, False)], None, None)[0]
 encoded = peak()
@@ -200,10 +206,10 @@ print(encoded - before, peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
 def test_memory_is_bounded():
-    """38 MB of pixels, 12,500 tiles: symbols of 544 bytes a tile are 7 MB; as int32 they, the
-    tiles and the picture would be 65 and more.
+    """154 MB of pixels, 50,000 tiles: their symbols, 544 a tile, are 27 MB in a byte each; as int32
+    they alone would be 109.
     """
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
     encoded, decoded = map(float, re.findall(r"[\d.]+", done.stdout))
-    assert encoded < 60
-    assert decoded < 60
+    assert encoded < 100
+    assert decoded < 100
