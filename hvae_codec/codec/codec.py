@@ -237,7 +237,11 @@ class Codec:
         Raises:
             BitstreamError: as `decode`.
         """
-        return np.stack(self.block_pictures([self.read_block(blob)]))
+        block = self.read_block(blob)
+        header = block.header
+        if (header.height, header.width) == self._tile and not header.grey:
+            return self.networks.tiles(block.symbols)
+        return np.stack(self.block_pictures([block]))
 
     def read_block(self, blob: bytes, layers: int | None = None) -> Block:
         """The first half of `decode_block`: all checks and entropy decoding, without the networks.
