@@ -1,6 +1,7 @@
 """Tests marked with what this machine lacks leave the run, and the report says so."""
 
 import shutil
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -45,3 +46,12 @@ def browser() -> str:
     path = find_browser()
     assert path is not None
     return path
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small pictures gain nothing from more, and lose much where other programs run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

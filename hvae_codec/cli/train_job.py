@@ -123,12 +123,12 @@ def _betas_and_rates(
     asked = arguments.rate or []
     for name, _ in asked:
         if name not in names:
-            raise SpecError(f"--rate {name}: {arguments.spec} has the layers {', '.join(names)}")
+            arguments.usage_error(f"--rate {name}: {arguments.spec} has {', '.join(names)}")
     rates = dict(asked)
     if len(rates) < len(asked):
-        raise SpecError("--rate was given twice for a layer")
+        arguments.usage_error("--rate was given twice for a layer")
     if arguments.betas is None and len(rates) < len(names):
-        raise SpecError("give --betas, or a --rate for every layer")
+        arguments.usage_error("give --betas, or a --rate for every layer")
     betas = arguments.betas or (FIRST_BETA,) * len(names)
     return betas, tuple(rates.get(name) for name in names) if rates else None
 

@@ -111,8 +111,6 @@ def _device(text: str) -> str:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    if arguments.betas is None and not arguments.rate:
-        arguments.usage_error("give --betas, or a --rate for every layer")
     from hvae_codec.cli.train_job import run
 
     return run(arguments)

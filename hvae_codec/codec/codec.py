@@ -27,9 +27,9 @@ from hvae_codec.codec.effort import EncoderSearch, per_tile
 from hvae_codec.codec.format import Header, read_header
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.networks import Networks, Refine
-from hvae_codec.codec.streaming import assembled, picture_rows, symbols_of
+from hvae_codec.codec.streaming import picture_rows, symbols_of
 from hvae_codec.codec.tables import Int32Array
-from hvae_codec.codec.tiling import coding_rmse_of, merge, split_all, tile_grid
+from hvae_codec.codec.tiling import assembled, coding_rmse_of, merge, split_all, tile_grid
 from hvae_codec.errors import BitstreamError, CorruptError, ImageError, WrongModelError
 from hvae_codec.models.hvae import HierarchicalVAE
 
@@ -237,11 +237,7 @@ class Codec:
         Raises:
             BitstreamError: as `decode`.
         """
-        block = self.read_block(blob)
-        header = block.header
-        if (header.height, header.width) == self._tile and not header.grey:
-            return self.networks.tiles(block.symbols)
-        return np.stack(self.block_pictures([block]))
+        return np.stack(self.block_pictures([self.read_block(blob)]))
 
     def read_block(self, blob: bytes, layers: int | None = None) -> Block:
         """The first half of `decode_block`: all checks and entropy decoding, without the networks.

@@ -69,21 +69,6 @@ def picture_rows(
     return merge_rows(rows, height, width, coding_rmse)
 
 
-def assembled(rows: Iterable[Pixels], height: int) -> Pixels:
-    """The picture uint8 [height, W, C] of its strips."""
-    picture: Pixels | None = None
-    top = 0
-    for strip in rows:
-        if len(strip) == height:
-            return np.ascontiguousarray(strip)
-        if picture is None:
-            picture = np.empty((height, *strip.shape[1:]), np.uint8)
-        picture[top : top + len(strip)] = strip
-        top += len(strip)
-    assert picture is not None
-    return picture
-
-
 def regrouped(parts: Iterable[Pixels], size: int) -> Iterator[Pixels]:
     """The rows of all parts, `size` at a time; fewer only at the end."""
     held: list[Pixels] = []

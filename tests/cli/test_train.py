@@ -114,9 +114,9 @@ def test_rates_asked_for_are_reached_for_or_reported(run, words):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--rate", "z3=2"], 1, "has the layers z2, z1"),
-        (["--rate", "z1=2", "--rate", "z1=3"], 1, "twice"),
-        (["--rate", "z1=2"], 1, "a --rate for every layer"),
+        (["--rate", "z3=2"], 2, "has z2, z1"),
+        (["--rate", "z1=2", "--rate", "z1=3"], 2, "twice"),
+        (["--rate", "z1=2"], 2, "a --rate for every layer"),
         (["--rate", "z1=0"], 2, "a layer and a rate above 0"),
         (["--rate", "12"], 2, "a layer and a rate above 0"),
         ([], 2, "give --betas"),

@@ -33,13 +33,7 @@ CROPS = np.stack(
 MIXED = [CHINA[:40, :50], CHINA[:32, :32, :1], CROPS[0], CHINA[:40, :50, :1], CROPS[1], CROPS[2]]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small pictures gain nothing from more, and lose much where other programs run."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def write(path, images, names=None, **options):

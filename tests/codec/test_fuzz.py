@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 
 import hvae_codec
 from benchmarks import fuzz
@@ -25,12 +24,7 @@ from hvae_codec.codec.varints import write_varint
 KINDS = {"files": FileTarget, "archives": ArchiveTarget, "requests": RequestTarget}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import hvae_codec
 from hvae_codec.codec import coder as coder_module
 from hvae_codec.codec.container import pack, unpack, unpack_runs
 from hvae_codec.codec.networks import Networks
-from hvae_codec.codec.streaming import assembled, picture_rows, regrouped, symbols_of
-from hvae_codec.codec.tiling import merge, merge_rows, split
+from hvae_codec.codec.streaming import picture_rows, regrouped, symbols_of
+from hvae_codec.codec.tiling import assembled, merge, merge_rows, split
 from hvae_codec.errors import BitstreamError, CorruptError, TruncatedError
 
 TILE = (32, 32)
