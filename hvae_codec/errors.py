@@ -69,6 +69,18 @@ class CheckpointError(HvaeCodecError):
     """A checkpoint's files are missing, damaged or disagree with each other."""
 
 
+class SweepError(HvaeCodecError):
+    """A sweep cannot be made as asked, or its folder is missing, damaged or another sweep's."""
+
+
+class EvaluationError(HvaeCodecError):
+    """A model cannot be evaluated or reported as asked: no labels, no classifier, no rows."""
+
+
+class MissingDependencyError(HvaeCodecError):
+    """A package that this feature needs is not installed; the message names the extra."""
+
+
 class DatasetError(HvaeCodecError):
     """A data set is unknown or not where it was looked for."""
 
