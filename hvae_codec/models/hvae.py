@@ -7,7 +7,7 @@ or drawn from the prior.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hvae_codec import ops
 from hvae_codec.errors import SpecError
-from hvae_codec.models.likelihoods import LIKELIHOODS
+from hvae_codec.models.likelihoods import LIKELIHOODS, at_least_fp32
 from hvae_codec.models.spec import FC, Conv, ConvTransp, Layer, Layers, ModelSpec, Reshape
 from hvae_codec.models.subpixel import SubPixelTransposed
 
@@ -42,7 +42,12 @@ class Outcome:
     output: Tensor
 
 
-def _module(layer: Layer) -> nn.Module:
+Build = Callable[[Layer], nn.Module]
+"""What makes the module of a row of a spec."""
+
+
+def plain_module(layer: Layer) -> nn.Module:
+    """PyTorch's module of a row of a spec."""
     match layer:
         case Conv(inputs, outputs, kernel, stride, padding):
             return nn.Conv2d(inputs, outputs, kernel, stride, padding)
@@ -56,12 +61,12 @@ def _module(layer: Layer) -> nn.Module:
             return nn.Unflatten(1, shape)
 
 
-def _stages(layers: Layers) -> nn.ModuleList:
+def _stages(layers: Layers, build: Build) -> nn.ModuleList:
     """One module a layer, each but a reshape followed by ReLU."""
     return nn.ModuleList(
-        _module(layer)
+        build(layer)
         if isinstance(layer, Reshape)
-        else nn.Sequential(_module(layer), nn.ReLU(inplace=True))
+        else nn.Sequential(build(layer), nn.ReLU(inplace=True))
         for layer in layers
     )
 
@@ -69,24 +74,24 @@ def _stages(layers: Layers) -> nn.ModuleList:
 class _LatentLayer(nn.Module):
     """The networks of one layer's posterior and prior."""
 
-    def __init__(self, spec: ModelSpec, index: int, posterior: Posterior) -> None:
+    def __init__(self, spec: ModelSpec, index: int, posterior: Posterior, build: Build) -> None:
         super().__init__()
         latent = spec.latents[index]
         self.shape = latent.shape
         self.bottom_up = latent.bottom_up
         self.precision_weighted = spec.inference == "precision" and index > 0
-        self.x_branch = _stages(latent.x_branch)
-        self.z_branch = _stages(latent.z_branch)
-        self.merge = _stages(latent.merge)
-        self.mean = _module(latent.head)
+        self.x_branch = _stages(latent.x_branch, build)
+        self.z_branch = _stages(latent.z_branch, build)
+        self.merge = _stages(latent.merge, build)
+        self.mean = build(latent.head)
         # A uniform posterior has one width per dimension, learned, known to the decoder; where the
         # posterior is a product with the prior, the bottom-up deviation is still needed for its
         # mean.
         has_deviation = posterior == "gaussian" or self.precision_weighted
-        self.raw = _module(latent.head) if has_deviation else None
-        self.prior = _stages(latent.prior)
-        self.prior_mean = None if latent.prior_head is None else _module(latent.prior_head)
-        self.prior_raw = None if latent.prior_head is None else _module(latent.prior_head)
+        self.raw = build(latent.head) if has_deviation else None
+        self.prior = _stages(latent.prior, build)
+        self.prior_mean = None if latent.prior_head is None else build(latent.prior_head)
+        self.prior_raw = None if latent.prior_head is None else build(latent.prior_head)
 
     def infer(self, features: Tensor, above: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Mean and raw deviation of the bottom-up posterior, each [B, *shape], in fp32."""
@@ -108,7 +113,7 @@ class _LatentLayer(nn.Module):
 
     def _head(self, head: nn.Module, hidden: Tensor) -> Tensor:
         output: Tensor = head(hidden)
-        return output.reshape(-1, *self.shape).float()
+        return at_least_fp32(output.reshape(-1, *self.shape))
 
 
 def _run(stages: nn.ModuleList, x: Tensor) -> Tensor:
@@ -126,8 +131,12 @@ class HierarchicalVAE(nn.Module):
     is rounded to the grid of that step, so that this rate is what an entropy coder pays.
     """
 
-    def __init__(self, spec: ModelSpec, posterior: Posterior = "gaussian") -> None:
+    def __init__(
+        self, spec: ModelSpec, posterior: Posterior = "gaussian", *, build: Build = plain_module
+    ) -> None:
         """
+        `build` makes the modules; they take and give what `plain_module`'s do.
+
         Raises:
             SpecError: `posterior` is neither "gaussian" nor "uniform".
         """
@@ -138,10 +147,10 @@ class HierarchicalVAE(nn.Module):
         self.posterior: Posterior = posterior
         self.likelihood = LIKELIHOODS[spec.likelihood]()
         self.layers = nn.ModuleList(
-            _LatentLayer(spec, index, posterior) for index in range(len(spec.latents))
+            _LatentLayer(spec, index, posterior, build) for index in range(len(spec.latents))
         )
-        self.decoder = _stages(spec.decoder[:-1])
-        self.decoder_output = _module(spec.decoder[-1])
+        self.decoder = _stages(spec.decoder[:-1], build)
+        self.decoder_output = build(spec.decoder[-1])
         log_steps = [torch.zeros(latent.shape) for latent in spec.latents]
         if posterior == "uniform":
             self.log_steps = nn.ParameterList(nn.Parameter(step) for step in log_steps)
@@ -150,13 +159,16 @@ class HierarchicalVAE(nn.Module):
             for index, step in enumerate(log_steps):
                 self.register_buffer(f"log_step_{index}", step)
 
-    def forward(self, x: Tensor, *, seed: int, rounded: bool = False) -> Outcome:
+    def forward(
+        self, x: Tensor, *, seed: int, rounded: bool = False, noise_index: int = 0
+    ) -> Outcome:
         """One stochastic pass: latents sampled from the posteriors, keyed by `seed`.
 
         x: [B, C, H, W], pixels in [0, 1]. With `rounded` (uniform posteriors), what flows on to the
         layers below and to the decoder is the rounded latent, with the gradient of the rounding
         taken as that of a straight line, while the rate stays that of the sample: the networks then
-        learn with the error that the codec will make.
+        learn with the error that the codec will make. Calls of one seed and different `noise_index`
+        draw different noise: that of a batch's following parts of B pictures each.
         """
         rates: list[Tensor] = []
         latents: list[Tensor] = []
@@ -166,19 +178,31 @@ class HierarchicalVAE(nn.Module):
             mu_p, raw_p = layer.predict(above)
             mean, raw = self._posterior(layer, features[layer.bottom_up], above, mu_p, raw_p)
             layer_seed = noise_seed(seed, index)
+            first = noise_index * len(x) * self.spec.dims[index]
             if self.posterior == "gaussian":
                 assert raw is not None
-                z, nats = ops.gaussian_rsample_kl(mean, raw, mu_p, raw_p, seed=layer_seed)
+                z, nats = ops.gaussian_rsample_kl(
+                    mean, raw, mu_p, raw_p, seed=layer_seed, first_index=first
+                )
             else:
-                step = self.step(index)
-                z, nats = ops.uniform_rsample_nats(mean, step, mu_p, raw_p, seed=layer_seed)
+                step = self._step_of_rows(index, len(x))
+                z, nats = ops.uniform_rsample_nats(
+                    mean, step, mu_p, raw_p, seed=layer_seed, first_index=first
+                )
                 if rounded:
                     z = _straight_through_round(mean, step, mu_p)
             rates.append(nats)
             latents.append(z)
         output = self.decode(latents)
-        distortion = self.likelihood.distortion_nats(output, x)
+        distortion = self._distortion_nats(output, x)
         return Outcome(distortion, torch.stack(rates, dim=1), output)
+
+    def _step_of_rows(self, index: int, batch: int) -> Tensor:
+        """The step of each row of the latent of a batch, in a shape that broadcasts to it."""
+        return self.step(index)
+
+    def _distortion_nats(self, output: Tensor, x: Tensor) -> Tensor:
+        return self.likelihood.distortion_nats(output, x)
 
     def step(self, index: int) -> Tensor:
         """Quantisation step of each dimension of the layer at `index`, top first; fp32 [*shape]."""

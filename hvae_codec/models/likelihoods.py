@@ -12,6 +12,11 @@ SIGMA_X = 0.71
 """Standard deviation of p(x|z_1) on pixels in [0, 1] (paper, Section 5.1)."""
 
 
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Half precisions as fp32; fp32 and fp64 as they are."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class GaussianLikelihood:
     """p(x|z_1) = N(g(z_1), SIGMA_X^2 I) on pixels in [0, 1]."""
 
@@ -24,7 +29,7 @@ class GaussianLikelihood:
         [B].
         """
         dims = x[0].numel()
-        squared = (output.float() - x.float()).square().flatten(1).sum(1)
+        squared = (at_least_fp32(output) - x).square().flatten(1).sum(1)
         log_normaliser = 0.5 * dims * math.log(2 * math.pi * SIGMA_X**2)
         return squared / (2 * SIGMA_X**2) + log_normaliser
 
@@ -50,7 +55,8 @@ class BernoulliLikelihood:
         """-log p(x|z_1) per image, in nats. `output`: logits [B, C, H, W], x in {0, 1}; returns
         fp32 [B].
         """
-        losses = F.binary_cross_entropy_with_logits(output.float(), x.float(), reduction="none")
+        logits = at_least_fp32(output)
+        losses = F.binary_cross_entropy_with_logits(logits, x.to(logits.dtype), reduction="none")
         return losses.flatten(1).sum(1)
 
     def shown_nats(self, output: Tensor, x: Tensor) -> Tensor:

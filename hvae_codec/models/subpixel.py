@@ -30,14 +30,29 @@ class SubPixelTransposed(nn.ConvTranspose2d):
         """
         if output_size is not None:
             raise ValueError("output_size is always twice the input's, and is not an argument here")
-        inputs, outputs = self.weight.shape[:2]
-        taps = self.weight.view(inputs, outputs, 2, 2, 2, 2).flip(2, 4)
-        kernel = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
         bias = None if self.bias is None else self.bias.repeat(4)
-        cells = F.conv2d(x, kernel, bias, padding=1).permute(0, 2, 3, 1)
-        # Channels last, a cell's row of two pixels is one run of memory; pixel_shuffle would move
-        # each sample by itself.
-        count, rows, columns, _ = cells.shape
-        pairs = cells.reshape(count, rows, columns, 2, 2 * outputs).transpose(2, 3)
-        picture = pairs.reshape(count, 2 * rows, 2 * columns, outputs)
-        return picture[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+        return cells_to_picture(F.conv2d(x, subpixel_kernel(self.weight), bias, padding=1))
+
+
+def subpixel_kernel(weight: Tensor) -> Tensor:
+    """Kernel [..., 4 * outputs, inputs, 2, 2] to sub-pixels of a transposed convolution's weight
+    [..., inputs, outputs, 4, 4].
+    """
+    *models, inputs, outputs, _, _ = weight.shape
+    taps = weight.reshape(*models, inputs, outputs, 2, 2, 2, 2).flip(-4, -2)
+    lead = tuple(range(len(models)))
+    i, o, row, row_phase, column, column_phase = range(len(lead), len(lead) + 6)
+    order = (*lead, row_phase, column_phase, o, i, row, column)
+    return taps.permute(order).reshape(*models, 4 * outputs, inputs, 2, 2)
+
+
+def cells_to_picture(cells: Tensor) -> Tensor:
+    """The picture [B, C, 2 h, 2 w] of cells [B, 4 * C, h + 1, w + 1], its border cut off.
+
+    Channels last, a cell's row of two pixels is one run of memory; pixel_shuffle would move each
+    sample by itself.
+    """
+    count, channels, rows, columns = cells.shape
+    pairs = cells.permute(0, 2, 3, 1).reshape(count, rows, columns, 2, channels // 2)
+    picture = pairs.transpose(2, 3).reshape(count, 2 * rows, 2 * columns, channels // 4)
+    return picture[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
