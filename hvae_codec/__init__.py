@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hvae_codec.codec.archive import Archive
     from hvae_codec.codec.archive_writer import ArchiveWriter
     from hvae_codec.codec.checkpoint import ModelInfo
-    from hvae_codec.codec.codec import Codec, Features
+    from hvae_codec.codec.codec import Codec
+    from hvae_codec.codec.latents import Features
     from hvae_codec.codec.rate_control import encode, encode_within
     from hvae_codec.codec.registry import codec_for, decode, load, load_file, models
 
@@ -41,7 +42,7 @@ _HOMES = {
     "Archive": "hvae_codec.codec.archive",
     "ArchiveWriter": "hvae_codec.codec.archive_writer",
     "Codec": "hvae_codec.codec.codec",
-    "Features": "hvae_codec.codec.codec",
+    "Features": "hvae_codec.codec.latents",
     "ModelInfo": "hvae_codec.codec.checkpoint",
     **dict.fromkeys(("encode", "encode_within"), "hvae_codec.codec.rate_control"),
     **dict.fromkeys(("codec_for", "decode", "load", "load_file", "models"), _REGISTRY),

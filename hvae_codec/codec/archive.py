@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,8 @@ from hvae_codec.codec.archive_index import (
     verify_block,
 )
 from hvae_codec.codec.archive_info import ArchiveInfo, Damage, PictureInfo
-from hvae_codec.codec.codec import Block, Codec, Features
+from hvae_codec.codec.codec import Block, Codec
+from hvae_codec.codec.latents import Features, joined
 from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import BitstreamError, CorruptError, NotAnHvaeFileError, WrongModelError
 
@@ -109,6 +111,11 @@ class Archive:
     def codec(self) -> Codec:
         """What decodes the pictures. Raises UnknownModelError if the model is not at hand."""
         return codec_of(self._index.header.model_id)
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._path
 
     @property
     def info(self) -> ArchiveInfo:
@@ -225,19 +232,26 @@ class Archive:
         Raises:
             IndexError, CorruptError: as `archive[i]`.
         """
+        return self.layer_features(indices, 1)[0]
+
+    def layer_features(
+        self, indices: Iterable[int] | None = None, layers: int | None = None
+    ) -> list[Features]:
+        """`features` of the first `layers` layers (None: all), top first. No picture is decoded.
+
+        Raises:
+            IndexError, CorruptError: as `archive[i]`. ValueError: there are not so many layers.
+        """
         wanted = range(len(self)) if indices is None else indices
         numbers, places = self._unique(wanted)
         if len(numbers) == 0:
-            return self.codec.features([])
+            return self.codec.layer_features([], layers)
         order: list[int] = []
-        means, deviations = [], []
-        for part in self._parts(self._by_entry(numbers), 1):
-            found = self.codec.block_features([block for _, block in part])
+        found = []
+        for part in self._parts(self._by_entry(numbers), layers):
+            found.append(self.codec.block_features([block for _, block in part]))
             order += _numbers(part)
-            means.append(found.mean)
-            deviations.append(found.std)
-        rows = np.argsort(order)[places]
-        return Features(np.concatenate(means)[rows], np.concatenate(deviations)[rows])
+        return joined(found, np.argsort(order)[places])
 
     def verify(self) -> list[Damage]:
         """Check every byte of every block; what is damaged or lost, nothing if all is well.
@@ -317,7 +331,7 @@ class Archive:
         key = (entry.offset, group)
         kept = self._kept
         if kept is not None and kept[0] == key:
-            return kept[1]
+            return replace(kept[1], symbols=kept[1].symbols[:layers])
         block = self.codec.read_block(read_file(self._fd, entry, directory, group), layers)
         stated, header = directory.groups[group], block.header
         channels = 1 if header.grey else self._index.header.channels

@@ -26,6 +26,7 @@ from hvae_codec.codec.container import (
 from hvae_codec.codec.effort import EncoderSearch, per_tile
 from hvae_codec.codec.format import Header, read_header
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
+from hvae_codec.codec.latents import Features, averaged, none_of
 from hvae_codec.codec.networks import Networks, Refine
 from hvae_codec.codec.streaming import picture_rows, symbols_of
 from hvae_codec.codec.tables import Int32Array
@@ -35,17 +36,6 @@ from hvae_codec.models.hvae import HierarchicalVAE
 
 Pixels = NDArray[np.uint8]
 Pictures = Pixels | torch.Tensor | Iterable[Picture]
-
-
-@dataclass(frozen=True)
-class Features:
-    """Mean and standard deviation of q(z2|x), float32 [N, D] each.
-
-    For a picture of several tiles they are those of the average of z2 over its tiles.
-    """
-
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -242,7 +232,8 @@ class Codec:
     def read_block(self, blob: bytes, layers: int | None = None) -> Block:
         """The first half of `decode_block`: all checks and entropy decoding, without the networks.
 
-        layers 1: z2 alone, verified by its own check; what follows may be cut off or damaged.
+        layers 1: z2 alone, verified by its own check; what follows may be cut off or damaged. With
+        more, the file must be whole.
 
         Raises:
             BitstreamError: as `decode`.
@@ -255,12 +246,13 @@ class Codec:
         tiles = self.networks.tiles([np.concatenate(layer) for layer in layers])
         return self._pictures(_each_header(blocks), tiles)
 
-    def block_features(self, blocks: Sequence[Block]) -> Features:
-        """z2 as it was coded, of each picture of one or more blocks, float32 [N, D]."""
-        top = np.concatenate([block.symbols[0] for block in blocks])
-        mean, std = self.networks.top_from_symbols(top)
-        tiles = [tiles_of(header, self._tile) for header in _each_header(blocks)]
-        return _averaged(mean, std, tiles)
+    def block_features(self, blocks: Sequence[Block]) -> list[Features]:
+        """The latents as they were coded, of each picture of one or more blocks, float32 [N, D_l]
+        for each layer whose symbols the blocks hold, top first.
+        """
+        layers = zip(*(block.symbols for block in blocks), strict=True)
+        moments = self.networks.latents([np.concatenate(layer) for layer in layers])
+        return averaged(moments, [tiles_of(h, self._tile) for h in _each_header(blocks)])
 
     def symbols(self, blobs: Sequence[bytes]) -> list[Int32Array]:
         """The integer symbols of many files, int32 [T, D_l] a layer, top first, T tiles in all.
@@ -288,12 +280,22 @@ class Codec:
         Raises:
             ImageError: as `encode_batch`.
         """
+        return self.layer_features(images, 1)[0]
+
+    def layer_features(self, images: Pictures, layers: int | None = None) -> list[Features]:
+        """Mean and standard deviation of q(z_l|z_>l, x), float32 [N, D_l] each, for the first
+        `layers` layers (None: all), top first; each layer given the modes of those above it.
+
+        Raises:
+            ImageError: as `encode_batch`. ValueError: there are not so many layers.
+        """
+        layers = self._layers(layers)
         pictures = [self._model_picture(picture)[0] for picture in as_batch(images)]
         if not pictures:
-            return self._no_features()
-        mean, std = self.networks.top_posterior(split_all(pictures, self._tile))
+            return none_of(self.info.z_dims[:layers])
+        moments = self.networks.posteriors(split_all(pictures, self._tile), layers)
         counts = [math.prod(tile_grid(len(p), p.shape[1], self._tile)) for p in pictures]
-        return _averaged(mean, std, counts)
+        return averaged(moments, counts)
 
     def features_from_bytes(self, blobs: bytes | Sequence[bytes]) -> Features:
         """z2 as it was coded, and its standard deviation under quantisation, of one or many files.
@@ -303,14 +305,29 @@ class Codec:
         Raises:
             BitstreamError: as `decode`, for the part that is read.
         """
+        return self.layer_features_from_bytes(blobs, 1)[0]
+
+    def layer_features_from_bytes(
+        self, blobs: bytes | Sequence[bytes], layers: int | None = None
+    ) -> list[Features]:
+        """`features_from_bytes` of the first `layers` layers (None: all), top first.
+
+        No picture is decoded: z2 takes no network, a layer below it the priors down to its own.
+        With more than one layer the files must be whole.
+
+        Raises:
+            BitstreamError: as `decode`, for the part that is read. ValueError: there are not so
+                many layers.
+        """
+        layers = self._layers(layers)
         files = [blobs] if isinstance(blobs, bytes) else list(blobs)
         if not files:
-            return self._no_features()
-        headers, symbols = unpack_many(self._coder, self._id, files, tile=self._tile, layers=1)
+            return none_of(self.info.z_dims[:layers])
+        headers, symbols = unpack_many(self._coder, self._id, files, tile=self._tile, layers=layers)
         for header in headers:
             _refuse_block(header)
-        mean, std = self.networks.top_from_symbols(symbols[0])
-        return _averaged(mean, std, [tiles_of(header, self._tile) for header in headers])
+        tiles = [tiles_of(header, self._tile) for header in headers]
+        return averaged(self.networks.latents(symbols), tiles)
 
     def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Pixels:
         """Pictures drawn from the model's prior, uint8 [count, H, W, C].
@@ -368,6 +385,12 @@ class Codec:
             )
         height, width = header.height or self._tile[0], header.width or self._tile[1]
         return height, width, 1 if header.grey else self._channels, header.count
+
+    def _layers(self, layers: int | None) -> int:
+        total = len(self.info.z_dims)
+        if layers is not None and not 1 <= layers <= total:
+            raise ValueError(f"layers must lie in 1..{total}, not {layers}")
+        return total if layers is None else layers
 
     def _block_tiles(self, images: Pictures) -> tuple[Header, Pixels]:
         """What a block of these pictures says of itself, and their tiles."""
@@ -481,10 +504,6 @@ class Codec:
         picture = merge(tiles, header.height, header.width, self._coding_rmse)
         return _as_grey(picture) if header.grey else picture
 
-    def _no_features(self) -> Features:
-        empty = np.zeros((0, self.info.z_dims[0]), dtype=np.float32)
-        return Features(empty, empty.copy())
-
 
 def _each_header(blocks: Sequence[Block]) -> list[Header]:
     """A header for every picture of the blocks."""
@@ -505,16 +524,3 @@ def _as_grey(picture: Pixels) -> Pixels:
 def _refuse_block(header: Header) -> None:
     if header.block:
         raise BitstreamError(f"the file is a block of {header.count} pictures; use decode_block")
-
-
-def _averaged(
-    mean: NDArray[np.float32], std: NDArray[np.float32], counts: Sequence[int]
-) -> Features:
-    """Mean and deviation of each picture's average over its tiles, the tiles being independent."""
-    if all(count == 1 for count in counts):
-        return Features(mean, std)
-    starts = np.cumsum([0, *counts[:-1]])
-    sizes = np.array(counts, dtype=np.float32)[:, None]
-    average = (np.add.reduceat(mean, starts) / sizes).astype(np.float32)
-    deviation = (np.sqrt(np.add.reduceat(np.square(std), starts)) / sizes).astype(np.float32)
-    return Features(average, deviation)

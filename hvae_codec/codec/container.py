@@ -98,8 +98,8 @@ def unpack(
 ) -> tuple[Header, list[Int32Array]]:
     """The header, its size filled in, and the symbols int32 [T, D_l] of the first `layers` layers.
 
-    layers None (or all): the file must be whole, and all its check sums are verified. layers 1: the
-    top layer alone, verified by its own check; the file may be cut off or damaged behind it.
+    layers None or above 1: the file must be whole, and all its check sums are verified. layers 1:
+    the top layer alone, verified by its own check; the file may be cut off or damaged behind it.
     Raises NotAnHvaeFileError, UnsupportedVersionError, WrongModelError, TruncatedError or
     CorruptError. Allocates in proportion to what so many bytes can hold under the tables.
     """
@@ -154,11 +154,13 @@ def unpack_many(
 
 
 def _is_whole(coder: SymbolCoder, layers: int | None) -> bool:
-    """Whether so many layers are all of them; ValueError unless they are that or the top one."""
+    """Whether the whole file vouches for so many layers: it does unless the top one's own check
+    can. ValueError for a number of layers that there is not.
+    """
     total = len(coder.tables.layers)
-    if layers not in (None, 1, total):
-        raise ValueError(f"layers must be 1 or {total}, not {layers}")
-    return layers in (None, total)
+    if layers is not None and not 1 <= layers <= total:
+        raise ValueError(f"layers must lie in 1..{total}, not {layers}")
+    return layers != 1
 
 
 class _Opened(NamedTuple):

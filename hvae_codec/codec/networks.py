@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvae_codec import ops
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.models.hvae import HierarchicalVAE
 
@@ -17,6 +18,9 @@ CHUNK = 256
 
 Symbols = list[NDArray[np.int32]]
 Tiles = NDArray[np.uint8]
+
+Moments = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Mean and standard deviation of one layer, [T, D_l] each."""
 
 Refine = Callable[[Tensor, list[Tensor], int], list[Tensor]]
 """From model input [B, C, H, W], its rounded symbols [B, *shape] a layer and the position of
@@ -57,35 +61,47 @@ class Networks:
 
         Layers not given take the mode of their prior: given z_L's alone, the tiles are the preview.
         """
-        chunks = []
-        for start in range(0, len(symbols[0]), CHUNK):
-            parts = [
-                torch.from_numpy(np.ascontiguousarray(layer[start : start + CHUNK]))
-                .to(self._device, torch.float32)
-                .reshape(-1, *latent.shape)
-                for layer, latent in zip(symbols, self.model.spec.latents, strict=False)
-            ]
-            chunks.append(self._pictures(self.model.dequantise(parts)))
-        return np.concatenate(chunks)
+        parts = [self._parts(symbols, start) for start in range(0, len(symbols[0]), CHUNK)]
+        return np.concatenate([self._pictures(self.model.dequantise(part)) for part in parts])
 
     @torch.inference_mode()
-    def top_posterior(self, tiles: Tiles) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and standard deviation of q(z_L|x), float32 [T, D_L] each."""
-        pairs = [self.model.top_posterior(x) for x in self._inputs(tiles)]
-        means, deviations = zip(*pairs, strict=True)
-        return torch.cat(means).cpu().numpy(), torch.cat(deviations).cpu().numpy()
-
-    @torch.inference_mode()
-    def top_from_symbols(
-        self, symbols: NDArray[np.int32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """z_L and its standard deviation under quantisation for symbols int32 [T, D_L], float32
-        each.
+    def posteriors(self, tiles: Tiles, layers: int) -> list[Moments]:
+        """Mean and standard deviation of the first `layers` posteriors, float32 [T, D_l] each, each
+        given the modes of those above it; of L layers, 1 asks the least of the networks.
         """
-        step = self.model.step(0).flatten().cpu().numpy()
-        deviation = self.model.top_step_deviation().cpu().numpy()
-        mean = symbols.astype(np.float32) * step
-        return mean, np.broadcast_to(deviation, mean.shape).copy()
+        model = self.model
+        uniform = model.posterior == "uniform"
+        chunks: list[list[tuple[Tensor, Tensor]]] = []
+        for x in self._inputs(tiles):
+            if layers == 1:
+                chunks.append([model.top_posterior(x)])
+                continue
+            found = []
+            for index, (mean, raw) in enumerate(model.posteriors(x)[:layers]):
+                flat = mean.flatten(1)
+                if uniform or raw is None:
+                    found.append((flat, self._step_deviation(index).expand_as(flat)))
+                else:
+                    found.append((flat, ops.sigma(raw).flatten(1)))
+            chunks.append(found)
+        return _joined(chunks)
+
+    @torch.inference_mode()
+    def latents(self, symbols: Sequence[NDArray[np.int32]]) -> list[Moments]:
+        """Latents and their standard deviation under quantisation, float32 [T, D_l] each, for int32
+        [T, D_l] symbols of the first layers, top first: z_l = mu_p(z_>l) + step * k.
+        """
+        if len(symbols) == 1:  # no network takes part
+            step = self.model.step(0).flatten().cpu().numpy()
+            mean = symbols[0].astype(np.float32) * step
+            deviation = self._step_deviation(0).cpu().numpy()
+            return [(mean, np.broadcast_to(deviation, mean.shape).copy())]
+        chunks: list[list[tuple[Tensor, Tensor]]] = []
+        for start in range(0, len(symbols[0]), CHUNK):
+            found = self.model.dequantise(self._parts(symbols, start))[: len(symbols)]
+            flat = [z.flatten(1) for z in found]
+            chunks.append([(z, self._step_deviation(i).expand_as(z)) for i, z in enumerate(flat)])
+        return _joined(chunks)
 
     @torch.inference_mode()
     def sample(self, count: int, *, seed: int, temperature: float) -> Tiles:
@@ -110,6 +126,19 @@ class Networks:
             chunk = torch.from_numpy(np.ascontiguousarray(tiles[start : start + CHUNK]))
             yield self.model.likelihood.pixels(chunk.to(self._device).permute(0, 3, 1, 2))
 
+    def _parts(self, symbols: Sequence[NDArray[np.int32]], start: int) -> list[Tensor]:
+        """A chunk of symbols as the model takes them, fp32 [B, *shape] a layer."""
+        return [
+            torch.from_numpy(np.ascontiguousarray(layer[start : start + CHUNK]))
+            .to(self._device, torch.float32)
+            .reshape(-1, *latent.shape)
+            for layer, latent in zip(symbols, self.model.spec.latents, strict=False)
+        ]
+
+    def _step_deviation(self, index: int) -> Tensor:
+        """Standard deviation of a value uniform over one step of a layer, fp32 [D_l]."""
+        return self.model.step(index).flatten() / 12**0.5
+
     def _flat(self, symbols: list[Tensor]) -> Symbols:
         return [k.flatten(1).to(torch.int32).cpu().numpy() for k in symbols]
 
@@ -123,3 +152,12 @@ def _concatenated(chunks: list[Symbols]) -> Symbols:
     if len(chunks) == 1:
         return chunks[0]
     return [np.concatenate(layer) for layer in zip(*chunks, strict=True)]
+
+
+def _joined(chunks: list[list[tuple[Tensor, Tensor]]]) -> list[Moments]:
+    """One pair a layer from a list of chunks, each with a pair a layer."""
+    joined = []
+    for layer in zip(*chunks, strict=True):
+        means, deviations = zip(*layer, strict=True)
+        joined.append((torch.cat(means).cpu().numpy(), torch.cat(deviations).cpu().numpy()))
+    return joined

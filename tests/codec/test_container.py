@@ -298,5 +298,5 @@ def test_pack_refuses_what_the_format_cannot_hold():
         pack(CODER, MODEL, DRAW(2), tile=TILE, count=2, **size)
     with pytest.raises(ValueError, match="more than one tile"):
         pack_many(CODER, MODEL, DRAW(2), tile=TILE, width=33, height=32)
-    with pytest.raises(ValueError, match="1 or 2, not 3"):
+    with pytest.raises(ValueError, match=r"1\.\.2, not 3"):
         unpack(CODER, MODEL, b"", tile=TILE, layers=3)

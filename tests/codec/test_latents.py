@@ -1,0 +1,134 @@
+"""Every layer's latents as features: of pictures, of files and of archives, without decoding."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_sample_image
+
+import hvae_codec
+from hvae_codec.codec.checkpoint import Checkpoint, load_checkpoint
+from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.fit import fit_tables
+from hvae_codec.errors import CorruptError
+from hvae_codec.models import HierarchicalVAE, get_spec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CHECKPOINTS = Path(hvae_codec.__file__).parent / "checkpoints"
+CODEC = hvae_codec.load("cifar10", quality=2)
+CHINA = load_sample_image("china.jpg")
+CROPS = np.stack([CHINA[y : y + 32, x : x + 32] for y in (200, 300) for x in range(0, 300, 60)])
+
+
+def tensor(images):
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0
+
+
+@torch.inference_mode()
+def test_z1_of_pictures_is_the_mode_of_its_posterior_given_that_of_z2():
+    z2, z1 = CODEC.layer_features(CROPS)
+    top, below = CODEC.model.layers
+    mode, _ = top.infer(tensor(CROPS), None)
+    mean, _ = below.infer(tensor(CROPS), mode)
+    np.testing.assert_allclose(z2.mean, mode.numpy(), atol=1e-4)
+    np.testing.assert_allclose(z1.mean, mean.flatten(1).numpy(), atol=1e-4)
+    # Uniform of one step's width: step^2 / 12 is its variance.
+    step = CODEC.model.step(1).detach().flatten().numpy()
+    np.testing.assert_allclose(z1.std**2, np.broadcast_to(step**2 / 12, z1.std.shape), rtol=1e-5)
+    np.testing.assert_array_equal(CODEC.features(CROPS).std, z2.std)
+    np.testing.assert_allclose(CODEC.features(CROPS).mean, z2.mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ghvae-32x32x3", "lvae-32x32x3"])
+@torch.inference_mode()
+def test_gaussian_deviations_are_softplus_of_the_networks_output(name):
+    torch.manual_seed(2)
+    model = HierarchicalVAE(get_spec(name), "gaussian").eval()
+    tables = fit_tables(model, CROPS)
+    codec = Codec(Checkpoint(model, tables, CODEC.info.card))
+    z2, z1 = codec.layer_features(CROPS)
+    mean, raw = model.posteriors(tensor(CROPS))[1]
+    np.testing.assert_allclose(z1.mean, mean.flatten(1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(z1.std, F.softplus(raw).flatten(1).numpy(), rtol=1e-5)
+    assert z2.std.shape == (10, 32)
+
+
+@torch.inference_mode()
+def test_z1_of_bytes_is_what_the_decoder_paints():
+    blobs = CODEC.encode_batch(CROPS)
+    z2, z1 = CODEC.layer_features_from_bytes(blobs)
+    # The decoder's networks, run on these numbers, give the decoded pictures.
+    painted = CODEC.model.decode([torch.from_numpy(z1.mean).reshape(-1, 32, 4, 4)]).clamp(0, 1)
+    painted = (painted * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    differs = painted.astype(int) - CODEC.decode_batch(blobs)
+    assert np.abs(differs).max() <= 1
+    assert np.mean(differs != 0) < 1e-3
+    k1 = torch.from_numpy(CODEC.symbols(blobs)[1].reshape(-1, 32, 4, 4))
+    mu_p, _ = CODEC.model.layers[1].predict(torch.from_numpy(z2.mean))
+    expected = (mu_p + CODEC.model.step(1) * k1).flatten(1).numpy()
+    np.testing.assert_allclose(z1.mean, expected, atol=1e-5)
+    np.testing.assert_array_equal(CODEC.features_from_bytes(blobs).mean, z2.mean)
+
+
+def test_of_several_tiles_the_average_counts():
+    wide = np.concatenate(CROPS[:3], axis=1)
+    for found, one in (
+        (CODEC.layer_features([wide]), CODEC.layer_features(CROPS[:3])),
+        (
+            CODEC.layer_features_from_bytes([CODEC.encode(wide), CODEC.encode(CROPS[5])]),
+            CODEC.layer_features_from_bytes(CODEC.encode_batch(CROPS[:3])),
+        ),
+    ):
+        for layer, tiles in zip(found, one, strict=True):
+            np.testing.assert_allclose(layer.mean[0], tiles.mean.mean(0), atol=1e-4)
+            np.testing.assert_allclose(layer.std[0], tiles.std[0] / math.sqrt(3), rtol=1e-4)
+
+
+def test_archives_give_the_rows_of_their_files(tmp_path):
+    path = tmp_path / "crops.hvaa"
+    with hvae_codec.ArchiveWriter(path, CODEC, block_tiles=4) as writer:
+        for number, crop in enumerate(CROPS):
+            writer.add(crop, name=f"{number}.png")
+    files = CODEC.layer_features_from_bytes(CODEC.encode_batch(CROPS))
+    with hvae_codec.Archive(path) as archive:
+        assert archive.path == path
+        everything = archive.layer_features()
+        archive[5]  # a block that was read whole gives no more layers than are asked for
+        (top,) = archive.layer_features([5], 1)
+        some = archive.layer_features([7, 1, 7])
+        assert [layer.mean.shape for layer in archive.layer_features([])] == [(0, 32), (0, 512)]
+    for layer, whole, picked in zip(files, everything, some, strict=True):
+        np.testing.assert_allclose(whole.mean, layer.mean, atol=1e-4)
+        np.testing.assert_allclose(picked.mean, layer.mean[[7, 1, 7]], atol=1e-4)
+        np.testing.assert_allclose(picked.std, layer.std[[7, 1, 7]], rtol=1e-5)
+    np.testing.assert_array_equal(top.mean, files[0].mean[[5]])
+
+
+def test_z1_needs_whole_files_and_no_decoder():
+    blob = CODEC.encode(CROPS[0])
+    damaged = blob[:-1] + bytes([blob[-1] ^ 1])
+    assert CODEC.layer_features_from_bytes(damaged, 1)[0].mean.shape == (1, 32)
+    with pytest.raises(CorruptError):
+        CODEC.layer_features_from_bytes(damaged, 2)
+    (path,) = CHECKPOINTS.glob("cifar10-q2*.safetensors")
+    checkpoint = load_checkpoint(path)
+    checkpoint.model.decoder_output.bias.fill_(math.nan)
+    blind = Codec(checkpoint)
+    for one, other in zip(
+        blind.layer_features_from_bytes(blob), CODEC.layer_features_from_bytes(blob), strict=True
+    ):
+        np.testing.assert_array_equal(one.mean, other.mean)
+
+
+def test_no_pictures_and_no_such_layers():
+    for found in (CODEC.layer_features([]), CODEC.layer_features_from_bytes([])):
+        assert [layer.mean.shape for layer in found] == [(0, 32), (0, 512)]
+    for layers in (0, 3):
+        with pytest.raises(ValueError, match=r"1\.\.2"):
+            CODEC.layer_features(CROPS, layers)
+        with pytest.raises(ValueError, match=r"1\.\.2"):
+            CODEC.layer_features_from_bytes(CODEC.encode(CROPS[0]), layers)
