@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from hvae_codec.errors import SpecError
-from hvae_codec.models.hvae import POSTERIORS, Posterior
+from hvae_codec.models.hvae import POSTERIORS, Posterior, noise_seed
 from hvae_codec.models.zoo import get_spec
 
 Precision = Literal["fp32", "bf16"]
@@ -25,6 +25,8 @@ class Recipe:
     greater norm are scaled down to it. `start`: model id of the checkpoint whose weights the run
     starts from, if any. `rates`: for each layer, top first, the rate in nats per image to reach, or
     None; the layer's beta is then where its adaptation starts (`hvae_codec.training.rates`).
+    `noise_index`: which of several runs that share a seed, and with it the order of the pictures,
+    this is; runs of different index begin with different weights and draw different noise.
     """
 
     spec: str
@@ -44,6 +46,7 @@ class Recipe:
     images: int | None = None
     start: str | None = None
     rates: tuple[float | None, ...] | None = None
+    noise_index: int = 0
 
     def __post_init__(self) -> None:
         layers = len(get_spec(self.spec).latents)
@@ -60,6 +63,7 @@ class Recipe:
             ("rate_warmup_epochs", 0),
             ("rounded_epochs", 0),
             ("seed", 0),
+            ("noise_index", 0),
         ):
             if getattr(self, name) < minimum:
                 raise SpecError(f"{name} {getattr(self, name)}; at least {minimum} is allowed")
@@ -122,6 +126,11 @@ class Recipe:
             return cls(**{**data, "betas": betas, "rates": rates})
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"not a recipe: {error!r}") from error
+
+    @property
+    def first_weights_seed(self) -> int:
+        """Seed of the weights that the run begins with."""
+        return self.seed if self.noise_index == 0 else noise_seed(self.seed, self.noise_index)
 
     def learning_rate_at(self, progress: float) -> float:
         """Learning rate when the fraction `progress` in [0, 1) of all steps is done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvae_codec.errors import CheckpointError
 from hvae_codec.files import write_atomically
-from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.training.recipe import Recipe
 
 STATE_FILE = "state.safetensors"
@@ -33,11 +33,15 @@ class Progress:
 def save_state(
     directory: Path,
     recipe: Recipe,
-    model: HierarchicalVAE,
+    model: nn.Module,
     optimiser: torch.optim.Adam,
     progress: Progress,
+    models: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write the state of a run; a kill leaves either the old file or the new one."""
+    """Write the state of a run; a kill leaves either the old file or the new one.
+
+    `models`: what distinguishes the models of a stack, JSON-ready.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for moment in _MOMENTS:
@@ -46,6 +50,7 @@ def save_state(
     metadata = {
         "format": _FORMAT,
         "recipe": json.dumps(recipe.to_json()),
+        "models": json.dumps(list(models)),
         "epochs": str(progress.epochs),
         "history": json.dumps(progress.history),
     }
@@ -54,13 +59,17 @@ def save_state(
 
 
 def load_state(
-    directory: Path, recipe: Recipe, model: HierarchicalVAE, optimiser: torch.optim.Adam
+    directory: Path,
+    recipe: Recipe,
+    model: nn.Module,
+    optimiser: torch.optim.Adam,
+    models: Sequence[Mapping[str, Any]] = (),
 ) -> Progress:
     """Restore a run from `directory` into `model` and `optimiser`; a directory without state is a
     new run.
 
     Raises:
-        CheckpointError: the file is damaged, or belongs to another recipe.
+        CheckpointError: the file is damaged, or belongs to another recipe or other models.
     """
     path = directory / STATE_FILE
     if not path.exists():
@@ -77,6 +86,8 @@ def load_state(
             f"{path} belongs to a run with other settings: {', '.join(differing)}; "
             "use the same settings, or another --out"
         )
+    if json.loads(metadata.get("models", "[]")) != json.loads(json.dumps(list(models))):
+        raise CheckpointError(f"{path} belongs to other models; use another folder")
     model.load_state_dict(_with_prefix(tensors, "model."))
     parameters = dict(model.named_parameters())
     for moment in _MOMENTS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,9 @@ def train(
             step and layer.
     """
     spec = get_spec(recipe.spec)
-    images = _checked_images(spec, dataset, recipe)
+    images = checked_images(spec, dataset, recipe)
     directory.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.first_weights_seed)
     model = HierarchicalVAE(spec, recipe.posterior)
     if start is not None:
         model.load_state_dict(dict(start))
@@ -89,7 +89,12 @@ def train(
     return model.eval()
 
 
-def _checked_images(spec: ModelSpec, dataset: ImageDataset, recipe: Recipe) -> NDArray[np.uint8]:
+def checked_images(spec: ModelSpec, dataset: ImageDataset, recipe: Recipe) -> NDArray[np.uint8]:
+    """The pictures [N, H, W, C] that `recipe` trains on.
+
+    Raises:
+        DatasetError: they do not fit the model or do not fill a minibatch.
+    """
     if dataset.image_shape != spec.image_shape:
         raise DatasetError(
             f"{dataset.name} has pictures of shape (C, H, W) = {dataset.image_shape}; "
@@ -113,7 +118,8 @@ def _epoch(
 ) -> dict[str, Any]:
     epoch = progress.epochs
     steps = len(images) // recipe.batch_size
-    controller = _controller(recipe, progress, steps * recipe.epochs)
+    last = progress.history[-1] if progress.history else None
+    controller = rate_controller(recipe, last, steps * recipe.epochs)
     sums = np.zeros(2 + len(recipe.betas))
     bar.set_description(f"epoch {epoch + 1}/{recipe.epochs}", refresh=False)
     rounded = epoch >= recipe.epochs - recipe.rounded_epochs
@@ -128,20 +134,23 @@ def _epoch(
         controller.update(means[2:].tolist(), learning_rate / recipe.learning_rate)
         sums += means
         bar.update(len(batch))
-        bar.set_postfix_str(_summary(_row(epoch, sums / (index + 1))), refresh=False)
-    row = _row(epoch, sums / steps)
-    if not recipe.rates:
-        return row
-    return {**row, "betas": list(controller.multipliers), "rate_errors": list(controller.errors)}
+        bar.set_postfix_str(_summary(epoch_row(epoch, sums / (index + 1))), refresh=False)
+    return {**epoch_row(epoch, sums / steps), **controller_row(recipe, controller)}
 
 
-def _controller(recipe: Recipe, progress: Progress, steps: int) -> RateController:
-    """As the run so far has left it."""
+def rate_controller(recipe: Recipe, last: Mapping[str, Any] | None, steps: int) -> RateController:
+    """As a run of so many steps has left it after the epoch whose row of history is `last`."""
     targets = recipe.rates or (None,) * len(recipe.betas)
-    if not recipe.rates or not progress.history:
+    if not recipe.rates or last is None:
         return RateController(recipe.betas, targets, steps)
-    last = progress.history[-1]
     return RateController(last["betas"], targets, steps, last["rate_errors"])
+
+
+def controller_row(recipe: Recipe, controller: RateController) -> dict[str, Any]:
+    """What the history keeps of a controller: nothing where there is no target rate."""
+    if not recipe.rates:
+        return {}
+    return {"betas": list(controller.multipliers), "rate_errors": list(controller.errors)}
 
 
 def _step(
@@ -161,7 +170,12 @@ def _step(
         x = x.contiguous()
     autocast = torch.autocast(parameter.device.type, torch.bfloat16, recipe.precision == "bf16")
     with autocast:
-        outcome: Outcome = model(x, seed=noise_seed(recipe.seed, step), rounded=rounded)
+        outcome: Outcome = model(
+            x,
+            seed=noise_seed(recipe.seed, step),
+            rounded=rounded,
+            noise_index=recipe.noise_index,
+        )
     weights = torch.tensor(betas, device=parameter.device)
     loss = (outcome.distortion_nats + outcome.rates_nats @ weights).mean()
     optimiser.zero_grad(set_to_none=True)
@@ -171,30 +185,34 @@ def _step(
         means = torch.stack(
             [outcome.distortion_nats.mean(), error, *outcome.rates_nats.mean(dim=0)]
         ).tolist()
-    _check_diverged(model.spec, means, step)
+    if found := divergence(model.spec, means):
+        raise DivergenceError(
+            f"training diverged at step {step}: {found}; "
+            "a lower learning rate, a gradient norm or smaller betas may help"
+        )
     if recipe.gradient_norm is not None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
     optimiser.step()
     return np.array(means)
 
 
-def _check_diverged(spec: ModelSpec, means: list[float], step: int) -> None:
+def divergence(spec: ModelSpec, means: Sequence[float]) -> str:
+    """What a batch's means (distortion, squared error, each rate) say of divergence; "" if nothing.
+
+    A distortion that is not finite, or a rate that has left all bounds.
+    """
     names = ["the distortion", "the squared error"]
     names += [f"the rate of {spec.layer_name(index)}" for index in range(len(spec.latents))]
     limits = [math.inf, math.inf, *(MAX_NATS_PER_DIMENSION * dims for dims in spec.dims)]
-    bad = [
+    return ", ".join(
         f"{name} is {value}"
         for name, value, limit in zip(names, means, limits, strict=True)
         if not math.isfinite(value) or value > limit
-    ]
-    if bad:
-        raise DivergenceError(
-            f"training diverged at step {step}: {', '.join(bad)}; "
-            "a lower learning rate, a gradient norm or smaller betas may help"
-        )
+    )
 
 
-def _row(epoch: int, means: NDArray[np.float64]) -> dict[str, Any]:
+def epoch_row(epoch: int, means: NDArray[np.float64]) -> dict[str, Any]:
+    """What the history says of an epoch, counted from 0, whose steps have these means."""
     return {
         "epoch": epoch + 1,
         "distortion_nats": float(means[0]),
