@@ -12,7 +12,16 @@ import sys
 from collections.abc import Sequence
 
 import hvae_codec
-from hvae_codec.cli import archive, calibrating, coding, info, latents, serving, training
+from hvae_codec.cli import (
+    archive,
+    calibrating,
+    classifying,
+    coding,
+    info,
+    latents,
+    serving,
+    training,
+)
 from hvae_codec.cli.common import CommandParser, describe, print_error
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.memory import keep_freed_memory
@@ -34,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
-    for module in (coding, archive, info, latents, training, calibrating, serving):
+    for module in (coding, archive, info, latents, training, calibrating, classifying, serving):
         module.add_commands(commands)
     return parser
 

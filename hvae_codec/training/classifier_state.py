@@ -1,0 +1,86 @@
+"""The file from which a killed training of a classifier goes on: weights, momenta, history."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from hvae_codec.errors import CheckpointError
+from hvae_codec.files import write_atomically
+
+_FORMAT = "hvae-codec classifier training state 1"
+_MODEL, _MOMENTUM = "model.", "momentum."
+_BUFFER = "momentum_buffer"
+
+
+def save_state(
+    path: Path,
+    recipe: dict[str, Any],
+    module: nn.Module,
+    optimiser: torch.optim.SGD,
+    history: list[dict[str, Any]],
+) -> None:
+    """Write the state of a run with one row of `history` a finished epoch; a kill leaves either the
+    old file or the new one.
+
+    Raises:
+        OSError: the folder is missing, full or not writable.
+    """
+    tensors = {_MODEL + name: value for name, value in module.state_dict().items()}
+    for name, parameter in module.named_parameters():
+        tensors[_MOMENTUM + name] = optimiser.state[parameter][_BUFFER]
+    metadata = {"format": _FORMAT, "recipe": json.dumps(recipe), "history": json.dumps(history)}
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomically(path, save(contiguous, metadata=metadata))
+
+
+def load_state(
+    path: Path, recipe: dict[str, Any], module: nn.Module, optimiser: torch.optim.SGD
+) -> list[dict[str, Any]]:
+    """Restore a run from `path` into `module` and `optimiser` and return its history, which is
+    empty where there is no file: a new run.
+
+    Raises:
+        CheckpointError: the file is damaged, or belongs to a run with another recipe.
+    """
+    if not path.exists():
+        return []
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("format") != _FORMAT:
+            raise CheckpointError(f"{path} is not a training state of this version ({_FORMAT!r})")
+        saved: dict[str, Any] = json.loads(metadata["recipe"])
+        history: list[dict[str, Any]] = json.loads(metadata["history"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if saved != recipe:
+        differing = [
+            f"{name} {saved.get(name)!r} (now {recipe.get(name)!r})"
+            for name in sorted({*saved, *recipe})
+            if saved.get(name) != recipe.get(name)
+        ]
+        raise CheckpointError(
+            f"{path} belongs to a run with other settings: {', '.join(differing)}; "
+            "use the same settings, or another --out"
+        )
+    try:
+        module.load_state_dict(
+            {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
+        )
+        for name, parameter in module.named_parameters():
+            # Laid out in memory as the parameter is, which the optimiser's kernel wants.
+            buffer = torch.empty_like(parameter).copy_(tensors[_MOMENTUM + name])
+            optimiser.state[parameter][_BUFFER] = buffer
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not fit the network: {error}") from error
+    return history
