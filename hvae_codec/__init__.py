@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hvae_codec.codec.latents import Features
     from hvae_codec.codec.rate_control import encode, encode_within
     from hvae_codec.codec.registry import codec_for, decode, load, load_file, models
+    from hvae_codec.features.transformer import HVAEFeatures as HVAEFeatures
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ _HOMES = {
     "ArchiveWriter": "hvae_codec.codec.archive_writer",
     "Codec": "hvae_codec.codec.codec",
     "Features": "hvae_codec.codec.latents",
+    "HVAEFeatures": "hvae_codec.features.transformer",  # not in __all__: it needs an extra
     "ModelInfo": "hvae_codec.codec.checkpoint",
     **dict.fromkeys(("encode", "encode_within"), "hvae_codec.codec.rate_control"),
     **dict.fromkeys(("codec_for", "decode", "load", "load_file", "models"), _REGISTRY),
@@ -63,7 +65,7 @@ class _Package(ModuleType):
         return super().__getattribute__(name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+        return sorted({*super().__dir__(), *_HOMES})
 
 
 sys.modules[__name__].__class__ = _Package

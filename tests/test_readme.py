@@ -87,7 +87,7 @@ def test_as_features(here, capsys, monkeypatch):
     order = np.random.default_rng(0).permutation(len(crops))
     pictures = ImageDataset(crops[order], labels[order], "sky and trees", "test")
     monkeypatch.setattr(hvae_codec.data, "load_dataset", lambda name, split: pictures)
-    (program,) = [p for p in PROGRAMS if "LatentFeatures" in p]
+    (program,) = [p for p in PROGRAMS if "HVAEFeatures" in p]
     exec(program.replace("8000", "100"), {})
     assert float(capsys.readouterr().out) > 0.9, "sky and trees are easily told apart"
 

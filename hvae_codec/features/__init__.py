@@ -1,5 +1,6 @@
-"""z2 as features for classifiers, in scikit-learn's form."""
+"""Latents as features for classifiers, in scikit-learn's form."""
 
-from hvae_codec.features.transformer import LatentFeatures
+from hvae_codec.features.archive_pictures import ArchivePicture, ArchivePictures
+from hvae_codec.features.transformer import HVAEFeatures
 
-__all__ = ["LatentFeatures"]
+__all__ = ["ArchivePicture", "ArchivePictures", "HVAEFeatures"]

@@ -1,79 +1,200 @@
-"""A scikit-learn transformer from pictures, or from their encoded bytes, to z2."""
+"""A scikit-learn transformer from pictures, or from their encoded bytes, to latents."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
 
 import hvae_codec
-from hvae_codec.errors import HvaeCodecError
+from hvae_codec.errors import HvaeCodecError, MissingDependencyError, WrongModelError
+from hvae_codec.features.inputs import features_of, refuse_sparse
+from hvae_codec.files import write_atomically
+
+try:
+    from sklearn.base import BaseEstimator, TransformerMixin
+except ImportError as error:
+    raise MissingDependencyError(
+        "HVAEFeatures needs scikit-learn: pip install hvae-codec[features]"
+    ) from error
+
+_FORMAT = "hvae-codec features 1"
+_CHECKPOINT_SUFFIX = ".safetensors"
 
 
-class LatentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """The means (and, if asked, standard deviations) of q(z2|x) as a feature matrix.
+class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """The means (and, if asked, standard deviations) of layers of latents as a feature matrix.
 
     Args:
-        model: name of a model at hand, see `hvae_codec.models()`.
-        quality: its rung; None for the middle one.
-        statistics: "mean" gives [N, D] columns, "mean+std" [N, 2 D].
+        model: name of a model at hand, see `hvae_codec.models()`, or path of a checkpoint
+            (.safetensors).
+        quality: rung of a model at hand; None for the middle one.
+        layers: name of a layer, "z2" or "z1" of two, or a sequence of names, whose columns then
+            stand side by side in this order; None for the top layer.
+        statistics: "mean" gives [N, D] columns of D latent dimensions, "mean+std" [N, 2 D].
+        batch_size: most pictures or files that are read at once.
 
-    `transform` takes what `Codec.features` takes, or a list of encoded `bytes`, whose z2 is read
-    without decoding the rest. There is nothing to fit: the model was trained without labels. The
-    transformer holds its parameters alone, so copies of it, and of pipelines with it, are small.
+    `transform` takes an array of pictures uint8 [N, H, W, C]; flat rows [N, H*W*C] of the model's
+    own size, in this order, or [N, H*W] if grey; a list of arrays, Pillow pictures or paths; a list
+    of `.hvae` bytes or paths; the path of a `.hvaa` archive, an `Archive`, or `ArchivePictures` of
+    it. Arrays of numbers other than uint8 are grey levels 0..255 or, as fractions, levels divided
+    by 255 (`hvae_codec.features.inputs` says it to the letter).
+
+    Of a picture, features are the modes of its posteriors, each given those above; of encoded ones
+    the latents as they were coded, for which no picture is decoded. There is nothing to fit: the
+    model was trained without labels. The transformer holds its parameters alone, so copies of it,
+    and of pipelines with it, are small.
     """
 
     def __init__(
         self,
-        model: str = "cifar10",
-        quality: int | None = None,
+        model: str | os.PathLike[str] = "cifar10",
+        quality: float | None = None,
+        layers: str | Sequence[str] | None = None,
         statistics: Literal["mean", "mean+std"] = "mean",
+        batch_size: int = 256,
     ) -> None:
         self.model = model
         self.quality = quality
+        self.layers = layers
         self.statistics = statistics
+        self.batch_size = batch_size
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803 (scikit-learn's name)
-        """Check the parameters; X and y are not looked at.
+    def fit(self, X: Any = None, y: Any = None) -> Self:  # noqa: N803 (scikit-learn's name)
+        """Check the parameters; y is not looked at, X only for what it cannot be at all.
 
         Raises:
-            UnknownModelError, UnknownQualityError: no such model or rung.
-            HvaeCodecError: `statistics` is neither of the two.
+            ImageError: X is a sparse matrix.
+            UnknownModelError, UnknownQualityError, CheckpointError: no such model or rung.
+            HvaeCodecError: another parameter is none of those that there are.
         """
-        self._codec()
+        refuse_sparse(X)
+        self._indices(self._codec())
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
-        """Features float32 [N, D] or [N, 2 D] of N pictures or N encoded pictures.
+        """Features float32 [N, columns] of N pictures or N encoded pictures.
 
         Raises:
-            ImageError, BitstreamError: as `Codec.features` and `Codec.features_from_bytes`; and as
-            `fit`.
+            ImageError: X is or holds something that is no picture.
+            BitstreamError: encoded pictures are damaged or of another model (WrongModelError). And
+                as `fit`.
         """
         codec = self._codec()
-        if isinstance(X, np.ndarray) and X.dtype.kind in "OU":  # an array of bytes or of paths
-            X = X.tolist()  # noqa: N806
-        if isinstance(X, Sequence) and X and all(isinstance(item, bytes) for item in X):
-            features = codec.features_from_bytes(X)
-        else:
-            features = codec.features(X)
-        if self.statistics == "mean":
-            return features.mean
-        return np.concatenate([features.mean, features.std], axis=1)
+        indices = self._indices(codec)
+        found = features_of(codec, X, max(indices) + 1, self.batch_size)
+        columns = [
+            getattr(found[index], kind) for index in indices for kind in self.statistics.split("+")
+        ]
+        return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Names of the columns: z2_mean_0, ..., and z2_std_0, ... if asked for."""
-        dims = self._codec().info.z_dims[0]
-        names = [f"z2_{kind}_{i}" for kind in self.statistics.split("+") for i in range(dims)]
+        """Names of the columns: z2_mean_0, ..., and z2_std_0, ... if asked for, layer by layer."""
+        codec = self._codec()
+        names = [
+            f"{codec.model.spec.layer_name(index)}_{kind}_{column}"
+            for index in self._indices(codec)
+            for kind in self.statistics.split("+")
+            for column in range(codec.info.z_dims[index])
+        ]
         return np.array(names, dtype=object)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the parameters, and which model they mean by its hash, as JSON.
+
+        Raises:
+            OSError: the file cannot be written. And as `fit`.
+        """
+        info = self._codec().info
+        self.fit()
+        layers = self.layers
+        parameters = {
+            **self.get_params(),
+            "model": os.fspath(self.model),
+            "layers": layers if layers is None or isinstance(layers, str) else list(layers),
+        }
+        saved = {
+            "format": _FORMAT,
+            "model_id": info.model_id,
+            "sha256": info.card["sha256"],
+            "parameters": parameters,
+        }
+        write_atomically(Path(path), (json.dumps(saved, indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The transformer that `save` wrote.
+
+        Raises:
+            WrongModelError: the model at hand of this name is another one than when it was saved.
+            HvaeCodecError: the file is none that `save` wrote. And as `fit`.
+        """
+        try:
+            saved = json.loads(Path(path).read_text())
+            if saved["format"] != _FORMAT:
+                raise HvaeCodecError(f"format {saved['format']!r}; this release reads {_FORMAT!r}")
+            parameters, wanted = dict(saved["parameters"]), str(saved["sha256"])
+            if isinstance(parameters["layers"], list):
+                parameters["layers"] = tuple(parameters["layers"])
+            features = cls(**parameters)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HvaeCodecError(f"{path} is no saved HVAEFeatures: {error!r}") from error
+        info = features.fit()._codec().info
+        if info.card["sha256"] != wanted:
+            raise WrongModelError(
+                f"{path} is of model {saved.get('model_id')}; {features.model!r} at hand is "
+                f"{info.model_id}"
+            )
+        return features
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.no_validation = True  # X is read by hvae_codec, which knows pictures
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     def _codec(self) -> hvae_codec.Codec:
+        model = os.fspath(self.model)
+        if not model.endswith(_CHECKPOINT_SUFFIX):
+            return hvae_codec.load(model, quality=self.quality)
+        if self.quality is not None:
+            raise HvaeCodecError("quality is of models at hand; a checkpoint's path has none")
+        try:
+            status = os.stat(model)
+        except OSError:
+            return hvae_codec.load_file(model)  # says what is wrong
+        return _codec_at(model, status.st_mtime_ns, status.st_size)
+
+    def _indices(self, codec: hvae_codec.Codec) -> list[int]:
+        """Positions of the layers that were asked for, top first; checks the other parameters."""
         if self.statistics not in ("mean", "mean+std"):
             raise HvaeCodecError(f"statistics {self.statistics!r}; allowed: 'mean', 'mean+std'")
-        return hvae_codec.load(self.model, quality=self.quality)
+        if not (isinstance(self.batch_size, int | np.integer) and self.batch_size >= 1):
+            raise HvaeCodecError(f"batch_size {self.batch_size!r}; allowed: 1 and more")
+        if self.layers is None:
+            return [0]
+        spec = codec.model.spec
+        names = [spec.layer_name(index) for index in range(len(spec.latents))]
+        wanted = [self.layers] if isinstance(self.layers, str) else list(self.layers)
+        if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(names):
+            raise HvaeCodecError(
+                f"layers {self.layers!r}; allowed: one or more of {', '.join(names)}, each once"
+            )
+        return [names.index(name) for name in wanted]
+
+
+@lru_cache(maxsize=8)
+def _codec_at(path: str, modified_ns: int, size: int) -> hvae_codec.Codec:
+    """The codec of a checkpoint, loaded again only when the file changes."""
+    return hvae_codec.load_file(path)

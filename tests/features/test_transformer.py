@@ -14,6 +14,7 @@ import hvae_codec
 from hvae_codec.codec.images import encode_png
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import (
+    CheckpointError,
     DatasetError,
     HvaeCodecError,
     ImageError,
@@ -21,7 +22,7 @@ from hvae_codec.errors import (
     UnknownQualityError,
     WrongModelError,
 )
-from hvae_codec.features import LatentFeatures
+from hvae_codec.features import HVAEFeatures
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def codec():
 
 @pytest.fixture
 def features():
-    return LatentFeatures(quality=2)
+    return HVAEFeatures(quality=2)
 
 
 def two_kinds(count, seed=0):
@@ -49,7 +50,7 @@ def test_features_are_those_of_the_codec(codec, features):
     images, _ = two_kinds(5)
     expected = codec.features(images)
     np.testing.assert_array_equal(features.fit_transform(images), expected.mean)
-    both = LatentFeatures(quality=2, statistics="mean+std").transform(images)
+    both = HVAEFeatures(quality=2, statistics="mean+std").transform(images)
     assert both.dtype == np.float32
     np.testing.assert_array_equal(both, np.concatenate([expected.mean, expected.std], axis=1))
 
@@ -86,7 +87,7 @@ def test_paths_and_pictures_of_any_size(features, tmp_path):
 
 @pytest.mark.parametrize("statistics", ["mean", "mean+std"])
 def test_names_of_columns_match_the_matrix(codec, statistics):
-    features = LatentFeatures(quality=2, statistics=statistics)
+    features = HVAEFeatures(quality=2, statistics=statistics)
     (dims, _) = codec.info.z_dims
     names = features.get_feature_names_out()
     assert names[0] == "z2_mean_0"
@@ -102,7 +103,13 @@ def test_a_clone_has_the_parameters_and_a_pickle_is_small(features):
     images, _ = two_kinds(4)
     fitted = features.fit(images)
     copy = clone(fitted.set_params(statistics="mean+std"))
-    assert copy.get_params() == {"model": "cifar10", "quality": 2, "statistics": "mean+std"}
+    assert copy.get_params() == {
+        "model": "cifar10",
+        "quality": 2,
+        "layers": None,
+        "statistics": "mean+std",
+        "batch_size": 256,
+    }
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(again.transform(images), copy.transform(images))
     assert len(pickle.dumps(fitted)) < 1000
@@ -110,7 +117,7 @@ def test_a_clone_has_the_parameters_and_a_pickle_is_small(features):
 
 def test_a_classifier_on_z2_tells_pictures_apart_also_from_their_bytes(codec):
     images, labels = two_kinds(120)
-    pipeline = make_pipeline(LatentFeatures(quality=2), StandardScaler(), LogisticRegression())
+    pipeline = make_pipeline(HVAEFeatures(quality=2), StandardScaler(), LogisticRegression())
     pipeline.fit(images[:80], labels[:80])
     assert pipeline.score(images[80:], labels[80:]) > 0.95
     blobs = codec.encode_batch(images[80:])
@@ -127,7 +134,7 @@ def test_a_classifier_on_z2_of_real_pictures_beats_guessing():
     except DatasetError as error:
         pytest.skip(str(error))
     images, labels = test.images[:1500], test.labels[:1500]
-    pipeline = make_pipeline(LatentFeatures(quality=2), StandardScaler(), LogisticRegression())
+    pipeline = make_pipeline(HVAEFeatures(quality=2), StandardScaler(), LogisticRegression())
     pipeline.fit(images[:1000], labels[:1000])
     commonest = np.bincount(labels[1000:]).max() / 500
     assert pipeline.score(images[1000:], labels[1000:]) > commonest + 0.05
@@ -139,20 +146,26 @@ def test_a_classifier_on_z2_of_real_pictures_beats_guessing():
         ({"model": "none"}, UnknownModelError),
         ({"quality": 99}, UnknownQualityError),
         ({"statistics": "median"}, HvaeCodecError),
+        ({"layers": "z3"}, HvaeCodecError),
+        ({"layers": ()}, HvaeCodecError),
+        ({"layers": ("z1", "z1")}, HvaeCodecError),
+        ({"batch_size": 0}, HvaeCodecError),
+        ({"model": "no/such.safetensors"}, CheckpointError),
+        ({"model": "no/such.safetensors", "quality": 1}, HvaeCodecError),
     ],
 )
 def test_wrong_parameters_are_refused_by_fit_and_transform(parameters, error):
     with pytest.raises(error):
-        LatentFeatures(**parameters).fit([])
+        HVAEFeatures(**parameters).fit([])
     with pytest.raises(error):
-        LatentFeatures(**parameters).transform([])
+        HVAEFeatures(**parameters).transform([])
 
 
 def test_wrong_input_is_refused(codec, features):
     images, _ = two_kinds(2)
     blobs = codec.encode_batch(images)
-    for wrong in (images[0], images.astype(float), "a.png", blobs[0], [blobs[0], images[0]], 5):
+    for wrong in (images[0], list(images.astype(float)), "a.png", blobs[0], 5, np.array(blobs)):
         with pytest.raises(ImageError):
             features.transform(wrong)
     with pytest.raises(WrongModelError):
-        LatentFeatures(quality=1).transform(blobs)
+        HVAEFeatures(quality=1).transform(blobs)
