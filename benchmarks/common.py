@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from hvae_codec.files import write_atomically
 
@@ -33,6 +37,22 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
     print(f"written to {path}")
+
+
+def in_turns(
+    module: str, names: Sequence[str], options: Sequence[str], rounds: int
+) -> dict[str, list[float]]:
+    """The last number that `python -m module options --only name` prints, for every name in each
+    round: in processes of their own, and in turns, as the machine may be busier at one time than at
+    another.
+    """
+    printed: dict[str, list[float]] = {name: [] for name in names}
+    for _ in tqdm(range(rounds), desc="rounds", leave=False, disable=None):
+        for name, values in printed.items():
+            command = [sys.executable, "-m", module, *options, "--only", name]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            values.append(float(done.stdout.split()[-1]))
+    return printed
 
 
 def _processor() -> str:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,9 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.utils.benchmark import Timer
-from tqdm import tqdm
 
-from benchmarks.common import environment, write_json
+from benchmarks.common import environment, in_turns, write_json
 from hvae_codec.memory import keep_freed_memory
 from hvae_codec.models import HierarchicalVAE, Posterior, get_spec
 from hvae_codec.models.likelihoods import SIGMA_X
@@ -37,8 +34,10 @@ PLAIN = "plain PyTorch, fp32"
 ROUNDS = 3
 
 
-def plain_loss(model: HierarchicalVAE, x: Tensor) -> Tensor:
-    """Eq. 8 with all betas one, Gaussian posteriors, by torch.distributions; nats per image."""
+def plain_nats(model: HierarchicalVAE, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Distortion and each layer's rate in nats, [B] each, by torch.distributions; Gaussian
+    posteriors.
+    """
     rates: list[Tensor] = []
     latents: list[Tensor] = []
     layers: Any = model.layers
@@ -57,23 +56,29 @@ def plain_loss(model: HierarchicalVAE, x: Tensor) -> Tensor:
     output = model.decode(latents)
     likelihood = Normal(output, SIGMA_X)
     distortion = -likelihood.log_prob(x).flatten(1).sum(1)  # type: ignore[no-untyped-call]
-    loss: Tensor = (distortion + torch.stack(rates).sum(0)).mean()
-    return loss
+    return distortion, rates
 
 
-def plain_step(device: str) -> Callable[[], None]:
-    """fp32, contiguous, torch.distributions, PyTorch's own layers, Adam as it comes."""
+def plain_model() -> HierarchicalVAE:
+    """The networks in contiguous memory, of PyTorch's own layers alone."""
     model = HierarchicalVAE(get_spec(SPEC)).train()
     output: Any = model.decoder_output
     inputs, outputs = output.weight.shape[:2]
     model.decoder_output = torch.nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
-    model.to(device)
+    return model
+
+
+def plain_step(device: str) -> Callable[[], None]:
+    """fp32, contiguous, torch.distributions, PyTorch's own layers, Adam as it comes."""
+    model = plain_model().to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-4)
     x = torch.rand(BATCH, *model.spec.image_shape, device=device)
 
     def run() -> None:
         optimiser.zero_grad()
-        plain_loss(model, x).backward()  # type: ignore[no-untyped-call]
+        distortion, rates = plain_nats(model, x)
+        loss = (distortion + torch.stack(rates).sum(0)).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
     return run
@@ -135,13 +140,8 @@ def measure_steps(device: str, budget: float) -> list[dict[str, Any]]:
     Each in processes of its own, as the allocator's state is the process's, in turns; the median
     of the rounds.
     """
-    taken: dict[str, list[float]] = {name: [] for name in make_steps(device)}
-    for _ in tqdm(range(ROUNDS), desc="rounds", leave=False, disable=None):
-        for name, values in taken.items():
-            options = ["--device", device, "--budget", str(budget), "--only", name]
-            command = [sys.executable, "-m", "benchmarks.training_step", *options]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            values.append(float(done.stdout.split()[-1]))
+    options = ["--device", device, "--budget", str(budget)]
+    taken = in_turns("benchmarks.training_step", list(make_steps(device)), options, ROUNDS)
     medians = {name: statistics.median(values) for name, values in taken.items()}
     rows = []
     for name, median in medians.items():
