@@ -23,6 +23,7 @@ LAYERS = (
         "hvae_codec.data",
         "hvae_codec.evaluation",
         "hvae_codec.features",
+        "hvae_codec.reporting",
         "hvae_codec.training",
     ),
     (
