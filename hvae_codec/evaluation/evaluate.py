@@ -1,0 +1,220 @@
+"""Evaluate a checkpoint or all models of a sweep: a row each, kept as it is made.
+
+A rerun goes on where the last one ended. What is known of a model with the same weights under the
+same settings is not measured again: giving a classifier later adds the Inception Score alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hvae_codec.codec.checkpoint import read_card
+from hvae_codec.errors import CheckpointError, EvaluationError, HvaeCodecError
+from hvae_codec.evaluation.bench import Bench, Order, Task, start_worker, work
+from hvae_codec.evaluation.row_files import Row, RowFile
+from hvae_codec.evaluation.rows import PROBE_LEVELS, check_pictures
+from hvae_codec.models.spec import ModelSpec
+
+SWEEP_FORMAT = "hvae-codec sweep 1"
+ROWS_FILE = "evaluation.jsonl"
+PICTURES = "pictures"
+
+_LEVELS = ("none", "fast", "all")  # each measures all that those before it do
+
+
+@dataclass(frozen=True)
+class Found:
+    """Models to evaluate. data: the data set that their recipe names, if any. pictures: whether
+    they are a sweep's, of which strips of pictures are kept.
+    """
+
+    models: dict[str, Path]
+    data: str | None
+    out: Path
+    pictures: bool
+
+
+def find_models(path: Path) -> Found:
+    """The checkpoint (.safetensors) at `path`, or the finished models of the sweep in that folder.
+
+    Raises:
+        EvaluationError: there is neither, or the sweep has no finished model yet.
+        CheckpointError: the checkpoint's card is missing or damaged.
+    """
+    if path.is_dir():
+        return _models_of_sweep(path)
+    if not path.is_file():
+        raise EvaluationError(f"{path} is neither a checkpoint nor the folder of a sweep")
+    if path.suffix != ".safetensors":
+        raise EvaluationError(f"{path} is no checkpoint: their names end in .safetensors")
+    data = read_card(path.with_suffix(".json")).get("recipe", {}).get("dataset")
+    return Found({path.stem: path}, data, path.with_suffix(f".{ROWS_FILE}"), pictures=False)
+
+
+def _models_of_sweep(path: Path) -> Found:
+    plan = path / "sweep.json"
+    try:
+        sweep: dict[str, Any] = json.loads(plan.read_text())
+        found, data = sweep["format"], sweep["recipe"]["dataset"]
+    except OSError as error:
+        raise EvaluationError(
+            f"{path} is not the folder of a sweep: sweep.json cannot be read ({error.strerror}); "
+            "to evaluate one checkpoint, name its .safetensors file"
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvaluationError(f"{plan} does not describe a sweep: {error!r}") from error
+    if found != SWEEP_FORMAT:
+        raise EvaluationError(f"{plan} is of format {found!r}; this release reads {SWEEP_FORMAT!r}")
+    # A card is written after its weights: with both there, the model is whole.
+    models = {
+        file.stem: file
+        for file in sorted((path / "models").glob("*.safetensors"))
+        if file.with_suffix(".json").exists()
+    }
+    if not models:
+        raise EvaluationError(f"{path} holds no finished model yet; 'hvae-codec sweep' trains them")
+    return Found(models, data, path / ROWS_FILE, pictures=True)
+
+
+def evaluate(found: Found, order: Order, out: Path, *, workers: int = 1) -> list[Row]:
+    """The rows of all models of `found`, which are then in the file `out`, sorted by name.
+
+    Each row is on the disk when its model is done. A model that fails does not keep the others from
+    being evaluated. With `workers` > 1 so many processes share the models.
+
+    Raises:
+        EvaluationError: models that could not be evaluated, after all others were; another process
+            is at it; or `out` holds rows of other settings.
+        DatasetError, CheckpointError, MissingDependencyError: what all models need is not there.
+    """
+    bench = Bench(order)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    failures: dict[str, HvaeCodecError] = {}
+    with RowFile(out) as file:
+        tasks = _tasks(found, bench, file, failures)
+        with tqdm(total=len(tasks), desc="evaluating", unit="model", disable=None) as bar:
+            run = _in_processes if workers > 1 and len(tasks) > 1 else _here
+            for name, row in run(bench, tasks, workers, bar):
+                if isinstance(row, HvaeCodecError):
+                    failures[name] = row
+                else:
+                    file.append(row)
+                bar.update()
+        file.tidy()
+        rows = [row for row in file.rows if row["model"] in found.models]
+    _report(failures, len(found.models))
+    return rows
+
+
+def _tasks(
+    found: Found, bench: Bench, file: RowFile, failures: dict[str, HvaeCodecError]
+) -> list[Task]:
+    """What is left to do for each model; models that are complete are none."""
+    known = {row["model"]: row for row in file.rows}
+    tasks = []
+    for name, path in found.models.items():
+        try:
+            card = read_card(path.with_suffix(".json"))
+            check_pictures(card, ModelSpec.from_json(card["spec"]).image_shape, bench.dataset)
+        except (HvaeCodecError, KeyError) as error:
+            failures[name] = error if isinstance(error, HvaeCodecError) else _no_spec(path)
+            continue
+        row = known.get(name)
+        if row is not None and row["sha256"] != card["sha256"]:
+            row = None
+        task = Task(name, path, row, *_missing(bench, row, file.path))
+        if task.measure or task.score:
+            tasks.append(task)
+    return tasks
+
+
+def _missing(bench: Bench, row: Row | None, out: Path) -> tuple[bool, bool]:
+    """Whether the figures, and whether the Inception Score, are still to be measured.
+
+    Raises:
+        EvaluationError: the row is of other settings.
+    """
+    classifier = bench.classifier
+    if row is None:
+        return True, classifier is not None
+    settings = dict(row["settings"])
+    probes = settings.pop("probes", "none")
+    wanted = bench.order.settings.to_json()
+    if settings != wanted:
+        different = [key for key in wanted if settings.get(key) != wanted[key]]
+        was = ", ".join(f"{key} {settings.get(key)} (now {wanted[key]})" for key in different)
+        raise EvaluationError(
+            f"{out} holds rows of other settings: {was}; give another --out, or remove it"
+        )
+    less = probes not in PROBE_LEVELS or _LEVELS.index(probes) < _LEVELS.index(bench.order.probes)
+    scored = (row.get("classifier") or {}).get("sha256")
+    return less, classifier is not None and scored != classifier.sha256
+
+
+def _here(
+    bench: Bench, tasks: Sequence[Task], workers: int, bar: tqdm[Any]
+) -> Iterator[tuple[str, Row | HvaeCodecError]]:
+    for task in tasks:
+        stage = _stage(bar, task.name)
+        try:
+            yield task.name, bench.row(task, stage)
+        except (CheckpointError, EvaluationError) as error:
+            yield task.name, error
+
+
+def _in_processes(
+    bench: Bench, tasks: Sequence[Task], workers: int, bar: tqdm[Any]
+) -> Iterator[tuple[str, Row | HvaeCodecError]]:
+    with _pool(bench.order, min(workers, len(tasks))) as pool:
+        running = {pool.submit(work, task): task.name for task in tasks}
+        for future in as_completed(running):
+            try:
+                yield running[future], future.result()
+            except (CheckpointError, EvaluationError) as error:
+                yield running[future], error
+            except BrokenProcessPool as error:
+                raise EvaluationError(
+                    "a worker process was ended, perhaps for lack of memory; what is done is kept: "
+                    "run the same again, with fewer --workers"
+                ) from error
+
+
+@contextmanager
+def _pool(order: Order, workers: int) -> Iterator[ProcessPoolExecutor]:
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(order,)
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _stage(bar: tqdm[Any], name: str) -> Any:
+    return lambda part: bar.set_postfix_str(f"{name}: {part}")
+
+
+def _no_spec(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path.with_suffix('.json')} names no model specification")
+
+
+def _report(failures: dict[str, HvaeCodecError], models: int) -> None:
+    if not failures:
+        return
+    name, error = next(iter(failures.items()))
+    if models == 1:
+        raise error
+    raise EvaluationError(
+        f"{len(failures)} of {models} models could not be evaluated: {', '.join(failures)}; "
+        f"{name}: {error}"
+    )
