@@ -17,6 +17,7 @@ from hvae_codec.cli import (
     calibrating,
     classifying,
     coding,
+    evaluating,
     info,
     latents,
     serving,
@@ -43,7 +44,17 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
-    for module in (coding, archive, info, latents, training, calibrating, classifying, serving):
+    for module in (
+        coding,
+        archive,
+        info,
+        latents,
+        training,
+        calibrating,
+        classifying,
+        evaluating,
+        serving,
+    ):
         module.add_commands(commands)
     return parser
 
