@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,3 +42,23 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     """
     with replacing(path, durable=durable) as file:
         file.write(data)
+
+
+@contextmanager
+def locked(directory: Path, refusal: type[Exception]) -> Iterator[None]:
+    """Keep other processes that ask for the same from working in `directory` meanwhile.
+
+    The lock ends with the process, however that ends.
+
+    Raises:
+        refusal: another process is at work there.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refusal(f"another process is at work in {directory}") from None
+        yield
+    finally:
+        os.close(descriptor)

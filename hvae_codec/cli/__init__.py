@@ -21,6 +21,7 @@ from hvae_codec.cli import (
     info,
     latents,
     serving,
+    sweeping,
     training,
 )
 from hvae_codec.cli.common import CommandParser, describe, print_error
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         info,
         latents,
         training,
+        sweeping,
         calibrating,
         classifying,
         evaluating,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,14 @@ from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, write_
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.fit import fit_tables, refit_tables
 from hvae_codec.codec.tables import SymbolTables
-from hvae_codec.data import ImageDataset, load_dataset
+from hvae_codec.data import load_dataset
 from hvae_codec.errors import SpecError
 from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
 from hvae_codec.evaluation.measure import measure_codec
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training import Recipe, load_history, train
+from hvae_codec.training.sweep_run import described_data
 
 FIRST_BETA = 0.03
 """Where a beta begins that adapts to a rate, unless --betas says otherwise."""
@@ -61,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         images=arguments.images,
         start=None if start is None else start.model_id.hex(),
         rates=rates,
+        noise_index=arguments.noise_index,
     )
     if start is not None and start.model.spec.name != recipe.spec:
         raise SpecError(f"--start is a {start.model.spec.name}, --spec says {recipe.spec}")
@@ -88,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         "recipe": recipe.to_json(),
         **({} if rates is None else {"betas": list(betas)}),
         "command": _command(arguments),
-        "data": _data(training, test, recipe),
+        "data": described_data(training, test, recipe.images),
         "measured": _UNMEASURED,
     }
     path = arguments.out / f"{arguments.name}-q{arguments.quality}.safetensors"
@@ -119,18 +122,26 @@ def _betas_and_rates(
     arguments: argparse.Namespace,
 ) -> tuple[tuple[float, ...], tuple[float | None, ...] | None]:
     """The betas of the recipe and its target rates, in nats per image, top first."""
-    names = [f"z{index}" for index in range(len(get_spec(arguments.spec).latents), 0, -1)]
     asked = arguments.rate or []
-    for name, _ in asked:
-        if name not in names:
-            arguments.usage_error(f"--rate {name}: {arguments.spec} has {', '.join(names)}")
     rates = dict(asked)
     if len(rates) < len(asked):
         arguments.usage_error("--rate was given twice for a layer")
-    if arguments.betas is None and len(rates) < len(names):
+    layers = rates_by_layer(arguments, "--rate", rates)
+    if arguments.betas is None and None in layers:
         arguments.usage_error("give --betas, or a --rate for every layer")
-    betas = arguments.betas or (FIRST_BETA,) * len(names)
-    return betas, tuple(rates.get(name) for name in names) if rates else None
+    return arguments.betas or (FIRST_BETA,) * len(layers), layers if rates else None
+
+
+def rates_by_layer(
+    arguments: argparse.Namespace, option: str, rates: Mapping[str, float]
+) -> tuple[float | None, ...]:
+    """Rates by name as rates by layer, top first; a name that the spec lacks is wrong usage."""
+    spec = get_spec(arguments.spec)
+    names = [spec.layer_name(index) for index in range(len(spec.latents))]
+    for name in rates:
+        if name not in names:
+            arguments.usage_error(f"{option} {name}: {arguments.spec} has {', '.join(names)}")
+    return tuple(rates.get(name) for name in names)
 
 
 def _missed(rates: tuple[float | None, ...], measured: list[float]) -> list[str]:
@@ -157,15 +168,6 @@ def _report(row: dict[str, Any]) -> None:
     rates = ", ".join(f"{rate:.1f}" for rate in row["rates_nats"])
     line = f"epoch {row['epoch']}: distortion {row['distortion_nats']:.2f} nats, "
     print(f"{line}rates {rates} nats, {row['psnr_db']:.2f} dB", file=sys.stderr, flush=True)
-
-
-def _data(training: ImageDataset, test: ImageDataset, recipe: Recipe) -> dict[str, Any]:
-    return {
-        "train": f"{training.name} {training.split}",
-        "train_images": len(training.images[: recipe.images]),
-        "test": f"{test.name} {test.split}",
-        "test_images": len(test),
-    }
 
 
 def _command(arguments: argparse.Namespace) -> str:

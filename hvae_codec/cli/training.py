@@ -22,6 +22,40 @@ def add_commands(commands: Commands) -> None:
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--betas",
+        type=betas,
+        help="one per layer, top first: 0.02,0.02; with --rate, where they begin",
+    )
+    parser.add_argument(
+        "--rate",
+        type=rate,
+        action="append",
+        metavar="zN=RATE",
+        help="rate of a layer to reach, in nats per image, or with bits or B behind it: z2=12, "
+        "z1=90B; its beta adapts; may be given for each layer",
+    )
+    parser.add_argument(
+        "--noise-index",
+        type=int,
+        default=0,
+        help="of the runs that share a seed, which: a model of a sweep alone",
+    )
+    parser.add_argument("--start", type=path, help="checkpoint (.safetensors) to start from")
+    parser.add_argument(
+        "--fit-effort",
+        type=int,
+        choices=(1, 2),
+        help="fit the tables to the symbols that an encoder of this effort chooses",
+    )
+    parser.add_argument("--name", default="mine", help="name of the model in its card")
+    parser.add_argument("--quality", type=positive_int, default=1, help="its rung in its card")
+    parser.add_argument("--out", type=path, required=True, help="directory of state and checkpoint")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a run of one model and one of many have in common."""
     from hvae_codec.data import DATASETS
     from hvae_codec.models import SPECS
 
@@ -29,19 +63,6 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="cifar10", help=f"data set: {', '.join(DATASETS)}")
     parser.add_argument("--root", type=path, help="directory of the data")
     parser.add_argument("--download", action="store_true", help="let torchvision fetch the data")
-    parser.add_argument(
-        "--betas",
-        type=_betas,
-        help="one per layer, top first: 0.02,0.02; with --rate, where they begin",
-    )
-    parser.add_argument(
-        "--rate",
-        type=_rate,
-        action="append",
-        metavar="zN=RATE",
-        help="rate of a layer to reach, in nats per image, or with bits or B behind it: z2=12, "
-        "z1=90B; its beta adapts; may be given for each layer",
-    )
     parser.add_argument("--posterior", choices=("uniform", "gaussian"), default="uniform")
     parser.add_argument("--epochs", type=positive_int, default=60)
     parser.add_argument("--batch-size", type=positive_int, default=32)
@@ -60,21 +81,12 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contiguous", action="store_true", help="do not train in channels_last")
     parser.add_argument("--images", type=positive_int, help="use only this many training pictures")
     parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--start", type=path, help="checkpoint (.safetensors) to start from")
     parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, help="CPU threads; default: all cores")
-    parser.add_argument(
-        "--fit-effort",
-        type=int,
-        choices=(1, 2),
-        help="fit the tables to the symbols that an encoder of this effort chooses",
-    )
-    parser.add_argument("--name", default="mine", help="name of the model in its card")
-    parser.add_argument("--quality", type=positive_int, default=1, help="its rung in its card")
-    parser.add_argument("--out", type=path, required=True, help="directory of state and checkpoint")
 
 
-def _betas(text: str) -> tuple[float, ...]:
+def betas(text: str) -> tuple[float, ...]:
+    """Betas, top first, from text such as 0.02,0.02."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -83,8 +95,8 @@ def _betas(text: str) -> tuple[float, ...]:
         ) from None
 
 
-def _rate(text: str) -> tuple[str, float]:
-    """The layer's name and its rate in nats per image."""
+def rate(text: str) -> tuple[str, float]:
+    """A layer's name and its rate in nats per image, from text such as z1=90B."""
     found = re.fullmatch(r"(z[1-9]\d*)=(\d+(?:\.\d*)?|\.\d+)(nats|bits|B|)", text.strip())
     if found is None or not float(found[2]) > 0:
         raise argparse.ArgumentTypeError(

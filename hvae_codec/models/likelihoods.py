@@ -21,8 +21,8 @@ class GaussianLikelihood:
     """p(x|z_1) = N(g(z_1), SIGMA_X^2 I) on pixels in [0, 1]."""
 
     def pixels(self, images: Tensor) -> Tensor:
-        """Model input fp32 in [0, 1] for uint8 pictures of any shape."""
-        return images.to(torch.float32) / 255.0
+        """Model input in [0, 1], in torch's default dtype, for uint8 pictures of any shape."""
+        return images.to(torch.get_default_dtype()) / 255.0
 
     def distortion_nats(self, output: Tensor, x: Tensor) -> Tensor:
         """-log p(x|z_1) per image, in nats. `output` = g(z_1) and x: [B, C, H, W]; returns fp32
@@ -46,10 +46,10 @@ class BernoulliLikelihood:
     """p(x|z_1) = Bernoulli(sigmoid(g(z_1))) on binary pixels."""
 
     def pixels(self, images: Tensor) -> Tensor:
-        """Model input, x/255 rounded to 0 or 1 (the paper's binarisation), fp32, for uint8
-        pictures.
+        """Model input, x/255 rounded to 0 or 1 (the paper's binarisation), in torch's default
+        dtype, for uint8 pictures.
         """
-        return (images > 127).to(torch.float32)
+        return (images > 127).to(torch.get_default_dtype())
 
     def distortion_nats(self, output: Tensor, x: Tensor) -> Tensor:
         """-log p(x|z_1) per image, in nats. `output`: logits [B, C, H, W], x in {0, 1}; returns
@@ -65,7 +65,7 @@ class BernoulliLikelihood:
 
     def mode(self, output: Tensor) -> Tensor:
         """The most probable picture: 1 where the logit is positive, else 0."""
-        return (output > 0).to(torch.float32)
+        return (output > 0).to(torch.get_default_dtype())
 
 
 Likelihood = GaussianLikelihood | BernoulliLikelihood

@@ -1,0 +1,139 @@
+"""What `hvae-codec sweep` does: plan, run the chunks with an engine, say what came out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from hvae_codec.cli.common import print_json, print_warning
+from hvae_codec.cli.train_job import FIRST_BETA, rates_by_layer
+from hvae_codec.data import load_dataset
+from hvae_codec.errors import SweepError
+from hvae_codec.files import locked
+from hvae_codec.models.zoo import get_spec
+from hvae_codec.training.chunks import fitting_chunk
+from hvae_codec.training.recipe import Recipe
+from hvae_codec.training.sweep import (
+    PLAN_FILE,
+    SweepModel,
+    SweepPlan,
+    divergence_path,
+    grid,
+    model_path,
+    read_plan,
+    write_plan,
+)
+from hvae_codec.training.sweep_local import Work, run_locally
+from hvae_codec.training.sweep_ray import run_on_ray
+from hvae_codec.training.sweep_run import described_data, pending_chunks
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Sweep as the parsed arguments say; the exit code."""
+    models = _models(arguments)
+    training, test = (
+        load_dataset(arguments.data, split, arguments.root, arguments.download)
+        for split in ("train", "test")
+    )
+    recipe = _recipe(arguments, models[0])
+    chunk = arguments.chunk or _chunk(arguments, recipe, len(models))
+    data = described_data(training, test, recipe.images)
+    plan = SweepPlan(recipe, tuple(models), chunk, arguments.name, data)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with locked(arguments.out, SweepError):
+        write_plan(arguments.out, plan)
+        threads = arguments.threads
+        if threads is None and arguments.workers > 1:
+            threads = max(1, torch.get_num_threads() // arguments.workers)
+        work = Work(arguments.out, arguments.root, arguments.device, threads)
+        for line in _run(work, plan, arguments):
+            print_warning(line)
+    _report(arguments, plan)
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> list[SweepModel]:
+    layers = len(get_spec(arguments.spec).latents)
+    models: list[SweepModel] = []
+    if arguments.grid is not None:
+        if len(arguments.grid) != layers:
+            arguments.usage_error(
+                f"--grid has {len(arguments.grid)} sides; {arguments.spec} has {layers} layers"
+            )
+        models += grid(arguments.grid, *arguments.beta)
+    models += [SweepModel(betas) for betas in arguments.betas or []]
+    for rates in arguments.rates or []:
+        by_layer = rates_by_layer(arguments, "--rates", rates)
+        if None in by_layer:
+            arguments.usage_error(f"--rates needs a rate for each of the {layers} layers")
+        models.append(SweepModel((FIRST_BETA,) * layers, by_layer))
+    if not models:
+        arguments.usage_error("give --grid, --betas or --rates")
+    return models
+
+
+def _recipe(arguments: argparse.Namespace, first: SweepModel) -> Recipe:
+    return Recipe(
+        spec=arguments.spec,
+        dataset=arguments.data,
+        betas=first.betas,
+        posterior=arguments.posterior,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        schedule=arguments.schedule,
+        rate_warmup_epochs=arguments.rate_warmup_epochs,
+        rounded_epochs=arguments.rounded_epochs,
+        gradient_norm=arguments.gradient_norm,
+        precision=arguments.precision,
+        channels_last=not arguments.contiguous,
+        seed=arguments.seed,
+        images=arguments.images,
+    )
+
+
+def _chunk(arguments: argparse.Namespace, recipe: Recipe, models: int) -> int:
+    """As it was when the sweep began, or what fits now."""
+    if (arguments.out / PLAN_FILE).exists():
+        return read_plan(arguments.out).chunk
+    return fitting_chunk(recipe, models, arguments.device, arguments.workers)
+
+
+def _run(work: Work, plan: SweepPlan, arguments: argparse.Namespace) -> list[str]:
+    chunks = plan.chunks()
+    pending = pending_chunks(work.directory)
+    models = sum(len(chunks[number]) for number in pending)
+    per_epoch = plan.data["train_images"] // plan.recipe.batch_size * plan.recipe.batch_size
+    with tqdm(
+        total=models * plan.recipe.epochs * per_epoch,
+        desc=f"{models} models in {len(pending)} stacks",
+        unit=" model images",
+        unit_scale=True,
+        disable=None,
+        file=sys.stderr,
+    ) as bar:
+
+        def progress(images: int) -> None:
+            bar.update(images)
+
+        if arguments.engine == "ray":
+            return run_on_ray(work, progress)
+        return run_locally(work, arguments.workers, progress)
+
+
+def _report(arguments: argparse.Namespace, plan: SweepPlan) -> None:
+    out: Path = arguments.out
+    every = range(len(plan.models))
+    diverged = [index for index in every if divergence_path(out, index).exists()]
+    trained = [index for index in every if index not in diverged]
+    if arguments.json:
+        names = {"trained": trained, "diverged": diverged}
+        listed = {key: [model_path(out, i).stem for i in value] for key, value in names.items()}
+        print_json({"sweep": str(out), **listed})
+        return
+    print(f"{out}: {len(trained)} models trained, {len(diverged)} diverged; next:")
+    print(f"  hvae-codec evaluate {out}")

@@ -1,0 +1,221 @@
+"""Training the models of a chunk as one stack; killed at any moment, it goes on where it was.
+
+What `trainer` does for one model, with the same minibatches for all of them. Adam works element by
+element, so each model's weights follow the path that they would follow alone; a model that diverges
+is set to zero and no longer learns, and the others do not notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hvae_codec.data import ImageDataset, epoch_batches
+from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
+from hvae_codec.models.stacked import StackedVAE
+from hvae_codec.models.zoo import get_spec
+from hvae_codec.training.state import Progress, load_state, save_state
+from hvae_codec.training.sweep import SweepPlan
+from hvae_codec.training.trainer import (
+    checked_images,
+    controller_row,
+    divergence,
+    epoch_row,
+    rate_controller,
+)
+
+Advance = Callable[[int], None]
+"""Called after each step with the pictures seen, counted once for every model."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model at its end: its state dict, or None where it diverged, and its rows of history."""
+
+    state: dict[str, Tensor] | None
+    history: list[dict[str, Any]]
+
+
+def train_chunk(
+    plan: SweepPlan,
+    indices: range,
+    dataset: ImageDataset,
+    directory: Path,
+    *,
+    device: torch.device | str = "cpu",
+    advance: Advance | None = None,
+) -> list[TrainedModel]:
+    """Train the models `indices` of `plan` on `dataset` as one stack, keeping their state in
+    `directory` after every epoch.
+
+    If `directory` holds the state of the same models, training goes on from there and ends with the
+    weights of an uninterrupted run (bit for bit on a CPU with the same number of threads).
+
+    Raises:
+        DatasetError: the pictures do not fit the model or do not fill a minibatch.
+        CheckpointError: `directory` holds another run.
+    """
+    recipe = plan.recipe
+    images = checked_images(get_spec(recipe.spec), dataset, recipe)
+    directory.mkdir(parents=True, exist_ok=True)
+    stack = _fresh_stack(plan, indices)
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    stack.to(device)
+    optimiser = torch.optim.Adam(stack.parameters(), lr=recipe.learning_rate, fused=True)
+    models = [plan.to_json()["models"][index] for index in indices]
+    progress = load_state(directory, recipe, stack, optimiser, models)
+    if advance is not None:
+        advance(progress.epochs * _steps(plan, images) * recipe.batch_size * len(indices))
+    while progress.epochs < recipe.epochs:
+        epoch = _Epoch(plan, indices, stack, optimiser, progress, layout)
+        rows = epoch.run(images, advance)
+        history = [*progress.history, {"epoch": progress.epochs + 1, "models": rows}]
+        progress = Progress(progress.epochs + 1, history)
+        save_state(directory, recipe, stack, optimiser, progress, models)
+    return [_trained(stack, progress, slot) for slot in range(len(indices))]
+
+
+def _trained(stack: StackedVAE, progress: Progress, slot: int) -> TrainedModel:
+    history = [epoch["models"][slot] for epoch in progress.history]
+    state = None if "diverged" in history[-1] else stack.slice_state(slot)
+    return TrainedModel(state, history)
+
+
+def _fresh_stack(plan: SweepPlan, indices: range) -> StackedVAE:
+    spec, posterior = get_spec(plan.recipe.spec), plan.recipe.posterior
+    stack = StackedVAE(spec, len(indices), posterior)
+    for slot, index in enumerate(indices):
+        torch.manual_seed(plan.recipe_of(index).first_weights_seed)
+        stack.load_slices(slot, [HierarchicalVAE(spec, posterior)])
+    return stack.train()
+
+
+def _steps(plan: SweepPlan, images: NDArray[np.uint8]) -> int:
+    return len(images) // plan.recipe.batch_size
+
+
+class _Epoch:
+    """One epoch of a stack."""
+
+    def __init__(
+        self,
+        plan: SweepPlan,
+        indices: range,
+        stack: StackedVAE,
+        optimiser: torch.optim.Adam,
+        progress: Progress,
+        layout: torch.memory_format,
+    ) -> None:
+        self.recipe = plan.recipe
+        self.recipes = [plan.recipe_of(index) for index in indices]
+        self.first = indices.start
+        self.stack = stack
+        self.optimiser = optimiser
+        self.layout = layout
+        self.number = progress.epochs
+        last = progress.history[-1]["models"] if progress.history else [None] * len(indices)
+        self.last: list[dict[str, Any] | None] = last
+        self.diverged = {
+            slot: str(row["diverged"])
+            for slot, row in enumerate(self.last)
+            if row is not None and "diverged" in row
+        }
+
+    def run(self, images: NDArray[np.uint8], advance: Advance | None) -> list[dict[str, Any]]:
+        """Train on `images`; the row of each model."""
+        recipe = self.recipe
+        steps = len(images) // recipe.batch_size
+        total = steps * recipe.epochs
+        controllers = [
+            rate_controller(own, None if row is None or "diverged" in row else row, total)
+            for own, row in zip(self.recipes, self.last, strict=True)
+        ]
+        sums = np.zeros((len(self.recipes), 2 + len(recipe.betas)))
+        rounded = self.number >= recipe.epochs - recipe.rounded_epochs
+        batches = epoch_batches(images, recipe.batch_size, recipe.seed, self.number)
+        for index, batch in enumerate(batches):
+            step = self.number * steps + index
+            learning_rate = recipe.learning_rate_at(step / total)
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate
+            betas = [
+                controller.betas if own.rates else own.betas_at(step / steps)
+                for own, controller in zip(self.recipes, controllers, strict=True)
+            ]
+            means = self._step(images[batch], betas, step, rounded)
+            for slot, controller in enumerate(controllers):
+                if slot not in self.diverged:
+                    rates = means[slot, 2:].tolist()
+                    controller.update(rates, learning_rate / recipe.learning_rate)
+            sums += means
+            if advance is not None:
+                advance(len(batch) * len(self.recipes))
+        rows: list[dict[str, Any]] = []
+        for slot, (own, controller) in enumerate(zip(self.recipes, controllers, strict=True)):
+            if slot in self.diverged:
+                rows.append({"diverged": self.diverged[slot]})
+            else:
+                row = epoch_row(self.number, sums[slot] / steps)
+                rows.append({**row, **controller_row(own, controller)})
+        return rows
+
+    def _step(
+        self, batch: NDArray[np.uint8], betas: list[tuple[float, ...]], step: int, rounded: bool
+    ) -> NDArray[np.float64]:
+        """One optimiser step; each model's means of distortion, squared error and each rate."""
+        recipe, stack = self.recipe, self.stack
+        parameter = next(stack.parameters())
+        pictures = torch.from_numpy(batch).to(parameter.device).permute(0, 3, 1, 2)
+        x = stack.likelihood.pixels(pictures).contiguous(memory_format=self.layout)
+        with torch.autocast(parameter.device.type, torch.bfloat16, recipe.precision == "bf16"):
+            outcome = stack(
+                x, seed=noise_seed(recipe.seed, step), rounded=rounded, noise_index=self.first
+            )
+        count = len(self.recipes)
+        rates = outcome.rates_nats.view(count, len(batch), -1)
+        distortion = outcome.distortion_nats.view(count, len(batch))
+        weights = torch.tensor(betas, device=parameter.device)
+        # A sum over models: the gradient of each is that of its own mean.
+        loss = (distortion + (rates * weights.unsqueeze(1)).sum(2)).mean(1).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        with torch.no_grad():
+            error = (stack.likelihood.mode(outcome.output) - stack.repeated(x)).square()
+            columns = [
+                distortion.mean(1),
+                error.reshape(count, -1).mean(1),
+                *rates.mean(1).unbind(1),
+            ]
+            means = torch.stack(columns, dim=1).double().cpu().numpy()
+        self._mask_diverged(means, step)
+        if recipe.gradient_norm is not None:
+            self._clip_gradients(recipe.gradient_norm)
+        self.optimiser.step()
+        return np.where(np.isfinite(means), means, 0.0)
+
+    def _mask_diverged(self, means: NDArray[np.float64], step: int) -> None:
+        """Take models whose means show divergence, now or before, out of this step."""
+        for slot in range(len(means)):
+            found = divergence(self.stack.spec, means[slot].tolist())
+            if found and slot not in self.diverged:
+                self.diverged[slot] = f"training diverged at step {step}: {found}"
+                for moments in self.optimiser.state.values():
+                    moments["exp_avg"][slot].zero_()
+                    moments["exp_avg_sq"][slot].zero_()
+            if slot in self.diverged:
+                self.stack.clear_slice(slot)
+
+    def _clip_gradients(self, greatest: float) -> None:
+        """As `torch.nn.utils.clip_grad_norm_`, for each model by its own norm."""
+        gradients = [p.grad for p in self.stack.parameters() if p.grad is not None]
+        squares = torch.stack([g.flatten(1).square().sum(1) for g in gradients])
+        scale = (greatest / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(scale.view(-1, *(1,) * (gradient.dim() - 1)))

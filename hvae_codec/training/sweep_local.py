@@ -1,0 +1,131 @@
+"""Running the chunks of a sweep on this machine, one after the other or some at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hvae_codec.data import ImageDataset, load_dataset
+from hvae_codec.errors import SweepError
+from hvae_codec.memory import keep_freed_memory
+from hvae_codec.training.sweep import read_plan
+from hvae_codec.training.sweep_run import pending_chunks, run_chunk
+
+Progress = Callable[[int], None]
+"""Called with the pictures seen since the last call, counted once for every model."""
+
+REPORT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Work:
+    """What any worker needs to know of a sweep; small, and the same for all its chunks."""
+
+    directory: Path
+    root: Path | None = None
+    device: str = "cpu"
+    threads: int | None = None
+
+    def data(self) -> tuple[ImageDataset, ImageDataset]:
+        """The training and the test pictures.
+
+        Raises:
+            DatasetError: they are not on this machine.
+        """
+        name = read_plan(self.directory).recipe.dataset
+        return load_dataset(name, "train", self.root), load_dataset(name, "test", self.root)
+
+    def run(self, number: int, progress: Progress) -> list[str]:
+        """Run one chunk; what diverged, a line a model."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        advance = _Throttled(progress)
+        training, test = self.data()
+        lines = run_chunk(
+            self.directory, number, training, test, device=self.device, advance=advance
+        )
+        advance.flush()
+        return lines
+
+
+class _Throttled:
+    """Sums what is reported, and passes it on no more often than every REPORT_SECONDS."""
+
+    def __init__(self, report: Progress) -> None:
+        self._report, self._sum, self._last = report, 0, time.monotonic()
+
+    def __call__(self, images: int) -> None:
+        self._sum += images
+        if time.monotonic() - self._last > REPORT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        self._report(self._sum)
+        self._sum, self._last = 0, time.monotonic()
+
+
+def run_locally(work: Work, workers: int, progress: Progress) -> list[str]:
+    """Run all chunks that are not done, `workers` at a time; what diverged, a line a model.
+
+    Raises:
+        SweepError: a worker was killed; what the others finish in this epoch is kept.
+    """
+    numbers = pending_chunks(work.directory)
+    if workers == 1 or len(numbers) <= 1:
+        return [line for number in numbers for line in work.run(number, progress)]
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    listener = threading.Thread(target=_listen, args=(queue, progress), daemon=True)
+    listener.start()
+    pool = ProcessPoolExecutor(workers, context, _begin_worker, (queue, os.getpid()))
+    try:
+        futures = [pool.submit(_run_in_worker, work, number) for number in numbers]
+        return [line for future in as_completed(futures) for line in future.result()]
+    except BrokenProcessPool:
+        raise SweepError(
+            f"a worker was killed, perhaps for lack of memory; run again to go on with "
+            f"{work.directory}"
+        ) from None
+    finally:
+        # Workers whose result nobody awaits any more end with their epoch unfinished.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+        queue.put(None)
+        listener.join()
+
+
+_queue: Any = None
+
+
+def _begin_worker(queue: Any, parent: int) -> None:
+    global _queue
+    _queue = queue
+    keep_freed_memory()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has: nobody would stop it otherwise."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _run_in_worker(work: Work, number: int) -> list[str]:
+    return work.run(number, _queue.put)
+
+
+def _listen(queue: Any, progress: Progress) -> None:
+    while (images := queue.get()) is not None:
+        progress(images)
