@@ -241,7 +241,10 @@ def generate_protocol() -> None:
 setup(
     packages=[*find_packages(include=["hvae_codec", "hvae_codec.*"]), "hvae_codec.server"],
     package_dir={"hvae_codec.server": "server"},
-    package_data={"hvae_codec": ["py.typed", "checkpoints/*.safetensors", "checkpoints/*.json"]},
+    package_data={
+        "hvae_codec": ["py.typed", "checkpoints/*.safetensors", "checkpoints/*.json"],
+        "hvae_codec.reporting": ["page.html", "page.css", "page.js"],
+    },
     ext_modules=[Extension("hvae_codec._C", sources=[])],
     cmdclass={"build_ext": BuildExtension, "build_py": BuildPython},
 )

@@ -20,6 +20,7 @@ from hvae_codec.cli import (
     evaluating,
     info,
     latents,
+    reporting,
     serving,
     sweeping,
     training,
@@ -55,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         calibrating,
         classifying,
         evaluating,
+        reporting,
         serving,
     ):
         module.add_commands(commands)

@@ -98,7 +98,7 @@ def _rows_of(sweep: Sweep, layer: str) -> list[TableRow]:
 
 def _cells(row: TableRow) -> list[str]:
     head = [f"{row.data} ({MODES[row.layer]}), {row.architecture}", row.source]
-    return head + ["–" if value is None else f"{value:.2f} %" for value in row.values]
+    return head + ["" if value is None else f"{value:.2f} %" for value in row.values]
 
 
 _HEADING = ["data set", "source", *CLASSIFIERS.values()]
