@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hvae_codec import ops
 from hvae_codec.errors import SpecError
+from hvae_codec.models.convolution import Conv2d, ConvTranspose2d
 from hvae_codec.models.likelihoods import LIKELIHOODS, at_least_fp32
 from hvae_codec.models.spec import FC, Conv, ConvTransp, Layer, Layers, ModelSpec, Reshape
 from hvae_codec.models.subpixel import SubPixelTransposed
@@ -50,11 +51,11 @@ def plain_module(layer: Layer) -> nn.Module:
     """PyTorch's module of a row of a spec."""
     match layer:
         case Conv(inputs, outputs, kernel, stride, padding):
-            return nn.Conv2d(inputs, outputs, kernel, stride, padding)
+            return Conv2d(inputs, outputs, kernel, stride, padding)
         case ConvTransp(inputs, outputs, kernel, stride, padding):
             if outputs <= FEW_CHANNELS and (kernel, stride, padding) == SubPixelTransposed.GEOMETRY:
                 return SubPixelTransposed(inputs, outputs)
-            return nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding)
+            return ConvTranspose2d(inputs, outputs, kernel, stride, padding)
         case FC(inputs, outputs):
             return nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs))
         case Reshape(shape):
