@@ -1,6 +1,8 @@
-"""The paper's architectures (Tables 2 and 3), row by row."""
+"""The paper's architectures (Tables 2 and 3), row by row, and deeper ones of the same parts."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from hvae_codec.errors import SpecError
 from hvae_codec.models.spec import FC, Conv, ConvTransp, LatentSpec, ModelSpec, Reshape
@@ -75,7 +77,89 @@ _LVAE_32 = ModelSpec(
 )
 """Table 3, SVHN and CIFAR-10: 408,131 parameters."""
 
-SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in (_GHVAE_32, _GHVAE_MNIST, _LVAE_32)}
+_ABOVE_3 = 32 + 512
+_GHVAE3_32 = ModelSpec(
+    name="ghvae3-32x32x3",
+    image_shape=(3, 32, 32),
+    likelihood="gaussian",
+    inference="concat",
+    latents=(
+        *_GHVAE_32.latents,
+        LatentSpec(
+            shape=(16, 8, 8),
+            x_branch=(Conv(3, 32, 4, 2, 1),),
+            z_branch=(
+                FC(_ABOVE_3, 256),
+                Reshape((16, 4, 4)),
+                ConvTransp(16, 32, 4, 2, 1),
+                ConvTransp(32, 32, 4, 2, 1),
+            ),
+            merge=(Conv(64, 32, 4, 2, 1),),
+            head=Conv(32, 16, 3, 1, 1),
+            prior=(FC(_ABOVE_3, 256), Reshape((16, 4, 4)), ConvTransp(16, 32, 4, 2, 1)),
+            prior_head=Conv(32, 16, 3, 1, 1),
+        ),
+    ),
+    decoder=(ConvTransp(16, 32, 4, 2, 1), ConvTransp(32, 3, 4, 2, 1)),
+)
+"""GHVAE with a third layer, of 1,024 dimensions, below those of Table 2."""
+
+_ABOVE_2, _ABOVE_4 = 32 + 128, 32 + 128 + 512
+_GHVAE4_32 = ModelSpec(
+    name="ghvae4-32x32x3",
+    image_shape=(3, 32, 32),
+    likelihood="gaussian",
+    inference="concat",
+    latents=(
+        _GHVAE_32.latents[0],
+        LatentSpec(
+            shape=(32, 2, 2),
+            x_branch=(Conv(3, 32, 4, 2, 1), Conv(32, 32, 4, 2, 1), Conv(32, 32, 4, 2, 1)),
+            z_branch=(FC(32, 128), Reshape((32, 2, 2)), ConvTransp(32, 32, 4, 2, 1)),
+            merge=(Conv(64, 32, 4, 2, 1),),
+            head=Conv(32, 32, 3, 1, 1),
+            prior=(FC(32, 128),),
+            prior_head=FC(128, 128),
+        ),
+        replace(
+            _GHVAE_32.latents[1],
+            z_branch=(FC(_ABOVE_2, 512), Reshape((32, 4, 4)), ConvTransp(32, 32, 4, 2, 1)),
+            prior=(FC(_ABOVE_2, 256),),
+        ),
+        replace(
+            _GHVAE3_32.latents[2],
+            z_branch=(FC(_ABOVE_4, 256), *_GHVAE3_32.latents[2].z_branch[1:]),
+            prior=(FC(_ABOVE_4, 256), *_GHVAE3_32.latents[2].prior[1:]),
+        ),
+    ),
+    decoder=_GHVAE3_32.decoder,
+)
+"""Four layers of 32, 128, 512 and 1,024 dimensions."""
+
+_LVAE3_32 = ModelSpec(
+    name="lvae3-32x32x3",
+    image_shape=(3, 32, 32),
+    likelihood="gaussian",
+    inference="precision",
+    latents=(
+        *_LVAE_32.latents,
+        LatentSpec(
+            shape=(16, 8, 8),
+            bottom_up=1,
+            x_branch=(Conv(32, 32, 4, 2, 1),),
+            head=Conv(32, 16, 3, 1, 1),
+            prior=_GHVAE3_32.latents[2].prior,
+            prior_head=_GHVAE3_32.latents[2].prior_head,
+        ),
+    ),
+    decoder=_GHVAE3_32.decoder,
+)
+"""LVAE with the same third layer."""
+
+SPECS: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (_GHVAE_32, _GHVAE_MNIST, _LVAE_32, _GHVAE3_32, _GHVAE4_32, _LVAE3_32)
+}
 """The architectures by name."""
 
 
