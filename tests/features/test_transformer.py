@@ -24,6 +24,8 @@ from hvae_codec.errors import (
 )
 from hvae_codec.features import HVAEFeatures
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def codec():
