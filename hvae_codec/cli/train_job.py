@@ -28,6 +28,7 @@ from hvae_codec.evaluation.measure import measure_codec
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training import Recipe, load_history, train
+from hvae_codec.training.bins import beta_per_layer
 from hvae_codec.training.sweep_run import described_data
 
 FIRST_BETA = 0.03
@@ -129,7 +130,21 @@ def _betas_and_rates(
     layers = rates_by_layer(arguments, "--rate", rates)
     if arguments.betas is None and None in layers:
         arguments.usage_error("give --betas, or a --rate for every layer")
-    return arguments.betas or (FIRST_BETA,) * len(layers), layers if rates else None
+    return _betas_by_layer(arguments, len(layers)), layers if rates else None
+
+
+def _betas_by_layer(arguments: argparse.Namespace, layers: int) -> tuple[float, ...]:
+    """One beta a layer, top first; bins that cannot be are wrong usage."""
+    betas: tuple[float, ...] | None = arguments.betas
+    if arguments.bins is None:
+        return betas or (FIRST_BETA,) * layers
+    if betas is None:
+        arguments.usage_error("--bins says which layers share one of --betas: give these too")
+    try:
+        return beta_per_layer(betas or (), arguments.bins, layers)
+    except SpecError as error:
+        arguments.usage_error(f"--{error}")
+        raise
 
 
 def rates_by_layer(

@@ -29,6 +29,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="one per layer, top first: 0.02,0.02; with --rate, where they begin",
     )
     parser.add_argument(
+        "--bins",
+        type=bins,
+        metavar="N,N,...",
+        help="layers that share a beta, top first: with 2,2 and two --betas the upper two of four "
+        "layers have the first one",
+    )
+    parser.add_argument(
         "--rate",
         type=rate,
         action="append",
@@ -92,6 +99,16 @@ def betas(text: str) -> tuple[float, ...]:
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not numbers with commas between them, such as 0.02,0.02"
+        ) from None
+
+
+def bins(text: str) -> tuple[int, ...]:
+    """Numbers of layers, top first, from text such as 2,2."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not numbers of layers with commas between them, such as 2,2"
         ) from None
 
 

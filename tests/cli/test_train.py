@@ -127,3 +127,24 @@ def test_rates_that_cannot_be_asked_for(run, words, options, code, message):
     done = run(*words[:at], *words[at + 2 :], *options)
     assert done.code == code
     assert message in done.err
+
+
+def test_bins_give_layers_a_beta_together(run, words):
+    at = words.index("--betas")
+    deep = [*words[:at], *words[at + 2 :], "--spec", "ghvae4-32x32x3", "--epochs", "1"]
+    done = run(*deep, "--betas", "0.1,0.3", "--bins", "1,3")
+    assert done.code == 0, done.err
+    with open("runs/a/mine-q1.json") as file:
+        card = json.load(file)
+    assert card["recipe"]["betas"] == [0.1, 0.3, 0.3, 0.3]
+    assert len(card["measured"]["rates_nats"]) == 4
+    assert "--betas 0.1,0.3 --bins 1,3" in card["command"]
+    for options, message in (
+        (["--betas", "0.1,0.3", "--bins", "2,1"], "--bins 2,1: each needs 1 or more layers, 4"),
+        (["--betas", "0.1", "--bins", "2,2"], "need a beta each, 2 in all; 1 given"),
+        (["--bins", "2,2"], "give these too"),
+        (["--betas", "0.1", "--bins", "two"], "such as 2,2"),
+    ):
+        refused = run(*deep, *options)
+        assert refused.code == 2
+        assert message in refused.err
