@@ -46,10 +46,10 @@ def _report(arguments: argparse.Namespace) -> int:
         print_json(report.to_json())
         return 0
     summary = report.to_json()
-    for sweep in summary["sweeps"]:
-        missing = ", ".join(sweep["missing"])
-        note = f"; missing (diverged or not evaluated): {missing}" if missing else ""
-        print(f"{sweep['name']}: {sweep['models']} models{note}")
+    for sweep, missing in zip(
+        summary["sweeps"], (sweep.missing_text for sweep in report.sweeps), strict=True
+    ):
+        print(f"{sweep['name']}: {sweep['models']} models{missing and '; ' + missing}")
         for best in sweep["optima"]:
             top, bottom = best["betas"]
             print(

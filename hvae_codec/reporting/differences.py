@@ -66,8 +66,7 @@ def _training(sweep: Sweep) -> Iterable[Aspect]:
         warm = f"{done} of {recipe.epochs} epochs" + (", a fifth as well" if same else "")
         yield Aspect("warm-up of the rates", wanted, warm if done else "none")
     if sweep.missing:
-        names = ", ".join(sweep.missing)
-        yield Aspect("models missing (diverged or not evaluated)", "none", names)
+        yield Aspect("models missing", "none", sweep.missing_text)
 
 
 def _betas(sweep: Sweep) -> str:

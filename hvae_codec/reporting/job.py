@@ -96,6 +96,7 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
         "name": sweep.name,
         "models": len(sweep.rows),
         "missing": list(sweep.missing),
+        "diverged": list(sweep.diverged),
         "differences": sentence(sweep),
         "optima": [
             {

@@ -291,7 +291,7 @@
 
   function drawWords() {
     const s = sweep(), name = metric().label;
-    const missing = s.missing.length ? ` Missing (diverged or not evaluated): ${s.missing.join(", ")}.` : "";
+    const missing = s.missing ? ` Models missing: ${s.missing}.` : "";
     byId("summary").textContent = `${s.title}: ${s.models.length} models.${missing}`;
     byId("caption-surface").textContent = `${name} over the rates of both layers`;
     byId("caption-landscape").textContent = `${name} over the betas`;

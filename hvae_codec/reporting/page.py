@@ -71,7 +71,7 @@ def _sweep_data(sweep: Sweep, metrics: Sequence[Metric]) -> dict[str, Any]:
         "name": sweep.name,
         "title": f"{sweep.architecture}, {sweep.data}",
         "models": [_model_data(row, metrics) for row in sweep.rows],
-        "missing": list(sweep.missing),
+        "missing": sweep.missing_text,
         "grid": is_grid(sweep),
         "cells": [list(corners) for corners in cells(sweep, sweep.rows) if len(corners) > 2],
         "hull": {m.key: [place[row.model] for row in hull_rows(sweep, m)] for m in metrics},

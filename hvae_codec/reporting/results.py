@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hvae_codec.errors import EvaluationError, SpecError, SweepError
+from hvae_codec.errors import EvaluationError
 from hvae_codec.training.recipe import Recipe
+from hvae_codec.training.sweep import divergence_path, read_plan
 
-FORMAT = "hvae-codec sweep 1"
 PICTURES = 8
 """Pictures in each row of a strip of SWEEP/pictures."""
 
@@ -66,7 +66,8 @@ class ModelRow:
 class Sweep:
     """The evaluated models of one sweep, and what they share.
 
-    `missing` names models of the sweep without a row: they diverged or were not evaluated.
+    `missing` names models of the sweep without a row, `diverged` those of them that training gave
+    up; the others were not evaluated.
     `originals` is the WebP strip of the pictures that reconstructions are of. `data` is the test
     set's published name.
     """
@@ -81,12 +82,20 @@ class Sweep:
     train_images: int | None
     rows: tuple[ModelRow, ...]
     missing: tuple[str, ...]
+    diverged: tuple[str, ...]
     originals: Path | None
 
     @property
     def by_rates(self) -> bool:
         """Whether rates were asked for, so that the betas are what adaptation ended with."""
         return any(row.target_rates_nats is not None for row in self.rows)
+
+    @property
+    def missing_text(self) -> str:
+        """The missing models and why, in words; empty if there are none."""
+        rest = [name for name in self.missing if name not in self.diverged]
+        parts = [("diverged", self.diverged), ("not evaluated", rest)]
+        return "; ".join(f"{why}: {', '.join(names)}" for why, names in parts if names)
 
     @property
     def architecture(self) -> str:
@@ -104,13 +113,13 @@ def read_sweep(folder: Path) -> Sweep:
         EvaluationError: evaluation.jsonl is missing, empty or damaged, or its rows are not this
             sweep's; models do not have two layers, whose rates are the figures' axes.
     """
-    plan = _read_plan(folder)
-    recipe, betas = _recipe(folder, plan), _betas(folder, plan)
+    plan = read_plan(folder)
+    betas = {f"{index:04d}": model.betas for index, model in enumerate(plan.models)}
     found = _read_rows(folder, betas)
     first = next(iter(found.values()))
     pictures = folder / "pictures"
     rows = tuple(_row(where, row, pictures) for where, row in found.values())
-    data = plan.get("data")
+    missing = [name for name in betas if name not in found]
     return Sweep(
         path=folder,
         name=folder.resolve().name,
@@ -118,49 +127,13 @@ def read_sweep(folder: Path) -> Sweep:
         posterior=_text(*first, "posterior"),
         data=_text(*first, "data"),
         test_images=int(_number(*first, "test_images", least=1)),
-        recipe=recipe,
-        train_images=data.get("train_images") if isinstance(data, dict) else None,
+        recipe=plan.recipe,
+        train_images=plan.data.get("train_images"),
         rows=rows,
-        missing=tuple(name for name in betas if name not in found),
+        missing=tuple(missing),
+        diverged=tuple(name for name in missing if divergence_path(folder, int(name)).exists()),
         originals=_file(pictures / "originals.webp"),
     )
-
-
-def _read_plan(folder: Path) -> dict[str, Any]:
-    path = folder / "sweep.json"
-    if not folder.is_dir():
-        raise SweepError(f"{folder} is not a folder; a sweep is one, written by 'hvae-codec sweep'")
-    try:
-        plan = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise SweepError(f"{folder} is not a sweep: it holds no sweep.json") from None
-    except ValueError as error:
-        raise SweepError(f"{path} is damaged: {error}") from error
-    if not isinstance(plan, dict) or plan.get("format") != FORMAT:
-        given = plan.get("format") if isinstance(plan, dict) else None
-        raise SweepError(f"{path} is of format {given!r}; this release reads {FORMAT!r}")
-    return plan
-
-
-def _recipe(folder: Path, plan: Mapping[str, Any]) -> Recipe:
-    try:
-        return Recipe.from_json(plan["recipe"])
-    except (KeyError, TypeError, SpecError) as error:
-        raise SweepError(f"{folder / 'sweep.json'}: no valid recipe: {error}") from error
-
-
-def _betas(folder: Path, plan: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-    """Name of each model of the plan -> its betas."""
-    try:
-        models = {
-            f"{int(model['index']):04d}": tuple(float(beta) for beta in model["betas"])
-            for model in plan["models"]
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise SweepError(f"{folder / 'sweep.json'}: no valid list of models: {error!r}") from error
-    if not models:
-        raise SweepError(f"{folder / 'sweep.json'} lists no models")
-    return models
 
 
 def _read_rows(

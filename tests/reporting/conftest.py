@@ -99,6 +99,7 @@ def write_sweep(folder, betas, *, skip=(), pictures=True, change=None, dataset="
     data = {"train": "CIFAR-10 minus 971 images", "train_images": 49202}
     data |= {"test": "CIFAR-10 minus 971 images", "test_images": 9827}
     head = {"format": "hvae-codec sweep 1", "recipe": recipe.to_json(), "models": models}
+    head |= {"name": folder.name, "chunk": 16}
     folder.mkdir(parents=True)
     (folder / "sweep.json").write_text(json.dumps(head | {"data": data} | plan))
     rows = [row_of(f"{i:04d}", *pair) | {"spec": spec} for i, pair in enumerate(betas)]
