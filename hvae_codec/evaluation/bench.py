@@ -119,7 +119,7 @@ def _scores(model: Any, classifier: Classifier, settings: Settings) -> dict[str,
 def _one_thread() -> Iterator[None]:
     """Models are evaluated beside each other, and figures are to be the same on any machine."""
     try:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
     except ImportError:  # it comes with scikit-learn
         limits: Any = nullcontext()
     else:

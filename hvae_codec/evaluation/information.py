@@ -139,7 +139,7 @@ def accuracy_bound(information_nats: float, entropy_nats: float, classes: int) -
 
 
 def _check(
-    mean: NDArray[np.float64], deviation: NDArray[np.float64], labels: NDArray[np.int64]
+    mean: NDArray[np.floating], deviation: NDArray[np.floating], labels: NDArray[np.int64]
 ) -> None:
     if mean.ndim != 2 or deviation.shape != mean.shape or labels.shape != mean.shape[:1]:
         raise EvaluationError(

@@ -16,7 +16,7 @@ the 1,966 images that are scored, half the standard error of such a share.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +47,11 @@ def probe_accuracies(
     *,
     protocol: str = "paper",
     probes: Sequence[str] = PROBES,
-    stage: Callable[[str], None] = lambda name: None,
 ) -> dict[str, float | None]:
     """Share of images classified right, in [0, 1], for each of `PROBES`; None where not asked for.
 
     features: [N, D]; labels: [N]; both in the data set's order, which is the order of the split.
-    `protocol`: one of `PROTOCOLS`. `stage` hears of each probe before it begins.
+    `protocol`: one of `PROTOCOLS`.
 
     Raises:
         EvaluationError: too few images or classes, features that are not finite, unknown names.
@@ -65,12 +64,10 @@ def probe_accuracies(
         deviation = x[:fitted].std(axis=0)
         # A feature that never varies is left alone, as scikit-learn's StandardScaler does.
         x = (x - x[:fitted].mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-    return {**dict.fromkeys(PROBES), **_scores(x, labels, fitted, probes, stage)}
+    return {**dict.fromkeys(PROBES), **_scores(x, labels, fitted, probes)}
 
 
-def _scores(
-    x: Features, y: Labels, fitted: int, probes: Sequence[str], stage: Callable[[str], None]
-) -> dict[str, float]:
+def _scores(x: Features, y: Labels, fitted: int, probes: Sequence[str]) -> dict[str, float]:
     try:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
@@ -89,16 +86,13 @@ def _scores(
             ("knn", KNeighborsClassifier()),
         ):
             if name in probes:
-                stage(name)
                 classifier.fit(x[:fitted], y[:fitted])
                 scores[name] = float(classifier.score(x[fitted:], y[fitted:]))
     if "linear_svm" in probes or "rbf_svm" in probes:
-        stage("kernel")
         # Two products: of one that is a matrix with itself, half is computed.
         kernels = [part @ x[:fitted].T for part in (x[:fitted], x[fitted:])]
     for name, tolerance in (("linear_svm", LINEAR_TOLERANCE), ("rbf_svm", 1e-3)):
         if name in probes:
-            stage(name)
             if name == "rbf_svm":
                 _to_rbf(kernels, x, fitted)
             machine = SVC(kernel="precomputed", tol=tolerance, cache_size=_CACHE_MB)
