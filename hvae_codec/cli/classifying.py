@@ -6,7 +6,15 @@ import argparse
 import sys
 from typing import Any
 
-from hvae_codec.cli.common import Commands, add_command, path, positive_int, print_json, seed
+from hvae_codec.cli.common import (
+    Commands,
+    add_command,
+    device,
+    path,
+    positive_int,
+    print_json,
+    seed,
+)
 
 
 def add_commands(commands: Commands) -> None:
@@ -18,8 +26,8 @@ def add_commands(commands: Commands) -> None:
         _arguments,
         summary="train an image classifier for the Inception Score; run again, it goes on where it "
         "was",
-        example="hvae-codec train-classifier --arch densenet121 --data cifar10 --epochs 30 "
-        "--precision bf16 --device cuda --out classifiers/cifar10.safetensors",
+        example="hvae-codec train-classifier --arch cnn --data mnist --epochs 4 "
+        "--out classifiers/mnist.safetensors",
     )
 
 
@@ -59,7 +67,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contiguous", action="store_true", help="do not train in channels_last")
     parser.add_argument("--images", type=positive_int, help="use only this many training pictures")
     parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, help="CPU threads; default: all cores")
     parser.add_argument(
         "--out",

@@ -135,6 +135,23 @@ def seed(text: str) -> int:
     return value
 
 
+def device(text: str) -> str:
+    """argparse type: a device that PyTorch can compute on here."""
+    import torch
+
+    try:
+        found = torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no device; allowed: cpu, cuda, cuda:1, ..."
+        ) from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise argparse.ArgumentTypeError(
+            f"no device {text} here: PyTorch sees {torch.cuda.device_count()}"
+        )
+    return text
+
+
 def _int_from(least: int, text: str) -> int:
     try:
         value = int(text)

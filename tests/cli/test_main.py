@@ -13,6 +13,7 @@ import termios
 import threading
 import time
 
+import numpy as np
 import pytest
 
 import hvae_codec
@@ -21,7 +22,8 @@ from hvae_codec.cli.common import print_json
 
 COMMANDS = (
     *("encode", "decode", "pack", "unpack", "ls", "cat"),
-    *("info", "models", "features", "sample", "train", "calibrate", "serve"),
+    *("info", "models", "features", "sample", "train", "calibrate"),
+    *("train-classifier", "serve"),
 )
 
 
@@ -33,10 +35,20 @@ def example_of(help_text):
     return words
 
 
+def digits():
+    """The arrays of a packed MNIST of 128 pictures: a bar whose place is its class."""
+    labels = np.arange(128, dtype=np.uint8) % 4
+    images = np.zeros((128, 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[:, 7 * label : 7 * label + 5] = 255
+    kinds = {"images": images, "labels": labels}
+    return {f"{part}_{kind}": array for part in ("train", "test") for kind, array in kinds.items()}
+
+
 def test_help_lists_every_command(run):
     shown = run("--help")
     assert shown.code == 0
-    assert re.findall(r"^    (\w+)\b", shown.out, re.MULTILINE) == [*COMMANDS]
+    assert re.findall(r"^    ([\w-]+)\b", shown.out, re.MULTILINE) == [*COMMANDS]
 
 
 def test_version(run):
@@ -55,6 +67,9 @@ def test_the_examples_in_the_help_texts_work(run, save, picture, tmp_path, monke
     # A small data set stands in for CIFAR-10 and one epoch for sixty; all else is as it stands.
     examples["train"] += ["--data", "folder:crops", "--epochs", "1", "--threads", "1"]
     examples["calibrate"] += ["--data", "folder:crops", "--images", "4"]
+    (tmp_path / "mnist").mkdir()
+    np.savez(tmp_path / "mnist" / "mnist.npz", **digits())
+    examples["train-classifier"] += ["--root", ".", "--epochs", "1", "--threads", "1"]
     assert run("encode", "photo.png").code == 0  # the file that the example of `info` shows
     for name, words in examples.items():
         done = run(*words)
@@ -105,6 +120,9 @@ def test_the_example_of_serve_works(command, run, tmp_path):
         "train --betas 1,1 --spec none --out x",
         "train --betas 1,1 --device cuda:99 --out x",
         "train --betas 1,1 --device abacus --out x",
+        "train-classifier --arch vgg --data mnist --out x.safetensors",
+        "train-classifier --arch cnn --data mnist --stem 3 --out x.safetensors",
+        "train-classifier --arch cnn --data mnist --device abacus --out x.safetensors",
         "serve --port 65536",
     ],
 )
