@@ -13,6 +13,7 @@ in minibatches of 256; the first epoch of each is not counted.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -153,6 +154,7 @@ def main() -> None:
     if arguments.json is not None:
         settings = {"spec": SPEC, "batch_size": BATCH, "images": IMAGES}
         settings |= {"threads": torch.get_num_threads(), "budget_seconds": arguments.budget}
+        settings |= {"load_average": os.getloadavg()[1]}  # on a busy machine, gains are less
         write_json(
             arguments.json, {"environment": environment("torchvision"), **settings, "rows": rows}
         )
