@@ -8,7 +8,7 @@
   const PLOTS = ["plot-surface", "plot-landscape", "plot-plane", "plot-total"];
   const FLAT = PLOTS.slice(1);
   const TOP = "R(z₂), nats", BOTTOM = "R(z₁|z₂), nats";
-  const state = {sweep: 0, metric: 0, model: 0, turning: null, eye: {x: -1.35, y: -1.55, z: 0.75}};
+  const state = {sweep: 0, metric: 0, model: 0, turning: null, eye: {x: -1.6, y: -1.85, z: 0.95}};
 
   const sweep = () => data.sweeps[state.sweep];
   const offered = () => data.metrics.filter(m => sweep().models.some(x => m.key in x.values));
@@ -114,7 +114,7 @@
     for (const ring of rings()) {
       traces.push({
         type: "scatter3d", mode: "markers", ...at(ring.models), hoverinfo: "skip",
-        marker: {symbol: "circle-open", size: ring.size * 0.7, color: ring.colour, line: {width: 2}},
+        marker: {symbol: "circle-open", size: ring.size * 0.5, color: ring.colour, line: {width: 2}},
       });
     }
     const best = sweep().optima.filter(o => models.includes(o.model));
@@ -145,6 +145,10 @@
       lines.push({
         type: "line", layer: "below", x0: start, y0: total - start, x1: end, y1: total - end,
         line: {color: colour("quiet"), width: 1, dash: "dash"},
+        label: {
+          text: `R = ${number(total, 0)}`, textposition: "end", yanchor: "bottom",
+          font: {size: 10, color: colour("quiet")},
+        },
       });
     }
     return lines;
@@ -152,7 +156,7 @@
 
   function niceStep(rough) {
     const power = 10 ** Math.floor(Math.log10(rough || 1));
-    return [1, 2, 5, 10].map(n => n * power).find(n => n >= rough) || power;
+    return [1, 2, 2.5, 5, 10].map(n => n * power).find(n => n >= rough) || power;
   }
 
   // Sides of the squares that stand for a grid's models.
@@ -191,7 +195,7 @@
       type: "scatter", mode: "markers", hoverinfo: "skip",
       x: pick(best.map(o => o.model), view.x), y: pick(best.map(o => o.model), view.y),
       marker: {
-        symbol: best.map(o => SHAPES[o.application]), color: colour("halo"),
+        opacity: 1, symbol: best.map(o => SHAPES[o.application]), color: colour("halo"),
         size: best.map(o => o.application === "representation" ? 16 : 13),
         line: {color: colour("text"), width: 1.6},
       },

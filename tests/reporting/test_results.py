@@ -72,7 +72,7 @@ def test_the_last_row_of_a_model_counts(make, make_row, tmp_path):
         ({"psnr_modes_db": float("nan")}, "not a finite number"),
         ({"sharpness": 1.5}, "from 0 to 1"),
         ({"accuracy": {"paper": {"z2": {"knn": 44.2}}}}, "accuracy.paper.z2.knn"),
-        ({"spec": None}, "spec is None"),
+        ({"spec": None}, "several values of spec"),
         ({"data": "MNIST"}, "several values of data"),
         ({"rates_nats": [1.0, 2.0, 3.0], "total_rate_nats": 6.0}, "two layers"),
         ({"classifier": "densenet"}, "not an object"),
