@@ -107,7 +107,7 @@ def plot(
         axes.set(xlabel="MNIST digits taken for strange", title=f"Score: {kind}")
         axes.set_ylabel("others recognised")
     for axes in panels:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="best")
     figure.savefig(path, dpi=110)
 
 
@@ -123,8 +123,8 @@ def main() -> None:
     training = load_dataset("mnist", "train").images[: arguments.images]
     normal = digits.images[: arguments.images]
     others = {
-        f"{cifar.name}, grey": grey_middle(cifar.images[: arguments.images]),
-        f"{svhn.name}, grey": grey_middle(svhn.images[: arguments.images]),
+        "CIFAR-10, grey": grey_middle(cifar.images[: arguments.images]),
+        "SVHN, grey": grey_middle(svhn.images[: arguments.images]),
         "MNIST upside down": np.ascontiguousarray(normal[:, ::-1, ::-1]),
         "MNIST at half size": half_size(normal),
     }
@@ -133,9 +133,9 @@ def main() -> None:
     kinds = list(next(iter(curves.values())))
     for name, row in found["sets"].items():
         areas = [f"{kind} {row['auc'][kind]:.3f}" for kind in kinds] if "auc" in row else []
-        print(f"{name:34} {row['rate_bits']:7.1f} bits  {'  '.join(areas)}")
+        print(f"{name:18} {row['rate_bits']:7.1f} bits  {'  '.join(areas)}")
     result = {
-        "normal": f"{digits.name} {digits.split}",
+        "data": [f"{data.name} {data.split}" for data in (digits, cifar, svhn)],
         "model": {"name": "mnist", "quality": codec.info.quality, "id": codec.info.model_id},
         **found,
         "environment": environment(),
