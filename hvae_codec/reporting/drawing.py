@@ -42,7 +42,7 @@ BETA_VAE = r"$\beta$-VAE ($\beta_2=\beta_1$)"
 RATE_TOP, RATE_BOTTOM = "$R(z_2)$ (nats)", "$R(z_1|z_2)$ (nats)"
 DOTS_PER_INCH = 200
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.0,
     "axes.titlesize": 8.5,
@@ -122,7 +122,12 @@ def draw_plane(
         patch.set(edgecolor="face", linewidth=0.3, rasterized=True)
         panel.add_collection(patch)
         lines = list(np.stack([x, y], axis=1)[edges(sweep, rows)])
-        wires = {"colors": "white", "linewidths": 0.35, "alpha": 0.4, "rasterized": True}
+        wires: dict[str, Any] = {
+            "colors": "white",
+            "linewidths": 0.35,
+            "alpha": 0.4,
+            "rasterized": True,
+        }
         panel.add_collection(LineCollection(lines, **wires))
     size = 3.0 if len(rows) > _LARGE else (7.0 if len(between) else 26.0)
     dots = panel.scatter(
@@ -136,7 +141,7 @@ def draw_plane(
     panel.set_ylabel(RATE_BOTTOM)
     panel.set_title(metric.title if title is None else title)
     bar = figure.colorbar(dots, ax=panel, aspect=28, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=2)
 
 
@@ -265,10 +270,11 @@ def framed(
 ) -> tuple[Figure, list[Any]]:
     """A figure with what it is of above, a legend below, and subfigures side by side between."""
     figure = new_figure(width, height)
-    body, foot = figure.subfigures(2, 1, height_ratios=(height - 0.35, 0.35))
+    rows: Any = figure.subfigures(2, 1, height_ratios=(height - 0.35, 0.35))
+    body, foot = rows
     body.suptitle(describe(sweep), fontsize=9)
     foot.legend(handles=handles, loc="center", ncols=6, handletextpad=0.4, columnspacing=1.4)
-    return figure, list(body.subfigures(1, len(ratios), width_ratios=ratios, squeeze=False)[0])
+    return figure, list(body.subfigures(1, len(ratios), width_ratios=ratios))
 
 
 def vae_label(row: ModelRow, exact: bool) -> str:

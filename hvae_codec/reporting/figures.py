@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -139,7 +140,9 @@ def figure6(sweep: Sweep) -> Figure:
     panel = figure.add_subplot()
     rows = measured(sweep, RBF_SVM)
     rates = [row.total_rate_nats for row in rows]
-    panel.scatter(rates, [RBF_SVM.of(row) for row in rows], s=9, c="#b8c4d6", linewidths=0)
+    panel.scatter(
+        rates, [100 * row.values[RBF_SVM.key] for row in rows], s=9, c="#b8c4d6", linewidths=0
+    )
     handles = [_dot("#b8c4d6", "a model")]
     for key, label, colour, line in (
         ("bounds.z1.rate", "$f^{-1}(R)$", BLACK, (0, (4, 3))),
@@ -149,7 +152,9 @@ def figure6(sweep: Sweep) -> Figure:
         if not bound:
             continue
         x, y = zip(*bound, strict=True)
-        style = {"ls": line, "lw": 0.9} if line else {"ls": "", "marker": "_", "ms": 4, "mew": 0.8}
+        style: dict[str, Any] = (
+            {"ls": line, "lw": 0.9} if line else {"ls": "", "marker": "_", "ms": 4, "mew": 0.8}
+        )
         panel.plot(x, y, color=colour, label=label, **style)
         handles.append(Line2D([], [], color=colour, label=label, **style))
     hull = _hull_line(sweep)

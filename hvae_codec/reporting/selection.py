@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from hvae_codec.evaluation.hull import upper_hull
 from hvae_codec.reporting.metrics import (
     INCEPTION,
@@ -47,8 +45,8 @@ def hull_rows(sweep: Sweep, metric: Metric) -> tuple[ModelRow, ...]:
     rows = measured(sweep, metric)
     if not rows:
         return ()
-    rates = np.array([row.total_rate_nats for row in rows])
-    values = np.array([metric.score(row) for row in rows])
+    rates = [row.total_rate_nats for row in rows]
+    values = [metric.score(row) for row in rows]
     return tuple(rows[index] for index in upper_hull(rates, values))
 
 
@@ -59,7 +57,7 @@ def best(sweep: Sweep, metric: Metric) -> ModelRow | None:
 
 def optima(sweep: Sweep) -> tuple[Optimum, ...]:
     """The best model of each application of which a metric was measured."""
-    found = []
+    found: list[Optimum] = []
     for application, metrics in APPLICATIONS.items():
         for metric in metrics:
             row = best(sweep, metric)

@@ -143,7 +143,8 @@ def as_html(sweeps: Sequence[Sweep]) -> str:
             title = f' title="model {escape(model)}"' if model else ""
             cells.append(f"<td{title}>{value}</td>")
         body.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
-    table = f"<table class='table1'><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    heading, lines = f"<thead><tr>{head}</tr></thead>", f"<tbody>{''.join(body)}</tbody>"
+    table = f'<table class="table1">{heading}{lines}</table>'
     if not lacks_svhn(sweeps):
         return table
     commands = escape("\n".join(SVHN_COMMANDS))

@@ -136,11 +136,16 @@ class Page(HTMLParser):
 
 
 HOVER = """<script>
-// A real hover over the third model of the landscape, once everything is drawn.
+// A pointer's move to the third model of the landscape, once everything is drawn.
 const timer = setInterval(() => {
   if (!document.documentElement.dataset.drawn) return;
   clearInterval(timer);
-  Plotly.Fx.hover("plot-landscape", [{curveNumber: 0, pointNumber: 2}]);
+  const plot = document.getElementById("plot-landscape"), box = plot.getBoundingClientRect();
+  const {xaxis, yaxis} = plot._fullLayout, {x, y} = plot.data[0];
+  plot.querySelector(".nsewdrag").dispatchEvent(new MouseEvent("mousemove", {
+    bubbles: true, clientX: box.left + xaxis._offset + xaxis.d2p(x[2]),
+    clientY: box.top + yaxis._offset + yaxis.d2p(y[2]),
+  }));
 }, 50);
 </script>"""
 
