@@ -127,8 +127,9 @@
       hoverinfo: "skip", marker: {symbol: "circle", size: 7, color: colour("chosen")},
     });
     const flat = title => axis(title, {backgroundcolor: colour("raised"), showbackground: true, automargin: false});
+    const height = byId("plot-surface").clientWidth < 420 ? metric().unit : valueTitle();
     const scene = {
-      xaxis: flat(TOP), yaxis: flat(BOTTOM), zaxis: flat(valueTitle()), camera: {eye: state.eye},
+      xaxis: flat(TOP), yaxis: flat(BOTTOM), zaxis: flat(height), camera: {eye: state.eye},
       aspectmode: "cube",
     };
     return draw("plot-surface", traces, layout({scene, margin: {l: 0, r: 0, t: 0, b: 0}}));
