@@ -123,9 +123,9 @@ def grid(count, low=0.1, high=10.0):
 
 @pytest.fixture(scope="session")
 def sweep_folder(tmp_path_factory):
-    """A 9x9 grid of which two models diverged."""
+    """A 5x5 grid of which two models have no row."""
     folder = tmp_path_factory.mktemp("sweeps") / "cifar10-ghvae"
-    return write_sweep(folder, grid(9), skip=("0000", "0040"))
+    return write_sweep(folder, grid(5), skip=("0000", "0012"))
 
 
 @pytest.fixture
