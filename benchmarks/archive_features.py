@@ -84,7 +84,7 @@ def columns_of(given: Callable[[], Any], features: HVAEFeatures | None) -> NDArr
     pictures = given()
     if features is not None:
         return features.transform(pictures)
-    pixels: NDArray[Any] = pictures.reshape(len(pictures), -1) / 255
+    pixels: NDArray[np.float32] = pictures.reshape(len(pictures), -1) / np.float32(255)
     return pixels
 
 
