@@ -21,7 +21,7 @@ def add_commands(commands: Commands) -> None:
         _evaluate_arguments,
         summary="measure rates, PSNR, samples and latents of a checkpoint or a sweep; run again, "
         "it goes on where it was",
-        example="hvae-codec evaluate runs/sweep --classifier runs/densenet121.safetensors",
+        example="hvae-codec evaluate runs/grid",
     )
 
 

@@ -15,7 +15,7 @@ def add_commands(commands: Commands) -> None:
         _report,
         _report_arguments,
         summary="draw the paper's figures and Table 1 of evaluated sweeps, and one HTML page",
-        example="hvae-codec report runs/cifar10",
+        example="hvae-codec report runs/grid",
     )
 
 

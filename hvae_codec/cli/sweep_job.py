@@ -15,6 +15,7 @@ from hvae_codec.data import load_dataset
 from hvae_codec.errors import SweepError
 from hvae_codec.files import locked
 from hvae_codec.models.zoo import get_spec
+from hvae_codec.training.bins import beta_per_layer
 from hvae_codec.training.chunks import fitting_chunk
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.sweep import (
@@ -58,14 +59,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _models(arguments: argparse.Namespace) -> list[SweepModel]:
     layers = len(get_spec(arguments.spec).latents)
-    models: list[SweepModel] = []
+    bins = arguments.bins or (1,) * layers
+    found: list[SweepModel] = []
     if arguments.grid is not None:
-        if len(arguments.grid) != layers:
+        if len(arguments.grid) != len(bins):
             arguments.usage_error(
                 f"--grid has {len(arguments.grid)} sides; {arguments.spec} has {layers} layers"
+                + (f" in {len(bins)} bins" if arguments.bins else "")
             )
-        models += grid(arguments.grid, *arguments.beta)
-    models += [SweepModel(betas) for betas in arguments.betas or []]
+        found += grid(arguments.grid, *arguments.beta)
+    found += [SweepModel(betas) for betas in arguments.betas or []]
+    models = [SweepModel(beta_per_layer(model.betas, bins, layers)) for model in found]
     for rates in arguments.rates or []:
         by_layer = rates_by_layer(arguments, "--rates", rates)
         if None in by_layer:

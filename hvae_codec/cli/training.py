@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 
-from hvae_codec.cli.common import Commands, add_command, path, positive_int, seed
+from hvae_codec.cli.common import Commands, add_command, device, path, positive_int, seed
 
 
 def add_commands(commands: Commands) -> None:
@@ -27,13 +27,6 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--betas",
         type=betas,
         help="one per layer, top first: 0.02,0.02; with --rate, where they begin",
-    )
-    parser.add_argument(
-        "--bins",
-        type=bins,
-        metavar="N,N,...",
-        help="layers that share a beta, top first: with 2,2 and two --betas the upper two of four "
-        "layers have the first one",
     )
     parser.add_argument(
         "--rate",
@@ -70,6 +63,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="cifar10", help=f"data set: {', '.join(DATASETS)}")
     parser.add_argument("--root", type=path, help="directory of the data")
     parser.add_argument("--download", action="store_true", help="let torchvision fetch the data")
+    parser.add_argument(
+        "--bins",
+        type=bins,
+        metavar="N,N,...",
+        help="layers that share a beta, top first: with 2,2 and two --betas the upper two of four "
+        "layers have the first one",
+    )
     parser.add_argument("--posterior", choices=("uniform", "gaussian"), default="uniform")
     parser.add_argument("--epochs", type=positive_int, default=60)
     parser.add_argument("--batch-size", type=positive_int, default=32)
@@ -88,7 +88,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contiguous", action="store_true", help="do not train in channels_last")
     parser.add_argument("--images", type=positive_int, help="use only this many training pictures")
     parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1, ...")
+    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, help="CPU threads; default: all cores")
 
 
@@ -121,22 +121,6 @@ def rate(text: str) -> tuple[str, float]:
         )
     nats = {"": 1.0, "nats": 1.0, "bits": math.log(2.0), "B": 8.0 * math.log(2.0)}
     return found[1], float(found[2]) * nats[found[3]]
-
-
-def _device(text: str) -> str:
-    import torch
-
-    try:
-        device = torch.device(text)
-    except RuntimeError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no device; allowed: cpu, cuda, cuda:1, ..."
-        ) from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise argparse.ArgumentTypeError(
-            f"no device {text} here: PyTorch sees {torch.cuda.device_count()}"
-        )
-    return text
 
 
 def _train(arguments: argparse.Namespace) -> int:

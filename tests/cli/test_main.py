@@ -22,8 +22,8 @@ from hvae_codec.cli.common import print_json
 
 COMMANDS = (
     *("encode", "decode", "pack", "unpack", "ls", "cat"),
-    *("info", "models", "features", "sample", "train", "calibrate"),
-    *("train-classifier", "serve"),
+    *("info", "models", "features", "sample", "train", "sweep", "calibrate"),
+    *("train-classifier", "evaluate", "report", "serve"),
 )
 
 
@@ -67,6 +67,8 @@ def test_the_examples_in_the_help_texts_work(run, save, picture, tmp_path, monke
     # A small data set stands in for CIFAR-10 and one epoch for sixty; all else is as it stands.
     examples["train"] += ["--data", "folder:crops", "--epochs", "1", "--threads", "1"]
     examples["calibrate"] += ["--data", "folder:crops", "--images", "4"]
+    small = ["--data", "folder:crops", "--epochs", "1", "--batch-size", "16", "--grid", "2x2"]
+    examples["sweep"] += [*small, "--threads", "1"]
     (tmp_path / "mnist").mkdir()
     np.savez(tmp_path / "mnist" / "mnist.npz", **digits())
     examples["train-classifier"] += ["--root", ".", "--epochs", "1", "--threads", "1"]

@@ -63,6 +63,14 @@ def test_a_model_of_a_sweep_alone_is_the_same_model(run, words):
     assert alone.json["psnr_db"] == pytest.approx(swept["psnr_db"], rel=1e-3)
 
 
+def test_bins_of_layers_share_a_beta(run, words):
+    deep = ["--spec", "ghvae4-32x32x3", "--bins", "1,3", "--images", "8"]
+    done = run(*words, *deep, "--grid", "1x2", "--beta", "1:4", "--betas", "0.5,2")
+    assert done.code == 0, done.err
+    models = read_plan(Path("runs/s")).models
+    assert [model.betas for model in models] == [(1, 1, 1, 1), (1, 4, 4, 4), (0.5, 2, 2, 2)]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -74,6 +82,7 @@ def test_a_model_of_a_sweep_alone_is_the_same_model(run, words):
         (["--rates", "z3=3,z2=1,z1=2"], "z3"),
         (["--rates", "z2=3,z2=4"], "twice"),
         (["--grid", "2x2", "--workers", "0"], "0"),
+        (["--grid", "2x2", "--bins", "2"], "in 1 bins"),
     ],
 )
 def test_wrong_usage(run, words, more, message):
