@@ -6,6 +6,10 @@ VAEs": a layer whose rate is above its target gets a higher beta, and the other 
 weighed in a step is the multiplier times the factor by which the rate has lately been off. Without
 that factor the two swing: a layer that has been pushed down to a few nats takes a thousand steps to
 come back, and comes back with force.
+
+Both are gentle at first and firm at last. A layer that is squeezed to its target at once costs what
+the others could have learned meanwhile (MNIST, 2.2 nats in z1: 0.5 dB), and towards the end rates
+creep while the learning rate, and with it the networks' answer, fades.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from collections.abc import Sequence
 GAIN, GAIN_STEPS = 0.002, 20_000
 """Change of a multiplier's logarithm a step when the rate is e times its target, in runs of so many
 steps or more; shorter runs need a higher one to get there at all."""
+
+FIRMNESS = 2.0
+"""How much higher the gain is at the end than at first, before it follows the networks' pace."""
 
 MEMORY = 0.98
 """Share of the mean error that a step leaves as it is: rates of minibatches scatter."""
@@ -45,19 +52,19 @@ class RateController:
         self._targets = tuple(targets)
         self._gain = GAIN * max(1.0, GAIN_STEPS / steps)
 
-    @property
-    def betas(self) -> tuple[float, ...]:
-        """What the rates weigh in the next step."""
+    def betas(self, pace: float) -> tuple[float, ...]:
+        """What the rates weigh in a step. pace: the learning rate's share of its highest value."""
         pairs = zip(self.multipliers, self.errors, strict=True)
-        return tuple(multiplier * math.exp(error) for multiplier, error in pairs)
+        power = 2.0 - pace
+        return tuple(multiplier * math.exp(power * error) for multiplier, error in pairs)
 
     def update(self, rates_nats: Sequence[float], pace: float) -> None:
         """Follow the mean rates of one minibatch.
 
-        pace: the learning rate's share of its highest value. Networks that learn slower also answer
-        slower; but rates creep up as they do, so the multipliers slow down less: by its root.
+        pace: as in `betas`. Networks that learn slower also answer slower; but rates creep up as
+        they do, so the multipliers slow down less.
         """
-        gain = self._gain * math.sqrt(pace)
+        gain = self._gain * math.sqrt(pace) * (1.0 + FIRMNESS * (1.0 - pace))
         multipliers, errors = [], []
         for index, target in enumerate(self._targets):
             error = 0.0 if target is None else _error(rates_nats[index], target)

@@ -145,15 +145,15 @@ class _Epoch:
             learning_rate = recipe.learning_rate_at(step / total)
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate
+            pace = learning_rate / recipe.learning_rate
             betas = [
-                controller.betas if own.rates else own.betas_at(step / steps)
+                controller.betas(pace) if own.rates else own.betas_at(step / steps)
                 for own, controller in zip(self.recipes, controllers, strict=True)
             ]
             means = self._step(images[batch], betas, step, rounded)
             for slot, controller in enumerate(controllers):
                 if slot not in self.diverged:
-                    rates = means[slot, 2:].tolist()
-                    controller.update(rates, learning_rate / recipe.learning_rate)
+                    controller.update(means[slot, 2:].tolist(), pace)
             sums += means
             if advance is not None:
                 advance(len(batch) * len(self.recipes))

@@ -129,9 +129,10 @@ def _epoch(
         learning_rate = recipe.learning_rate_at(step / (steps * recipe.epochs))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate
-        betas = controller.betas if recipe.rates else recipe.betas_at(step / steps)
+        pace = learning_rate / recipe.learning_rate
+        betas = controller.betas(pace) if recipe.rates else recipe.betas_at(step / steps)
         means = _step(recipe, model, optimiser, images[batch], betas, step, rounded)
-        controller.update(means[2:].tolist(), learning_rate / recipe.learning_rate)
+        controller.update(means[2:].tolist(), pace)
         sums += means
         bar.update(len(batch))
         bar.set_postfix_str(_summary(epoch_row(epoch, sums / (index + 1))), refresh=False)

@@ -6,7 +6,7 @@ import pytest
 from hvae_codec.data import ImageDataset
 from hvae_codec.errors import SpecError
 from hvae_codec.training import Recipe, load_history, train
-from hvae_codec.training.rates import BETA_MAX, BETA_MIN, GAIN, RateController
+from hvae_codec.training.rates import BETA_MAX, BETA_MIN, FIRMNESS, GAIN, RateController
 
 
 def blobs(count=256):
@@ -22,13 +22,16 @@ def recipe(**changes):
 
 def test_one_update_by_hand():
     controller = RateController((0.1, 0.2, 0.3), (10.0, None, 10.0), 20_000)
-    assert controller.betas == (0.1, 0.2, 0.3)
+    assert controller.betas(1.0) == (0.1, 0.2, 0.3)
     controller.update((20.0, 5.0, 1e-9), pace=0.25)
     # log(20 / 10) = log 2; errors beyond a factor e are cut off
-    expected = (0.1 * 2.0 ** (0.5 * GAIN), 0.2, 0.3 * np.exp(-0.5 * GAIN))
+    gain = 0.5 * (1 + 0.75 * FIRMNESS) * GAIN
+    expected = (0.1 * 2.0**gain, 0.2, 0.3 * np.exp(-gain))
     assert controller.multipliers == pytest.approx(expected)
     assert controller.errors == pytest.approx((0.02 * np.log(2), 0.0, -0.02))
-    assert controller.betas == pytest.approx(np.multiply(expected, np.exp(controller.errors)))
+    for pace in (1.0, 0.25):  # firmer towards the end
+        factors = np.exp((2 - pace) * np.array(controller.errors))
+        assert controller.betas(pace) == pytest.approx(np.multiply(expected, factors))
     short = RateController((0.1,), (10.0,), 2000)  # a tenth of the steps: ten times the gain
     short.update((20.0,), pace=1.0)
     assert short.multipliers[0] == pytest.approx(0.1 * 2.0 ** (10 * GAIN))
@@ -51,7 +54,7 @@ def test_rates_that_follow_their_betas_slowly_reach_the_targets(steps):
     for step in range(steps):
         pace = 0.5 * (1 + np.cos(np.pi * step / steps))
         lag = min(100.0, steps / 20) / max(pace, 1e-3)
-        rates += (constants / np.sqrt(controller.betas) - rates) / lag
+        rates += (constants / np.sqrt(controller.betas(pace)) - rates) / lag
         controller.update(rates.tolist(), pace)
     assert rates == pytest.approx(targets, rel=0.02)
     assert controller.multipliers == pytest.approx((constants / targets) ** 2, rel=0.05)
