@@ -38,8 +38,8 @@ CASES = (
     ("ghvae-28x28x1", 32, "fp32"),
     ("ghvae-28x28x1", 256, "fp32"),
 )
-STACKS = {"cpu": (4, 16), "cuda": (16, 64, 147, 441)}
-STEPS, EPOCHS, ROUNDS = {"cpu": 12, "cuda": 40}, 3, 3
+STACKS = {"cpu": (16,), "cuda": (16, 64, 147, 441)}
+STEPS, EPOCHS, ROUNDS = {"cpu": 8, "cuda": 40}, 3, 2
 PAPER_MODEL_IMAGES = 441 * 500 * 50_000
 
 

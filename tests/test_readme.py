@@ -13,11 +13,13 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec.data
 from benchmarks.main_job import running_server
+from hvae_codec import HVAEFeatures
 from hvae_codec.cli import main
 from hvae_codec.data import ImageDataset
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+LONG_COMMANDS = ("serve", "train", "sweep", "evaluate", "report")
 COMMANDS = re.findall(r"^    hvae-codec (.*)$", README, re.MULTILINE)
 
 
@@ -42,7 +44,7 @@ def test_in_python(here, capsys):
 
 
 def test_archive(here, capsys):
-    (program,) = [p for p in PROGRAMS if "ArchiveWriter" in p]
+    (program,) = [p for p in PROGRAMS if "many.hvaa" in p]
     exec(program, {})
     assert capsys.readouterr().out.splitlines() == [
         "3 ['flower', None, None] True",
@@ -87,9 +89,18 @@ def test_as_features(here, capsys, monkeypatch):
     order = np.random.default_rng(0).permutation(len(crops))
     pictures = ImageDataset(crops[order], labels[order], "sky and trees", "test")
     monkeypatch.setattr(hvae_codec.data, "load_dataset", lambda name, split: pictures)
-    (program,) = [p for p in PROGRAMS if "HVAEFeatures" in p]
+    (program,) = [p for p in PROGRAMS if "load_dataset" in p]
     exec(program.replace("8000", "100"), {})
     assert float(capsys.readouterr().out) > 0.9, "sky and trees are easily told apart"
+
+
+def test_features_of_an_archive(here, capsys):
+    (program,) = [p for p in PROGRAMS if "ArchivePictures" in p]
+    exec(program, {})
+    score, _, name = capsys.readouterr().out.partition(" ")
+    assert float(score) > 0.7
+    assert name.startswith("{'hvaefeatures__layers': ")
+    assert HVAEFeatures.load("features.json").quality == 3
 
 
 def test_as_a_service(here):
@@ -102,7 +113,7 @@ def test_as_a_service(here):
 
 
 def test_on_the_command_line(here, capsys):
-    commands = [c for c in COMMANDS if not c.startswith(("serve", "train"))]
+    commands = [c for c in COMMANDS if not c.startswith(LONG_COMMANDS)]
     assert len(commands) == 6
     for command in commands:
         assert main(shlex.split(command)) == 0, command
@@ -110,11 +121,12 @@ def test_on_the_command_line(here, capsys):
     assert {path.name for path in here.iterdir()} >= {"photo.hvae", "z2.npz", "samples.png"}
 
 
-LONG = [c for c in COMMANDS if c.startswith(("serve", "train"))]
+LONG = [c for c in COMMANDS if c.startswith(LONG_COMMANDS)]
 
 
 def test_long_commands_are_there():
-    assert [command.split()[0] for command in LONG] == ["serve", "train", "train"]
+    words = "serve train train train sweep evaluate report train-classifier"
+    assert [command.split()[0] for command in LONG] == words.split()
 
 
 @pytest.mark.parametrize("command", LONG)
