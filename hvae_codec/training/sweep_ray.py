@@ -69,7 +69,7 @@ def run_on_ray(work: Work, progress: Progress) -> list[str]:
 def _run(ray: Any, work: Work, numbers: list[int], progress: Progress) -> list[str]:
     on_gpu = work.device.startswith("cuda")
     resources = {"num_gpus": 1} if on_gpu else {"num_cpus": work.threads or 1}
-    counter = ray.remote(num_cpus=0)(_Counter).remote()
+    counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Counter).remote()
     run = ray.remote(max_retries=RETRIES, **resources)(_run_chunk)
     waiting = [run.remote(work, number, counter) for number in numbers]
     lines: list[str] = []
