@@ -36,11 +36,13 @@ class Outcome:
     distortion_nats: fp32 [B], -log p(x|z_1). rates_nats: fp32 [B, L], each layer's KL[q || p] (Eq.
     7).
     output: the decoder's output [B, C, H, W], to be read by `HierarchicalVAE.likelihood`.
+    weights: [B], what the loss of each image counts in a mean; None: alike.
     """
 
     distortion_nats: Tensor
     rates_nats: Tensor
     output: Tensor
+    weights: Tensor | None = None
 
 
 Build = Callable[[Layer], nn.Module]

@@ -1,0 +1,37 @@
+"""One model from any kind of specification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hvae_codec.errors import SpecError
+from hvae_codec.models.hvae import HierarchicalVAE, Posterior
+from hvae_codec.models.map_spec import MapSpec
+from hvae_codec.models.maps import MapVAE
+from hvae_codec.models.spec import ModelSpec
+
+Spec = ModelSpec | MapSpec
+Model = HierarchicalVAE | MapVAE
+
+
+def build_model(spec: Spec, posterior: Posterior) -> Model:
+    """The model of `spec` with fresh weights.
+
+    Raises:
+        SpecError: there is no such posterior, or the kind of model does not have it.
+    """
+    if isinstance(spec, ModelSpec):
+        return HierarchicalVAE(spec, posterior)
+    if posterior != "uniform":
+        raise SpecError(f"{spec.name} has uniform posteriors only, not {posterior!r}")
+    return MapVAE(spec)
+
+
+def spec_from_json(data: dict[str, Any]) -> Spec:
+    """The spec, of either kind, that its `to_json` described.
+
+    Raises:
+        SpecError: it is not a specification.
+    """
+    is_maps = isinstance(data, dict) and data.get("kind") == "maps"
+    return MapSpec.from_json(data) if is_maps else ModelSpec.from_json(data)

@@ -1,0 +1,161 @@
+"""Networks and latents of a fully convolutional hierarchical VAE as data.
+
+Where a `ModelSpec` lists the rows of the paper's tables, a `MapSpec` says how wide and deep a
+network of residual blocks is at each of its resolutions. Its latents are maps, which grow with the
+picture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hvae_codec.errors import SpecError
+
+FIRST_STRIDE = 4
+"""Pixels a side that the networks take as one position at their finest resolution."""
+
+MAX_WIDTH = 1024
+"""Most channels of anything in a spec, so that a forged card allocates no huge network."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """One resolution of the networks: positions `stride` pixels apart, of `width` channels each.
+
+    `encoder_blocks` are the residual blocks of the bottom-up path here, `decoder_blocks` those of
+    the top-down path behind the latents of this stride.
+    """
+
+    stride: int
+    width: int
+    encoder_blocks: int
+    decoder_blocks: int
+
+
+@dataclass(frozen=True)
+class LatentMap:
+    """One layer of latents, z_l: a map of `channels` for every `stride` x `stride` pixels."""
+
+    stride: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """A hierarchical VAE of L = len(latents) >= 2 layers of maps, top first: z_L, ..., z_1.
+
+    image_shape: (C, H, W) of the pictures it trains on; it runs on pictures of any size.
+    resolutions: finest first, each of twice the stride of the one before.
+    knots: values of everything that depends on the quality, which is piecewise linear in it.
+    deviations: that of the likelihood at quality 0 and at quality 1, on pixels in [0, 1]; its
+        logarithm is linear in the quality.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    resolutions: tuple[Resolution, ...]
+    latents: tuple[LatentMap, ...]
+    knots: int = 6
+    deviations: tuple[float, float] = (0.17, 0.016)
+
+    def __post_init__(self) -> None:
+        strides = [resolution.stride for resolution in self.resolutions]
+        if strides != [FIRST_STRIDE << index for index in range(len(strides))] or not strides:
+            raise SpecError(f"{self.name}: strides {strides}; they are {FIRST_STRIDE}, doubled on")
+        if len(self.latents) < 2:
+            raise SpecError(
+                f"{self.name}: {len(self.latents)} layer(s) of latents; a hierarchy has 2 or more"
+            )
+        latent_strides = [latent.stride for latent in self.latents]
+        if latent_strides != sorted(latent_strides, reverse=True):
+            raise SpecError(f"{self.name}: strides of latents {latent_strides} must not grow")
+        if latent_strides[0] != strides[-1] or latent_strides[-1] == FIRST_STRIDE:
+            raise SpecError(
+                f"{self.name}: the top latent has the coarsest stride, {strides[-1]}, and none "
+                f"has {FIRST_STRIDE}; got {latent_strides}"
+            )
+        if not set(latent_strides) <= set(strides):
+            raise SpecError(f"{self.name}: strides of latents {latent_strides}, not of {strides}")
+        numbers = [self.knots - 1, *(latent.channels for latent in self.latents)]
+        for resolution in self.resolutions:
+            numbers += [resolution.width, resolution.encoder_blocks, resolution.decoder_blocks]
+        if not all(1 <= number <= MAX_WIDTH for number in numbers):
+            raise SpecError(f"{self.name}: channels, blocks and knots must lie in 1..{MAX_WIDTH}")
+        if not all(math.isfinite(value) and value > 0 for value in self.deviations):
+            raise SpecError(f"{self.name}: deviations {self.deviations}; both must be above 0")
+        channels, height, width = self.image_shape
+        if channels != 3 or height % self.coarsest or width % self.coarsest:
+            raise SpecError(
+                f"{self.name}: pictures of shape {self.image_shape}; it takes 3 channels and "
+                f"sides that are multiples of {self.coarsest}"
+            )
+
+    @property
+    def coarsest(self) -> int:
+        """Stride of the top latents: what the sides of a picture are padded to a multiple of."""
+        return self.resolutions[-1].stride
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Latent dimensions per layer, top first, of one picture of `image_shape`."""
+        return self.dims_of(*self.image_shape[1:])
+
+    def dims_of(self, height: int, width: int) -> tuple[int, ...]:
+        """Latent dimensions per layer, top first, of one picture of so many pixels."""
+        return tuple(math.prod(self.shape_of(index, height, width)) for index in self.layer_indices)
+
+    def shape_of(self, index: int, height: int, width: int) -> tuple[int, int, int]:
+        """Shape (channels, rows, columns) of the latent at `index`, top first, of a picture."""
+        latent = self.latents[index]
+        rows, columns = (-(-side // self.coarsest) * self.coarsest for side in (height, width))
+        return latent.channels, rows // latent.stride, columns // latent.stride
+
+    @property
+    def layer_indices(self) -> range:
+        """0, ..., L - 1."""
+        return range(len(self.latents))
+
+    def layer_name(self, index: int) -> str:
+        """The paper's name of the layer at `index` (top first): "z6" for index 0 of six layers."""
+        return f"z{len(self.latents) - index}"
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready description from which `from_json` makes an equal spec."""
+        return {
+            "kind": "maps",
+            "name": self.name,
+            "image_shape": list(self.image_shape),
+            "resolutions": [asdict(resolution) for resolution in self.resolutions],
+            "latents": [asdict(latent) for latent in self.latents],
+            "knots": self.knots,
+            "deviations": list(self.deviations),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> MapSpec:
+        """The spec that `to_json` described.
+
+        Raises:
+            SpecError: a field is missing or is not what it should be.
+        """
+        try:
+            channels, height, width = data["image_shape"]
+            first, last = data["deviations"]
+            return cls(
+                name=str(data["name"]),
+                image_shape=(int(channels), int(height), int(width)),
+                resolutions=tuple(Resolution(**_integers(one)) for one in data["resolutions"]),
+                latents=tuple(LatentMap(**_integers(one)) for one in data["latents"]),
+                knots=int(data["knots"]),
+                deviations=(float(first), float(last)),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SpecError):
+                raise
+            raise SpecError(f"not a model specification: {error!r}") from error
+
+
+def _integers(fields: dict[str, Any]) -> dict[str, int]:
+    return {name: int(value) for name, value in fields.items()}
