@@ -39,7 +39,7 @@ PAD_BYTES = 16
 _CODER_BITS = 24  # constriction's fixed-point precision
 _ROWS_BELOW = 32  # images from which one call per dimension is faster than rows of tables
 
-_DAMAGED = "the payload is damaged: no encoder writes these bytes"  # for an AssertionError below
+DAMAGED = "the payload is damaged: no encoder writes these bytes"  # for an AssertionError below
 
 _Categorical = constriction.stream.model.Categorical
 _RangeEncoder = constriction.stream.queue.RangeEncoder
@@ -71,7 +71,7 @@ class _LayerPlan:
         for size in np.unique(sizes):
             start, stop = (int(np.searchsorted(sizes, size, side)) for side in ("left", "right"))
             frequencies = [tables.frequencies_of(d) for d in self.order[start:stop]]
-            self.groups.append(_Group(start, stop, _probabilities(np.stack(frequencies))))
+            self.groups.append(_Group(start, stop, probabilities(np.stack(frequencies))))
 
     @cached_property
     def models(self) -> list[Any]:
@@ -109,7 +109,7 @@ class SymbolCoder:
         for plan, layer in zip(self._plans, symbols, strict=True):
             for start, stop in _runs(n):
                 _encode_run(encoder, plan, plan.to_indices(layer[start:stop]))
-        return _finish(encoder)
+        return finish(encoder)
 
     def decode(self, payload: bytes, n: int, layers: int | None = None) -> list[Int32Array]:
         """Symbols int32 [n, D_l] of the first `layers` layers (None: all), from `encode`'s bytes.
@@ -120,7 +120,7 @@ class SymbolCoder:
         """
         plans = self._first(layers)
         self._check_plausible(len(payload), n, len(plans))
-        decoder = _RangeDecoder(_words(payload))
+        decoder = _RangeDecoder(words(payload))
         return [_decode_layer(decoder, plan, n) for plan in plans]
 
     def decode_runs(
@@ -133,7 +133,7 @@ class SymbolCoder:
         """
         plans = self._first(layers)
         self._check_plausible(len(payload), n, len(plans))
-        decoder = _RangeDecoder(_words(payload))
+        decoder = _RangeDecoder(words(payload))
         held = max(1, len(plans) - 1)
         above = [_decode_layer(decoder, plan, n) for plan in plans[:held]]
 
@@ -161,7 +161,7 @@ class SymbolCoder:
             encoder = _RangeEncoder()
             for indices, rows in contiguous:
                 encoder.encode(indices[image], _FAMILY, rows)
-            payloads.append(_finish(encoder))
+            payloads.append(finish(encoder))
         return payloads
 
     def decode_records(
@@ -177,11 +177,11 @@ class SymbolCoder:
         indices = np.empty((len(payloads), sum(coded)), np.int32)
         for image, payload in enumerate(payloads):
             self._check_plausible(len(payload), 1, len(plans))
-            decoder = _RangeDecoder(_words(payload))
+            decoder = _RangeDecoder(words(payload))
             try:
                 parts = [decoder.decode(_FAMILY, tables) for tables in rows]
             except AssertionError as error:
-                raise CorruptError(_DAMAGED) from error
+                raise CorruptError(DAMAGED) from error
             if parts:
                 np.concatenate(parts, out=indices[image])
         layer_indices = np.split(indices, np.cumsum(coded)[:-1], axis=1)
@@ -209,7 +209,7 @@ class SymbolCoder:
             )
 
 
-def _probabilities(frequencies: Int32Array) -> npt.NDArray[np.float64]:
+def probabilities(frequencies: Int32Array) -> npt.NDArray[np.float64]:
     """Integer frequencies to the floats that make constriction use exactly them (see above)."""
     weights = frequencies.astype(np.float64) * (1 << (_CODER_BITS - PRECISION_BITS))
     weights -= 1
@@ -239,7 +239,7 @@ def _decode_layer(decoder: Any, plan: _LayerPlan, n: int) -> Int32Array:
         try:
             indices = _decode_run(decoder, plan, stop - start)
         except AssertionError as error:
-            raise CorruptError(_DAMAGED) from error
+            raise CorruptError(DAMAGED) from error
         symbols[start:stop] = plan.to_symbols(indices)
     return symbols
 
@@ -257,7 +257,7 @@ def _decode_run(decoder: Any, plan: _LayerPlan, n: int) -> Int32Array:
     return columns.T
 
 
-def _finish(encoder: Any) -> bytes:
+def finish(encoder: Any) -> bytes:
     """The shortest bytes that, with zeros behind them, lie in the interval the encoder ends with.
 
     constriction pads to whole words and one more; we read off the interval [low, low + range) as
@@ -280,7 +280,7 @@ def _finish(encoder: Any) -> bytes:
     return (last >> shift).to_bytes((bits - shift) // 8, "big")
 
 
-def _words(payload: bytes) -> npt.NDArray[np.uint32]:
+def words(payload: bytes) -> npt.NDArray[np.uint32]:
     """Payload bytes as the 32-bit words that constriction reads; it supplies zeros after them."""
     padded = payload + bytes(-len(payload) % 4)
     return np.frombuffer(padded, ">u4").astype(np.uint32)

@@ -16,6 +16,9 @@ from hvae_codec.errors import SpecError
 FIRST_STRIDE = 4
 """Pixels a side that the networks take as one position at their finest resolution."""
 
+SECOND_STRIDE = 2 * FIRST_STRIDE
+"""Pixels a side of a position at the next resolution, the finest that has latents."""
+
 MAX_WIDTH = 1024
 """Most channels of anything in a spec, so that a forged card allocates no huge network."""
 

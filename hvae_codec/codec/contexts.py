@@ -1,0 +1,268 @@
+"""Which table a symbol of a map takes: an integer function of symbols decoded before it.
+
+A layer's symbols all take their tables at once, from the layers above. For each symbol one number
+is summed: the features of symbols above and around it (`hvae_codec.models.map_layers.symbol_features`),
+times integer weights, plus a bias that depends on the file's quality. How many thresholds it
+reaches is the symbol's level, and every level has a table.
+
+Sums are exact. They are products of matrices of integers, small enough that every partial sum is an
+integer that the floating-point type holds, in whatever order a library adds. docs/FORMAT.md states
+the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_codec.errors import CheckpointError
+from hvae_codec.models.map_layers import FEATURES, MAX_MAGNITUDE, MAX_SIGNED
+from hvae_codec.models.map_spec import MapSpec
+
+MAX_QUALITY = 255
+"""The quality of a file is an integer in 0..MAX_QUALITY."""
+
+MAX_LEVELS = 128
+"""Most levels, and tables, of a layer."""
+
+SCALE = 4096
+"""Integers that stand for one unit of raw deviation."""
+
+GRAIN = 256
+"""Thresholds are multiples of this, so that a level is looked up by the sum divided by it."""
+
+MAX_SPAN = 1 << 16
+"""Most multiples of GRAIN between the first and the last threshold."""
+
+_LARGEST_FEATURES = (1, MAX_MAGNITUDE, MAX_SIGNED)
+_EXACT_IN_SINGLE, _EXACT_IN_DOUBLE = 1 << 24, 1 << 53
+_SLAB_VALUES = 1 << 22  # of the features of a layer, at once
+
+Int32Array = NDArray[np.int32]
+Levels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerContext:
+    """How the levels of one layer's symbols are found.
+
+    channels, stride: the layer's.
+    bias: int32 [K, channels], at K qualities evenly spread over 0..MAX_QUALITY.
+    weights: by stride of the layers above, int32 [channels * r * r, FEATURES * C, n, n] for C
+        channels above, r = that stride / own stride and n = 3 for r up to 2, else 1.
+    thresholds: int32 [levels - 1], rising, multiples of GRAIN.
+
+    Raises CheckpointError if any of this does not hold.
+    """
+
+    channels: int
+    stride: int
+    bias: Int32Array
+    weights: Mapping[int, Int32Array]
+    thresholds: Int32Array
+
+    def __post_init__(self) -> None:
+        arrays = {"bias": self.bias, "thresholds": self.thresholds}
+        arrays |= {f"weights.{stride}": array for stride, array in self.weights.items()}
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray) or array.dtype != np.int32:
+                raise CheckpointError(f"contexts: {name} must be int32")
+        if self.bias.ndim != 2 or len(self.bias) < 2 or self.bias.shape[1] != self.channels:
+            raise CheckpointError(
+                f"contexts: bias must be [2 or more, {self.channels}], not {self.bias.shape}"
+            )
+        if self.thresholds.ndim != 1 or not 1 <= len(self.thresholds) < MAX_LEVELS:
+            raise CheckpointError(f"contexts: need 1 to {MAX_LEVELS - 1} thresholds")
+        if (np.diff(self.thresholds.astype(np.int64)) <= 0).any():
+            raise CheckpointError("contexts: thresholds must rise")
+        span = int(self.thresholds[-1]) - int(self.thresholds[0])
+        if (self.thresholds % GRAIN != 0).any() or span > MAX_SPAN * GRAIN:
+            raise CheckpointError(
+                f"contexts: thresholds must be multiples of {GRAIN}, over {MAX_SPAN} of them"
+            )
+        if self._largest_sum >= _EXACT_IN_DOUBLE:
+            raise CheckpointError("contexts: weights so large that sums would not be exact")
+
+    @property
+    def level_count(self) -> int:
+        """Levels, one more than thresholds."""
+        return len(self.thresholds) + 1
+
+    def check_inputs(self, stride: int, channels: int) -> None:
+        """Raises CheckpointError unless the weights of `stride` are for so many channels."""
+        found = self.weights[stride].shape[1]
+        if found != FEATURES * channels:
+            raise CheckpointError(
+                f"contexts: weights of stride {stride} take {found} features, not those of "
+                f"{channels} channels"
+            )
+
+    def levels(
+        self, features: Mapping[int, Features], quality: int, shape: tuple[int, int, int]
+    ) -> Levels:
+        """The level of every symbol, uint8 [channels, N, h, w].
+
+        features: by stride, those of the layers above (`Features`).
+        shape: (N, h, w) of the layer.
+        """
+        n, height, width = shape
+        bias = self._bias_at(quality)
+        if not self.weights:
+            alone = self._levels_of(bias.astype(np.float64))
+            return np.broadcast_to(alone[:, None, None, None], (self.channels, *shape)).copy()
+        levels = np.empty((self.channels, *shape), np.uint8)
+        ratio = max(self.weights) // self.stride
+        widest = max(array.shape[0] * array.shape[1] for array in self.weights.values())
+        images = max(1, _SLAB_VALUES // (widest // 8 * height * width))
+        rows = max(1, _SLAB_VALUES // (widest // 8 * width * ratio)) * ratio
+        for first in range(0, n, images):
+            last = min(first + images, n)
+            for top in range(0, height, rows):
+                bottom = min(top + rows, height)
+                part = np.empty((self.channels, last - first, bottom - top, width), self._dtype)
+                part[:] = bias[:, None, None, None]
+                for stride, weights in self._weights_as_floats.items():
+                    window = features[stride].window(
+                        first, last, top * self.stride // stride, bottom * self.stride // stride
+                    )
+                    part += _finer(_summed(weights, window), stride // self.stride)
+                levels[:, first:last, top:bottom] = self._levels_of(part)
+        return levels
+
+    @cached_property
+    def _largest_sum(self) -> int:
+        """Beyond what any sum, or part of one, can be, in magnitude."""
+        total = np.abs(self.bias.astype(np.int64)).max(axis=0).astype(object)
+        for stride, weights in self.weights.items():
+            ratio = stride // self.stride
+            kernel = 3 if ratio <= 2 else 1
+            if weights.ndim != 4:
+                raise CheckpointError(f"contexts: weights of stride {stride} must have rank 4")
+            per_feature = weights.shape[1] // FEATURES
+            expected = (self.channels * ratio**2, FEATURES * per_feature, kernel, kernel)
+            if weights.shape != expected or per_feature == 0 or stride != ratio * self.stride:
+                raise CheckpointError(
+                    f"contexts: weights of stride {stride} must be {expected}, not {weights.shape}"
+                )
+            each = np.abs(weights.astype(np.int64)).sum(axis=(2, 3))
+            each = each.reshape(self.channels * ratio**2, FEATURES, per_feature).sum(axis=2)
+            sums = (each * np.array(_LARGEST_FEATURES)).sum(axis=1)
+            total = total + sums.reshape(self.channels, ratio**2).max(axis=1)
+        return int(total.max())
+
+    @cached_property
+    def _dtype(self) -> type[np.float32] | type[np.float64]:
+        """The narrower type that holds every partial sum exactly."""
+        return np.float32 if self._largest_sum < _EXACT_IN_SINGLE else np.float64
+
+    @cached_property
+    def _weights_as_floats(self) -> dict[int, NDArray[np.floating]]:
+        """[n, n, outputs, inputs] each."""
+        return {
+            stride: np.ascontiguousarray(array.transpose(2, 3, 0, 1).astype(self._dtype))
+            for stride, array in sorted(self.weights.items())
+        }
+
+    @cached_property
+    def _level_by_grain(self) -> NDArray[np.uint8]:
+        """The level of sums from below the first threshold to above the last, a GRAIN each."""
+        grains = np.arange(self._first_grain, int(self.thresholds[-1]) // GRAIN + 1) * GRAIN
+        return np.searchsorted(self.thresholds, grains, side="right").astype(np.uint8)
+
+    @property
+    def _first_grain(self) -> int:
+        return int(self.thresholds[0]) // GRAIN - 1
+
+    def _levels_of(self, sums: NDArray[np.floating]) -> NDArray[np.uint8]:
+        # Division by a power of two is exact, so this is the integer division rounded down.
+        grains = np.floor(sums * (1.0 / GRAIN)) - self._first_grain
+        last = len(self._level_by_grain) - 1
+        found: NDArray[np.uint8] = self._level_by_grain[np.clip(grains, 0, last).astype(np.intp)]
+        return found
+
+    def _bias_at(self, quality: int) -> NDArray[np.int64]:
+        """The bias between its knots, rounded down, int64 [channels]."""
+        if not 0 <= quality <= MAX_QUALITY:
+            raise ValueError(f"a quality lies in 0..{MAX_QUALITY}, not {quality}")
+        position = quality * (len(self.bias) - 1)
+        knot = min(position // MAX_QUALITY, len(self.bias) - 2)
+        share = position - knot * MAX_QUALITY
+        low, high = self.bias[knot].astype(np.int64), self.bias[knot + 1].astype(np.int64)
+        between: NDArray[np.int64] = (low * (MAX_QUALITY - share) + high * share) // MAX_QUALITY
+        return between
+
+
+class Features:
+    """The features of the symbols of the layers of one stride, in the order that contexts take
+    them: layer after layer, of each whether its symbols are not 0, their magnitudes, their signs.
+    """
+
+    def __init__(self) -> None:
+        self._layers: list[NDArray[np.int8]] = []
+
+    def add(self, symbols: NDArray[np.integer]) -> None:
+        """The symbols [C, N, h, w] of one more layer."""
+        clipped = np.clip(symbols, -MAX_MAGNITUDE, MAX_MAGNITUDE).astype(np.int8)
+        magnitude = np.abs(clipped)
+        signed = np.clip(clipped, -MAX_SIGNED, MAX_SIGNED)
+        features = np.concatenate([np.minimum(magnitude, 1), magnitude, signed])
+        self._layers.append(np.pad(features, ((0, 0), (0, 0), (1, 1), (1, 1))))
+
+    def window(self, first: int, last: int, top: int, bottom: int) -> NDArray[np.int8]:
+        """Of images first..last - 1, rows top - 1..bottom, with a column of zeros on each side and
+        zeros beyond the map: int8 [inputs, images, rows, columns].
+        """
+        return np.concatenate([layer[:, first:last, top : bottom + 2] for layer in self._layers])
+
+
+def _summed(weights: NDArray[np.floating], window: NDArray[np.int8]) -> NDArray[np.floating]:
+    """The convolution [outputs, N, h, w] of a window [inputs, N, h + 2, w + 2]."""
+    kernel, _, outputs, inputs = weights.shape
+    n, height, width = window.shape[1], window.shape[2] - 2, window.shape[3] - 2
+    margin = 1 - kernel // 2
+    values = window.astype(weights.dtype)
+    total = np.zeros((outputs, n * height * width), weights.dtype)
+    for row in range(kernel):
+        for column in range(kernel):
+            top, left = row + margin, column + margin
+            shifted = values[:, :, top : top + height, left : left + width]
+            total += weights[row, column] @ shifted.reshape(inputs, -1)
+    return total.reshape(outputs, n, height, width)
+
+
+def _finer(sums: NDArray[np.floating], ratio: int) -> NDArray[np.floating]:
+    """[C * r * r, N, h, w] as [C, N, h * r, w * r]: of the r * r sums of a position, row after row,
+    one for each of the finer positions in it.
+    """
+    if ratio == 1:
+        return sums
+    channels, n, height, width = sums.shape
+    blocks = sums.reshape(channels // ratio**2, ratio, ratio, n, height, width)
+    return blocks.transpose(0, 3, 4, 1, 5, 2).reshape(-1, n, height * ratio, width * ratio)
+
+
+def context_of(
+    spec: MapSpec,
+    index: int,
+    bias: NDArray[np.floating],
+    weights: Mapping[int, NDArray[np.floating]],
+    levels: NDArray[np.floating],
+) -> LayerContext:
+    """The context of the layer at `index` in integers, from floats in units of the raw deviation.
+
+    bias: [K, C]. weights: as `LayerContext` has them, per feature as it is. levels: the raw
+    deviations, rising, at which levels change.
+    """
+    latent = spec.latents[index]
+    grains = np.unique(np.rint(levels * SCALE / GRAIN).astype(np.int32))
+    return LayerContext(
+        channels=latent.channels,
+        stride=latent.stride,
+        bias=np.rint(bias * SCALE).astype(np.int32),
+        weights={key: np.rint(array * SCALE).astype(np.int32) for key, array in weights.items()},
+        thresholds=grains * GRAIN,
+    )

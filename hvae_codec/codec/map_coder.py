@@ -1,0 +1,245 @@
+"""Entropy coding of maps of symbols: layer after layer, each given the levels of its symbols.
+
+Within a layer the symbols of one level lie together, levels in order of their table's size (equal
+sizes in order of level), so that the range coder takes one table for very many symbols. All of a
+layer's levels are known before its first symbol is read. docs/FORMAT.md, section 7, is the
+specification; the coder itself is that of `hvae_codec.codec.coder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import constriction
+import numpy as np
+import numpy.typing as npt
+
+from hvae_codec.codec.coder import DAMAGED, PAD_BYTES, finish, probabilities, words
+from hvae_codec.codec.contexts import Features, Levels
+from hvae_codec.codec.map_tables import MapLayer, MapTables
+from hvae_codec.codec.tables import FloatArray, Int32Array
+from hvae_codec.errors import CorruptError
+
+Shape = tuple[int, int, int]
+
+_ROWS_BELOW = 1024  # symbols of a layer below which one call per size of table is faster
+
+_Categorical = constriction.stream.model.Categorical
+_RangeEncoder = constriction.stream.queue.RangeEncoder
+_RangeDecoder = constriction.stream.queue.RangeDecoder
+_FAMILY = _Categorical(perfect=False)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Levels whose tables have one size: ranks start..stop of the coding order."""
+
+    start: int
+    stop: int
+    rows: npt.NDArray[np.float64]  # [stop - start, size], what constriction calls probabilities
+
+
+class _LayerPlan:
+    """What coding one layer needs, made once."""
+
+    def __init__(self, layer: MapLayer) -> None:
+        self.layer = layer
+        tables = layer.tables
+        order = np.argsort(tables.size, kind="stable")
+        self.rank = np.empty(len(order), np.uint8)
+        self.rank[order] = np.arange(len(order))
+        self.low = tables.low[order]
+        self.size = tables.size[order]
+        self.groups = []
+        self.models: list[Any] = []
+        for size in np.unique(self.size):
+            start, stop = (int(np.searchsorted(self.size, size, s)) for s in ("left", "right"))
+            rows = probabilities(np.stack([tables.frequencies_of(n) for n in order[start:stop]]))
+            self.groups.append(_Group(start, stop, rows))
+            # A table of one symbol has nothing to code, and constriction takes none.
+            self.models += [_Categorical(row, perfect=False) if size > 1 else None for row in rows]
+
+    def order(self, levels: Levels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Positions in coding order of levels in any shape, and where each rank begins in it."""
+        ranks = self.rank[levels.reshape(-1)]
+        ends = np.cumsum(np.bincount(ranks, minlength=len(self.rank)))
+        return np.argsort(ranks, kind="stable"), np.concatenate([[0], ends])
+
+    def encode(self, encoder: Any, symbols: npt.NDArray[np.integer], levels: Levels) -> None:
+        """Codes symbols and their levels, of one shape, all within their tables."""
+        order, starts = self.order(levels)
+        ranks = np.repeat(np.arange(len(self.rank)), np.diff(starts))
+        sorted_symbols = symbols.reshape(-1)[order].astype(np.int32)
+        indices: Int32Array = sorted_symbols - self.low[ranks]
+        if (indices.view(np.uint32) >= self.size.view(np.uint32)[ranks]).any():
+            raise ValueError("a symbol lies outside the support of its table; clip it first")
+        if len(order) < _ROWS_BELOW:
+            for group in self.groups:
+                start, stop = int(starts[group.start]), int(starts[group.stop])
+                if start < stop and group.rows.shape[1] > 1:
+                    rows = group.rows[ranks[start:stop] - group.start]
+                    encoder.encode(indices[start:stop], _FAMILY, rows)
+            return
+        for rank, model in enumerate(self.models):
+            start, stop = int(starts[rank]), int(starts[rank + 1])
+            if start < stop and model is not None:
+                encoder.encode(indices[start:stop], model)
+
+    def decode(self, decoder: Any, levels: Levels) -> Int32Array:
+        """The symbols, int32 in the shape of their levels.
+
+        Raises CorruptError for what no encoder writes.
+        """
+        order, starts = self.order(levels)
+        ranks = np.repeat(np.arange(len(self.rank)), np.diff(starts))
+        indices = np.zeros(len(order), np.int32)
+        try:
+            if len(order) < _ROWS_BELOW:
+                for group in self.groups:
+                    start, stop = int(starts[group.start]), int(starts[group.stop])
+                    if start < stop and group.rows.shape[1] > 1:
+                        rows = group.rows[ranks[start:stop] - group.start]
+                        indices[start:stop] = decoder.decode(_FAMILY, rows)
+            else:
+                for rank, model in enumerate(self.models):
+                    start, stop = int(starts[rank]), int(starts[rank + 1])
+                    if start < stop and model is not None:
+                        indices[start:stop] = decoder.decode(model, stop - start)
+        except AssertionError as error:
+            raise CorruptError(DAMAGED) from error
+        symbols = np.empty(len(order), np.int32)
+        symbols[order] = indices + self.low[ranks]
+        return symbols.reshape(levels.shape)
+
+
+class MapCoder:
+    """Codes maps of symbols. Build it once per model: it holds the prepared tables.
+
+    All methods take several files at once, whose pictures have one size and one quality, `each` of
+    them to a file: files' pictures lie one after another along axis 1 of maps [C, N, h, w].
+    """
+
+    def __init__(self, tables: MapTables) -> None:
+        self.tables = tables
+        self._plans = [_LayerPlan(layer) for layer in tables.layers]
+
+    def walk(self, quality: int) -> LevelWalk:
+        """A walk from the top layer down, for pictures of one size."""
+        return LevelWalk(self.tables, quality)
+
+    def levels(self, symbols: Sequence[npt.NDArray[np.integer]], quality: int) -> list[Levels]:
+        """The levels of the symbols [C, N, h, w] of all layers, top first, in their shapes.
+
+        Raises ValueError for shapes that do not fit.
+        """
+        walk = self.walk(quality)
+        found = []
+        for layer in symbols:
+            _, n, height, width = layer.shape
+            found.append(walk.levels((n, height, width)))
+            walk.add(layer)
+        return found
+
+    def encode(
+        self, symbols: Sequence[npt.NDArray[np.integer]], quality: int, each: int = 1
+    ) -> list[bytes]:
+        """A payload for every `each` pictures, from symbols [C, N, h, w] per layer, top first.
+
+        Raises ValueError for a symbol outside its table, or shapes that do not fit.
+        """
+        if len(symbols) != len(self._plans):
+            raise ValueError(f"need symbols of {len(self._plans)} layers, not of {len(symbols)}")
+        levels = self.levels(symbols, quality)
+        payloads = []
+        for first in range(0, symbols[0].shape[1], each):
+            encoder = _RangeEncoder()
+            for plan, layer, own in zip(self._plans, symbols, levels, strict=True):
+                part = slice(first, first + each)
+                plan.encode(encoder, layer[:, part], own[:, part])
+            payloads.append(finish(encoder))
+        return payloads
+
+    def decode(
+        self,
+        payloads: Sequence[bytes],
+        quality: int,
+        shapes: Sequence[Shape],
+    ) -> list[Int32Array]:
+        """Symbols int32 [C, F * n, h, w] of the first len(shapes) layers of F payloads.
+
+        shapes: (n, h, w) of each layer in one payload. For fewer than all layers a payload may be
+        cut off behind them. Raises CorruptError when so many symbols cannot lie in so few bytes,
+        before anything is allocated for them, and when the bytes cannot come from an encoder.
+        """
+        for payload in payloads:
+            self._check_plausible(len(payload), shapes)
+        decoders = [_RangeDecoder(words(payload)) for payload in payloads]
+        walk = self.walk(quality)
+        symbols = []
+        for plan, (n, height, width) in zip(self._plans, shapes, strict=False):
+            levels = walk.levels((n * len(decoders), height, width))
+            parts = [
+                plan.decode(decoder, levels[:, at * n : (at + 1) * n])
+                for at, decoder in enumerate(decoders)
+            ]
+            symbols.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
+            walk.add(symbols[-1])
+        return symbols
+
+    def information_bits(
+        self, symbols: Sequence[npt.NDArray[np.integer]], quality: int
+    ) -> FloatArray:
+        """Information content of symbols [C, N, h, w] per layer, in bits, float64 [N, L].
+
+        Raises ValueError for a symbol outside its table.
+        """
+        levels = self.levels(symbols, quality)
+        columns = [
+            layer.information_bits(k, own).sum(axis=(0, 2, 3))
+            for layer, k, own in zip(self.tables.layers, symbols, levels, strict=True)
+        ]
+        return np.stack(columns, axis=1)
+
+    def _check_plausible(self, payload_bytes: int, shapes: Sequence[Shape]) -> None:
+        """A genuine payload and the zeros left out behind it hold the symbols' information."""
+        least = sum(
+            layer.context.channels * n * height * width * layer.least_bits
+            for layer, (n, height, width) in zip(self.tables.layers, shapes, strict=False)
+        )
+        # Sums of logarithms, rounded down a little so that no machine refuses a genuine file.
+        if least * (1 - 1e-9) > 8 * (payload_bytes + PAD_BYTES):
+            raise CorruptError(
+                f"{payload_bytes} bytes cannot hold maps of at least {least:.0f} bits: "
+                "the bytes are cut off or the size is forged"
+            )
+
+
+class LevelWalk:
+    """The levels of each layer from the symbols of those above it, top first."""
+
+    def __init__(self, tables: MapTables, quality: int) -> None:
+        self._layers = tables.layers
+        self._quality = quality
+        self._features: dict[int, Features] = {}
+        self._index = 0
+        self._last: Levels | None = None
+
+    def levels(self, shape: Shape) -> Levels:
+        """Those of the next layer, uint8 [C, N, h, w], of shape (N, h, w)."""
+        context = self._layers[self._index].context
+        self._last = context.levels(self._features, self._quality, shape)
+        return self._last
+
+    def add(self, symbols: npt.NDArray[np.integer]) -> None:
+        """Go on below that layer, whose symbols are these.
+
+        Raises ValueError unless they have the shape of its levels.
+        """
+        if self._last is None or symbols.shape != self._last.shape:
+            raise ValueError(f"symbols of shape {symbols.shape} are not those of their levels")
+        context = self._layers[self._index].context
+        self._index += 1
+        if self._index < len(self._layers):
+            self._features.setdefault(context.stride, Features()).add(symbols)
