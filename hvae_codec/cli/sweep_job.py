@@ -97,6 +97,7 @@ def _recipe(arguments: argparse.Namespace, first: SweepModel) -> Recipe:
         channels_last=not arguments.contiguous,
         seed=arguments.seed,
         images=arguments.images,
+        decay=arguments.decay,
     )
 
 

@@ -20,13 +20,14 @@ from hvae_codec.cli.common import print_json, print_warning
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, write_card
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.fit import fit_tables, refit_tables
-from hvae_codec.codec.tables import SymbolTables
-from hvae_codec.data import load_dataset
+from hvae_codec.data import ImageDataset, RandomCrops, load_dataset, load_training
 from hvae_codec.errors import SpecError
 from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
 from hvae_codec.evaluation.measure import measure_codec
-from hvae_codec.models.hvae import HierarchicalVAE
-from hvae_codec.models.zoo import get_spec
+from hvae_codec.models.build import Model
+from hvae_codec.models.map_spec import MapSpec
+from hvae_codec.models.maps import MapVAE
+from hvae_codec.models.zoo import any_spec
 from hvae_codec.training import Recipe, load_history, train
 from hvae_codec.training.bins import beta_per_layer
 from hvae_codec.training.sweep_run import described_data
@@ -65,15 +66,18 @@ def run(arguments: argparse.Namespace) -> int:
         start=None if start is None else start.model_id.hex(),
         rates=rates,
         noise_index=arguments.noise_index,
+        average=arguments.average,
+        decay=arguments.decay,
+        quality_rate=arguments.quality_rate,
+        crops=arguments.crops,
     )
     if start is not None and start.model.spec.name != recipe.spec:
         raise SpecError(f"--start is a {start.model.spec.name}, --spec says {recipe.spec}")
     if arguments.fit_effort is not None and not betas[-1] > 0:
         raise SpecError("--fit-effort needs a last beta above 0: without it bytes weigh nothing")
-    training, test = (
-        load_dataset(arguments.data, split, arguments.root, arguments.download)
-        for split in ("train", "test")
-    )
+    if arguments.fit_effort is not None and isinstance(any_spec(recipe.spec), MapSpec):
+        raise SpecError(f"--fit-effort is not for {recipe.spec}: its tables depend on its contexts")
+    training, test = _load_data(arguments, recipe)
     model = train(
         recipe,
         training,
@@ -84,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if rates is not None:
         betas = tuple(load_history(arguments.out)[-1]["betas"])
-    images = training.images[: recipe.images]
+    images = _table_images(training)[: recipe.images]
     tables = _fit(model.cpu(), images, betas[-1], arguments.fit_effort)
     card = {
         "name": arguments.name,
@@ -92,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         "recipe": recipe.to_json(),
         **({} if rates is None else {"betas": list(betas)}),
         "command": _command(arguments),
-        "data": described_data(training, test, recipe.images),
+        "data": _described_data(training, test, recipe),
         "measured": _UNMEASURED,
     }
     path = arguments.out / f"{arguments.name}-q{arguments.quality}.safetensors"
@@ -119,6 +123,37 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _load_data(
+    arguments: argparse.Namespace, recipe: Recipe
+) -> tuple[ImageDataset | RandomCrops, ImageDataset]:
+    """What to train on and what to measure with, cut to the model's size where it is cut."""
+    place = arguments.root, arguments.download
+    size = any_spec(recipe.spec).image_shape[1:]
+    training = load_training(
+        recipe.dataset, *place, crop=size, crops=recipe.crops, seed=recipe.seed
+    )
+    return training, load_dataset(recipe.dataset, "test", *place, crop=size)
+
+
+def _table_images(training: ImageDataset | RandomCrops) -> NDArray[np.uint8]:
+    """Pictures [N, H, W, C] to fit tables to: photographs as they are."""
+    if isinstance(training, RandomCrops):
+        return training.photos.fixed_crops().images
+    return training.images
+
+
+def _described_data(
+    training: ImageDataset | RandomCrops, test: ImageDataset, recipe: Recipe
+) -> dict[str, Any]:
+    """What the card says of the data."""
+    if isinstance(training, ImageDataset):
+        return described_data(training, test, recipe.images)
+    photos = training.photos
+    described = described_data(photos.fixed_crops(), test, None)
+    train = f"{training.name} {training.split}"
+    return {**described, "train": train, "train_images": len(photos.pictures)}
+
+
 def _betas_and_rates(
     arguments: argparse.Namespace,
 ) -> tuple[tuple[float, ...], tuple[float | None, ...] | None]:
@@ -129,6 +164,8 @@ def _betas_and_rates(
         arguments.usage_error("--rate was given twice for a layer")
     layers = rates_by_layer(arguments, "--rate", rates)
     if arguments.betas is None and None in layers:
+        if isinstance(any_spec(arguments.spec), MapSpec) and arguments.bins is None and not rates:
+            return (1.0,) * len(layers), None
         arguments.usage_error("give --betas, or a --rate for every layer")
     return _betas_by_layer(arguments, len(layers)), layers if rates else None
 
@@ -151,7 +188,7 @@ def rates_by_layer(
     arguments: argparse.Namespace, option: str, rates: Mapping[str, float]
 ) -> tuple[float | None, ...]:
     """Rates by name as rates by layer, top first; a name that the spec lacks is wrong usage."""
-    spec = get_spec(arguments.spec)
+    spec = any_spec(arguments.spec)
     names = [spec.layer_name(index) for index in range(len(spec.latents))]
     for name in rates:
         if name not in names:
@@ -169,9 +206,12 @@ def _missed(rates: tuple[float | None, ...], measured: list[float]) -> list[str]
     return lines
 
 
-def _fit(
-    model: HierarchicalVAE, images: NDArray[np.uint8], beta: float, effort: int | None
-) -> SymbolTables:
+def _fit(model: Model, images: NDArray[np.uint8], beta: float, effort: int | None) -> Any:
+    """The tables of a trained model, of the kind that it takes."""
+    if isinstance(model, MapVAE):
+        from hvae_codec.codec.map_fit import fit_map_tables
+
+        return fit_map_tables(model, images)
     tables = fit_tables(model, images)
     if effort is None:
         return tables

@@ -26,7 +26,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--betas",
         type=betas,
-        help="one per layer, top first: 0.02,0.02; with --rate, where they begin",
+        help="one per layer, top first: 0.02,0.02; with --rate, where they begin; of a model of "
+        "maps 1 each unless given",
     )
     parser.add_argument(
         "--rate",
@@ -41,6 +42,21 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help="of the runs that share a seed, which: a model of a sweep alone",
+    )
+    parser.add_argument(
+        "--average",
+        type=float,
+        metavar="DECAY",
+        help="end with a moving average of the weights that keeps so much of itself a step: 0.999",
+    )
+    parser.add_argument(
+        "--quality-rate",
+        type=float,
+        default=1.0,
+        help="factor on the learning rate of a model of maps' values by quality",
+    )
+    parser.add_argument(
+        "--crops", type=positive_int, help="of photographs, random crops an epoch: 20000"
     )
     parser.add_argument("--start", type=path, help="checkpoint (.safetensors) to start from")
     parser.add_argument(
@@ -74,7 +90,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=positive_int, default=60)
     parser.add_argument("--batch-size", type=positive_int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--schedule", choices=("cosine", "constant"), default="cosine")
+    parser.add_argument("--schedule", choices=("cosine", "constant", "hold"), default="cosine")
+    parser.add_argument(
+        "--decay",
+        type=float,
+        default=0.25,
+        help="last share of the steps in which the learning rate of --schedule hold falls to 0",
+    )
     parser.add_argument(
         "--rate-warmup-epochs", type=int, default=0, help="betas rise from 0 over these"
     )

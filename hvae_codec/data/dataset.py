@@ -1,11 +1,29 @@
 """A data set in memory: equally sized 8-bit pictures, their labels and the name to publish."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.errors import DatasetError
+
+
+class TrainingPictures(Protocol):
+    """What a trainer needs of pictures: their number, shape and name, and those of an epoch."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, epoch: int, order: Iterable[NDArray[np.int64]]
+    ) -> Iterator[NDArray[np.uint8]]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +68,12 @@ class ImageDataset:
         """Shape of one picture as models order it: (C, H, W)."""
         height, width, channels = self.images.shape[1:]
         return channels, height, width
+
+    def batches(
+        self, epoch: int, order: Iterable[NDArray[np.int64]]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The pictures [B, H, W, C] of each index array [B] of `order`, alike in every epoch."""
+        return (self.images[indices] for indices in order)
 
 
 def binarise(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -69,10 +69,10 @@ def load_folder(
     for index, (path, count) in enumerate(zip(progress, counts, strict=True)):
         if count == 0:
             continue
-        picture = _read(path, height, width)
+        picture = read_picture(path, height, width)
         key = np.random.SeedSequence((seed, index))
         parts.append(
-            _grid_crops(picture, height, width)
+            grid_crops(picture, height, width)
             if count is None
             else _random_crops(picture, height, width, count, key)
         )
@@ -100,7 +100,12 @@ def _spread(crops: int | None, pictures: int, seed: int) -> list[int] | list[Non
     return [int(count) for count in counts]
 
 
-def _read(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+def read_picture(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """The picture uint8 [H, W, C] at `path`, which is to hold a crop of `height` x `width`.
+
+    Raises:
+        DatasetError: it cannot be read or is smaller; the message names it.
+    """
     try:
         picture = as_uint8(path)
     except ImageError as error:
@@ -113,7 +118,8 @@ def _read(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     return picture
 
 
-def _grid_crops(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def grid_crops(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """All crops [N, height, width, C] of the regular grid from the upper left corner."""
     rows, columns = picture.shape[0] // height, picture.shape[1] // width
     whole = picture[: rows * height, : columns * width]
     grid = whole.reshape(rows, height, columns, width, -1).swapaxes(1, 2)

@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+from hvae_codec.data.crops import RandomCrops
 from hvae_codec.data.dataset import ImageDataset
 from hvae_codec.data.folder import load_folder
 from hvae_codec.data.official import load_official
 from hvae_codec.data.packed import MARKERS, load_packed
+from hvae_codec.data.photos import load_photos
 from hvae_codec.data.roots import ROOT_VARIABLE, search_roots
 from hvae_codec.errors import DatasetError
 
@@ -18,6 +20,8 @@ DATASETS = {
     "packed-mnist": "MNIST, as one file of arrays",
     "packed-svhn": "the first 1,083 crops of SVHN's training set, split by photograph",
     "folder:PATH": "crops of the PNG, JPEG and WebP pictures in the folder PATH, or in PATH/SPLIT",
+    "photos:PATH": "crops of the pictures in PATH, folders or patterns of folders with commas "
+    "between them; every 25th picture is held out for the split test",
 }
 """Names that `load_dataset` takes, and what each is."""
 
@@ -25,6 +29,7 @@ SPLITS = ("train", "test")
 """Splits of the named sets; those of a folder are its subfolders."""
 
 _FOLDER = "folder:"
+_PHOTOS = "photos:"
 
 
 def load_dataset(
@@ -47,8 +52,9 @@ def load_dataset(
         split: "train" or "test"; for a folder, as `hvae_codec.data.load_folder` takes it.
         root: directory to look in; by default those of `hvae_codec.data.search_roots`.
         download: let torchvision fetch the official set into the last root if no root holds it.
-        crop, crops, seed: how a folder is cut, as `load_folder` takes them; the named sets have
-            their own size and take none of them.
+        crop, crops, seed: how a folder is cut, as `load_folder` takes them; photographs take
+            `crop` alone and are cut as `Photos.fixed_crops` does; the named sets have their own
+            size and take none of them.
 
     Raises:
         DatasetError: unknown name or split, files absent (the message says where they were looked
@@ -57,6 +63,9 @@ def load_dataset(
     if name.startswith(_FOLDER):
         folder = name.removeprefix(_FOLDER)
         return load_folder(folder, split, crop=crop, crops=crops, seed=seed)
+    if name.startswith(_PHOTOS):
+        size = (crop, crop) if isinstance(crop, int) else crop
+        return load_photos(name.removeprefix(_PHOTOS), split, size, root).fixed_crops()
     if name not in DATASETS:
         raise DatasetError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
     if split not in SPLITS:
@@ -73,6 +82,37 @@ def load_dataset(
         if (place / MARKERS[kind]).is_file():
             return load_packed(kind, split, place)
     raise DatasetError(_not_found(name, kind, roots))
+
+
+def load_training(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    *,
+    crop: tuple[int, int],
+    crops: int | None = None,
+    seed: int = 0,
+) -> ImageDataset | RandomCrops:
+    """Load what a model is trained on: of photographs random crops, of other sets the split
+    "train".
+
+    Args:
+        name, root, download: as `load_dataset` takes them.
+        crop: height and width of the model's pictures.
+        crops: how many an epoch has, of photographs and only of them.
+        seed: of the random crops, >= 0.
+
+    Raises:
+        DatasetError: as `load_dataset`; or `crops` is missing, or given for another set.
+    """
+    if name.startswith(_PHOTOS):
+        if crops is None:
+            raise DatasetError(f"{name} needs a number of crops an epoch, such as --crops 20000")
+        photos = load_photos(name.removeprefix(_PHOTOS), "train", crop, root)
+        return RandomCrops(photos, crops, seed)
+    if crops is not None:
+        raise DatasetError(f"{name} has epochs of its own; only {_PHOTOS}PATH takes crops an epoch")
+    return load_dataset(name, "train", root, download, crop=crop)
 
 
 def _not_found(name: str, kind: str, roots: list[Path]) -> str:

@@ -8,10 +8,15 @@ from typing import Any, Literal
 
 from hvae_codec.errors import SpecError
 from hvae_codec.models.hvae import POSTERIORS, Posterior, noise_seed
-from hvae_codec.models.zoo import get_spec
+from hvae_codec.models.map_spec import MapSpec
+from hvae_codec.models.zoo import any_spec
 
 Precision = Literal["fp32", "bf16"]
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "hold"]
+SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "hold")
+
+WARMUP_STEPS = 300
+"""Steps in which the learning rate of "hold" rises."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +24,19 @@ class Recipe:
     """One training run of Eq. 8.
 
     `betas` weigh the layers' rates, top first (beta_2, beta_1). `learning_rate` falls to zero along
-    a half cosine when `schedule` is "cosine". `rate_warmup_epochs`: betas rise linearly from 0 over
-    that many first epochs (LVAE: a fifth of them). `rounded_epochs`: in that many last epochs the
-    decoder learns from rounded latents (uniform posteriors only). `gradient_norm`: gradients of a
-    greater norm are scaled down to it. `start`: model id of the checkpoint whose weights the run
-    starts from, if any. `rates`: for each layer, top first, the rate in nats per image to reach, or
-    None; the layer's beta is then where its adaptation starts (`hvae_codec.training.rates`).
-    `noise_index`: which of several runs that share a seed, and with it the order of the pictures,
-    this is; runs of different index begin with different weights and draw different noise.
+    a half cosine when `schedule` is "cosine"; when it is "hold", it rises in the first
+    WARMUP_STEPS, stands, and falls linearly to zero in the last `decay` share of all steps.
+    `rate_warmup_epochs`: betas rise linearly from 0 over that many first epochs (LVAE: a fifth of
+    them). `rounded_epochs`: in that many last epochs the decoder learns from rounded latents
+    (uniform posteriors only). `gradient_norm`: gradients of a greater norm are scaled down to it.
+    `start`: model id of the checkpoint whose weights the run starts from, if any. `rates`: for each
+    layer, top first, the rate in nats per image to reach, or None; the layer's beta is then where
+    its adaptation starts (`hvae_codec.training.rates`). `noise_index`: which of several runs that
+    share a seed, and with it the order of the pictures, this is; runs of different index begin with
+    different weights and draw different noise. `average`: what an exponential moving average of the
+    weights keeps of itself in a step; the model trained is the average. `quality_rate`: factor on
+    the learning rate of a map model's values by quality. `crops`: of photographs, random crops an
+    epoch.
     """
 
     spec: str
@@ -47,9 +57,13 @@ class Recipe:
     start: str | None = None
     rates: tuple[float | None, ...] | None = None
     noise_index: int = 0
+    average: float | None = None
+    decay: float = 0.25
+    quality_rate: float = 1.0
+    crops: int | None = None
 
     def __post_init__(self) -> None:
-        layers = len(get_spec(self.spec).latents)
+        layers = len(any_spec(self.spec).latents)
         if len(self.betas) != layers:
             raise SpecError(
                 f"{len(self.betas)} betas given; {self.spec} has {layers} layers of latents"
@@ -67,13 +81,19 @@ class Recipe:
         ):
             if getattr(self, name) < minimum:
                 raise SpecError(f"{name} {getattr(self, name)}; at least {minimum} is allowed")
-        if self.images is not None and self.images < 1:
-            raise SpecError(f"images {self.images}; at least 1 is allowed")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise SpecError(f"learning_rate {self.learning_rate}; must be finite and above 0")
-        norm = self.gradient_norm
-        if norm is not None and not (math.isfinite(norm) and norm > 0):
-            raise SpecError(f"gradient_norm {norm}; must be finite and above 0")
+        for name in ("images", "crops"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise SpecError(f"{name} {number}; at least 1 is allowed")
+        if self.images is not None and self.crops is not None:
+            raise SpecError("images and crops both say how many pictures an epoch has: give one")
+        for name in ("learning_rate", "gradient_norm", "quality_rate"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise SpecError(f"{name} {value}; must be finite and above 0")
+        if self.average is not None and not 0 < self.average < 1:
+            raise SpecError(f"average {self.average}; must lie between 0 and 1")
+        if not 0 < self.decay <= 1:
+            raise SpecError(f"decay {self.decay}; must be above 0 and at most 1")
         if max(self.rate_warmup_epochs, self.rounded_epochs) > self.epochs:
             raise SpecError(
                 f"rate_warmup_epochs and rounded_epochs must not exceed epochs ({self.epochs})"
@@ -81,10 +101,23 @@ class Recipe:
         for name, allowed in (
             ("posterior", POSTERIORS),
             ("precision", ("fp32", "bf16")),
-            ("schedule", ("constant", "cosine")),
+            ("schedule", SCHEDULES),
         ):
             if getattr(self, name) not in allowed:
                 raise SpecError(f"{name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        if isinstance(any_spec(self.spec), MapSpec):
+            if self.posterior != "uniform":
+                raise SpecError(f"{self.spec} has uniform posteriors only, not {self.posterior!r}")
+            if self.rounded_epochs:
+                raise SpecError(
+                    f"{self.spec} learns from rounded latents in every epoch; "
+                    f"rounded_epochs must be 0, not {self.rounded_epochs}"
+                )
+        elif self.quality_rate != 1.0:
+            raise SpecError(f"{self.spec} has no values by quality; quality_rate must be 1")
         if self.rounded_epochs and self.posterior != "uniform":
             raise SpecError(
                 "rounded_epochs needs the uniform posterior: a Gaussian one has no grid to round to"
@@ -132,11 +165,15 @@ class Recipe:
         """Seed of the weights that the run begins with."""
         return self.seed if self.noise_index == 0 else noise_seed(self.seed, self.noise_index)
 
-    def learning_rate_at(self, progress: float) -> float:
-        """Learning rate when the fraction `progress` in [0, 1) of all steps is done."""
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """Learning rate of a step, counted from 0, of a run of so many."""
+        progress = step / steps
+        if self.schedule == "cosine":
+            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
         if self.schedule == "constant":
             return self.learning_rate
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+        rise, fall = (step + 1) / WARMUP_STEPS, (1.0 - progress) / self.decay
+        return self.learning_rate * min(1.0, rise) * min(1.0, fall)
 
     def betas_at(self, epoch: float) -> tuple[float, ...]:
         """The betas after `epoch` epochs (a fraction inside an epoch)."""

@@ -142,7 +142,7 @@ class _Epoch:
         batches = epoch_batches(images, recipe.batch_size, recipe.seed, self.number)
         for index, batch in enumerate(batches):
             step = self.number * steps + index
-            learning_rate = recipe.learning_rate_at(step / total)
+            learning_rate = recipe.learning_rate_at(step, total)
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate
             pace = learning_rate / recipe.learning_rate

@@ -37,16 +37,19 @@ def save_state(
     optimiser: torch.optim.Adam,
     progress: Progress,
     models: Sequence[Mapping[str, Any]] = (),
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the state of a run; a kill leaves either the old file or the new one.
 
-    `models`: what distinguishes the models of a stack, JSON-ready.
+    `models`: what distinguishes the models of a stack, JSON-ready. `average`: averages of the
+    weights, by name.
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for moment in _MOMENTS:
             if moment in (saved := optimiser.state.get(parameter, {})):
                 tensors[f"adam.{moment}.{name}"] = saved[moment]
+    tensors |= {f"average.{name}": value for name, value in (average or {}).items()}
     metadata = {
         "format": _FORMAT,
         "recipe": json.dumps(recipe.to_json()),
@@ -64,9 +67,10 @@ def load_state(
     model: nn.Module,
     optimiser: torch.optim.Adam,
     models: Sequence[Mapping[str, Any]] = (),
+    average: Mapping[str, Tensor] | None = None,
 ) -> Progress:
-    """Restore a run from `directory` into `model` and `optimiser`; a directory without state is a
-    new run.
+    """Restore a run from `directory` into `model`, `optimiser` and the tensors of `average`; a
+    directory without state is a new run.
 
     Raises:
         CheckpointError: the file is damaged, or belongs to another recipe or other models.
@@ -97,6 +101,8 @@ def load_state(
                 # Adam's kernels want its moments laid out in memory as their parameter is.
                 value = torch.empty_like(parameter).copy_(value)
             optimiser.state[parameter][moment] = value
+    for name, value in _with_prefix(tensors, "average.").items():
+        (average or {})[name].copy_(value)
     return Progress(int(metadata["epochs"]), json.loads(metadata["history"]))
 
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from hvae_codec.data import ImageDataset, epoch_batches
+from hvae_codec.data import ImageDataset, TrainingPictures, epoch_batches
 from hvae_codec.errors import DatasetError, DivergenceError
-from hvae_codec.models.hvae import HierarchicalVAE, Outcome, noise_seed
-from hvae_codec.models.spec import ModelSpec
-from hvae_codec.models.zoo import get_spec
+from hvae_codec.models.build import Model, Spec, build_model
+from hvae_codec.models.hvae import Outcome, noise_seed
+from hvae_codec.models.zoo import any_spec
+from hvae_codec.training.average import WeightAverage
 from hvae_codec.training.rates import RateController
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.state import Progress, load_state, save_state
@@ -29,13 +30,13 @@ MAX_NATS_PER_DIMENSION = 1e3
 
 def train(
     recipe: Recipe,
-    dataset: ImageDataset,
+    dataset: TrainingPictures,
     directory: Path,
     *,
     start: Mapping[str, Tensor] | None = None,
     device: torch.device | str = "cpu",
     report: Callable[[dict[str, Any]], None] | None = None,
-) -> HierarchicalVAE:
+) -> Model:
     """Train the model of `recipe` on `dataset`, keeping its state in `directory` after every epoch.
 
     If `directory` holds the state of the same recipe, training goes on from there and ends with the
@@ -43,7 +44,7 @@ def train(
 
     Args:
         recipe: settings of the run.
-        dataset: pictures of the model's size, uint8 [N, H, W, C].
+        dataset: pictures of the model's size.
         directory: made if absent.
         start: weights (a state dict) to start from instead of fresh ones; `recipe.start` names
         them.
@@ -52,7 +53,7 @@ def train(
         where they adapt to target rates, the betas reached.
 
     Returns:
-        The trained model in evaluation mode.
+        The trained model in evaluation mode, its weights the average where the recipe has one.
 
     Raises:
         DatasetError: the pictures do not fit the model or do not fill a minibatch.
@@ -60,19 +61,21 @@ def train(
         DivergenceError: the distortion is no longer finite, or a rate has left all bounds; names
             step and layer.
     """
-    spec = get_spec(recipe.spec)
-    images = checked_images(spec, dataset, recipe)
+    spec = any_spec(recipe.spec)
+    count = checked_count(spec, dataset, recipe)
     directory.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.first_weights_seed)
-    model = HierarchicalVAE(spec, recipe.posterior)
+    model = build_model(spec, recipe.posterior)
     if start is not None:
         model.load_state_dict(dict(start))
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)
-    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
-    progress = load_state(directory, recipe, model, optimiser)
+    optimiser = _optimiser(recipe, model)
+    average = None if recipe.average is None else WeightAverage(model, recipe.average)
+    averages = None if average is None else average.weights
+    progress = load_state(directory, recipe, model, optimiser, average=averages)
     model.train()
-    per_epoch = len(images) // recipe.batch_size * recipe.batch_size
+    per_epoch = count // recipe.batch_size * recipe.batch_size
     with tqdm(
         total=recipe.epochs * per_epoch,
         initial=progress.epochs * per_epoch,
@@ -81,16 +84,37 @@ def train(
         file=sys.stderr,
     ) as bar:
         while progress.epochs < recipe.epochs:
-            row = _epoch(recipe, model, optimiser, images, progress, bar)
+            row = _epoch(recipe, model, optimiser, average, dataset, count, progress, bar)
             progress = Progress(progress.epochs + 1, [*progress.history, row])
-            save_state(directory, recipe, model, optimiser, progress)
+            save_state(directory, recipe, model, optimiser, progress, average=averages)
             if report is not None:
                 report(row)
+    if average is not None:
+        average.give_to(model)
     return model.eval()
 
 
-def checked_images(spec: ModelSpec, dataset: ImageDataset, recipe: Recipe) -> NDArray[np.uint8]:
+def _optimiser(recipe: Recipe, model: Model) -> torch.optim.Adam:
+    """Adam, its parameters in groups by their "factor" on the learning rate."""
+    factors: dict[float, list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        factor = recipe.quality_rate if name.endswith(".table") else 1.0
+        factors.setdefault(factor, []).append(parameter)
+    groups = [{"params": some, "factor": factor} for factor, some in factors.items()]
+    return torch.optim.Adam(groups, lr=recipe.learning_rate, fused=True)
+
+
+def checked_images(spec: Spec, dataset: ImageDataset, recipe: Recipe) -> NDArray[np.uint8]:
     """The pictures [N, H, W, C] that `recipe` trains on.
+
+    Raises:
+        DatasetError: they do not fit the model or do not fill a minibatch.
+    """
+    return dataset.images[: checked_count(spec, dataset, recipe)]
+
+
+def checked_count(spec: Spec, dataset: TrainingPictures, recipe: Recipe) -> int:
+    """How many pictures an epoch of `recipe` takes from `dataset`: the first so many.
 
     Raises:
         DatasetError: they do not fit the model or do not fill a minibatch.
@@ -100,38 +124,42 @@ def checked_images(spec: ModelSpec, dataset: ImageDataset, recipe: Recipe) -> ND
             f"{dataset.name} has pictures of shape (C, H, W) = {dataset.image_shape}; "
             f"{spec.name} takes {spec.image_shape}"
         )
-    images = dataset.images[: recipe.images]
-    if len(images) < recipe.batch_size:
+    count = min(len(dataset), recipe.images or len(dataset))
+    if count < recipe.batch_size:
         raise DatasetError(
-            f"{dataset.name}: {len(images)} pictures do not fill a minibatch of {recipe.batch_size}"
+            f"{dataset.name}: {count} pictures do not fill a minibatch of {recipe.batch_size}"
         )
-    return images
+    return count
 
 
 def _epoch(
     recipe: Recipe,
-    model: HierarchicalVAE,
+    model: Model,
     optimiser: torch.optim.Adam,
-    images: NDArray[np.uint8],
+    average: WeightAverage | None,
+    dataset: TrainingPictures,
+    count: int,
     progress: Progress,
     bar: tqdm[Any],
 ) -> dict[str, Any]:
     epoch = progress.epochs
-    steps = len(images) // recipe.batch_size
+    steps = count // recipe.batch_size
     last = progress.history[-1] if progress.history else None
     controller = rate_controller(recipe, last, steps * recipe.epochs)
     sums = np.zeros(2 + len(recipe.betas))
     bar.set_description(f"epoch {epoch + 1}/{recipe.epochs}", refresh=False)
     rounded = epoch >= recipe.epochs - recipe.rounded_epochs
-    batches = epoch_batches(images, recipe.batch_size, recipe.seed, epoch)
-    for index, batch in enumerate(batches):
+    order = epoch_batches(range(count), recipe.batch_size, recipe.seed, epoch)
+    for index, batch in enumerate(dataset.batches(epoch, order)):
         step = epoch * steps + index
-        learning_rate = recipe.learning_rate_at(step / (steps * recipe.epochs))
+        learning_rate = recipe.learning_rate_at(step, steps * recipe.epochs)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["factor"]
         pace = learning_rate / recipe.learning_rate
         betas = controller.betas(pace) if recipe.rates else recipe.betas_at(step / steps)
-        means = _step(recipe, model, optimiser, images[batch], betas, step, rounded)
+        means = _step(recipe, model, optimiser, batch, betas, step, rounded)
+        if average is not None:
+            average.update(model, step)
         controller.update(means[2:].tolist(), pace)
         sums += means
         bar.update(len(batch))
@@ -156,7 +184,7 @@ def controller_row(recipe: Recipe, controller: RateController) -> dict[str, Any]
 
 def _step(
     recipe: Recipe,
-    model: HierarchicalVAE,
+    model: Model,
     optimiser: torch.optim.Adam,
     batch: NDArray[np.uint8],
     betas: tuple[float, ...],
@@ -178,7 +206,8 @@ def _step(
             noise_index=recipe.noise_index,
         )
     weights = torch.tensor(betas, device=parameter.device)
-    loss = (outcome.distortion_nats + outcome.rates_nats @ weights).mean()
+    losses = outcome.distortion_nats + outcome.rates_nats @ weights
+    loss = (losses if outcome.weights is None else outcome.weights * losses).mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
@@ -197,7 +226,7 @@ def _step(
     return np.array(means)
 
 
-def divergence(spec: ModelSpec, means: Sequence[float]) -> str:
+def divergence(spec: Spec, means: Sequence[float]) -> str:
     """What a batch's means (distortion, squared error, each rate) say of divergence; "" if nothing.
 
     A distortion that is not finite, or a rate that has left all bounds.

@@ -171,7 +171,7 @@ def test_pictures_must_fit_the_model(tmp_path):
         ({"betas": (1.0, float("nan"))}, "finite"),
         ({"epochs": 0}, "epochs 0"),
         ({"precision": "fp8"}, "fp32, bf16"),
-        ({"schedule": "linear"}, "constant, cosine"),
+        ({"schedule": "linear"}, "constant, cosine, hold"),
         ({"learning_rate": 0.0}, "above 0"),
         ({"rounded_epochs": 9}, "must not exceed"),
         ({"rounded_epochs": 1, "posterior": "gaussian"}, "no grid"),
@@ -186,7 +186,7 @@ def test_recipes_refuse(changes, message):
 def test_recipe_round_trip_and_schedule():
     run = recipe(schedule="cosine", rate_warmup_epochs=2, learning_rate=1.0)
     assert Recipe.from_json(json.loads(json.dumps(run.to_json()))) == run
-    assert [run.learning_rate_at(p) for p in (0.0, 0.5)] == pytest.approx([1.0, 0.5])
+    assert [run.learning_rate_at(step, 8) for step in (0, 4)] == pytest.approx([1.0, 0.5])
     assert run.betas_at(0.5) == (0.25, 0.125)
     assert run.betas_at(2.0) == (1.0, 0.5)
     with pytest.raises(SpecError, match="unknown recipe fields: momentum"):

@@ -1,0 +1,139 @@
+"""Random crops of photographs, never twice the same: few pictures stretched to train for long."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hvae_codec.data.photos import Photos
+from hvae_codec.errors import DatasetError
+
+MAX_SCALE = 2.2
+"""Side of the largest window that is reduced to a crop, in sides of the crop."""
+REDUCED = 0.7
+"""Probability that a crop is reduced from a larger window."""
+BICUBIC = 0.7
+"""Probability that it is reduced by the bicubic filter, and not by Lanczos'."""
+TURNED = 0.15
+"""Probability of an upside-down crop, and that of a transposed one."""
+RECOLOURED = 0.5
+GAINS = (0.75, 1.25)
+"""Bounds of a gain; half of it is a channel's own, half common to all."""
+GAMMAS = (0.8, 1.25)
+
+_AHEAD = 4
+"""Batches made before they are asked for."""
+
+
+class RandomCrops:
+    """So many crops [h, w, 3] an epoch, each a function of seed, epoch and index alone.
+
+    A crop is cut at random from its picture, whose turn comes as often as that of any other, at its
+    own or at a smaller scale, mirrored or not, sometimes turned, and in half of the cases changed
+    in colour.
+    """
+
+    def __init__(self, photos: Photos, count: int, seed: int) -> None:
+        if count < 1 or seed < 0:
+            raise DatasetError(f"crops must be at least 1 and seed 0, got {count} and {seed}")
+        self.photos = photos
+        self.count = count
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def name(self) -> str:
+        """The name under which results are published that were trained on these crops."""
+        height, width = self.photos.size
+        return f"random {height}x{width} crops, {self.count:,} an epoch, of {self.photos.name}"
+
+    @property
+    def split(self) -> str:
+        """The part of the pictures that is cut."""
+        return self.photos.split
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of one crop as models order it: (C, H, W)."""
+        return 3, *self.photos.size
+
+    def batches(
+        self, epoch: int, order: Iterable[NDArray[np.int64]]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The crops [B, h, w, 3] of each index array [B] of `order`, made by a thread of its own
+        while the ones before are used.
+        """
+        with ThreadPoolExecutor(1, "crops") as thread:
+            waiting: deque[Future[NDArray[np.uint8]]] = deque()
+            try:
+                for indices in order:
+                    waiting.append(thread.submit(self.batch, epoch, indices))
+                    if len(waiting) > _AHEAD:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                thread.shutdown(cancel_futures=True)
+
+    def batch(self, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The crops [B, h, w, 3] of an epoch at `indices` [B]."""
+        return np.stack([self.crop(epoch, int(index)) for index in indices])
+
+    def crop(self, epoch: int, index: int) -> NDArray[np.uint8]:
+        """The crop [h, w, 3] of an epoch at `index`."""
+        # The seeds that SeedSequence((seed, epoch)) would spawn, for the epoch's order.
+        key = np.random.SeedSequence((self.seed, epoch), spawn_key=(index,))
+        generator = np.random.Generator(np.random.PCG64(key))
+        pictures = self.photos.pictures
+        picture = pictures[(epoch * self.count + index) % len(pictures)]
+        crop = _turned(_cut(picture, self.photos.size, generator), generator)
+        return np.ascontiguousarray(_recoloured(crop, generator))
+
+
+def _cut(
+    picture: NDArray[np.uint8], size: tuple[int, int], generator: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A window of the picture, of `size` or reduced to it."""
+    scale = generator.uniform(1.0, MAX_SCALE) if generator.random() < REDUCED else 1.0
+    scale = min(scale, *(side / crop for side, crop in zip(picture.shape, size, strict=False)))
+    height, width = (round(side * scale) for side in size)
+    top = generator.integers(picture.shape[0] - height + 1)
+    left = generator.integers(picture.shape[1] - width + 1)
+    window = picture[top : top + height, left : left + width]
+    if (height, width) == size:
+        return window
+    bicubic = generator.random() < BICUBIC
+    filters = Image.Resampling
+    reduced = Image.fromarray(window).resize(
+        size[::-1], filters.BICUBIC if bicubic else filters.LANCZOS
+    )
+    return np.asarray(reduced)
+
+
+def _turned(crop: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
+    """The crop mirrored, upside down, or transposed if it is square."""
+    if generator.random() < 0.5:
+        crop = crop[:, ::-1]
+    turn = generator.random()
+    if turn < TURNED:
+        return crop[::-1]
+    if turn < 2 * TURNED and crop.shape[0] == crop.shape[1]:
+        return crop.transpose(1, 0, 2)
+    return crop
+
+
+def _recoloured(crop: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
+    """The crop with other gains and another gamma; in half of the cases itself."""
+    if generator.random() >= RECOLOURED:
+        return crop
+    gains = 0.5 * generator.uniform(*GAINS, size=3) + 0.5 * generator.uniform(*GAINS)
+    levels = (np.arange(256) / 255.0) ** generator.uniform(*GAMMAS)
+    tables = np.rint(255.0 * np.clip(levels[:, None] * gains, 0.0, 1.0)).astype(np.uint8)
+    return tables[crop, np.arange(3)]
