@@ -89,7 +89,8 @@ class MapSpec:
         if not all(math.isfinite(value) and value > 0 for value in self.deviations):
             raise SpecError(f"{self.name}: deviations {self.deviations}; both must be above 0")
         channels, height, width = self.image_shape
-        if channels != 3 or height % self.coarsest or width % self.coarsest:
+        sides = (height, width)
+        if channels != 3 or any(side < 1 or side % self.coarsest for side in sides):
             raise SpecError(
                 f"{self.name}: pictures of shape {self.image_shape}; it takes 3 channels and "
                 f"sides that are multiples of {self.coarsest}"
@@ -104,6 +105,11 @@ class MapSpec:
     def dims(self) -> tuple[int, ...]:
         """Latent dimensions per layer, top first, of one picture of `image_shape`."""
         return self.dims_of(*self.image_shape[1:])
+
+    @property
+    def feature_dims(self) -> tuple[int, ...]:
+        """Features of one picture per layer, top first: a latent's average over its map."""
+        return tuple(latent.channels for latent in self.latents)
 
     def dims_of(self, height: int, width: int) -> tuple[int, ...]:
         """Latent dimensions per layer, top first, of one picture of so many pixels."""
@@ -154,7 +160,7 @@ class MapSpec:
                 knots=int(data["knots"]),
                 deviations=(float(first), float(last)),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             if isinstance(error, SpecError):
                 raise
             raise SpecError(f"not a model specification: {error!r}") from error
