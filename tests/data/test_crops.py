@@ -1,0 +1,158 @@
+"""Photographs: which are held out, and random crops that depend on seed, epoch and index alone."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hvae_codec.data import RandomCrops, epoch_batches, load_dataset, load_training
+from hvae_codec.data.photos import Photos
+from hvae_codec.errors import DatasetError
+
+
+def marked(number, height=24, width=40):
+    """A picture that holds in every pixel its row, its column and its number."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, np.full_like(rows, number)], -1).astype(np.uint8)
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """54 pictures in two folders, numbered in order, one of them grey, and one elsewhere."""
+    for number in range(54):
+        name = f"set_{'a' if number < 30 else 'b'}/deep/{number:03}.png"
+        save(tmp_path / name, marked(number) if number != 26 else marked(26)[..., 2])
+    save(tmp_path / "other" / "x.png", marked(99))
+    return tmp_path
+
+
+def numbers(crops):
+    return sorted({int(crop[0, 0, 2]) for crop in crops})
+
+
+def test_every_25th_picture_is_held_out(root):
+    test = load_dataset("photos:set_*", "test", root, crop=8)
+    train = load_dataset("photos:set_*", "train", root, crop=8)
+    assert numbers(test.images) == [0, 25, 50]
+    assert numbers(train.images) == sorted(set(range(54)) - {0, 25, 50})
+    assert test.name == "8x8 crops of 3 of 54 pictures in set_a, set_b"
+    assert (test.split, train.split) == ("test", "train")
+
+
+def test_folders_are_listed_or_matched_and_count_once(root, monkeypatch):
+    listed = load_dataset(f"photos:{root / 'set_a'},set_b,set_b/deep", "test", root, crop=8)
+    assert numbers(listed.images) == [0, 25, 50]
+    turned = load_dataset("photos:set_b,set_a", "test", root, crop=8)
+    # 24 pictures, 30 to 53, then 30, 0 to 29: places 0, 25 and 50
+    assert numbers(turned.images) == [1, 26, 30]
+    monkeypatch.setenv("HVAE_DATA", str(root))
+    assert numbers(load_dataset("photos:set_*", "test", crop=8).images) == [0, 25, 50]
+
+
+def test_fixed_crops_are_a_grid_in_the_centre(root):
+    crops = load_dataset("photos:set_a", "test", root, crop=(7, 16)).images
+    # 24 = 1 + 3 * 7 + 2 rows, 40 = 4 + 2 * 16 + 4 columns
+    corners = [[row, column, 0] for row in (1, 8, 15) for column in (4, 20)]
+    assert crops[:6, 0, 0].tolist() == corners
+    np.testing.assert_array_equal(crops[0] - crops[0][0, 0], marked(0, 7, 16))
+
+
+@pytest.fixture
+def crops():
+    generator = np.random.default_rng(1)
+    sizes = ((40, 33), (16, 70), (64, 64))
+    pictures = tuple(generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes)
+    return RandomCrops(Photos(pictures, (16, 16), "noise", "train"), 64, seed=3)
+
+
+def test_crops_follow_seed_epoch_and_index_alone(crops):
+    order = list(epoch_batches(crops, 8, 3, 2))
+    batches = list(crops.batches(2, order))
+    assert all(batch.shape == (8, 16, 16, 3) and batch.dtype == np.uint8 for batch in batches)
+    again = RandomCrops(crops.photos, 64, seed=3)
+    for indices, batch in zip(reversed(order), reversed(batches), strict=True):
+        np.testing.assert_array_equal(again.batch(2, indices), batch)
+    for other in (crops.crop(3, 5), crops.crop(2, 8), RandomCrops(crops.photos, 64, 4).crop(2, 5)):
+        assert not np.array_equal(other, crops.crop(2, 5))
+
+
+def test_each_picture_has_its_turn(root):
+    crops = load_training("photos:set_*", root, crop=(8, 8), crops=17)
+    assert len(crops) == 17
+    assert crops.image_shape == (3, 8, 8)
+    seen = [crops.photos.pictures[(epoch * 17 + i) % 51] for epoch in range(3) for i in range(17)]
+    assert numbers(seen) == numbers(crops.photos.pictures)
+    # The third channel holds the number; where the colours were left alone, the crop's is its own.
+    same = sum(
+        set(np.unique(crops.crop(epoch, i)[..., 2])) == {seen[17 * epoch + i][0, 0, 2]}
+        for epoch in range(3)
+        for i in range(17)
+    )
+    assert same >= 15
+
+
+def test_what_is_done_to_crops_is_done_as_often_as_stated():
+    """On a picture whose channels rise with the row and with the column."""
+    ramp = np.repeat((np.mgrid[:60, :60] * 2 + 60).transpose(1, 2, 0), 2, axis=2)[..., :3]
+    photos = Photos((ramp.astype(np.uint8),), (20, 20), "ramp", "train")
+    crops = RandomCrops(photos, 2000, seed=0).batch(0, np.arange(2000)).astype(int)
+    down = crops[:, -1, 10] - crops[:, 0, 10]
+    right = crops[:, 10, -1] - crops[:, 10, 0]
+    # Rows are in the first two channels and columns in the third.
+    transposed = np.abs(right[:, 0]) > np.abs(down[:, 0])
+    assert transposed.mean() == pytest.approx(0.15, abs=0.025)
+    upright = ~transposed
+    assert (right[upright, 2] < 0).mean() == pytest.approx(0.5, abs=0.04)
+    assert (down[upright, 0] < 0).mean() == pytest.approx(0.15 / 0.85, abs=0.03)
+    # Own colours: the first two channels are equal, and rise by 2 a row at least.
+    own = np.abs(crops[..., 0] - crops[..., 1]).max((1, 2)) == 0
+    assert own.mean() == pytest.approx(0.5, abs=0.04)
+    rise = np.abs(down[upright & own, 0]) / 19
+    assert (rise == 2.0).mean() == pytest.approx(0.3, abs=0.05)
+    assert 3.9 < rise.max() < 4.7
+    assert rise.min() == 2.0
+
+
+def test_a_window_is_never_larger_than_its_picture():
+    picture = np.full((16, 18, 3), 7, np.uint8)
+    crops = RandomCrops(Photos((picture,), (16, 16), "small", "train"), 50, seed=0)
+    for index in range(50):
+        assert crops.crop(0, index).shape == (16, 16, 3)
+    wide = RandomCrops(Photos((picture,), (8, 16), "small", "train"), 50, seed=0)
+    assert all(wide.crop(0, index).shape == (8, 16, 3) for index in range(50))
+
+
+def test_the_thread_ends_with_its_reader_and_passes_errors_on(crops):
+    batches = crops.batches(0, epoch_batches(crops, 8, 0, 0))
+    next(batches)
+    batches.close()  # waits for the thread
+    broken = iter([np.array([0]), np.array([-1])])  # a negative index seeds nothing
+    with pytest.raises(ValueError):
+        list(crops.batches(0, broken))
+
+
+def test_refusals_say_what_was_looked_for(root):
+    with pytest.raises(DatasetError, match=r"not found: 'absent', looked for in \. or "):
+        load_dataset("photos:set_a,absent", "test", root)
+    with pytest.raises(DatasetError, match="not found: ''"):
+        load_dataset("photos:", "test", root)
+    with pytest.raises(DatasetError, match="have the splits train and test, not 'val'"):
+        load_dataset("photos:set_a", "val", root)
+    with pytest.raises(DatasetError, match=r"000\.png: picture of 24x40 .* crop of 32x32"):
+        load_dataset("photos:set_a", "test", root)
+    with pytest.raises(DatasetError, match="one picture is too few"):
+        load_training("photos:other", root, crop=(8, 8), crops=4)
+    with pytest.raises(DatasetError, match="such as --crops 20000"):
+        load_training("photos:set_a", root, crop=(8, 8))
+    with pytest.raises(DatasetError, match="only photos:PATH takes crops"):
+        load_training(f"folder:{root / 'set_a'}", crop=(8, 8), crops=4)
+    (root / "set_a" / "deep" / "003.png").write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match=r"003\.png"):
+        load_training("photos:set_a", root, crop=(8, 8), crops=4)
+    (root / "empty").mkdir()
+    with pytest.raises(DatasetError, match="no picture in"):
+        load_dataset("photos:empty", "test", root)
