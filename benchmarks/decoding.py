@@ -53,9 +53,10 @@ class Precision:
         """The codec with its networks run this way."""
         checkpoint: Checkpoint = codec._checkpoint
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        model = deepcopy(checkpoint.model).to(self.device).to(memory_format=layout)
+        model, tables = checkpoint.of_one_size
+        model = deepcopy(model).to(self.device).to(memory_format=layout)
         other = copy(codec)
-        other.networks = Networks(model, checkpoint.tables)
+        other.networks = Networks(model, tables)
         return other
 
     def active(self) -> AbstractContextManager[Any]:

@@ -15,19 +15,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hvae_codec.codec.format import MODEL_ID_BYTES
+from hvae_codec.codec.map_tables import MapTables
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.files import write_atomically
+from hvae_codec.models.build import Model, Spec, build_model, spec_from_json
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
-from hvae_codec.models.spec import ModelSpec
+from hvae_codec.models.map_spec import MapSpec
 
 _FORMAT = "hvae-codec checkpoint 1"
 _MODEL = "model."
+
+Tables = SymbolTables | MapTables
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,18 @@ class ModelInfo:
     rates_nats: tuple[float, ...]
     card: dict[str, Any]
 
+    @property
+    def continuous(self) -> bool:
+        """Whether the model has all qualities from 1 to 100, `quality` being its default."""
+        return bool(self.card["spec"].get("kind") == "maps")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A model, its symbol tables and its card."""
 
-    model: HierarchicalVAE
-    tables: SymbolTables
+    model: Model
+    tables: Tables
     card: dict[str, Any]
 
     @property
@@ -64,8 +74,22 @@ class Checkpoint:
         """The first MODEL_ID_BYTES bytes of the hash; what bit streams carry."""
         return bytes.fromhex(self.card["sha256"])[:MODEL_ID_BYTES]
 
+    @property
+    def of_one_size(self) -> tuple[HierarchicalVAE, SymbolTables]:
+        """Model and tables, where the model's latents have one size.
 
-def content_hash(model: HierarchicalVAE, tables: SymbolTables) -> str:
+        Raises:
+            CheckpointError: they are maps.
+        """
+        if isinstance(self.model, HierarchicalVAE) and isinstance(self.tables, SymbolTables):
+            return self.model, self.tables
+        raise CheckpointError(
+            f"model {self.card.get('name')!r} is of maps, for pictures of any size; this takes "
+            "models of pictures of one size"
+        )
+
+
+def content_hash(model: Model, tables: Tables) -> str:
     """SHA-256, in hex, of everything that decoding depends on: spec, posterior, weights, steps,
     tables.
     """
@@ -79,9 +103,7 @@ def content_hash(model: HierarchicalVAE, tables: SymbolTables) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(
-    path: Path, model: HierarchicalVAE, tables: SymbolTables, card: dict[str, Any]
-) -> Checkpoint:
+def save_checkpoint(path: Path, model: Model, tables: Tables, card: dict[str, Any]) -> Checkpoint:
     """Write `path` (.safetensors) and its card (.json), the card last; each appears whole or not at
     all.
 
@@ -96,7 +118,8 @@ def save_checkpoint(
         **card,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, save(_tensors(model, tables)))
+    tensors = {name: _compact(value) for name, value in _tensors(model, tables).items()}
+    write_atomically(path, save(tensors))
     write_card(path.with_suffix(".json"), full)
     return Checkpoint(model, tables, full)
 
@@ -133,7 +156,7 @@ def model_info(card: dict[str, Any]) -> ModelInfo:
         CheckpointError: a field is missing or of the wrong kind.
     """
     try:
-        spec = ModelSpec.from_json(card["spec"])
+        spec = spec_from_json(card["spec"])
         measured = card["measured"]
         return ModelInfo(
             name=str(card["name"]),
@@ -141,7 +164,7 @@ def model_info(card: dict[str, Any]) -> ModelInfo:
             model_id=card["sha256"][: 2 * MODEL_ID_BYTES],
             spec_name=spec.name,
             image_shape=spec.image_shape,
-            z_dims=spec.dims,
+            z_dims=spec.feature_dims,
             payload_bytes=float(measured["payload_bytes"]),
             psnr_db=float(measured["psnr_db"]),
             rates_nats=tuple(float(rate) for rate in measured["rates_nats"]),
@@ -187,16 +210,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
     posterior: Posterior = card.get("posterior", "")
     try:
-        model = HierarchicalVAE(ModelSpec.from_json(card["spec"]), posterior)
-        model.load_state_dict(weights)
+        spec = spec_from_json(card["spec"])
+        model = build_model(spec, posterior)
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
     except (KeyError, RuntimeError, SpecError) as error:
         raise CheckpointError(f"{path}: weights do not fit the card's model: {error}") from error
     arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith(_MODEL)}
-    tables = SymbolTables.from_tensors(arrays)
-    if tables.layer_dims != model.spec.dims:
-        raise CheckpointError(
-            f"{path}: tables for {tables.layer_dims} dimensions, model has {model.spec.dims}"
-        )
+    tables = _tables(spec, arrays, path)
     if (found := content_hash(model, tables)) != card["sha256"]:
         raise CheckpointError(
             f"{path}: content hash {found[:16]} is not the card's {card['sha256'][:16]}"
@@ -205,7 +225,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(model.to(memory_format=torch.channels_last), tables, card)
 
 
-def _tensors(model: HierarchicalVAE, tables: SymbolTables) -> dict[str, Tensor]:
+def _tables(spec: Spec, arrays: dict[str, NDArray[np.generic]], path: Path) -> Tables:
+    if isinstance(spec, MapSpec):
+        latents = [(latent.stride, latent.channels) for latent in spec.latents]
+        return MapTables.from_tensors(arrays, latents)
+    tables = SymbolTables.from_tensors(arrays)
+    if tables.layer_dims != spec.dims:
+        raise CheckpointError(
+            f"{path}: tables for {tables.layer_dims} dimensions, model has {spec.dims}"
+        )
+    return tables
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    """Weights as half precision where that loses nothing: half the file."""
+    if tensor.dtype != torch.float32:
+        return tensor
+    half = tensor.half()
+    return half if torch.equal(half.float(), tensor) else tensor
+
+
+def _tensors(model: Model, tables: Tables) -> dict[str, Tensor]:
     weights = {
         _MODEL + name: value.detach().cpu().contiguous()
         for name, value in model.state_dict().items()

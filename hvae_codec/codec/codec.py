@@ -78,8 +78,9 @@ class Codec:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self.info: ModelInfo = model_info(checkpoint.card)
-        self.networks = Networks(checkpoint.model, checkpoint.tables)
-        self._coder = SymbolCoder(checkpoint.tables)
+        model, tables = checkpoint.of_one_size
+        self.networks = Networks(model, tables)
+        self._coder = SymbolCoder(tables)
         self._id = checkpoint.model_id
         self._channels, height, width = checkpoint.model.spec.image_shape
         self._tile = (height, width)
@@ -216,7 +217,7 @@ class Codec:
             return []
         headers, symbols = unpack_many(self._coder, self._id, blobs, tile=self._tile)
         for header in headers:
-            _refuse_block(header)
+            refuse_block(header)
         pictures = self._pictures(headers, self.networks.tiles(symbols))
         same = len({picture.shape for picture in pictures}) == 1
         return np.stack(pictures) if same else pictures
@@ -325,7 +326,7 @@ class Codec:
             return none_of(self.info.z_dims[:layers])
         headers, symbols = unpack_many(self._coder, self._id, files, tile=self._tile, layers=layers)
         for header in headers:
-            _refuse_block(header)
+            refuse_block(header)
         tiles = [tiles_of(header, self._tile) for header in headers]
         return averaged(self.networks.latents(symbols), tiles)
 
@@ -337,10 +338,7 @@ class Codec:
         Raises:
             ValueError: count < 1, a negative seed, or a temperature that is negative or not finite.
         """
-        if count < 1 or not 0 <= seed < 2**63:
-            raise ValueError(f"count must be at least 1 and seed in 0..2^63-1; got {count}, {seed}")
-        if not 0.0 <= temperature < float("inf"):
-            raise ValueError(f"temperature must be finite and at least 0; got {temperature}")
+        self._check_sample(count, seed, temperature)
         return self.networks.sample(count, seed=seed, temperature=temperature)
 
     def information_bits(self, images: Pictures) -> NDArray[np.float64]:
@@ -385,6 +383,12 @@ class Codec:
             )
         height, width = header.height or self._tile[0], header.width or self._tile[1]
         return height, width, 1 if header.grey else self._channels, header.count
+
+    def _check_sample(self, count: int, seed: int, temperature: float) -> None:
+        if count < 1 or not 0 <= seed < 2**63:
+            raise ValueError(f"count must be at least 1 and seed in 0..2^63-1; got {count}, {seed}")
+        if not 0.0 <= temperature < float("inf"):
+            raise ValueError(f"temperature must be finite and at least 0; got {temperature}")
 
     def _layers(self, layers: int | None) -> int:
         total = len(self.info.z_dims)
@@ -460,8 +464,7 @@ class Codec:
 
     @cached_property
     def _search(self) -> EncoderSearch:
-        model, tables, card = self._checkpoint.model, self._checkpoint.tables, self._checkpoint.card
-        return EncoderSearch(model, tables, rate_weight(card))
+        return EncoderSearch(*self._checkpoint.of_one_size, rate_weight(self._checkpoint.card))
 
     def _refine(
         self, effort: int | None, trade: float | Sequence[float] | None, tiles: Sequence[int]
@@ -481,13 +484,13 @@ class Codec:
     def _rows(self, blob: bytes, layers: int | None) -> tuple[int, Iterator[Pixels]]:
         """Height and strips of a picture, from its first layers."""
         header, runs = unpack_runs(self._coder, self._id, blob, tile=self._tile, layers=layers)
-        _refuse_block(header)
+        refuse_block(header)
         assert header.height is not None
         assert header.width is not None
         rows = picture_rows(
             self.networks, runs, header.height, header.width, self._tile, self._coding_rmse
         )
-        return header.height, map(_as_grey, rows) if header.grey else rows
+        return header.height, map(as_grey, rows) if header.grey else rows
 
     def _pictures(self, headers: Sequence[Header], tiles: Pixels) -> list[Pixels]:
         if all((h.height, h.width) == self._tile and not h.grey for h in headers):
@@ -502,7 +505,7 @@ class Codec:
         assert header.height is not None
         assert header.width is not None
         picture = merge(tiles, header.height, header.width, self._coding_rmse)
-        return _as_grey(picture) if header.grey else picture
+        return as_grey(picture) if header.grey else picture
 
 
 def _each_header(blocks: Sequence[Block]) -> list[Header]:
@@ -513,7 +516,7 @@ def _each_header(blocks: Sequence[Block]) -> list[Header]:
     return headers
 
 
-def _as_grey(picture: Pixels) -> Pixels:
+def as_grey(picture: Pixels) -> Pixels:
     """The mean of the channels, [H, W, 1], halves rounded up."""
     channels = picture.shape[2]
     total = picture.sum(axis=2, keepdims=True, dtype=np.uint16) + channels // 2
@@ -521,6 +524,7 @@ def _as_grey(picture: Pixels) -> Pixels:
     return grey
 
 
-def _refuse_block(header: Header) -> None:
+def refuse_block(header: Header) -> None:
+    """Raise BitstreamError where one picture is wanted and the file is a block."""
     if header.block:
         raise BitstreamError(f"the file is a block of {header.count} pictures; use decode_block")

@@ -59,14 +59,14 @@ def pack(
     Sizes are in pixels, `tile` is (height, width). `block` marks `count` pictures of one size.
     Raises ImageTooLargeError beyond the limits, ValueError for symbols that do not fit.
     """
-    header = _header(model_id, tile, width, height, count, grey, block)
+    header = make_header(model_id, tile, width, height, count, grey, block)
     tiles = tiles_of(header, tile)
     if tiles > MAX_TILES:
         raise ImageTooLargeError(f"{tiles} tiles; one file takes at most {MAX_TILES}")
     if any(len(layer) != tiles for layer in symbols):
         raise ValueError(f"need the symbols of {tiles} tiles, not {[len(s) for s in symbols]}")
     payload = coder.encode(symbols)
-    first = _first_layer_bytes(symbols[0])
+    first = first_layer_bytes(symbols[0])
     return write_file(header, several=tiles > 1, first_layer=first, payload=payload)
 
 
@@ -81,7 +81,7 @@ def pack_many(
     grey: bool = False,
 ) -> list[bytes]:
     """N files of one tile each from symbols [N, D_l] per layer; the bytes are those of `pack`."""
-    header = _header(model_id, tile, width, height, 1, grey, False)
+    header = make_header(model_id, tile, width, height, 1, grey, False)
     if tiles_of(header, tile) != 1:
         raise ValueError(f"{width} x {height} pixels are more than one tile; use pack")
     tops = [top.tobytes() for top in symbols[0].astype(">i2")]
@@ -163,7 +163,9 @@ def _is_whole(coder: SymbolCoder, layers: int | None) -> bool:
     return layers != 1
 
 
-class _Opened(NamedTuple):
+class Opened(NamedTuple):
+    """A file whose header and, where it was asked for, whole have been verified."""
+
     header: Header  # with its size filled in
     frame: Frame
     payload: bytes
@@ -171,17 +173,17 @@ class _Opened(NamedTuple):
 
 def _open_all(
     files: Sequence[bytes], model_id: bytes, tile: tuple[int, int], *, whole: bool
-) -> list[_Opened]:
+) -> list[Opened]:
     opened = []
     for number, data in enumerate(files):
         try:
             opened.append(_open(data, model_id, tile, whole))
         except BitstreamError as error:
-            _raise_about(error, number, len(files))
+            raise_about(error, number, len(files))
     return opened
 
 
-def _open(data: bytes, model_id: bytes, tile: tuple[int, int], whole: bool) -> _Opened:
+def _open(data: bytes, model_id: bytes, tile: tuple[int, int], whole: bool) -> Opened:
     """Header and payload of one file, all checked that can be before decoding."""
     frame = parse(data)
     payload = verify_file(data, frame) if whole else payload_prefix(data, frame)
@@ -190,6 +192,8 @@ def _open(data: bytes, model_id: bytes, tile: tuple[int, int], whole: bool) -> _
         raise WrongModelError(
             f"the file is of model {header.model_id.hex()}, not of {model_id.hex()}"
         )
+    if header.quality is not None:
+        raise CorruptError("damaged .hvae file: it states a quality that its model does not have")
     if (header.height, header.width) == tile:
         raise CorruptError("damaged .hvae file: it states the size that it should leave out")
     tiles = tiles_of(header, tile)
@@ -197,14 +201,14 @@ def _open(data: bytes, model_id: bytes, tile: tuple[int, int], whole: bool) -> _
         raise CorruptError(f"damaged .hvae file: {tiles} tiles cannot lie in a file of this form")
     if header.width is None:
         header = replace(header, height=tile[0], width=tile[1])
-    return _Opened(header, frame, payload)
+    return Opened(header, frame, payload)
 
 
 def _verify_first_layers(
-    files: Sequence[bytes], opened: Sequence[_Opened], tiles: Sequence[int], top: Int32Array
+    files: Sequence[bytes], opened: Sequence[Opened], tiles: Sequence[int], top: Int32Array
 ) -> None:
     """Checks every file's share of the top layer's symbols."""
-    covered = _first_layer_bytes(top)
+    covered = first_layer_bytes(top)
     tile_bytes = 2 * top.shape[1]
     at = 0
     for number, (data, file, n) in enumerate(zip(files, opened, tiles, strict=True)):
@@ -212,18 +216,18 @@ def _verify_first_layers(
         try:
             verify_first_layer(data, file.frame, covered[at:end])
         except BitstreamError as error:
-            _raise_about(error, number, len(files))
+            raise_about(error, number, len(files))
         at = end
 
 
-def _raise_about(error: BitstreamError, number: int, of: int) -> NoReturn:
-    """Raises the error, saying which of several files it is about."""
+def raise_about(error: BitstreamError, number: int, of: int) -> NoReturn:
+    """Raise the error, saying which of several files it is about."""
     if of == 1:
         raise error
     raise type(error)(f"file {number} of {of}: {error}") from error
 
 
-def _header(
+def make_header(
     model_id: bytes,
     tile: tuple[int, int],
     width: int,
@@ -231,8 +235,12 @@ def _header(
     count: int,
     grey: bool,
     block: bool,
+    quality: int | None = None,
 ) -> Header:
-    """The header to write; the size is left out where it is the model's own."""
+    """The header to write; the size is left out where it is the model's own.
+
+    Raises ImageTooLargeError beyond the limits, ValueError for a count that is out of range.
+    """
     if not (1 <= width <= MAX_SIDE_PIXELS and 1 <= height <= MAX_SIDE_PIXELS):
         raise ImageTooLargeError(
             f"a picture has sides of 1 to {MAX_SIDE_PIXELS} pixels, not {width} x {height}"
@@ -243,10 +251,10 @@ def _header(
         )
     if not 1 <= count <= (MAX_COUNT if block else 1):
         raise ValueError(f"a block holds 1 to {MAX_COUNT} pictures, any other file 1, not {count}")
-    header = Header(model_id, count=count, grey=grey, block=block)
+    header = Header(model_id, count=count, grey=grey, block=block, quality=quality)
     return header if (height, width) == tile else replace(header, width=width, height=height)
 
 
-def _first_layer_bytes(symbols: npt.NDArray[np.integer]) -> bytes:
+def first_layer_bytes(symbols: npt.NDArray[np.integer]) -> bytes:
     """What the check of the first layer covers: big-endian int16, image after image."""
     return symbols.astype(">i2").tobytes()

@@ -1,7 +1,7 @@
 """Which table a symbol of a map takes: an integer function of symbols decoded before it.
 
 A layer's symbols all take their tables at once, from the layers above. For each symbol one number
-is summed: the features of symbols above and around it (`hvae_codec.models.map_layers.symbol_features`),
+is summed: the features of symbols above and around it (`symbol_features` of the models),
 times integer weights, plus a bias that depends on the file's quality. How many thresholds it
 reaches is the symbol's level, and every level has a table.
 
@@ -38,7 +38,6 @@ GRAIN = 256
 MAX_SPAN = 1 << 16
 """Most multiples of GRAIN between the first and the last threshold."""
 
-_LARGEST_FEATURES = (1, MAX_MAGNITUDE, MAX_SIGNED)
 _EXACT_IN_SINGLE, _EXACT_IN_DOUBLE = 1 << 24, 1 << 53
 _SLAB_VALUES = 1 << 22  # of the features of a layer, at once
 
@@ -148,9 +147,7 @@ class LayerContext:
                 raise CheckpointError(
                     f"contexts: weights of stride {stride} must be {expected}, not {weights.shape}"
                 )
-            each = np.abs(weights.astype(np.int64)).sum(axis=(2, 3))
-            each = each.reshape(self.channels * ratio**2, FEATURES, per_feature).sum(axis=2)
-            sums = (each * np.array(_LARGEST_FEATURES)).sum(axis=1)
+            sums = MAX_MAGNITUDE * np.abs(weights.astype(np.int64)).sum(axis=(1, 2, 3))
             total = total + sums.reshape(self.channels, ratio**2).max(axis=1)
         return int(total.max())
 
@@ -263,6 +260,9 @@ def context_of(
         channels=latent.channels,
         stride=latent.stride,
         bias=np.rint(bias * SCALE).astype(np.int32),
-        weights={key: np.rint(array * SCALE).astype(np.int32) for key, array in weights.items()},
+        weights={
+            key: np.ascontiguousarray(np.rint(array * SCALE), np.int32)
+            for key, array in weights.items()
+        },
         thresholds=grains * GRAIN,
     )

@@ -25,6 +25,8 @@ MAGIC = b"\xf6H"
 """First bytes of a file; 0xF6 occurs in no UTF-8 text."""
 
 VERSION = 1
+QUALITY_VERSION = 2
+"""The version of files of a model with qualities, which state theirs."""
 MODEL_ID_BYTES = 4
 MAX_COUNT = 1 << 20
 """Most pictures in one block."""
@@ -49,6 +51,7 @@ class Header:
     count: pictures in the file; 1 unless it is a block.
     grey: the picture was grey; an RGB model coded it.
     block: the file is a block of `count` pictures of one size.
+    quality: that of a model of many qualities, 0..255; None for a model of one.
     """
 
     model_id: bytes
@@ -57,7 +60,12 @@ class Header:
     count: int = 1
     grey: bool = False
     block: bool = False
-    version: int = VERSION
+    quality: int | None = None
+
+    @property
+    def version(self) -> int:
+        """Of the format: only files that state a quality need the second."""
+        return VERSION if self.quality is None else QUALITY_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +143,10 @@ def parse(data: bytes) -> Frame:
     flags = data[_FLAGS_AT]
     if flags.bit_count() % 2:
         raise CorruptError(f"damaged .hvae file: the version byte {flags:#04x} has odd parity")
-    if flags & _VERSION_MASK != VERSION:
+    if flags & _VERSION_MASK not in (VERSION, QUALITY_VERSION):
         raise UnsupportedVersionError(
-            f".hvae version {flags & _VERSION_MASK} is not known; this release reads {VERSION}"
+            f".hvae version {flags & _VERSION_MASK} is not known; this release reads {VERSION} "
+            f"and {QUALITY_VERSION}"
         )
     if flags & _BLOCK and not flags & _LONG:
         raise CorruptError("damaged .hvae file: a block must be in the long form")
@@ -145,8 +154,11 @@ def parse(data: bytes) -> Frame:
     at = _FILE_CHECK_AT + check_bytes
     need(data, at, _KIND)
     file_check = int.from_bytes(data[_FILE_CHECK_AT:at], "big")
-    width = height = payload_bytes = None
+    width = height = payload_bytes = quality = None
     count = 1
+    if flags & _VERSION_MASK == QUALITY_VERSION:
+        need(data, at + 1, _KIND)
+        quality, at = data[at], at + 1
     if flags & _SIZED:
         width, at = _field(data, at, 1, MAX_SIDE_PIXELS, "width")
         height, at = _field(data, at, 1, MAX_SIDE_PIXELS, "height")
@@ -166,6 +178,7 @@ def parse(data: bytes) -> Frame:
         count=count,
         grey=bool(flags & _GREY),
         block=bool(flags & _BLOCK),
+        quality=quality,
     )
     first_check = int.from_bytes(data[_FIRST_CHECK_AT:_FILE_CHECK_AT], "big")
     return Frame(header, first_check, file_check, check_bytes, at, payload_bytes)
@@ -273,7 +286,8 @@ def _fixed(header: Header, form: int, fields: bytes, first_layer: bytes) -> byte
 
 
 def _fields(header: Header, payload_bytes: int | None) -> bytes:
-    """The varints between the checks and the payload; `payload_bytes` is for the long form."""
+    """What lies between the checks and the payload; `payload_bytes` is for the long form."""
+    quality = b"" if header.quality is None else bytes([header.quality])
     values = []
     if header.width is not None and header.height is not None:
         values += [header.width, header.height]
@@ -281,7 +295,7 @@ def _fields(header: Header, payload_bytes: int | None) -> bytes:
         values.append(header.count)
     if payload_bytes is not None:
         values.append(payload_bytes)
-    return b"".join(map(write_varint, values))
+    return quality + b"".join(map(write_varint, values))
 
 
 def _first_check(head: bytes, first_layer: bytes) -> int:

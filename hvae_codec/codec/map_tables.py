@@ -51,6 +51,24 @@ class MapLayer:
         bits: FloatArray = self.tables.cost_bits[self.tables.offset[levels] + index]
         return bits
 
+    def draw(
+        self, levels: Levels, generator: np.random.Generator, temperature: float
+    ) -> Int32Array:
+        """Random symbols from the tables of their levels, int32 in the levels' shape, their
+        deviation scaled by `temperature` as that of a Gaussian would be.
+        """
+        symbols = np.empty(levels.shape, np.int32)
+        for level in np.unique(levels):
+            frequencies = self.tables.frequencies_of(int(level)).astype(np.float64)
+            if temperature == 0.0:
+                chances = (frequencies == frequencies.max()).astype(np.float64)
+            else:
+                chances = (frequencies / frequencies.max()) ** (1.0 / temperature**2)
+            here = levels == level
+            drawn = generator.choice(len(chances), size=int(here.sum()), p=chances / chances.sum())
+            symbols[here] = self.tables.low[level] + drawn
+        return symbols
+
 
 class MapTables:
     """The tables of a model: one `MapLayer` per layer, top layer first."""

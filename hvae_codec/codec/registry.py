@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from hvae_codec.codec.checkpoint import ModelInfo, load_checkpoint, model_info, read_card
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.format import read_header
+from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.quality import operating_point
 from hvae_codec.errors import CheckpointError, UnknownModelError, UnknownQualityError
 
@@ -29,10 +31,11 @@ def load(name: str, quality: float | None = None, *, effort: int | None = None) 
     """The codec of a model at hand; loaded once per process.
 
     Args:
-        name: as `models()` lists it, for example "cifar10" or "mnist".
-        quality: its rung, from 1; higher is more bytes and a better picture. By default the middle
-            one. A quality between two rungs, such as 2.5, is a rung whose encoder trades bytes
-            against quality; bytes and PSNR rise with it at any one effort.
+        name: as `models()` lists it, for example "cifar10" or "photo".
+        quality: higher is more bytes and a better picture. Of a model for photographs, any number
+            from 1 to 100. Of a ladder, its rung, from 1, by default the middle one; a quality
+            between two rungs, such as 2.5, is a rung whose encoder trades bytes against quality.
+            Bytes and PSNR rise with it at any one effort.
         effort: what the codec encodes with by default; see `Codec`. If it is not given: 0, and 1
             between two rungs, where it must be above 0.
 
@@ -42,6 +45,11 @@ def load(name: str, quality: float | None = None, *, effort: int | None = None) 
     """
     rungs = _rungs(name)
     numbers = [info.quality for info in rungs]
+    if rungs[0].continuous:
+        codec = _load(_directory(), name, numbers[0])
+        assert isinstance(codec, MapCodec)
+        codec = codec if quality is None else codec.at_quality(quality)
+        return codec if effort is None else codec.tuned(effort)
     if quality is None:
         quality = numbers[len(numbers) // 2]
     if quality in numbers:
@@ -79,7 +87,7 @@ def load_file(path: str | os.PathLike[str]) -> Codec:
     Raises:
         CheckpointError: a file is missing or damaged, or they do not belong together.
     """
-    return Codec(load_checkpoint(Path(path)))
+    return open_codec(load_checkpoint(Path(path)))
 
 
 def codec_for(blob: bytes) -> Codec:

@@ -75,6 +75,7 @@ class Bench:
         order, known = self.order, task.known or {}
         with _one_thread():
             checkpoint = load_checkpoint(task.checkpoint)
+            model, _ = checkpoint.of_one_size
             scores = {name: known.get(name) for name in INCEPTION_FIELDS}
             row = known
             if task.measure:
@@ -84,10 +85,10 @@ class Bench:
                 row["settings"] = {**order.settings.to_json(), "probes": order.probes}
                 if order.pictures is not None:
                     path = order.pictures / f"{task.name}.webp"
-                    write_strip(path, checkpoint.model, self.dataset.images)
+                    write_strip(path, model, self.dataset.images)
             if task.score and self.classifier is not None:
                 stage("Inception Score")
-                scores = _scores(checkpoint.model, self.classifier, order.settings)
+                scores = _scores(model, self.classifier, order.settings)
         seconds = (0.0 if task.measure else known["seconds"]) + time.perf_counter() - begin
         return {**row, **scores, "seconds": round(seconds, 2)}
 

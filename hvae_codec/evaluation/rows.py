@@ -150,8 +150,9 @@ def measure_row(
         EvaluationError: pictures of another size, a model that gives no finite figures, or too few
             labelled images.
         MissingDependencyError: a package that a figure needs is not installed.
+        CheckpointError: it is a model of maps.
     """
-    model, card = checkpoint.model, checkpoint.card
+    model, card = checkpoint.of_one_size[0], checkpoint.card
     check_pictures(card, model.spec.image_shape, dataset)
     images = dataset.images[: settings.images]
     stage("passes")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hvae_codec import ops
 from hvae_codec.models.convolution import Conv2d
-from hvae_codec.models.hvae import Outcome, noise_seed
+from hvae_codec.models.hvae import Outcome, Posterior, noise_seed
 from hvae_codec.models.likelihoods import GaussianLikelihood, at_least_fp32
 from hvae_codec.models.map_layers import MIN_RAW, AtLeast, Blocks, MapLayer, scaled_features
 from hvae_codec.models.map_spec import FIRST_STRIDE, SECOND_STRIDE, MapSpec
@@ -35,6 +35,8 @@ class MapVAE(nn.Module):
     The likelihood is N(g(z_1), s^2 I), s falling from `spec.deviations[0]` at quality 0 to
     `spec.deviations[1]` at quality 1: with betas of 1 the loss of every quality is a negative ELBO.
     """
+
+    posterior: Posterior = "uniform"
 
     def __init__(self, spec: MapSpec) -> None:
         super().__init__()

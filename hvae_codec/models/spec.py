@@ -132,6 +132,11 @@ class ModelSpec:
         """Latent dimensions of one image per layer, top first."""
         return tuple(latent.dims for latent in self.latents)
 
+    @property
+    def feature_dims(self) -> tuple[int, ...]:
+        """Features of one image per layer, top first: all its latent dimensions."""
+        return self.dims
+
     def layer_name(self, index: int) -> str:
         """The paper's name of the layer at `index` (top first): "z2" for index 0 of two layers."""
         return f"z{len(self.latents) - index}"

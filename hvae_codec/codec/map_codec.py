@@ -1,0 +1,366 @@
+"""The codec of a model of maps: pictures of any size whole, at any of 256 qualities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_codec.codec.checkpoint import Checkpoint, model_info
+from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey, refuse_block
+from hvae_codec.codec.container import Opened, raise_about
+from hvae_codec.codec.contexts import MAX_QUALITY
+from hvae_codec.codec.format import Header
+from hvae_codec.codec.images import as_batch
+from hvae_codec.codec.latents import Features, none_of
+from hvae_codec.codec.map_coder import MapCoder
+from hvae_codec.codec.map_container import open_maps, pack_maps, unpack_maps
+from hvae_codec.codec.map_networks import MapNetworks
+from hvae_codec.codec.map_tables import MapTables
+from hvae_codec.codec.tables import Int32Array
+from hvae_codec.codec.tiling import assembled
+from hvae_codec.errors import BitstreamError, ImageError, UnknownQualityError
+from hvae_codec.models.maps import MapVAE
+
+LOWEST, HIGHEST = 1.0, 100.0
+"""Ends of the scale of qualities as users state them."""
+
+_CHUNK_PIXELS = 1 << 20  # of small pictures, go through the networks together
+
+
+def quality_number(quality: float) -> int:
+    """The quality in a file, 0..255, of one between LOWEST and HIGHEST.
+
+    Raises:
+        UnknownQualityError: it lies elsewhere.
+    """
+    if not LOWEST <= quality <= HIGHEST:
+        raise UnknownQualityError(
+            f"qualities of this model lie in {LOWEST:g}..{HIGHEST:g}, not {quality!r}"
+        )
+    return round((quality - LOWEST) / (HIGHEST - LOWEST) * MAX_QUALITY)
+
+
+class MapCodec(Codec):
+    """A trained model of maps as a codec: the methods of `Codec`, with these differences.
+
+    Pictures are never cut into tiles. `at_quality` gives the codec of another quality; the networks
+    are shared, and any of them decodes the files of all. There is no effort but 0. Features of a
+    layer are its latents as they are coded, averaged over their map: one for each channel.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        assert isinstance(checkpoint.model, MapVAE)
+        assert isinstance(checkpoint.tables, MapTables)
+        self._checkpoint = checkpoint
+        self.info = model_info(checkpoint.card)
+        self._coder: MapCoder = MapCoder(checkpoint.tables)  # type: ignore[assignment]
+        self._map_networks = MapNetworks(checkpoint.model, self._coder)
+        self._id = checkpoint.model_id
+        self._channels, height, width = checkpoint.model.spec.image_shape
+        self._tile = (height, width)
+        self._number = quality_number(float(checkpoint.card["quality"]))
+
+    @property
+    def model(self) -> MapVAE:  # type: ignore[override]
+        """The model itself, in evaluation mode."""
+        return self._map_networks.model
+
+    @property
+    def quality(self) -> float:
+        """What is encoded with, between LOWEST and HIGHEST."""
+        return LOWEST + self._number * (HIGHEST - LOWEST) / MAX_QUALITY
+
+    def at_quality(self, quality: float) -> MapCodec:
+        """This codec with another quality; the networks are shared.
+
+        Raises:
+            UnknownQualityError: it does not lie between LOWEST and HIGHEST.
+        """
+        return self.at_number(quality_number(quality))
+
+    def at_number(self, number: int) -> MapCodec:
+        """`at_quality`, by the quality's number in files, 0..255.
+
+        Raises:
+            UnknownQualityError: there is no such number.
+        """
+        if not 0 <= number <= MAX_QUALITY:
+            raise UnknownQualityError(f"a quality's number lies in 0..{MAX_QUALITY}, not {number}")
+        other = copy(self)
+        other._number = number
+        return other
+
+    def tuned(self, effort: int, trade: float = 1.0) -> MapCodec:
+        """This codec: it has no effort but 0 and no trade.
+
+        Raises:
+            ValueError: another was asked for.
+        """
+        self._refine(effort, trade, [])
+        return self
+
+    def block(
+        self, images: Pictures, *, effort: int | None = None, trade: float | None = None
+    ) -> Block:
+        self._refine(effort, trade, [])
+        pictures = as_batch(images)
+        shapes = sorted({picture.shape for picture in pictures})
+        if len(shapes) != 1:
+            found = ", ".join(map(str, shapes)) or "no picture"
+            raise ImageError(f"a block holds one or more pictures of one shape; got {found}")
+        prepared, grey = zip(*(self._model_picture(picture) for picture in pictures), strict=True)
+        height, width, _ = shapes[0]
+        header = Header(
+            self._id, width, height, len(pictures), grey[0], block=True, quality=self._number
+        )
+        return Block(header, [_as_rows(layer) for layer in self._symbols(prepared)])
+
+    def write_block(self, block: Block) -> bytes:
+        return pack_maps(self._coder, block.header, self._maps(block), own_size=self._tile)[0]
+
+    def decode_batch(self, blobs: Sequence[bytes]) -> Pixels | list[Pixels]:
+        if len(blobs) == 0:
+            return []
+        pictures: list[Pixels] = [np.empty(0, np.uint8)] * len(blobs)
+        for numbers, header, symbols in self._unpacked(blobs, None):
+            for number, picture in zip(numbers, self._pictures_of(header, symbols), strict=True):
+                pictures[number] = picture
+        same = len({picture.shape for picture in pictures}) == 1
+        return np.stack(pictures) if same else pictures
+
+    def read_block(self, blob: bytes, layers: int | None = None) -> Block:
+        wanted = self._layers(layers)
+        opened = open_maps(blob, self._id, own_size=self._tile, whole=wanted != 1)
+        symbols = self._unpack([blob], [opened], wanted, [0], 1)
+        return Block(opened.header, [_as_rows(layer) for layer in symbols])
+
+    def block_pictures(self, blocks: Sequence[Block]) -> list[Pixels]:
+        return [
+            picture
+            for block in blocks
+            for picture in self._pictures_of(block.header, self._maps(block))
+        ]
+
+    def block_features(self, blocks: Sequence[Block]) -> list[Features]:
+        found = [self._features_of(block.header, self._maps(block)) for block in blocks]
+        return [_joined(layer) for layer in zip(*found, strict=True)]
+
+    def symbols(self, blobs: Sequence[bytes]) -> list[Int32Array]:
+        """The integer symbols of files of one size, int32 [N, C * h * w] a layer, top first.
+
+        No network takes part: these are equal on every machine.
+
+        Raises:
+            BitstreamError: as `decode_batch`. ValueError: sizes or qualities differ.
+        """
+        found = self._unpacked(blobs, None)
+        if len(found) > 1:
+            raise ValueError("symbols of files of several sizes or qualities are no one array")
+        if not found:
+            return [np.zeros((0, dims), np.int32) for dims in self.model.spec.dims]
+        return [_as_rows(layer) for layer in found[0][2]]
+
+    def layer_features(self, images: Pictures, layers: int | None = None) -> list[Features]:
+        wanted = self._layers(layers)
+        pictures = [self._model_picture(picture)[0] for picture in as_batch(images)]
+        if not pictures:
+            return none_of(self.info.z_dims[:wanted])
+        rows: list[list[Features]] = [[] for _ in pictures]
+        for numbers in _by_size(pictures):
+            some = [pictures[number] for number in numbers]
+            header = Header(self._id, quality=self._number, count=len(some))
+            found = self._features_of(header, self._symbols(some)[:wanted])
+            for position, number in enumerate(numbers):
+                one = slice(position, position + 1)
+                rows[number] = [Features(f.mean[one], f.std[one]) for f in found]
+        return [_joined(layer) for layer in zip(*rows, strict=True)]
+
+    def layer_features_from_bytes(
+        self, blobs: bytes | Sequence[bytes], layers: int | None = None
+    ) -> list[Features]:
+        wanted = self._layers(layers)
+        files = [blobs] if isinstance(blobs, bytes) else list(blobs)
+        if not files:
+            return none_of(self.info.z_dims[:wanted])
+        rows: list[list[Features]] = [[] for _ in files]
+        for numbers, header, symbols in self._unpacked(files, wanted):
+            found = self._features_of(header, symbols)
+            for position, number in enumerate(numbers):
+                one = slice(position, position + 1)
+                rows[number] = [Features(f.mean[one], f.std[one]) for f in found]
+        return [_joined(layer) for layer in zip(*rows, strict=True)]
+
+    def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Pixels:
+        self._check_sample(count, seed, temperature)
+        return self._map_networks.sample(count, self._number, seed=seed, temperature=temperature)
+
+    def information_bits(self, images: Pictures) -> NDArray[np.float64]:
+        """Information content under the tables, in bits per layer (top first), float64 [N, L].
+
+        Raises:
+            ImageError: as `encode_batch`.
+        """
+        pictures = [self._model_picture(picture)[0] for picture in as_batch(images)]
+        bits = np.zeros((len(pictures), len(self.info.z_dims)))
+        for numbers in _by_size(pictures):
+            symbols = self._symbols([pictures[number] for number in numbers])
+            bits[numbers] = self._coder.information_bits(symbols, self._number)
+        return bits
+
+    def _encode(
+        self,
+        pictures: list[tuple[Pixels, bool]],
+        effort: int | None,
+        trade: float | Sequence[float] | None,
+    ) -> list[bytes]:
+        self._refine(effort, trade, [])
+        blobs = [b""] * len(pictures)
+        for numbers in _by_size([picture for picture, _ in pictures]):
+            some = [pictures[number][0] for number in numbers]
+            symbols = self._symbols(some)
+            height, width, _ = some[0].shape
+            for grey in (False, True):
+                chosen = [i for i, number in enumerate(numbers) if pictures[number][1] == grey]
+                if not chosen:
+                    continue
+                header = Header(self._id, width, height, grey=grey, quality=self._number)
+                own = [layer[:, chosen] for layer in symbols]
+                files = pack_maps(self._coder, header, own, own_size=self._tile)
+                for position, blob in zip(chosen, files, strict=True):
+                    blobs[numbers[position]] = blob
+        return blobs
+
+    def _refine(
+        self, effort: int | None, trade: float | Sequence[float] | None, tiles: Sequence[int]
+    ) -> None:
+        """Raises ValueError for an effort or a trade: there is none."""
+        if effort not in (None, 0) or trade not in (None, 1.0):
+            raise ValueError(
+                f"model {self.info.name!r} has no effort but 0 and no trade; ask for a quality "
+                f"between {LOWEST:g} and {HIGHEST:g} instead"
+            )
+
+    def _rows(self, blob: bytes, layers: int | None) -> tuple[int, Iterator[Pixels]]:
+        """Height and strips of a picture, from its first layers."""
+        opened = open_maps(blob, self._id, own_size=self._tile, whole=layers != 1)
+        refuse_block(opened.header)
+        symbols = self._unpack([blob], [opened], self._layers(layers), [0], 1)
+        header = opened.header
+        assert header.height is not None
+        assert header.width is not None
+        assert header.quality is not None
+        strips = self._map_networks.strips(symbols, header.quality, header.height, header.width)
+        rows = (strip[0] for strip in strips)
+        return header.height, map(as_grey, rows) if header.grey else rows
+
+    def _decode(self, blob: bytes, layers: int | None) -> Pixels:
+        height, rows = self._rows(blob, layers)
+        return assembled(rows, height)
+
+    def _symbols(self, pictures: Sequence[Pixels]) -> list[Int32Array]:
+        """Symbols int32 [C, N, h, w] a layer of pictures of one size, some at a time."""
+        parts = [
+            self._map_networks.symbols(np.stack(some), self._number) for some in _chunks(pictures)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return [np.concatenate(layer, axis=1) for layer in zip(*parts, strict=True)]
+
+    def _maps(self, block: Block) -> list[Int32Array]:
+        """The symbols of a block as maps [C, N, h, w]."""
+        header = block.header
+        assert header.height is not None
+        assert header.width is not None
+        spec = self.model.spec
+        maps = []
+        for index, rows in enumerate(block.symbols):
+            shape = spec.shape_of(index, header.height, header.width)
+            maps.append(rows.reshape(-1, *shape).transpose(1, 0, 2, 3))
+        return maps
+
+    def _pictures_of(self, header: Header, symbols: Sequence[Int32Array]) -> Iterator[Pixels]:
+        assert header.height is not None
+        assert header.width is not None
+        assert header.quality is not None
+        count = symbols[0].shape[1]
+        at_once = max(1, _CHUNK_PIXELS // (header.height * header.width))
+        for start in range(0, count, at_once):
+            part = [layer[:, start : start + at_once] for layer in symbols]
+            pictures = self._map_networks.pictures(
+                part, header.quality, header.height, header.width
+            )
+            yield from map(as_grey, pictures) if header.grey else pictures
+
+    def _features_of(self, header: Header, symbols: Sequence[Int32Array]) -> list[Features]:
+        assert header.quality is not None
+        pooled = self._map_networks.latents(symbols, header.quality)
+        return [Features(mean, std) for mean, std in pooled]
+
+    def _unpacked(
+        self, blobs: Sequence[bytes], layers: int | None
+    ) -> list[tuple[list[int], Header, list[Int32Array]]]:
+        """Files that share size and quality together: their numbers, a header, and the symbols
+        [C, N, h, w] of their first layers.
+        """
+        wanted = self._layers(layers)
+        opened = []
+        for number, blob in enumerate(blobs):
+            try:
+                opened.append(open_maps(blob, self._id, own_size=self._tile, whole=wanted != 1))
+                refuse_block(opened[-1].header)
+            except BitstreamError as error:
+                raise_about(error, number, len(blobs))
+        groups: dict[Header, list[int]] = {}
+        for number, file in enumerate(opened):
+            groups.setdefault(replace(file.header, grey=False), []).append(number)
+        found = []
+        for numbers in groups.values():
+            for grey in (False, True):
+                own = [number for number in numbers if opened[number].header.grey == grey]
+                if own:
+                    files, frames = [blobs[n] for n in own], [opened[n] for n in own]
+                    symbols = self._unpack(files, frames, wanted, own, len(blobs))
+                    found.append((own, frames[0].header, symbols))
+        return found
+
+    def _unpack(
+        self,
+        blobs: Sequence[bytes],
+        opened: Sequence[Opened],
+        layers: int,
+        numbers: Sequence[int],
+        of: int,
+    ) -> list[Int32Array]:
+        files = list(zip(blobs, opened, strict=True))
+        shapes = self._map_networks.shapes
+        return unpack_maps(self._coder, files, shapes, layers, numbers=numbers, of=of)
+
+
+def _by_size(pictures: Sequence[Pixels]) -> list[list[int]]:
+    """The positions of pictures of each size."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, picture in enumerate(pictures):
+        groups.setdefault(picture.shape[:2], []).append(number)
+    return list(groups.values())
+
+
+def _chunks(pictures: Sequence[Pixels]) -> Iterator[Sequence[Pixels]]:
+    height, width, _ = pictures[0].shape
+    at_once = max(1, _CHUNK_PIXELS // (height * width))
+    return (pictures[start : start + at_once] for start in range(0, len(pictures), at_once))
+
+
+def _as_rows(layer: Int32Array) -> Int32Array:
+    """Symbols [C, N, h, w] as a row for each picture."""
+    count = layer.shape[1]
+    return np.ascontiguousarray(layer.transpose(1, 0, 2, 3)).reshape(count, -1)
+
+
+def _joined(parts: Sequence[Features]) -> Features:
+    return Features(
+        np.concatenate([part.mean for part in parts]), np.concatenate([part.std for part in parts])
+    )

@@ -1,0 +1,141 @@
+"""Maps of symbols to `.hvae` bytes of version 2 and back: entropy coding, header and check sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from hvae_codec.codec.container import Opened, first_layer_bytes, make_header, raise_about
+from hvae_codec.codec.format import (
+    Header,
+    parse,
+    payload_prefix,
+    verify_file,
+    verify_first_layer,
+    write_file,
+)
+from hvae_codec.codec.limits import MAX_PICTURE_PIXELS
+from hvae_codec.codec.map_coder import MapCoder, Shape
+from hvae_codec.codec.tables import Int32Array
+from hvae_codec.errors import BitstreamError, CorruptError, ImageTooLargeError, WrongModelError
+
+SHORT_PIXELS = 4096
+"""Pictures of more pixels take the long form, whose check sum has 32 bits."""
+
+Maps = Sequence[npt.NDArray[np.integer]]
+Shapes = Callable[[int, int, int], list[Shape]]
+"""From a number of pictures, their height and width to the shape (N, h, w) of each layer."""
+
+
+def pack_maps(
+    coder: MapCoder,
+    header: Header,
+    symbols: Maps,
+    *,
+    own_size: tuple[int, int],
+) -> list[bytes]:
+    """Files of `header.count` pictures each from symbols [C, N, h, w] per layer, top first.
+
+    header: with the size of the pictures and a quality; the size is left out where it is
+    `own_size` (height, width). Raises ImageTooLargeError beyond the limits, ValueError for symbols
+    that do not fit.
+    """
+    assert header.width is not None
+    assert header.height is not None
+    assert header.quality is not None
+    written = make_header(
+        header.model_id,
+        own_size,
+        header.width,
+        header.height,
+        header.count,
+        header.grey,
+        header.block,
+        header.quality,
+    )
+    if header.count * header.width * header.height > MAX_PICTURE_PIXELS:
+        raise ImageTooLargeError(
+            f"{header.count} pictures of {header.width} x {header.height} pixels are over the "
+            f"limit of {MAX_PICTURE_PIXELS} pixels in a file"
+        )
+    several = header.width * header.height > SHORT_PIXELS
+    payloads = coder.encode(symbols, header.quality, header.count)
+    files = []
+    for number, payload in enumerate(payloads):
+        top = symbols[0][:, number * header.count : (number + 1) * header.count]
+        first = _first_bytes(top)
+        files.append(write_file(written, several=several, first_layer=first, payload=payload))
+    return files
+
+
+def open_maps(data: bytes, model_id: bytes, *, own_size: tuple[int, int], whole: bool) -> Opened:
+    """Header, its size filled in, and payload of one file, all checked that can be before decoding.
+
+    whole: all check sums are verified; else only the header is read, and the payload may be cut
+    off. Raises NotAnHvaeFileError, UnsupportedVersionError, WrongModelError, TruncatedError or
+    CorruptError.
+    """
+    frame = parse(data)
+    payload = verify_file(data, frame) if whole else payload_prefix(data, frame)
+    header = frame.header
+    if header.model_id != model_id:
+        raise WrongModelError(
+            f"the file is of model {header.model_id.hex()}, not of {model_id.hex()}"
+        )
+    if header.quality is None:
+        raise CorruptError("damaged .hvae file: it does not state the quality that its model needs")
+    if (header.height, header.width) == own_size:
+        raise CorruptError("damaged .hvae file: it states the size that it should leave out")
+    if header.width is None:
+        header = replace(header, height=own_size[0], width=own_size[1])
+    assert header.width is not None
+    assert header.height is not None
+    if header.count * header.width * header.height > MAX_PICTURE_PIXELS:
+        raise CorruptError(
+            f"damaged .hvae file: {header.count} pictures of {header.width} x {header.height} "
+            f"pixels are over the limit of {MAX_PICTURE_PIXELS}"
+        )
+    if header.width * header.height > SHORT_PIXELS and frame.payload_bytes is None:
+        raise CorruptError("damaged .hvae file: so large a picture cannot lie in the short form")
+    return Opened(header, frame, payload)
+
+
+def unpack_maps(
+    coder: MapCoder,
+    files: Sequence[tuple[bytes, Opened]],
+    shapes: Shapes,
+    layers: int,
+    *,
+    numbers: Sequence[int],
+    of: int,
+) -> list[Int32Array]:
+    """Symbols int32 [C, N, h, w] of the first `layers` layers of files of one size, quality and
+    count, the pictures of one file after those of another.
+
+    numbers, of: which of how many files these are, for messages about them. Raises CorruptError.
+    """
+    header = files[0][1].header
+    assert header.width is not None
+    assert header.height is not None
+    assert header.quality is not None
+    each = shapes(header.count, header.height, header.width)[:layers]
+    payloads = [opened.payload for _, opened in files]
+    try:
+        symbols = coder.decode(payloads, header.quality, each)
+    except CorruptError as error:
+        raise_about(error, numbers[0], of if len(files) == 1 else 1)
+    for position, (data, opened) in enumerate(files):
+        top = symbols[0][:, position * header.count : (position + 1) * header.count]
+        try:
+            verify_first_layer(data, opened.frame, _first_bytes(top))
+        except BitstreamError as error:
+            raise_about(error, numbers[position], of)
+    return symbols
+
+
+def _first_bytes(top: npt.NDArray[np.integer]) -> bytes:
+    """What the check of the first layer covers, picture after picture."""
+    return first_layer_bytes(top.transpose(1, 0, 2, 3))

@@ -1,0 +1,176 @@
+"""From a trained model of maps to its tables: contexts in integers, and a table for every level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from hvae_codec.codec.contexts import MAX_QUALITY, LayerContext, context_of
+from hvae_codec.codec.map_coder import LevelWalk
+from hvae_codec.codec.map_tables import MapLayer, MapTables
+from hvae_codec.codec.tables import TOTAL, Int32Array, LayerTables, support_size
+from hvae_codec.models.map_layers import FEATURE_SCALES, FEATURES, MIN_RAW
+from hvae_codec.models.maps import MapVAE
+
+LEVELS = 64
+"""Levels of a layer: deviations from a tenth of a step to LARGEST, evenly spread by ratio."""
+
+LARGEST_DEVIATION = 100.0
+"""In steps; symbols beyond what so wide a prior makes likely are rare at any quality."""
+
+_REACH = 12.0  # deviations that a table reaches on each side
+_PRIOR_COUNT = 64.0  # symbols that a level's Gaussian counts for beside those observed
+
+
+@torch.inference_mode()
+def fit_map_tables(
+    model: MapVAE, images: Iterable[NDArray[np.uint8]], qualities: int = 6, seed: int = 0
+) -> MapTables:
+    """Tables fitted to the symbols of training pictures, each of `qualities` random qualities.
+
+    images: uint8 [H, W, 3], sides multiples of the model's coarsest stride.
+
+    A table is the counts of its level plus a little of the Gaussian that the level stands for, so
+    that levels that never occurred have tables too.
+    """
+    model.eval()
+    contexts = [_context(model, index) for index in model.spec.layer_indices]
+    first = MapTables([_gaussian_layer(context) for context in contexts])
+    counts = [[np.zeros(size, np.int64) for size in layer.tables.size] for layer in first.layers]
+    generator = np.random.default_rng(seed)
+    pictures = list(images)
+    bar = tqdm(pictures, desc="fitting tables", unit="picture", disable=None, leave=False)
+    for picture in bar:
+        for quality in generator.integers(0, MAX_QUALITY + 1, size=qualities):
+            _count(model, first, counts, picture, int(quality))
+    return MapTables(
+        [
+            MapLayer(layer.context, _blended(layer.tables, own))
+            for layer, own in zip(first.layers, counts, strict=True)
+        ]
+    )
+
+
+def level_deviations() -> NDArray[np.float64]:
+    """The deviation, in steps, that each level stands for; float64 [LEVELS]."""
+    return np.geomspace(_softplus(MIN_RAW), LARGEST_DEVIATION, LEVELS)
+
+
+def _context(model: MapVAE, index: int) -> LayerContext:
+    """A layer's context with the weights of the model, of which integers are made."""
+    context = model.walk()[index][1].context
+    deviations = level_deviations()
+    between = np.sqrt(deviations[1:] * deviations[:-1])
+    weights = {}
+    for stride, conv in context.maps.items():
+        assert isinstance(conv.weight, torch.Tensor)
+        array = conv.weight.detach().double().cpu().numpy()
+        weights[int(stride)] = _by_feature(array, _channels_above(model, index, int(stride)))
+    return context_of(
+        model.spec,
+        index,
+        context.bias.table.detach().double().cpu().numpy(),
+        weights,
+        np.log(np.expm1(between)),
+    )
+
+
+def _channels_above(model: MapVAE, index: int, stride: int) -> list[int]:
+    """Channels of each of the layers of a stride above the one at `index`."""
+    return [above.channels for above in model.spec.latents[:index] if above.stride == stride]
+
+
+def _by_feature(weights: NDArray[np.float64], channels: list[int]) -> NDArray[np.float64]:
+    """Weights [outputs, inputs, n, n] of scaled features as weights of the integers themselves."""
+    divisors: NDArray[np.float64] = np.concatenate(
+        [np.repeat(FEATURE_SCALES, count) for count in channels]
+    )
+    assert len(divisors) == weights.shape[1] == FEATURES * sum(channels)
+    scaled: NDArray[np.float64] = weights / divisors[None, :, None, None]
+    return scaled
+
+
+def _gaussian_layer(context: LayerContext) -> MapLayer:
+    """A layer whose tables are those of the Gaussians that its levels stand for."""
+    lows, tables = [], []
+    for deviation in level_deviations():
+        reach = int(np.ceil(_REACH * deviation)) + 2
+        size = support_size(2 * reach + 1)
+        low = -(size // 2)
+        edges = np.arange(low, low + size + 1) - 0.5
+        lows.append(low)
+        tables.append(_integer_table(np.diff(_normal_cdf(edges / deviation))))
+    return MapLayer(context, _layer_tables(lows, tables))
+
+
+def _count(
+    model: MapVAE,
+    tables: MapTables,
+    counts: list[list[NDArray[np.int64]]],
+    picture: NDArray[np.uint8],
+    quality: int,
+) -> None:
+    """Add a picture's symbols to the counts of their levels."""
+    device = next(model.parameters()).device
+    x = model.likelihood.pixels(torch.tensor(picture, device=device).permute(2, 0, 1)[None])
+    q = torch.tensor([quality / MAX_QUALITY], device=device)
+    walk = LevelWalk(tables, quality)
+    symbols = model.quantise(model.fine_features(x, q), q)
+    for layer, own, k in zip(tables.layers, counts, symbols, strict=True):
+        array = k.permute(1, 0, 2, 3).to(torch.int32).cpu().numpy()
+        levels = walk.levels((1, array.shape[2], array.shape[3]))
+        clipped = layer.clip(array, levels)
+        walk.add(clipped)
+        for level, index in _each_level(layer, clipped, levels):
+            own[level] += np.bincount(index, minlength=len(own[level]))
+
+
+def _each_level(
+    layer: MapLayer, symbols: Int32Array, levels: NDArray[np.uint8]
+) -> Iterator[tuple[int, NDArray[np.integer]]]:
+    """For each level that occurs, the positions of its symbols in its table."""
+    flat, symbols = levels.reshape(-1), symbols.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    ends = np.cumsum(np.bincount(flat, minlength=layer.tables.dims))
+    for level, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        if start < end:
+            yield level, symbols[order[start:end]] - layer.tables.low[level]
+
+
+def _blended(first: LayerTables, counts: list[NDArray[np.int64]]) -> LayerTables:
+    tables = []
+    for level, observed in enumerate(counts):
+        expected = first.frequencies_of(level) / TOTAL
+        tables.append(_integer_table(observed + _PRIOR_COUNT * expected))
+    return _layer_tables([int(low) for low in first.low], tables)
+
+
+def _layer_tables(lows: list[int], tables: list[Int32Array]) -> LayerTables:
+    return LayerTables(
+        low=np.array(lows, np.int32),
+        size=np.array([len(table) for table in tables], np.int32),
+        frequency=np.concatenate(tables),
+    )
+
+
+def _integer_table(weights: NDArray[np.floating]) -> Int32Array:
+    """Weights [n] to frequencies [n], each >= 1, sum TOTAL, by largest remainder."""
+    share = (TOTAL - len(weights)) * weights / weights.sum()
+    whole = np.floor(share).astype(np.int64)
+    left = TOTAL - len(weights) - int(whole.sum())
+    whole[np.argsort(whole - share, kind="stable")[:left]] += 1
+    table: Int32Array = (whole + 1).astype(np.int32)
+    return table
+
+
+def _softplus(raw: float) -> float:
+    return float(np.log1p(np.exp(raw)))
+
+
+def _normal_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = torch.special.ndtr(torch.from_numpy(x)).numpy()
+    return values

@@ -1,0 +1,17 @@
+"""The codec of a checkpoint, whichever kind of model it holds."""
+
+from __future__ import annotations
+
+from hvae_codec.codec.checkpoint import Checkpoint
+from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.models.maps import MapVAE
+
+
+def open_codec(checkpoint: Checkpoint) -> Codec:
+    """The codec of a loaded checkpoint.
+
+    Raises:
+        CheckpointError: its card lacks a field or has a wrong one.
+    """
+    return MapCodec(checkpoint) if isinstance(checkpoint.model, MapVAE) else Codec(checkpoint)
