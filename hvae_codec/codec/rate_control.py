@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.candidates import Candidate, decoded_candidates
 from hvae_codec.codec.codec import Codec, Pictures, Pixels
+from hvae_codec.codec.contexts import MAX_QUALITY
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
+from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.map_rate_control import coded, of_psnr, of_size
 from hvae_codec.codec.registry import ladder
 from hvae_codec.errors import RateError
 
@@ -22,27 +25,8 @@ _BATCH_BYTES = 1 << 26
 _SHARE, _NEAR_BYTES = 0.02, 2.0
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One way to code a picture. `squared_error`: sum over its samples, in squared grey levels."""
-
-    rung: int
-    trade: float
-    blob: bytes
-    squared_error: float
-    samples: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return len(self.blob)
-
-    @property
-    def psnr_db(self) -> float:
-        """Of the decoded 8-bit picture; infinite if nothing is lost."""
-        if self.squared_error == 0.0:
-            return float("inf")
-        return float(10.0 * np.log10(255.0**2 * self.samples / self.squared_error))
+_QUALITIES = tuple(range(0, MAX_QUALITY + 1, 17))
+"""Numbers of the qualities of a model of maps that pictures choose among within a budget."""
 
 
 def encode(
@@ -63,7 +47,7 @@ def encode(
             files the one of highest PSNR.
         target_psnr: least PSNR, in dB, of the decoded 8-bit picture; the smallest file that has it.
         max_bytes: a limit on the file that always holds. Given alone: the best picture within it.
-        effort: 1 or 2; see `Codec`.
+        effort: 1 or 2; see `Codec`. Models of maps have none and need none.
 
     Raises:
         RateError: what was asked for cannot be reached; `nearest` is the nearest that can.
@@ -74,7 +58,10 @@ def encode(
         raise ValueError("target_bytes and target_psnr exclude each other")
     if target_bytes is None and target_psnr is None and max_bytes is None:
         raise ValueError("give target_bytes, target_psnr or max_bytes")
-    search = _Search(as_uint8(image), _codecs(model), effort)
+    codecs = _codecs(model)
+    if isinstance(codecs[0], MapCodec):
+        return _by_quality(codecs[0], as_uint8(image), target_bytes, target_psnr, max_bytes)
+    search = _Search(as_uint8(image), codecs, effort)
     if target_psnr is not None:
         return _smallest(search, target_psnr, max_bytes).blob
     if target_bytes is not None:
@@ -173,6 +160,8 @@ def _options(
     pictures: Sequence[Pixels], codecs: Sequence[Codec], effort: int
 ) -> list[list[Candidate]]:
     """All coarse candidates of every picture, in one order."""
+    if isinstance(codecs[0], MapCodec):
+        return [[coded(codecs[0], one, n) for n in _QUALITIES] for one in pictures]
     options: list[list[Candidate]] = [[] for _ in pictures]
     for rung, codec in enumerate(codecs):
         for trade in COARSE_TRADES:
@@ -196,11 +185,7 @@ def _candidates(
         part = pictures[start : start + at_once]
         own = trades[start : start + at_once]
         blobs = codec.encode_batch(part, effort=effort, trade=own)
-        decoded = codec.decode_batch(blobs)
-        for picture, trade, blob, shown in zip(part, own, blobs, decoded, strict=True):
-            difference = codec.reference(picture).astype(np.int64) - shown
-            error = float(np.square(difference).sum())
-            found.append(Candidate(rung, trade, blob, error, picture.size))
+        found += decoded_candidates(codec, rung, part, own, blobs)
     return found
 
 
@@ -250,11 +235,34 @@ def _best_within(search: _Search, limit: float, least: float = 0.0) -> Candidate
 
 
 def _of_size(search: _Search, target: int, limit: int | None) -> Candidate:
+    least, most = _window(target, limit)
+    return _best_within(search, most, least)
+
+
+def _window(target: int, limit: int | None) -> tuple[float, float]:
+    """Least and most bytes of a file that counts as one of the size asked for."""
     tolerance = max(_NEAR_BYTES, _SHARE * target)
     most = min(target + tolerance, target + tolerance if limit is None else limit)
     if most < target - tolerance:
         raise RateError(f"max_bytes {limit} excludes target_bytes {target}", float(most))
-    return _best_within(search, most, max(target - tolerance, 1.0))
+    return max(target - tolerance, 1.0), most
+
+
+def _by_quality(
+    codec: MapCodec,
+    picture: Pixels,
+    target_bytes: int | None,
+    target_psnr: float | None,
+    max_bytes: int | None,
+) -> bytes:
+    """`encode` by a model of maps."""
+    if target_psnr is not None:
+        return of_psnr(codec, picture, target_psnr, max_bytes)
+    if target_bytes is not None:
+        least, most = _window(target_bytes, max_bytes)
+        return of_size(codec, picture, most, least)
+    assert max_bytes is not None
+    return of_size(codec, picture, max_bytes)
 
 
 def _smallest(search: _Search, target_psnr: float, limit: int | None) -> Candidate:
