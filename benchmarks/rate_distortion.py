@@ -5,9 +5,10 @@
 
 All codecs code the same pictures in the same run; ours at efforts 0, 1 and 2, each peer at the
 settings that serve it best (`benchmarks.peers`). Whole files and payloads without container
-(`benchmarks.containers`) are stated apart. Photographs go through the cifar10 ladder as tiles;
-MNIST is binary and its peers are lossless. --json writes the result, with curves and a contact
-sheet at equal bytes beside it as PNG; --html one self-contained report with interactive plots.
+(`benchmarks.containers`) are stated apart. Photographs are coded by the model photo, which has one
+effort; MNIST is binary and its peers are lossless. --json writes the result, with curves and a
+contact sheet at equal bytes beside it as PNG; --html one self-contained report with interactive
+plots.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from benchmarks.rate_pictures import budget_sheet, ladder_sheet, plot_curves
 from benchmarks.rate_points import our_points, peer_points
 from benchmarks.report import write_report
 from benchmarks.similarity import similarity_name
-from benchmarks.targets import binary_targets, lossy_targets
+from benchmarks.targets import binary_targets, lossy_targets, photograph_targets
 from hvae_codec.codec.images import as_uint8, encode_png
 from hvae_codec.data import binarise, load_dataset, picture_paths, search_roots
 from hvae_codec.errors import DatasetError
@@ -40,6 +41,7 @@ EFFORTS = (0, 1, 2)
 EQUAL_PSNR_DB = tuple(float(value) for value in np.arange(20.0, 30.01, 0.5))
 SHEET_PSNR_DB = 25.0
 ANCHOR = "WebP"
+PHOTOGRAPHS = "photo"
 SIZES = {"file_bytes": "whole file", "payload_bytes": "payload"}
 
 Pixels = NDArray[np.uint8]
@@ -48,18 +50,19 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Material:
-    """Pictures uint8 [H, W, C], what they are, and the ladder that codes them; `foreign` if it was
-    not trained for such pictures.
-    """
+    """Pictures uint8 [H, W, C], what they are, and the model that codes them."""
 
     data: str
     pictures: Sequence[Pixels]
     model: str
-    foreign: bool = False
 
     @property
     def binary(self) -> bool:
         return self.model == "mnist"
+
+    @property
+    def photographs(self) -> bool:
+        return self.model == PHOTOGRAPHS
 
 
 def load_material(dataset: str, count: int | None) -> Material:
@@ -78,7 +81,7 @@ def load_material(dataset: str, count: int | None) -> Material:
     folder = _kodak() if dataset == "kodak" else Path(dataset)
     photographs = [as_uint8(path) for path in picture_paths(folder)[:count]]
     coloured = [np.broadcast_to(p, (*p.shape[:2], 3)).copy() for p in photographs]
-    return Material(f"photographs of {folder.name}, as tiles", coloured, "cifar10", foreign=True)
+    return Material(f"photographs of {folder.name}", coloured, PHOTOGRAPHS)
 
 
 def _kodak() -> Path:
@@ -95,6 +98,8 @@ def _kodak() -> Path:
 
 def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
     """Every rung, effort and peer on the pictures, and what follows from them."""
+    if material.photographs:
+        efforts = (0,)
     peers, left_out = choose_peers(material)
     ours = our_points(material.model, material.pictures, efforts)
     rows = {peer.name: peer_points(peer, material.pictures) for peer in peers}
@@ -115,7 +120,8 @@ def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
         result["targets"] = binary_targets(by_effort, rows)
     else:
         result |= compare(by_effort, rows)
-        result["targets"] = [] if material.foreign else lossy_targets(by_effort, rows)
+        of_kind = photograph_targets if material.photographs else lossy_targets
+        result["targets"] = of_kind(by_effort, rows)
     names = ("pillow", "scipy", "bjontegaard", "pytorch-msssim")
     plugins = ("pillow-jxl-plugin",) if any(peer.plugin for peer in peers) else ()
     result["environment"] = environment(*names, *plugins) | versions(peers)
@@ -190,8 +196,9 @@ def print_result(result: Result) -> None:
     print(head + f"{similarity:>8} {'enc ms':>9} {'dec ms':>9} {'ELBO B':>9} {'info B':>9}")
     for effort, rows in result["ours"].items():
         for row in rows:
-            name = f"rung {row['quality']}, effort {effort}"
-            extra = f" {row['elbo_bytes']:>9.2f} {row['information_bytes']:>9.2f}"
+            name = f"quality {row['quality']}, effort {effort}"
+            elbo = f"{row['elbo_bytes']:>9.2f}" if "elbo_bytes" in row else " " * 9
+            extra = f" {elbo} {row['information_bytes']:>9.2f}"
             print(_line(name, row, similarity) + extra)
     for name, rows in result["peers"].items():
         for row in rows:

@@ -24,6 +24,9 @@ from hvae_codec.evaluation.measure import rates_nats
 from hvae_codec.evaluation.quality import psnr_of, squared_error_each
 
 BATCH = 256
+QUALITIES = (1, 5, 10, 16, 23, 31, 40, 50, 60, 70, 80, 90, 100)
+"""Qualities measured of a model that has all from 1 to 100."""
+
 Pixels = NDArray[np.uint8]
 Row = dict[str, Any]
 
@@ -97,14 +100,17 @@ def point(pictures: Sequence[Pixels], coded: Coded) -> Row:
 
 
 def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -> list[Row]:
-    """Every rung of a ladder at every effort.
+    """Every rung of a ladder at every effort, or a model of many qualities at some of them.
 
     Besides what `point` gives: `information_bytes`, the content of the symbols that were coded
-    under the tables; `rates_nats`, the rates of Eq. 7 per layer, top first, and `elbo_bytes`, their
-    sum in bytes: all per picture.
+    under the tables; of a ladder `rates_nats`, the rates of Eq. 7 per layer, top first, and
+    `elbo_bytes`, their sum in bytes: all per picture.
     """
     rows = []
-    rungs = [info.quality for info in hvae_codec.models() if info.name == model]
+    at_hand = [info for info in hvae_codec.models() if info.name == model]
+    if at_hand[0].continuous:
+        return [_point_of_maps(model, quality, pictures) for quality in QUALITIES]
+    rungs = [info.quality for info in at_hand]
     for quality in tqdm(rungs, desc="our ladder", disable=None):
         codec = hvae_codec.load(model, quality)
         tiles = _tiles(codec, pictures)
@@ -118,6 +124,16 @@ def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -
             row["elbo_bytes"] = round(float(rates.sum() / np.log(2.0) / 8.0), 4)
             rows.append(row)
     return rows
+
+
+def _point_of_maps(model: str, quality: int, pictures: Sequence[Pixels]) -> Row:
+    codec = hvae_codec.load(model, quality)
+    row = {"quality": quality, "effort": 0, "model_id": codec.info.model_id}
+    row |= point(pictures, code_ours(codec, pictures, 0))
+    layers = np.mean([codec.information_bits([picture])[0] for picture in pictures], axis=0) / 8.0
+    row["information_bytes"] = round(float(layers.sum()), 4)
+    row["information_bytes_per_layer"] = [round(float(size), 4) for size in layers]
+    return row
 
 
 def peer_points(peer: Peer, pictures: Sequence[Pixels]) -> list[Row]:
@@ -144,4 +160,4 @@ def _information_bytes(codec: hvae_codec.Codec, blobs: list[bytes]) -> float:
 
 
 def _label(codec: hvae_codec.Codec, effort: int) -> str:
-    return f"rung {codec.info.quality}, effort {effort}"
+    return f"quality {getattr(codec, 'quality', codec.info.quality):g}, effort {effort}"

@@ -19,6 +19,9 @@ PAYLOAD_RATIO = 0.55
 EFFORT_SAVINGS_PERCENT = {"1": 4.0, "2": 10.0}
 INFORMATION_OVERHEAD = 0.02
 DIFFERING_SAMPLES = 0.02
+PHOTOGRAPH_BITS = (0.12, 1.0)
+PHOTOGRAPH_BD_RATES_PERCENT = {"JPEG": -50.0, "WebP": -20.0, "AVIF": 0.0}
+PHOTOGRAPH_OVERHEAD = 0.01
 
 Target = dict[str, Any]
 Curves = Mapping[str, Curve]
@@ -57,6 +60,27 @@ def binary_targets(ours: Curves, peers: Curves) -> list[Target]:
             ratio = min(near) / smallest if near and smallest is not None else None
             targets.append(_at_most(what, ratio, 1.0))
     return targets + _information_targets(ours)
+
+
+def photograph_targets(ours: Curves, peers: Curves) -> list[Target]:
+    """BD-rates against each peer over PHOTOGRAPH_BITS a pixel, and files over information."""
+    targets = []
+    lowest, highest = PHOTOGRAPH_BITS
+    for effort, rows in ours.items():
+        within = [row for row in rows if lowest <= row["bits_per_pixel"] <= highest]
+        for name, limit in PHOTOGRAPH_BD_RATES_PERCENT.items():
+            change = bd_rate_percent(peers.get(name, []), within, "file_bytes")
+            what = f"effort {effort}, BD-rate of whole files against {name}, percent"
+            targets.append(_at_most(what, change, limit))
+        targets += [
+            _at_most(
+                f"quality {row['quality']}, effort {effort}, whole file over information content",
+                row["file_bytes"] / row["information_bytes"] - 1.0,
+                PHOTOGRAPH_OVERHEAD,
+            )
+            for row in within
+        ]
+    return targets
 
 
 def _information_targets(ours: Curves) -> list[Target]:
