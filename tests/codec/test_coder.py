@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from hvae_codec.codec.coder import SymbolCoder
 from hvae_codec.codec.tables import TOTAL, LayerTables, SymbolTables
 from hvae_codec.errors import CorruptError
+from tests.codec import range_reference
 
-RUN, PAD_BYTES = 4096, 16  # of docs/FORMAT.md
+PAD_BYTES = range_reference.PAD_BYTES
+RUN = 4096  # of docs/FORMAT.md
 
 
 def gaussian_tables(rng, dims, log_scale):
@@ -57,43 +59,22 @@ def coding_order(tables, n):
 
 
 def reference_encode(tables, symbols):
-    """docs/FORMAT.md in big integers: the interval's lower end never loses a digit."""
-    low, width, bits = 0, 2**64 - 1, 64
-    for layer, image, dim in coding_order(tables, len(symbols[0])):
-        frequency = [256 * int(f) for f in tables.layers[layer].frequencies_of(dim)]
-        index = int(symbols[layer][image, dim] - tables.layers[layer].low[dim])
-        unit = width >> 24
-        low += unit * sum(frequency[:index])
-        width = unit * frequency[index]
-        if width < 2**32:
-            low, width, bits = low << 32, width << 32, bits + 32
-    if bits == 64 and width == 2**64 - 1:
-        return b""
-    for dropped in range(min(PAD_BYTES, bits // 8), -1, -1):
-        number = (low + width - 1) >> (8 * dropped)
-        if number << (8 * dropped) >= low:
-            return number.to_bytes(bits // 8 - dropped, "big")
-    raise AssertionError
+    """docs/FORMAT.md: the payload of symbols [n, D_l] per layer."""
+    return range_reference.encode(
+        (
+            tables.layers[layer].frequencies_of(dim).tolist(),
+            int(symbols[layer][image, dim] - tables.layers[layer].low[dim]),
+        )
+        for layer, image, dim in coding_order(tables, len(symbols[0]))
+    )
 
 
 def reference_decode(tables, payload, n):
     symbols = [np.tile(layer.low, (n, 1)) for layer in tables.layers]
-    read = 8
-    offset = int.from_bytes(payload[:8].ljust(8, b"\0"), "big")
-    width = 2**64 - 1
+    reader = range_reference.Reader(payload)
     for layer, image, dim in coding_order(tables, n):
-        frequency = [256 * int(f) for f in tables.layers[layer].frequencies_of(dim)]
-        unit = width >> 24
-        index, below = 0, 0
-        while below + frequency[index] <= offset // unit:
-            below += frequency[index]
-            index += 1
-        symbols[layer][image, dim] += index
-        offset -= unit * below
-        width = unit * frequency[index]
-        if width < 2**32:
-            word = int.from_bytes(payload[read : read + 4].ljust(4, b"\0"), "big")
-            offset, width, read = offset << 32 | word, width << 32, read + 4
+        frequencies = tables.layers[layer].frequencies_of(dim).tolist()
+        symbols[layer][image, dim] += reader.index(frequencies)
     return symbols
 
 
