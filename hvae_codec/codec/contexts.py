@@ -116,8 +116,9 @@ class LayerContext:
         levels = np.empty((self.channels, *shape), np.uint8)
         ratio = max(self.weights) // self.stride
         widest = max(array.shape[0] * array.shape[1] for array in self.weights.values())
-        images = max(1, _SLAB_VALUES // (widest // 8 * height * width))
-        rows = max(1, _SLAB_VALUES // (widest // 8 * width * ratio)) * ratio
+        values = max(1, widest // 8)
+        images = max(1, _SLAB_VALUES // (values * height * width))
+        rows = max(1, _SLAB_VALUES // (values * width * ratio)) * ratio
         for first in range(0, n, images):
             last = min(first + images, n)
             for top in range(0, height, rows):
