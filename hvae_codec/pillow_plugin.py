@@ -76,7 +76,7 @@ class HvaeImageFile(ImageFile.ImageFile):
         channels, height, width = model.image_shape
         self._size = (header.width or width, header.height or height)
         self._mode = "L" if header.grey or channels == 1 else "RGB"
-        self.info |= {"model": model.name, "quality": model.quality}
+        self.info |= {"model": model.name, "quality": model.quality_of(header)}
         self.n_frames = header.count
         self.is_animated = header.count > 1
         self._is_block = header.block

@@ -16,6 +16,7 @@ from hvae_codec.cli.common import (
     add_command,
     add_effort_argument,
     add_model_arguments,
+    continuous,
     load,
     output_file,
     path,
@@ -95,7 +96,7 @@ def _encode(arguments: argparse.Namespace) -> int:
         arguments.usage_error("--target-bytes and --target-psnr exclude each other")
     if targets and arguments.quality is not None:
         arguments.usage_error("--quality cannot be asked for together with a size or a PSNR")
-    if targets and arguments.effort == 0:
+    if targets and arguments.effort == 0 and not continuous(arguments.model):
         arguments.usage_error("a size or a PSNR is reached with --effort 1 or 2")
     jobs = plan(arguments.inputs, arguments.output, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
     codec = load(arguments)

@@ -73,7 +73,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--quality",
         type=quality,
         default=None,
-        help="its rung, such as 3, or a point between two, such as 2.5; default: the middle rung",
+        help="of a ladder its rung, such as 3, or a point between two, such as 2.5, by default the "
+        "middle rung; of the model photo 1 to 100, by default 50",
     )
 
 
@@ -91,11 +92,16 @@ def add_effort_argument(parser: argparse.ArgumentParser) -> None:
 def load(arguments: argparse.Namespace) -> hvae_codec.Codec:
     """The codec that --model, --quality and, where there is one, --effort name."""
     effort: int | None = getattr(arguments, "effort", None)
-    if effort == 0 and isinstance(arguments.quality, float):
+    if effort == 0 and isinstance(arguments.quality, float) and not continuous(arguments.model):
         raise UnknownQualityError(
             f"quality {arguments.quality:g} lies between rungs: effort 1 or 2"
         )
     return hvae_codec.load(arguments.model, quality=arguments.quality, effort=effort)
+
+
+def continuous(model: str) -> bool:
+    """Whether a model at hand of this name has all qualities from 1 to 100, and no effort."""
+    return any(info.name == model and info.continuous for info in hvae_codec.models())
 
 
 def path(text: str) -> Path:

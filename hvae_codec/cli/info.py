@@ -100,7 +100,7 @@ def _file(file: Path) -> dict[str, Any]:
         return row
     channels, height, width = model.image_shape
     height, width = header.height or height, header.width or width
-    row["model"] = f"{model.name} quality {model.quality}"
+    row["model"] = f"{model.name} quality {model.quality_of(header):g}"
     row |= {"width": width, "height": height, "channels": 1 if header.grey else channels}
     row["bits_per_pixel"] = round(8 * len(data) / (width * height * header.count), 4)
     return row
@@ -123,7 +123,7 @@ def _archive(file: Path) -> dict[str, Any]:
         "pictures": info.pictures,
         "named": info.named,
         "model_id": info.model_id,
-        "model": "not at hand" if model is None else f"{model.name} quality {model.quality}",
+        "model": "not at hand" if model is None else _stated(model),
         "tile_width": info.tile[1],
         "tile_height": info.tile[0],
         "channels": info.channels,
@@ -131,6 +131,11 @@ def _archive(file: Path) -> dict[str, Any]:
     if info.pictures:
         row["bytes_per_picture"] = round(info.file_bytes / info.pictures, 3)
     return row
+
+
+def _stated(model: hvae_codec.ModelInfo) -> str:
+    """The model of an archive, whose pictures may have any of its qualities where it has many."""
+    return model.name if model.continuous else f"{model.name} quality {model.quality}"
 
 
 def _model_of(model_id: str) -> hvae_codec.ModelInfo | None:
@@ -152,6 +157,7 @@ def _models(arguments: argparse.Namespace) -> int:
         channels, height, width = model.image_shape
         pixels = f"{width}x{height}x{channels}"
         rates = ", ".join(f"{rate:.1f}" for rate in model.rates_nats)
-        start = f"{model.name:<10} {model.quality:>7}  {model.model_id}  {pixels:<8}"
+        quality = "1-100" if model.continuous else model.quality
+        start = f"{model.name:<10} {quality:>7}  {model.model_id}  {pixels:<8}"
         print(f"{start}  {model.payload_bytes:>13.1f}  {model.psnr_db:>7.2f}  {rates}")
     return 0

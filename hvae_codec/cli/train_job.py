@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 
 from hvae_codec.cli.common import print_json, print_warning
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, write_card
-from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.fit import fit_tables, refit_tables
+from hvae_codec.codec.map_fit import fit_map_tables
+from hvae_codec.codec.map_tables import MapTables
+from hvae_codec.codec.opening import open_codec
+from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.data import ImageDataset, RandomCrops, load_dataset, load_training
 from hvae_codec.errors import SpecError
 from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
@@ -37,6 +40,9 @@ FIRST_BETA = 0.03
 
 RATE_TOLERANCE = 0.02
 """Share of a target rate that the measured one may be away from it."""
+
+MAP_TABLE_IMAGES = 1024
+"""Most pictures that tables of maps are fitted to, each at several qualities; evenly spread."""
 
 _UNMEASURED = {"payload_bytes": 0.0, "psnr_db": 0.0, "rates_nats": []}
 
@@ -101,10 +107,10 @@ def run(arguments: argparse.Namespace) -> int:
     }
     path = arguments.out / f"{arguments.name}-q{arguments.quality}.safetensors"
     checkpoint = save_checkpoint(path, model, tables, card)
-    codec = Codec(checkpoint)
+    codec = open_codec(checkpoint)
     measured = measure_codec(codec, test.images)
     card = {**checkpoint.card, "measured": measured}
-    if betas[-1] > 0:
+    if betas[-1] > 0 and not isinstance(model, MapVAE):  # whose quality is no matter of a trade
         card["calibration"] = calibrate_codec(codec, test.images[:CALIBRATION_IMAGES])
     write_card(path.with_suffix(".json"), card)
     missed = [] if rates is None else _missed(rates, measured["rates_nats"])
@@ -206,12 +212,12 @@ def _missed(rates: tuple[float | None, ...], measured: list[float]) -> list[str]
     return lines
 
 
-def _fit(model: Model, images: NDArray[np.uint8], beta: float, effort: int | None) -> Any:
+def _fit(
+    model: Model, images: NDArray[np.uint8], beta: float, effort: int | None
+) -> SymbolTables | MapTables:
     """The tables of a trained model, of the kind that it takes."""
     if isinstance(model, MapVAE):
-        from hvae_codec.codec.map_fit import fit_map_tables
-
-        return fit_map_tables(model, images)
+        return fit_map_tables(model, images[:: -(-len(images) // MAP_TABLE_IMAGES)])
     tables = fit_tables(model, images)
     if effort is None:
         return tables

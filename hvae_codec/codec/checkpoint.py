@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from hvae_codec.codec.format import MODEL_ID_BYTES
+from hvae_codec.codec.format import MODEL_ID_BYTES, Header
 from hvae_codec.codec.map_tables import MapTables
+from hvae_codec.codec.quality_scale import stated_quality
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.files import write_atomically
@@ -54,6 +55,10 @@ class ModelInfo:
     psnr_db: float
     rates_nats: tuple[float, ...]
     card: dict[str, Any]
+
+    def quality_of(self, header: Header) -> float:
+        """The quality that a file of this model was coded with, as users state it."""
+        return self.quality if header.quality is None else stated_quality(header.quality)
 
     @property
     def continuous(self) -> bool:

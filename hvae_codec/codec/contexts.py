@@ -19,12 +19,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.map_layers import FEATURES, MAX_MAGNITUDE, MAX_SIGNED
 from hvae_codec.models.map_spec import MapSpec
-
-MAX_QUALITY = 255
-"""The quality of a file is an integer in 0..MAX_QUALITY."""
 
 MAX_LEVELS = 128
 """Most levels, and tables, of a layer."""
@@ -50,7 +48,7 @@ class LayerContext:
     """How the levels of one layer's symbols are found.
 
     channels, stride: the layer's.
-    bias: int32 [K, channels], at K qualities evenly spread over 0..MAX_QUALITY.
+    bias: int32 [K, channels], at K qualities evenly spread over 0..MAX_NUMBER.
     weights: by stride of the layers above, int32 [channels * r * r, FEATURES * C, n, n] for C
         channels above, r = that stride / own stride and n = 3 for r up to 2, else 1.
     thresholds: int32 [levels - 1], rising, multiples of GRAIN.
@@ -184,13 +182,13 @@ class LayerContext:
 
     def _bias_at(self, quality: int) -> NDArray[np.int64]:
         """The bias between its knots, rounded down, int64 [channels]."""
-        if not 0 <= quality <= MAX_QUALITY:
-            raise ValueError(f"a quality lies in 0..{MAX_QUALITY}, not {quality}")
+        if not 0 <= quality <= MAX_NUMBER:
+            raise ValueError(f"a quality lies in 0..{MAX_NUMBER}, not {quality}")
         position = quality * (len(self.bias) - 1)
-        knot = min(position // MAX_QUALITY, len(self.bias) - 2)
-        share = position - knot * MAX_QUALITY
+        knot = min(position // MAX_NUMBER, len(self.bias) - 2)
+        share = position - knot * MAX_NUMBER
         low, high = self.bias[knot].astype(np.int64), self.bias[knot + 1].astype(np.int64)
-        between: NDArray[np.int64] = (low * (MAX_QUALITY - share) + high * share) // MAX_QUALITY
+        between: NDArray[np.int64] = (low * (MAX_NUMBER - share) + high * share) // MAX_NUMBER
         return between
 
 

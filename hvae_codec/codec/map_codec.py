@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from hvae_codec.codec.checkpoint import Checkpoint, model_info
 from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey, refuse_block
 from hvae_codec.codec.container import Opened, raise_about
-from hvae_codec.codec.contexts import MAX_QUALITY
 from hvae_codec.codec.format import Header
 from hvae_codec.codec.images import as_batch
 from hvae_codec.codec.latents import Features, none_of
@@ -20,28 +19,19 @@ from hvae_codec.codec.map_coder import MapCoder
 from hvae_codec.codec.map_container import open_maps, pack_maps, unpack_maps
 from hvae_codec.codec.map_networks import MapNetworks
 from hvae_codec.codec.map_tables import MapTables
+from hvae_codec.codec.quality_scale import (
+    HIGHEST,
+    LOWEST,
+    MAX_NUMBER,
+    quality_number,
+    stated_quality,
+)
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled
 from hvae_codec.errors import BitstreamError, ImageError, UnknownQualityError
 from hvae_codec.models.maps import MapVAE
 
-LOWEST, HIGHEST = 1.0, 100.0
-"""Ends of the scale of qualities as users state them."""
-
 _CHUNK_PIXELS = 1 << 20  # of small pictures, go through the networks together
-
-
-def quality_number(quality: float) -> int:
-    """The quality in a file, 0..255, of one between LOWEST and HIGHEST.
-
-    Raises:
-        UnknownQualityError: it lies elsewhere.
-    """
-    if not LOWEST <= quality <= HIGHEST:
-        raise UnknownQualityError(
-            f"qualities of this model lie in {LOWEST:g}..{HIGHEST:g}, not {quality!r}"
-        )
-    return round((quality - LOWEST) / (HIGHEST - LOWEST) * MAX_QUALITY)
 
 
 class MapCodec(Codec):
@@ -72,7 +62,12 @@ class MapCodec(Codec):
     @property
     def quality(self) -> float:
         """What is encoded with, between LOWEST and HIGHEST."""
-        return LOWEST + self._number * (HIGHEST - LOWEST) / MAX_QUALITY
+        return stated_quality(self._number)
+
+    @property
+    def number(self) -> int:
+        """That quality's number in files, 0..255."""
+        return self._number
 
     def at_quality(self, quality: float) -> MapCodec:
         """This codec with another quality; the networks are shared.
@@ -88,8 +83,8 @@ class MapCodec(Codec):
         Raises:
             UnknownQualityError: there is no such number.
         """
-        if not 0 <= number <= MAX_QUALITY:
-            raise UnknownQualityError(f"a quality's number lies in 0..{MAX_QUALITY}, not {number}")
+        if not 0 <= number <= MAX_NUMBER:
+            raise UnknownQualityError(f"a quality's number lies in 0..{MAX_NUMBER}, not {number}")
         other = copy(self)
         other._number = number
         return other

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hvae_codec.codec.contexts import MAX_QUALITY, LayerContext, context_of
+from hvae_codec.codec.contexts import LayerContext, context_of
 from hvae_codec.codec.map_coder import LevelWalk
 from hvae_codec.codec.map_tables import MapLayer, MapTables
+from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.tables import TOTAL, Int32Array, LayerTables, support_size
 from hvae_codec.models.map_layers import FEATURE_SCALES, FEATURES, MIN_RAW
 from hvae_codec.models.maps import MapVAE
@@ -45,7 +46,7 @@ def fit_map_tables(
     pictures = list(images)
     bar = tqdm(pictures, desc="fitting tables", unit="picture", disable=None, leave=False)
     for picture in bar:
-        for quality in generator.integers(0, MAX_QUALITY + 1, size=qualities):
+        for quality in generator.integers(0, MAX_NUMBER + 1, size=qualities):
             _count(model, first, counts, picture, int(quality))
     return MapTables(
         [
@@ -117,7 +118,7 @@ def _count(
     """Add a picture's symbols to the counts of their levels."""
     device = next(model.parameters()).device
     x = model.likelihood.pixels(torch.tensor(picture, device=device).permute(2, 0, 1)[None])
-    q = torch.tensor([quality / MAX_QUALITY], device=device)
+    q = torch.tensor([quality / MAX_NUMBER], device=device)
     walk = LevelWalk(tables, quality)
     symbols = model.quantise(model.fine_features(x, q), q)
     for layer, own, k in zip(tables.layers, counts, symbols, strict=True):

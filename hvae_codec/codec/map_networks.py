@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvae_codec.codec.contexts import MAX_QUALITY
 from hvae_codec.codec.map_coder import MapCoder, Shape
+from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.models.map_spec import SECOND_STRIDE
 from hvae_codec.models.maps import MapVAE
@@ -112,7 +112,7 @@ class MapNetworks:
         return self.pictures(symbols, quality, height, width)
 
     def _qualities(self, count: int, quality: int) -> Tensor:
-        return torch.full((count,), quality / MAX_QUALITY, device=self._device)
+        return torch.full((count,), quality / MAX_NUMBER, device=self._device)
 
     @property
     def _device(self) -> torch.device:

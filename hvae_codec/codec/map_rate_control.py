@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from hvae_codec.codec.candidates import Candidate, decoded_candidates
 from hvae_codec.codec.codec import Pixels
-from hvae_codec.codec.contexts import MAX_QUALITY
 from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.errors import RateError
 
 
@@ -53,9 +53,9 @@ def of_psnr(codec: MapCodec, picture: Pixels, psnr_db: float, most: float | None
     good = [one for one in tried.values() if one.psnr_db >= psnr_db]
     if not good:
         best = max(one.psnr_db for one in tried.values())
-        if last_short == MAX_QUALITY:
+        if last_short == MAX_NUMBER:
             raise RateError(f"no file reaches {psnr_db:.2f} dB; the best has {best:.2f}", best)
-        good = [coded(codec, picture, MAX_QUALITY)]
+        good = [coded(codec, picture, MAX_NUMBER)]
     smallest = min(good, key=lambda one: one.size)
     if most is not None and smallest.size > most:
         within = [one.psnr_db for one in tried.values() if one.size <= most]
@@ -79,7 +79,7 @@ def highest_that(holds: Callable[[int], bool]) -> int | None:
     """
     if not holds(0):
         return None
-    low, high = 0, MAX_QUALITY + 1
+    low, high = 0, MAX_NUMBER + 1
     while high - low > 1:
         middle = (low + high) // 2
         if holds(middle):

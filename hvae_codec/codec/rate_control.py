@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.candidates import Candidate, decoded_candidates
 from hvae_codec.codec.codec import Codec, Pictures, Pixels
-from hvae_codec.codec.contexts import MAX_QUALITY
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.map_rate_control import coded, of_psnr, of_size
+from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.registry import ladder
 from hvae_codec.errors import RateError
 
@@ -25,7 +25,7 @@ _BATCH_BYTES = 1 << 26
 _SHARE, _NEAR_BYTES = 0.02, 2.0
 
 
-_QUALITIES = tuple(range(0, MAX_QUALITY + 1, 17))
+_QUALITIES = tuple(range(0, MAX_NUMBER + 1, 17))
 """Numbers of the qualities of a model of maps that pictures choose among within a budget."""
 
 

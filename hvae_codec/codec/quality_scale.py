@@ -1,0 +1,29 @@
+"""The scale on which users state the quality of a model that has many: 1 to 100."""
+
+from __future__ import annotations
+
+from hvae_codec.errors import UnknownQualityError
+
+LOWEST, HIGHEST = 1.0, 100.0
+"""Ends of the scale."""
+
+MAX_NUMBER = 255
+"""In files a quality is a number from 0, for LOWEST, to this, for HIGHEST."""
+
+
+def quality_number(quality: float) -> int:
+    """The number in a file, 0..MAX_NUMBER, of a quality between LOWEST and HIGHEST.
+
+    Raises:
+        UnknownQualityError: it lies elsewhere.
+    """
+    if not LOWEST <= quality <= HIGHEST:
+        raise UnknownQualityError(
+            f"qualities of this model lie in {LOWEST:g}..{HIGHEST:g}, not {quality!r}"
+        )
+    return round((quality - LOWEST) / (HIGHEST - LOWEST) * MAX_NUMBER)
+
+
+def stated_quality(number: int) -> float:
+    """The quality between LOWEST and HIGHEST that a number in a file stands for; 2 decimals."""
+    return round(LOWEST + number * (HIGHEST - LOWEST) / MAX_NUMBER, 2)
