@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hvae_codec.cli.common import print_json, print_warning
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, write_card
 from hvae_codec.codec.fit import fit_tables, refit_tables
+from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.map_fit import fit_map_tables
 from hvae_codec.codec.map_tables import MapTables
 from hvae_codec.codec.opening import open_codec
@@ -26,7 +27,7 @@ from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.data import ImageDataset, RandomCrops, load_dataset, load_training
 from hvae_codec.errors import SpecError
 from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
-from hvae_codec.evaluation.measure import measure_codec
+from hvae_codec.evaluation.measure import measure_codec, measure_qualities
 from hvae_codec.models.build import Model
 from hvae_codec.models.map_spec import MapSpec
 from hvae_codec.models.maps import MapVAE
@@ -110,6 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     codec = open_codec(checkpoint)
     measured = measure_codec(codec, test.images)
     card = {**checkpoint.card, "measured": measured}
+    if isinstance(codec, MapCodec):
+        card["qualities"] = measure_qualities(codec, test.images)
     if betas[-1] > 0 and not isinstance(model, MapVAE):  # whose quality is no matter of a trade
         card["calibration"] = calibrate_codec(codec, test.images[:CALIBRATION_IMAGES])
     write_card(path.with_suffix(".json"), card)

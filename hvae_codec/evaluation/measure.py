@@ -11,10 +11,16 @@ from tqdm import tqdm
 
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.format import parse
+from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.evaluation.quality import psnr_of, squared_error_each
-from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
+from hvae_codec.models.build import Model
+from hvae_codec.models.hvae import noise_seed
 
 BATCH = 256
+
+QUALITIES = (1.0, 10.0, 25.0, 50.0, 75.0, 100.0)
+"""Those that the card of a model of maps has figures of."""
 
 
 def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> dict[str, Any]:
@@ -26,6 +32,7 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
     picture, or, where some are reproduced exactly and have none (`exact_images`, their share),
     the PSNR of the mean squared error.
     """
+    share = codec.number / MAX_NUMBER if isinstance(codec, MapCodec) else None
     file_sizes, payload_sizes, bits, errors = [], [], [], []
     for start in tqdm(
         range(0, len(images), BATCH), desc="measuring", unit="batch", disable=None, leave=False
@@ -48,18 +55,44 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
         "information_bytes_per_layer": [round(float(value), 4) for value in layer_bytes],
         "psnr_db": round(float(psnr_of(error if exact == 0 else error.mean()).mean()), 4),
         "exact_images": round(exact, 6),
-        "rates_nats": [round(rate, 4) for rate in rates_nats(codec.model, images, seed=seed)],
+        "rates_nats": [
+            round(rate, 4) for rate in rates_nats(codec.model, images, seed=seed, share=share)
+        ],
     }
 
 
+def measure_qualities(codec: MapCodec, images: NDArray[np.uint8]) -> list[dict[str, float]]:
+    """Mean bits a pixel of whole files, and PSNR, at each of QUALITIES of a model of maps."""
+    rows = []
+    pixels = images.shape[1] * images.shape[2]
+    for quality in tqdm(QUALITIES, desc="qualities", disable=None, leave=False):
+        at = codec.at_quality(quality)
+        blobs = at.encode_batch(images)
+        error = squared_error_each(images, np.asarray(at.decode_batch(blobs)))
+        rows.append(
+            {
+                "quality": quality,
+                "bits_per_pixel": round(8 * float(np.mean([len(b) for b in blobs])) / pixels, 5),
+                "psnr_db": round(float(psnr_of(error).mean()), 4),
+            }
+        )
+    return rows
+
+
 @torch.inference_mode()
-def rates_nats(model: HierarchicalVAE, images: NDArray[np.uint8], *, seed: int = 0) -> list[float]:
-    """Mean rate of each layer (Eq. 7), nats per image, top first; one posterior sample an image."""
+def rates_nats(
+    model: Model, images: NDArray[np.uint8], *, seed: int = 0, share: float | None = None
+) -> list[float]:
+    """Mean rate of each layer (Eq. 7), nats per image, top first; one posterior sample an image.
+
+    share: for a model of maps, its quality in [0, 1]; by default all of them.
+    """
     device = next(model.parameters()).device
     total = torch.zeros(len(model.spec.latents), dtype=torch.float64)
     for index, start in enumerate(range(0, len(images), BATCH)):
         chunk = torch.from_numpy(images[start : start + BATCH]).to(device)
         x = model.likelihood.pixels(chunk.permute(0, 3, 1, 2))
-        outcome = model(x, seed=noise_seed(seed, index))
+        options = {} if share is None else {"qualities": torch.full((len(x),), share)}
+        outcome = model(x, seed=noise_seed(seed, index), **options)
         total += outcome.rates_nats.sum(dim=0).double().cpu()
     return [float(value) for value in total / len(images)]
