@@ -73,6 +73,7 @@ def headers(draw):
         count=draw(st.integers(1, MAX_COUNT)) if block else 1,
         grey=draw(st.booleans()),
         block=block,
+        quality=draw(st.none() | st.integers(0, 255)),
     )
 
 
@@ -216,7 +217,7 @@ def with_flags(bits, rest):
 
 
 def test_unknown_versions_and_odd_parity():
-    for version in (0, 2, 3, 4, 5, 6, 7):
+    for version in (0, 3, 4, 5, 6, 7):
         with pytest.raises(UnsupportedVersionError, match=f"version {version}"):
             parse(with_flags(version, bytes(10)))
     with pytest.raises(CorruptError, match="parity"):
