@@ -11,6 +11,8 @@ import hvae_codec
 from hvae_codec.cli import build_parser
 from hvae_codec.data import load_dataset
 from hvae_codec.evaluation import measure_codec
+from hvae_codec.models import SPECS
+from hvae_codec.models.map_spec import LatentMap, MapSpec, Resolution
 
 
 @pytest.fixture
@@ -150,3 +152,33 @@ def test_bins_give_layers_a_beta_together(run, words):
         refused = run(*deep, *options)
         assert refused.code == 2
         assert message in refused.err
+
+
+def test_a_model_of_maps_is_trained_on_photographs(run, save, picture, tmp_path, monkeypatch):
+    parts = Resolution(4, 8, 1, 1), Resolution(8, 8, 1, 1), Resolution(16, 8, 1, 1)
+    latents = LatentMap(16, 2), LatentMap(8, 2)
+    monkeypatch.setitem(SPECS, "tiny", MapSpec("tiny", (3, 16, 16), parts, latents, knots=2))
+    monkeypatch.chdir(tmp_path)
+    for seed in range(3):
+        save(tmp_path / "photos" / f"{seed}.png", picture(20, 40, 3, seed))
+    line = "train --spec tiny --data photos:photos --crops 16 --batch-size 8 --epochs 1 --threads 1"
+    words = [*line.split(), "--average", "0.9", "--schedule", "hold", "--quality-rate", "3"]
+    done = run(*words, "--quality", "50", "--out", "runs/a", "--json")
+    assert done.code == 0, done.err
+    with open("runs/a/mine-q50.json") as file:
+        card = json.load(file)
+    assert card["recipe"]["betas"] == [1.0, 1.0]
+    assert card["data"] == {
+        "train": "random 16x16 crops, 16 an epoch, of 2 of 3 pictures in photos train",
+        "train_images": 2,
+        "test": "16x16 crops of 1 of 3 pictures in photos test",
+        "test_images": 2,
+    }
+    for options, message in (
+        (["--fit-effort", "1"], "--fit-effort is not for tiny"),
+        (["--rounded-epochs", "1"], "rounded_epochs must be 0"),
+        (["--data", "folder:photos"], "only photos:PATH takes crops"),
+    ):
+        refused = run(*words, *options, "--out", "runs/b")
+        assert refused.code == 1
+        assert message in refused.error()
