@@ -63,7 +63,9 @@ class MapLayer:
             if temperature == 0.0:
                 chances = (frequencies == frequencies.max()).astype(np.float64)
             else:
-                chances = (frequencies / frequencies.max()) ** (1.0 / temperature**2)
+                with np.errstate(over="ignore"):  # colder than floats can say: the mode
+                    logs = np.log(frequencies / frequencies.max()) / temperature / temperature
+                chances = np.exp(logs)
             here = levels == level
             drawn = generator.choice(len(chances), size=int(here.sum()), p=chances / chances.sum())
             symbols[here] = self.tables.low[level] + drawn
