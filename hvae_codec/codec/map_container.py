@@ -126,7 +126,11 @@ def unpack_maps(
     try:
         symbols = coder.decode(payloads, header.quality, each)
     except CorruptError as error:
-        raise_about(error, numbers[0], of if len(files) == 1 else 1)
+        if len(files) == 1:
+            raise_about(error, numbers[0], of)
+        for file, number in zip(files, numbers, strict=True):  # to say which of them it was
+            unpack_maps(coder, [file], shapes, layers, numbers=[number], of=of)
+        raise
     for position, (data, opened) in enumerate(files):
         top = symbols[0][:, position * header.count : (position + 1) * header.count]
         try:
