@@ -153,11 +153,13 @@ class MapCodec(Codec):
             BitstreamError: as `decode_batch`. ValueError: sizes or qualities differ.
         """
         found = self._unpacked(blobs, None)
-        if len(found) > 1:
+        if len({replace(header, grey=False) for _, header, _ in found}) > 1:
             raise ValueError("symbols of files of several sizes or qualities are no one array")
         if not found:
             return [np.zeros((0, dims), np.int32) for dims in self.model.spec.dims]
-        return [_as_rows(layer) for layer in found[0][2]]
+        order = np.argsort(np.concatenate([numbers for numbers, _, _ in found]))
+        layers = zip(*(symbols for _, _, symbols in found), strict=True)
+        return [_as_rows(np.concatenate(layer, axis=1)[:, order]) for layer in layers]
 
     def layer_features(self, images: Pictures, layers: int | None = None) -> list[Features]:
         wanted = self._layers(layers)
@@ -298,8 +300,8 @@ class MapCodec(Codec):
     def _unpacked(
         self, blobs: Sequence[bytes], layers: int | None
     ) -> list[tuple[list[int], Header, list[Int32Array]]]:
-        """Files that share size and quality together: their numbers, a header, and the symbols
-        [C, N, h, w] of their first layers.
+        """Files that share size, quality and greyness together: their numbers, their header, and
+        the symbols [C, N, h, w] of their first layers.
         """
         wanted = self._layers(layers)
         opened = []
@@ -311,15 +313,12 @@ class MapCodec(Codec):
                 raise_about(error, number, len(blobs))
         groups: dict[Header, list[int]] = {}
         for number, file in enumerate(opened):
-            groups.setdefault(replace(file.header, grey=False), []).append(number)
+            groups.setdefault(file.header, []).append(number)
         found = []
-        for numbers in groups.values():
-            for grey in (False, True):
-                own = [number for number in numbers if opened[number].header.grey == grey]
-                if own:
-                    files, frames = [blobs[n] for n in own], [opened[n] for n in own]
-                    symbols = self._unpack(files, frames, wanted, own, len(blobs))
-                    found.append((own, frames[0].header, symbols))
+        for header, numbers in groups.items():
+            files, frames = [blobs[n] for n in numbers], [opened[n] for n in numbers]
+            symbols = self._unpack(files, frames, wanted, numbers, len(blobs))
+            found.append((numbers, header, symbols))
         return found
 
     def _unpack(
