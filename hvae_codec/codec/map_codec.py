@@ -169,7 +169,8 @@ class MapCodec(Codec):
         rows: list[list[Features]] = [[] for _ in pictures]
         for numbers in _by_size(pictures):
             some = [pictures[number] for number in numbers]
-            header = Header(self._id, quality=self._number, count=len(some))
+            height, width, _ = some[0].shape
+            header = Header(self._id, width, height, len(some), quality=self._number)
             found = self._features_of(header, self._symbols(some)[:wanted])
             for position, number in enumerate(numbers):
                 one = slice(position, position + 1)
@@ -283,10 +284,7 @@ class MapCodec(Codec):
         assert header.height is not None
         assert header.width is not None
         assert header.quality is not None
-        count = symbols[0].shape[1]
-        at_once = max(1, _CHUNK_PIXELS // (header.height * header.width))
-        for start in range(0, count, at_once):
-            part = [layer[:, start : start + at_once] for layer in symbols]
+        for part in self._symbol_chunks(header, symbols):
             pictures = self._map_networks.pictures(
                 part, header.quality, header.height, header.width
             )
@@ -294,8 +292,20 @@ class MapCodec(Codec):
 
     def _features_of(self, header: Header, symbols: Sequence[Int32Array]) -> list[Features]:
         assert header.quality is not None
-        pooled = self._map_networks.latents(symbols, header.quality)
-        return [Features(mean, std) for mean, std in pooled]
+        parts = []
+        for part in self._symbol_chunks(header, symbols):
+            pooled = self._map_networks.latents(part, header.quality)
+            parts.append([Features(mean, std) for mean, std in pooled])
+        return [_joined(layer) for layer in zip(*parts, strict=True)]
+
+    def _symbol_chunks(
+        self, header: Header, symbols: Sequence[Int32Array]
+    ) -> Iterator[list[Int32Array]]:
+        """Symbols [C, N, h, w] a layer of some pictures at a time."""
+        height, width = header.height or self._tile[0], header.width or self._tile[1]
+        at_once = max(1, _CHUNK_PIXELS // (height * width))
+        for start in range(0, symbols[0].shape[1], at_once):
+            yield [layer[:, start : start + at_once] for layer in symbols]
 
     def _unpacked(
         self, blobs: Sequence[bytes], layers: int | None
