@@ -16,7 +16,7 @@ from hvae_codec.codec.format import Header
 from hvae_codec.codec.images import as_batch
 from hvae_codec.codec.latents import Features, none_of
 from hvae_codec.codec.map_coder import MapCoder
-from hvae_codec.codec.map_container import open_maps, pack_maps, unpack_maps
+from hvae_codec.codec.map_container import check_pixels, open_maps, pack_maps, unpack_maps
 from hvae_codec.codec.map_networks import MapNetworks
 from hvae_codec.codec.map_tables import MapTables
 from hvae_codec.codec.quality_scale import (
@@ -28,7 +28,7 @@ from hvae_codec.codec.quality_scale import (
 )
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled
-from hvae_codec.errors import BitstreamError, ImageError, UnknownQualityError
+from hvae_codec.errors import BitstreamError, CheckpointError, ImageError, UnknownQualityError
 from hvae_codec.models.maps import MapVAE
 
 _CHUNK_PIXELS = 1 << 20  # of small pictures, go through the networks together
@@ -52,7 +52,10 @@ class MapCodec(Codec):
         self._id = checkpoint.model_id
         self._channels, height, width = checkpoint.model.spec.image_shape
         self._tile = (height, width)
-        self._number = quality_number(float(checkpoint.card["quality"]))
+        try:
+            self._number = quality_number(float(checkpoint.card["quality"]))
+        except UnknownQualityError as error:
+            raise CheckpointError(f"a checkpoint's card has a wrong quality: {error}") from error
 
     @property
     def model(self) -> MapVAE:  # type: ignore[override]
@@ -107,8 +110,9 @@ class MapCodec(Codec):
         if len(shapes) != 1:
             found = ", ".join(map(str, shapes)) or "no picture"
             raise ImageError(f"a block holds one or more pictures of one shape; got {found}")
-        prepared, grey = zip(*(self._model_picture(picture) for picture in pictures), strict=True)
         height, width, _ = shapes[0]
+        check_pixels(len(pictures), height, width)
+        prepared, grey = zip(*(self._model_picture(picture) for picture in pictures), strict=True)
         header = Header(
             self._id, width, height, len(pictures), grey[0], block=True, quality=self._number
         )

@@ -56,11 +56,7 @@ def pack_maps(
         header.block,
         header.quality,
     )
-    if header.count * header.width * header.height > MAX_PICTURE_PIXELS:
-        raise ImageTooLargeError(
-            f"{header.count} pictures of {header.width} x {header.height} pixels are over the "
-            f"limit of {MAX_PICTURE_PIXELS} pixels in a file"
-        )
+    check_pixels(header.count, header.height, header.width)
     several = header.width * header.height > SHORT_PIXELS
     payloads = coder.encode(symbols, header.quality, header.count)
     files = []
@@ -69,6 +65,15 @@ def pack_maps(
         first = _first_bytes(top)
         files.append(write_file(written, several=several, first_layer=first, payload=payload))
     return files
+
+
+def check_pixels(count: int, height: int, width: int) -> None:
+    """Raises ImageTooLargeError if so many pictures of a size are over the limit of a file."""
+    if count * width * height > MAX_PICTURE_PIXELS:
+        raise ImageTooLargeError(
+            f"{count} pictures of {width} x {height} pixels are over the limit of "
+            f"{MAX_PICTURE_PIXELS} pixels in a file"
+        )
 
 
 def open_maps(data: bytes, model_id: bytes, *, own_size: tuple[int, int], whole: bool) -> Opened:
