@@ -39,11 +39,14 @@ from hvae_codec.training.sweep_run import described_data
 FIRST_BETA = 0.03
 """Where a beta begins that adapts to a rate, unless --betas says otherwise."""
 
+MAP_QUALITY = 50
+"""Default quality of a model of maps, of 1 to 100, unless --quality says otherwise."""
+
 RATE_TOLERANCE = 0.02
 """Share of a target rate that the measured one may be away from it."""
 
-MAP_TABLE_IMAGES = 1024
-"""Most pictures that tables of maps are fitted to, each at several qualities; evenly spread."""
+MAP_TABLE_BATCHES = 200
+"""Most photographs, or minibatches of small pictures, that tables of maps are fitted to."""
 
 _UNMEASURED = {"payload_bytes": 0.0, "psnr_db": 0.0, "rates_nats": []}
 
@@ -84,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise SpecError("--fit-effort needs a last beta above 0: without it bytes weigh nothing")
     if arguments.fit_effort is not None and isinstance(any_spec(recipe.spec), MapSpec):
         raise SpecError(f"--fit-effort is not for {recipe.spec}: its tables depend on its contexts")
+    if arguments.quality is None:
+        arguments.quality = MAP_QUALITY if isinstance(any_spec(recipe.spec), MapSpec) else 1
     training, test = _load_data(arguments, recipe)
     model = train(
         recipe,
@@ -95,8 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if rates is not None:
         betas = tuple(load_history(arguments.out)[-1]["betas"])
-    images = _table_images(training)[: recipe.images]
-    tables = _fit(model.cpu(), images, betas[-1], arguments.fit_effort)
+    tables = _fit(model.cpu(), training, recipe, betas[-1], arguments.fit_effort)
     card = {
         "name": arguments.name,
         "quality": arguments.quality,
@@ -144,11 +148,21 @@ def _load_data(
     return training, load_dataset(recipe.dataset, "test", *place, crop=size)
 
 
-def _table_images(training: ImageDataset | RandomCrops) -> NDArray[np.uint8]:
-    """Pictures [N, H, W, C] to fit tables to: photographs as they are."""
+def _table_batches(training: ImageDataset | RandomCrops, recipe: Recipe) -> list[NDArray[np.uint8]]:
+    """What the tables of a model of maps are fitted to: photographs, cut to whole positions of the
+    top latents, or minibatches of small pictures.
+    """
     if isinstance(training, RandomCrops):
-        return training.photos.fixed_crops().images
-    return training.images
+        spec = any_spec(recipe.spec)
+        assert isinstance(spec, MapSpec)
+        stride = spec.coarsest
+        sizes = [
+            (p, len(p) // stride * stride, p.shape[1] // stride * stride)
+            for p in training.photos.pictures
+        ]
+        return [picture[:height, :width] for picture, height, width in sizes]
+    images, size = training.images[: recipe.images], recipe.batch_size
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def _described_data(
@@ -216,11 +230,18 @@ def _missed(rates: tuple[float | None, ...], measured: list[float]) -> list[str]
 
 
 def _fit(
-    model: Model, images: NDArray[np.uint8], beta: float, effort: int | None
+    model: Model,
+    training: ImageDataset | RandomCrops,
+    recipe: Recipe,
+    beta: float,
+    effort: int | None,
 ) -> SymbolTables | MapTables:
     """The tables of a trained model, of the kind that it takes."""
     if isinstance(model, MapVAE):
-        return fit_map_tables(model, images[:: -(-len(images) // MAP_TABLE_IMAGES)])
+        batches = _table_batches(training, recipe)
+        return fit_map_tables(model, batches[:: -(-len(batches) // MAP_TABLE_BATCHES)])
+    assert isinstance(training, ImageDataset)
+    images = training.images[: recipe.images]
     tables = fit_tables(model, images)
     if effort is None:
         return tables

@@ -66,7 +66,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="fit the tables to the symbols that an encoder of this effort chooses",
     )
     parser.add_argument("--name", default="mine", help="name of the model in its card")
-    parser.add_argument("--quality", type=positive_int, default=1, help="its rung in its card")
+    parser.add_argument(
+        "--quality",
+        type=positive_int,
+        help="its rung in its card, by default 1; of a model of maps, its default of 1 to 100: 50",
+    )
     parser.add_argument("--out", type=path, required=True, help="directory of state and checkpoint")
 
 

@@ -41,10 +41,10 @@ _ROWS_BELOW = 32  # images from which one call per dimension is faster than rows
 
 DAMAGED = "the payload is damaged: no encoder writes these bytes"  # for an AssertionError below
 
-_Categorical = constriction.stream.model.Categorical
-_RangeEncoder = constriction.stream.queue.RangeEncoder
-_RangeDecoder = constriction.stream.queue.RangeDecoder
-_FAMILY = _Categorical(perfect=False)
+Categorical = constriction.stream.model.Categorical
+RangeEncoder = constriction.stream.queue.RangeEncoder
+RangeDecoder = constriction.stream.queue.RangeDecoder
+FAMILY = Categorical(perfect=False)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class _LayerPlan:
     @cached_property
     def models(self) -> list[Any]:
         """One fixed model per coded dimension, for blocks."""
-        return [_Categorical(row, perfect=False) for group in self.groups for row in group.rows]
+        return [Categorical(row, perfect=False) for group in self.groups for row in group.rows]
 
     def to_indices(self, symbols: npt.NDArray[np.integer]) -> Int32Array:
         """Symbols [N, D] to positions in the supports, int32 [N, coded], in coding order."""
@@ -105,7 +105,7 @@ class SymbolCoder:
         Raises ValueError for wrong shapes or a symbol outside its support.
         """
         n = self._check_layers(symbols)
-        encoder = _RangeEncoder()
+        encoder = RangeEncoder()
         for plan, layer in zip(self._plans, symbols, strict=True):
             for start, stop in _runs(n):
                 _encode_run(encoder, plan, plan.to_indices(layer[start:stop]))
@@ -120,7 +120,7 @@ class SymbolCoder:
         """
         plans = self._first(layers)
         self._check_plausible(len(payload), n, len(plans))
-        decoder = _RangeDecoder(words(payload))
+        decoder = RangeDecoder(words(payload))
         return [_decode_layer(decoder, plan, n) for plan in plans]
 
     def decode_runs(
@@ -133,7 +133,7 @@ class SymbolCoder:
         """
         plans = self._first(layers)
         self._check_plausible(len(payload), n, len(plans))
-        decoder = _RangeDecoder(words(payload))
+        decoder = RangeDecoder(words(payload))
         held = max(1, len(plans) - 1)
         above = [_decode_layer(decoder, plan, n) for plan in plans[:held]]
 
@@ -158,9 +158,9 @@ class SymbolCoder:
         contiguous = [(np.ascontiguousarray(indices), rows) for indices, rows in parts]
         payloads = []
         for image in range(n):
-            encoder = _RangeEncoder()
+            encoder = RangeEncoder()
             for indices, rows in contiguous:
-                encoder.encode(indices[image], _FAMILY, rows)
+                encoder.encode(indices[image], FAMILY, rows)
             payloads.append(finish(encoder))
         return payloads
 
@@ -177,9 +177,9 @@ class SymbolCoder:
         indices = np.empty((len(payloads), sum(coded)), np.int32)
         for image, payload in enumerate(payloads):
             self._check_plausible(len(payload), 1, len(plans))
-            decoder = _RangeDecoder(words(payload))
+            decoder = RangeDecoder(words(payload))
             try:
-                parts = [decoder.decode(_FAMILY, tables) for tables in rows]
+                parts = [decoder.decode(FAMILY, tables) for tables in rows]
             except AssertionError as error:
                 raise CorruptError(DAMAGED) from error
             if parts:
@@ -229,7 +229,7 @@ def _encode_run(encoder: Any, plan: _LayerPlan, indices: Int32Array) -> None:
         return
     for group in plan.groups:
         rows = np.repeat(group.rows, len(indices), axis=0)
-        encoder.encode(columns[group.start : group.stop].reshape(-1), _FAMILY, rows)
+        encoder.encode(columns[group.start : group.stop].reshape(-1), FAMILY, rows)
 
 
 def _decode_layer(decoder: Any, plan: _LayerPlan, n: int) -> Int32Array:
@@ -253,7 +253,7 @@ def _decode_run(decoder: Any, plan: _LayerPlan, n: int) -> Int32Array:
     else:
         for group in plan.groups:
             rows = np.repeat(group.rows, n, axis=0)
-            columns[group.start : group.stop] = decoder.decode(_FAMILY, rows).reshape(-1, n)
+            columns[group.start : group.stop] = decoder.decode(FAMILY, rows).reshape(-1, n)
     return columns.T
 
 

@@ -12,11 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import constriction
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.coder import DAMAGED, PAD_BYTES, finish, probabilities, words
+from hvae_codec.codec.coder import (
+    DAMAGED,
+    FAMILY,
+    PAD_BYTES,
+    Categorical,
+    RangeDecoder,
+    RangeEncoder,
+    finish,
+    probabilities,
+    words,
+)
 from hvae_codec.codec.contexts import Features, Levels
 from hvae_codec.codec.map_tables import MapLayer, MapTables
 from hvae_codec.codec.tables import FloatArray, Int32Array
@@ -25,11 +34,6 @@ from hvae_codec.errors import CorruptError
 Shape = tuple[int, int, int]
 
 _ROWS_BELOW = 1024  # symbols of a layer below which one call per size of table is faster
-
-_Categorical = constriction.stream.model.Categorical
-_RangeEncoder = constriction.stream.queue.RangeEncoder
-_RangeDecoder = constriction.stream.queue.RangeDecoder
-_FAMILY = _Categorical(perfect=False)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class _LayerPlan:
             rows = probabilities(np.stack([tables.frequencies_of(n) for n in order[start:stop]]))
             self.groups.append(_Group(start, stop, rows))
             # A table of one symbol has nothing to code, and constriction takes none.
-            self.models += [_Categorical(row, perfect=False) if size > 1 else None for row in rows]
+            self.models += [Categorical(row, perfect=False) if size > 1 else None for row in rows]
 
     def order(self, levels: Levels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Positions in coding order of levels in any shape, and where each rank begins in it."""
@@ -80,7 +84,7 @@ class _LayerPlan:
                 start, stop = int(starts[group.start]), int(starts[group.stop])
                 if start < stop and group.rows.shape[1] > 1:
                     rows = group.rows[ranks[start:stop] - group.start]
-                    encoder.encode(indices[start:stop], _FAMILY, rows)
+                    encoder.encode(indices[start:stop], FAMILY, rows)
             return
         for rank, model in enumerate(self.models):
             start, stop = int(starts[rank]), int(starts[rank + 1])
@@ -101,7 +105,7 @@ class _LayerPlan:
                     start, stop = int(starts[group.start]), int(starts[group.stop])
                     if start < stop and group.rows.shape[1] > 1:
                         rows = group.rows[ranks[start:stop] - group.start]
-                        indices[start:stop] = decoder.decode(_FAMILY, rows)
+                        indices[start:stop] = decoder.decode(FAMILY, rows)
             else:
                 for rank, model in enumerate(self.models):
                     start, stop = int(starts[rank]), int(starts[rank + 1])
@@ -154,7 +158,7 @@ class MapCoder:
         levels = self.levels(symbols, quality)
         payloads = []
         for first in range(0, symbols[0].shape[1], each):
-            encoder = _RangeEncoder()
+            encoder = RangeEncoder()
             for plan, layer, own in zip(self._plans, symbols, levels, strict=True):
                 part = slice(first, first + each)
                 plan.encode(encoder, layer[:, part], own[:, part])
@@ -175,7 +179,7 @@ class MapCoder:
         """
         for payload in payloads:
             self._check_plausible(len(payload), shapes)
-        decoders = [_RangeDecoder(words(payload)) for payload in payloads]
+        decoders = [RangeDecoder(words(payload)) for payload in payloads]
         walk = self.walk(quality)
         symbols = []
         for plan, (n, height, width) in zip(self._plans, shapes, strict=False):

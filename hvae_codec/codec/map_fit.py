@@ -33,7 +33,8 @@ def fit_map_tables(
 ) -> MapTables:
     """Tables fitted to the symbols of training pictures, each of `qualities` random qualities.
 
-    images: uint8 [H, W, 3], sides multiples of the model's coarsest stride.
+    images: uint8 [H, W, 3], or some of one size, [N, H, W, 3], which then share qualities; sides
+        are multiples of the model's coarsest stride.
 
     A table is the counts of its level plus a little of the Gaussian that the level stands for, so
     that levels that never occurred have tables too.
@@ -115,15 +116,16 @@ def _count(
     picture: NDArray[np.uint8],
     quality: int,
 ) -> None:
-    """Add a picture's symbols to the counts of their levels."""
+    """Add the symbols of a picture, or of some, to the counts of their levels."""
     device = next(model.parameters()).device
-    x = model.likelihood.pixels(torch.tensor(picture, device=device).permute(2, 0, 1)[None])
-    q = torch.tensor([quality / MAX_NUMBER], device=device)
+    pictures = torch.tensor(picture.reshape(-1, *picture.shape[-3:]), device=device)
+    x = model.likelihood.pixels(pictures.permute(0, 3, 1, 2))
+    q = torch.full((len(x),), quality / MAX_NUMBER, device=device)
     walk = LevelWalk(tables, quality)
     symbols = model.quantise(model.fine_features(x, q), q)
     for layer, own, k in zip(tables.layers, counts, symbols, strict=True):
         array = k.permute(1, 0, 2, 3).to(torch.int32).cpu().numpy()
-        levels = walk.levels((1, array.shape[2], array.shape[3]))
+        levels = walk.levels((array.shape[1], array.shape[2], array.shape[3]))
         clipped = layer.clip(array, levels)
         walk.add(clipped)
         for level, index in _each_level(layer, clipped, levels):
