@@ -93,10 +93,26 @@ def tiny_model(seed=0):
     return model.eval()
 
 
-def save_tiny(path, seed=0, name="tiny"):
+def save_tiny(path, seed=0, quality=50):
     """A checkpoint of `tiny_model` at `path` (.safetensors) with tables fitted to `waves`."""
     model = tiny_model(seed)
     tables = fit_map_tables(model, [waves(64, 64, seed=n) for n in range(3)], qualities=3)
     measured = {"payload_bytes": 1.0, "psnr_db": 1.0, "rates_nats": [1.0] * len(TINY.latents)}
-    card = {"name": name, "quality": 50, "measured": measured}
+    card = {"name": "tiny", "quality": quality, "measured": measured}
     return save_checkpoint(path, model, tables, card)
+
+
+def assert_equal_symbols(found, expected):
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype == np.int32
+        np.testing.assert_array_equal(a, b)
+
+
+def assert_within_a_level(a, b):
+    """Equal but for the last bits of floats, which other batches, threads or strips change."""
+    assert a.shape == b.shape
+    assert a.dtype == b.dtype == np.uint8
+    difference = np.abs(a.astype(int) - b)
+    assert difference.max(initial=0) <= 1
+    assert (difference > 0).mean() < 0.001

@@ -1,0 +1,26 @@
+"""A tiny model of maps, its weights random."""
+
+import pytest
+
+import hvae_codec
+from tests.codec.map_models import save_tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_directory(tmp_path_factory):
+    """A directory of one checkpoint, "tiny"."""
+    path = tmp_path_factory.mktemp("models")
+    save_tiny(path / "tiny.safetensors")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_directory):
+    """Its codec."""
+    return hvae_codec.load_file(tiny_directory / "tiny.safetensors")
+
+
+@pytest.fixture
+def tiny_at_hand(tiny_directory, monkeypatch):
+    """It is what `hvae_codec.load` and readers of files find."""
+    monkeypatch.setenv("HVAE_MODELS", str(tiny_directory))

@@ -1,0 +1,230 @@
+"""The codec of a tiny model of maps: pictures of any size in and out, alone and together."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
+
+import hvae_codec
+from hvae_codec.codec import contexts, map_codec, map_networks
+from hvae_codec.codec.format import read_header
+from hvae_codec.errors import (
+    BitstreamError,
+    CheckpointError,
+    ImageError,
+    ImageTooLargeError,
+    TruncatedError,
+)
+from tests.codec.map_models import (
+    TINY,
+    assert_equal_symbols,
+    assert_within_a_level,
+    save_tiny,
+    waves,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LATENTS = [(latent.stride, latent.channels) for latent in TINY.latents]
+SIZES = [(1, 1), (1, 70), (33, 65), (32, 32), (64, 64), (128, 128)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_holds_the_symbols_of_its_picture(tiny, size, channels):
+    picture = waves(*size, channels)
+    blob = tiny.encode(picture)
+    block = tiny.block([picture])
+    assert_equal_symbols(tiny.symbols([blob]), block.symbols)
+    header = read_header(blob)
+    assert header.quality == block.header.quality == 126  # of 50: round(49 / 99 * 255)
+    assert (header.width is None) == (size == (32, 32))
+    rows, columns = (-(-side // 32) for side in size)
+    dims = [channels * (32 // stride) ** 2 * rows * columns for stride, channels in LATENTS]
+    assert [layer.shape for layer in block.symbols] == [(1, d) for d in dims]
+    decoded = tiny.decode(blob)
+    assert decoded.shape == picture.shape
+    assert_within_a_level(decoded, tiny.block_pictures([block])[0])
+    assert_within_a_level(tiny.decode_block(tiny.write_block(block))[0], decoded)
+    assert tiny.picture_shape(blob) == (*picture.shape, 1)
+    assert tiny.preview(blob).shape == picture.shape
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    st.integers(1, 4),
+    st.integers(0, 255),
+    st.booleans(),
+    st.integers(0, 9),
+)
+def test_blocks_hold_the_symbols_of_their_pictures(tiny, size, count, number, grey, seed):
+    """Of any size, number of pictures, quality; and are read by a codec of another quality."""
+    own = tiny.at_number(number)
+    pictures = [waves(*size, 1 if grey else 3, seed=seed + n) for n in range(count)]
+    block = own.block(pictures)
+    read = tiny.read_block(own.write_block(block))
+    assert read.header == block.header
+    assert (read.header.quality, read.header.grey, read.header.count) == (number, grey, count)
+    assert_equal_symbols(read.symbols, block.symbols)
+    assert_equal_symbols(tiny.read_block(own.write_block(block), 2).symbols, block.symbols[:2])
+    order = np.random.default_rng(seed).integers(0, count, 3)
+    chosen = block.select(order)
+    assert chosen.header.count == 3
+    assert_equal_symbols(chosen.symbols, [layer[order] for layer in block.symbols])
+    assert_equal_symbols(tiny.read_block(own.write_block(chosen)).symbols, chosen.symbols)
+
+
+def test_every_quality_is_its_own_and_more_is_better(tiny):
+    picture = waves(64, 64, seed=5)
+    assert tiny.quality == pytest.approx(50, abs=0.2)
+    blobs = [tiny.at_number(number).encode(picture) for number in range(256)]
+    assert [read_header(blob).quality for blob in blobs] == list(range(256))
+    pictures = tiny.decode_batch(blobs)
+    assert pictures.shape == (256, 64, 64, 3)
+    assert len(blobs[0]) < len(blobs[128]) < len(blobs[255])
+    assert len({blob[12:] for blob in blobs}) > 200
+    assert tiny.at_quality(1).encode(picture) == blobs[0]
+    assert tiny.at_quality(100.0).encode(picture) == blobs[255]
+    numbers = [map_codec.quality_number(q) for q in np.linspace(1, 100, 256)]
+    assert numbers == list(range(256))
+
+
+def test_a_batch_is_its_pictures_one_by_one(tiny):
+    """Sizes, grey and colour, qualities mixed."""
+    pictures = [
+        waves(*size, channels, seed=n)
+        for n, (size, channels) in enumerate(
+            [((40, 50), 3), ((32, 32), 3), ((40, 50), 1), ((7, 9), 1), ((40, 50), 3), ((32, 32), 1)]
+        )
+    ]
+    blobs = tiny.encode_batch(pictures)
+    assert blobs == [tiny.encode(picture) for picture in pictures]
+    blobs[4] = tiny.at_quality(9).encode(pictures[4])
+    decoded = tiny.decode_batch(blobs)
+    assert isinstance(decoded, list)
+    for found, blob, picture in zip(decoded, blobs, pictures, strict=True):
+        assert found.shape == picture.shape
+        assert_within_a_level(found, tiny.decode(blob))
+    same = tiny.decode_batch([blobs[0], blobs[4]])
+    assert isinstance(same, np.ndarray)
+    assert tiny.decode_batch([]) == []
+    assert tiny.encode_batch([]) == []
+    joined = tiny.symbols([blobs[2], blobs[0], blobs[2]])
+    expected = [tiny.symbols([blobs[n]]) for n in (2, 0, 2)]
+    assert_equal_symbols(joined, [np.concatenate(layer) for layer in zip(*expected, strict=True)])
+    assert [layer.shape for layer in tiny.symbols([])] == [(0, d) for d in TINY.dims]
+    for other in (1, 4):
+        with pytest.raises(ValueError, match="several sizes or qualities"):
+            tiny.symbols([blobs[0], blobs[other]])
+
+
+def test_chunks_and_slabs_change_no_symbol(tiny, monkeypatch):
+    pictures = [waves(64, 96, seed=n) for n in range(5)]
+    blob = tiny.encode_block(pictures)
+    blobs = tiny.encode_batch(pictures)
+    features = tiny.layer_features_from_bytes(blobs)
+    block = tiny.read_block(blob)
+    monkeypatch.setattr(contexts, "_SLAB_VALUES", 1)
+    monkeypatch.setattr(map_codec, "_CHUNK_PIXELS", 2 * 64 * 96)
+    assert tiny.encode_block(pictures) == blob
+    assert tiny.encode_batch(pictures) == blobs
+    assert_equal_symbols(tiny.read_block(blob).symbols, block.symbols)
+    assert_equal_symbols(tiny.symbols(blobs), block.symbols)
+    chunked = tiny.layer_features_from_bytes(blobs)
+    for found, expected in zip(chunked, features, strict=True):
+        np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
+        np.testing.assert_array_equal(found.std, expected.std)
+
+
+def test_threads_change_no_symbol(tiny):
+    picture = waves(150, 170, seed=2)
+    blob = tiny.encode(picture)
+    found = {}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        with threadpool_limits(threads):
+            found[threads] = tiny.symbols([blob]), tiny.decode(blob)
+    torch.set_num_threads(1)
+    assert_equal_symbols(found[1][0], found[2][0])
+    assert_equal_symbols(found[1][0], tiny.block([picture]).symbols)
+    assert_within_a_level(found[1][1], found[2][1])
+
+
+@pytest.mark.parametrize("size", [(200, 70), (129, 33), (64, 300)])
+def test_strips_are_the_whole(tiny, monkeypatch, size):
+    picture = waves(*size, seed=4)
+    blob = tiny.encode(picture)
+    whole = tiny.decode(blob)
+    assert len(list(tiny.decode_rows(blob))) == 1
+    for rows in (1, 128):
+        monkeypatch.setattr(map_networks, "STRIP_PIXELS", rows * size[1])
+        assert_equal_symbols(tiny.symbols([tiny.encode(picture)]), tiny.symbols([blob]))
+        strips = list(tiny.decode_rows(blob))
+        at_once = max(64, rows)
+        assert [len(strip) for strip in strips] == [
+            min(at_once, size[0] - top) for top in range(0, size[0], at_once)
+        ]
+        assert_within_a_level(np.concatenate(strips), whole)
+        assert_within_a_level(tiny.decode(blob), whole)
+    assert_within_a_level(
+        np.concatenate(list(tiny.decode_rows(blob, preview=True))), tiny.preview(blob)
+    )
+
+
+def test_padding_repeats_the_edge(tiny):
+    picture = waves(33, 65)
+    padded = np.pad(picture, ((0, 31), (0, 31), (0, 0)), mode="edge")
+    assert_equal_symbols(tiny.block([picture]).symbols, tiny.block([padded]).symbols)
+    decoded = tiny.decode(tiny.encode(padded))
+    assert_within_a_level(tiny.decode(tiny.encode(picture)), decoded[:33, :65])
+
+
+def test_there_is_no_effort_and_no_trade(tiny):
+    picture = waves(20, 20)
+    assert tiny.encode(picture, effort=0, trade=1.0) == tiny.encode(picture)
+    assert tiny.tuned(0) is tiny
+    for options in ({"effort": 1}, {"effort": 2}, {"effort": 0, "trade": 2.0}, {"trade": 0.5}):
+        for call in (tiny.encode, lambda p, **o: tiny.encode_batch([p], **o)):
+            with pytest.raises(ValueError, match="no effort but 0"):
+                call(picture, **options)
+        with pytest.raises(ValueError, match="no effort but 0"):
+            tiny.encode_block([picture], **options)
+    with pytest.raises(ValueError, match="no effort but 0"):
+        tiny.tuned(1)
+
+
+def test_pictures_that_cannot_be_taken(tiny):
+    with pytest.raises(ImageError, match="one shape"):
+        tiny.encode_block([waves(8, 8), waves(8, 9)])
+    with pytest.raises(ImageError, match="one shape"):
+        tiny.encode_block([waves(8, 8), waves(8, 8, 1)])
+    with pytest.raises(ImageError, match="no picture"):
+        tiny.encode_block([])
+    with pytest.raises(ImageTooLargeError, match="101 pictures of 1000 x 1000"):
+        tiny.encode_block(np.broadcast_to(np.uint8(0), (101, 1000, 1000, 3)))
+    with pytest.raises(ImageError, match="picture 1 of the batch"):
+        tiny.encode_batch([waves(8, 8), np.zeros((8, 8, 4), np.uint8)])
+    blob = tiny.encode_block([waves(8, 8)] * 2)
+    for call in (tiny.decode, tiny.preview, tiny.decode_rows, tiny.features_from_bytes):
+        with pytest.raises(BitstreamError, match="a block of 2 pictures"):
+            call(blob)
+    with pytest.raises(BitstreamError, match="file 1 of 2: the file is a block"):
+        tiny.decode_batch([tiny.encode(waves(8, 8)), blob])
+
+
+def test_errors_say_which_file(tiny):
+    good = tiny.encode(waves(100, 100))
+    cut = good[:30]
+    with pytest.raises(TruncatedError, match="file 2 of 3"):
+        tiny.decode_batch([good, good, cut])
+    with pytest.raises(BitstreamError, match="file 1 of 3"):
+        tiny.features_from_bytes([good, cut, good])
+
+
+def test_a_card_of_another_quality_is_refused(tmp_path):
+    save_tiny(tmp_path / "x.safetensors", quality=101)
+    with pytest.raises(CheckpointError, match="wrong quality"):
+        hvae_codec.load_file(tmp_path / "x.safetensors")

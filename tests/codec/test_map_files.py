@@ -1,0 +1,75 @@
+"""Files of a tiny model of maps in archives, in Pillow, and by the models at hand."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hvae_codec
+import hvae_codec.pillow_plugin
+from hvae_codec.errors import UnknownQualityError
+from tests.codec.map_models import assert_within_a_level, waves
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_an_archive_of_pictures_of_several_sizes(tiny, tiny_at_hand, tmp_path):
+    pictures = [
+        waves(*size, channels, seed=n)
+        for n, (size, channels) in enumerate(
+            [((40, 50), 3), ((32, 32), 3), ((40, 50), 1), ((7, 9), 1), ((40, 50), 3), ((90, 20), 3)]
+        )
+    ]
+    path = tmp_path / "pictures.hvaa"
+    with hvae_codec.ArchiveWriter(path, tiny, block_tiles=6) as archive:
+        archive.extend(pictures[:4], ["a", "b", None, "d"])
+    with hvae_codec.ArchiveWriter(path, tiny.at_quality(80), append=True) as archive:
+        archive.extend(pictures[4:], ["e", "f"])
+    expected = [tiny.decode(tiny.encode(picture)) for picture in pictures[:4]]
+    better = tiny.at_quality(80)
+    expected += [better.decode(better.encode(picture)) for picture in pictures[4:]]
+    with hvae_codec.Archive(path) as archive:
+        assert archive.verify() == []
+        assert len(archive) == 6
+        for number, found in enumerate(archive):
+            assert_within_a_level(found, expected[number])
+        for found, number in zip(archive.decode([5, 2, 0, 2]), (5, 2, 0, 2), strict=True):
+            assert_within_a_level(found, expected[number])
+        assert_within_a_level(archive["e"], expected[4])
+        features = archive.features([4, 1])
+        blobs = [better.encode(pictures[4]), tiny.encode(pictures[1])]
+        np.testing.assert_allclose(
+            features.mean, tiny.features_from_bytes(blobs).mean, rtol=1e-4, atol=1e-5
+        )
+        assert [len(f.mean) for f in archive.layer_features(layers=3)] == [6, 6, 6]
+
+
+def test_pillow_opens_and_saves(tiny, tiny_at_hand, tmp_path):
+    picture = waves(45, 70)
+    Image.fromarray(picture).save(tmp_path / "x.hvae", model="tiny", quality=33.3)
+    blob = (tmp_path / "x.hvae").read_bytes()
+    assert blob == tiny.at_quality(33.3).encode(picture)
+    with Image.open(tmp_path / "x.hvae") as image:
+        assert (image.mode, image.size) == ("RGB", (70, 45))
+        assert_within_a_level(np.asarray(image), hvae_codec.decode(blob))
+    frames = [Image.fromarray(waves(45, 70, seed=n)) for n in range(3)]
+    frames[0].save(tmp_path / "y.hvae", model="tiny", save_all=True, append_images=frames[1:])
+    whole = tiny.decode_block((tmp_path / "y.hvae").read_bytes())
+    with Image.open(tmp_path / "y.hvae") as image:
+        assert image.n_frames == 3
+        image.seek(2)
+        assert_within_a_level(np.asarray(image), whole[2])
+
+
+def test_the_registry_knows_qualities(tiny, tiny_at_hand):
+    blob = hvae_codec.load("tiny", quality=7).encode(waves(20, 20))
+    assert blob == tiny.at_quality(7).encode(waves(20, 20))
+    assert hvae_codec.codec_for(blob).info.name == "tiny"
+    assert hvae_codec.load("tiny").quality == tiny.quality
+    for quality in (0, 0.99, 100.5, 101, -1, float("nan"), float("inf")):
+        with pytest.raises(UnknownQualityError, match=r"1\.\.100"):
+            hvae_codec.load("tiny", quality=quality)
+        with pytest.raises(UnknownQualityError, match=r"1\.\.100"):
+            tiny.at_quality(quality)
+    for number in (-1, 256):
+        with pytest.raises(UnknownQualityError, match=r"0\.\.255"):
+            tiny.at_number(number)
