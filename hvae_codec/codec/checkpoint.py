@@ -32,6 +32,7 @@ from hvae_codec.models.map_spec import MapSpec
 
 _FORMAT = "hvae-codec checkpoint 1"
 _MODEL = "model."
+_SMALLER = {torch.float32: torch.float16, torch.int32: torch.int16}
 
 Tables = SymbolTables | MapTables
 
@@ -220,7 +221,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         model.load_state_dict({name: value.float() for name, value in weights.items()})
     except (KeyError, RuntimeError, SpecError) as error:
         raise CheckpointError(f"{path}: weights do not fit the card's model: {error}") from error
-    arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith(_MODEL)}
+    others = {k: v for k, v in tensors.items() if not k.startswith(_MODEL)}
+    arrays = {k: (v.int() if v.dtype == torch.int16 else v).numpy() for k, v in others.items()}
     tables = _tables(spec, arrays, path)
     if (found := content_hash(model, tables)) != card["sha256"]:
         raise CheckpointError(
@@ -243,11 +245,12 @@ def _tables(spec: Spec, arrays: dict[str, NDArray[np.generic]], path: Path) -> T
 
 
 def _compact(tensor: Tensor) -> Tensor:
-    """Weights as half precision where that loses nothing: half the file."""
-    if tensor.dtype != torch.float32:
+    """The tensor in two bytes a value instead of four where that loses nothing: half the file."""
+    smaller = _SMALLER.get(tensor.dtype)
+    if smaller is None:
         return tensor
-    half = tensor.half()
-    return half if torch.equal(half.float(), tensor) else tensor
+    half = tensor.to(smaller)
+    return half if torch.equal(half.to(tensor.dtype), tensor) else tensor
 
 
 def _tensors(model: Model, tables: Tables) -> dict[str, Tensor]:
