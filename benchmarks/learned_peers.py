@@ -43,8 +43,18 @@ def learned_peers(images: NDArray[np.uint8]) -> tuple[list[LearnedPeer], dict[st
     return found, left_out
 
 
+def hyperprior(images: NDArray[np.uint8]) -> tuple[LearnedPeer | None, dict[str, str] | None]:
+    """CompressAI's scale hyperprior for photographs uint8 [N, H, W, 3], or why it cannot be."""
+    name = "CompressAI bmshj2018_hyperprior"
+    try:
+        return _compressai(name, images), None
+    except ImportError as error:
+        return None, {name: f"{error} (see {__name__})"}
+
+
 def _compressai(name: str, images: NDArray[np.uint8]) -> LearnedPeer:
-    model = import_module("compressai.zoo").bmshj2018_factorized(1, pretrained=False).eval()
+    kind = name.split()[-1]
+    model = getattr(import_module("compressai.zoo"), kind)(1, pretrained=False).eval()
     model.update(force=True)
     x = _input(images)
 
