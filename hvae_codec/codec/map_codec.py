@@ -52,6 +52,7 @@ class MapCodec(Codec):
         self._id = checkpoint.model_id
         self._channels, height, width = checkpoint.model.spec.image_shape
         self._tile = (height, width)
+        self._coarsest = checkpoint.model.spec.coarsest
         try:
             self._number = quality_number(float(checkpoint.card["quality"]))
         except UnknownQualityError as error:
@@ -111,7 +112,7 @@ class MapCodec(Codec):
             found = ", ".join(map(str, shapes)) or "no picture"
             raise ImageError(f"a block holds one or more pictures of one shape; got {found}")
         height, width, _ = shapes[0]
-        check_pixels(len(pictures), height, width)
+        check_pixels(len(pictures), height, width, self._coarsest)
         prepared, grey = zip(*(self._model_picture(picture) for picture in pictures), strict=True)
         header = Header(
             self._id, width, height, len(pictures), grey[0], block=True, quality=self._number
@@ -119,7 +120,13 @@ class MapCodec(Codec):
         return Block(header, [_as_rows(layer) for layer in self._symbols(prepared)])
 
     def write_block(self, block: Block) -> bytes:
-        return pack_maps(self._coder, block.header, self._maps(block), own_size=self._tile)[0]
+        return pack_maps(
+            self._coder,
+            block.header,
+            self._maps(block),
+            own_size=self._tile,
+            coarsest=self._coarsest,
+        )[0]
 
     def decode_batch(self, blobs: Sequence[bytes]) -> Pixels | list[Pixels]:
         if len(blobs) == 0:
@@ -133,7 +140,9 @@ class MapCodec(Codec):
 
     def read_block(self, blob: bytes, layers: int | None = None) -> Block:
         wanted = self._layers(layers)
-        opened = open_maps(blob, self._id, own_size=self._tile, whole=wanted != 1)
+        opened = open_maps(
+            blob, self._id, own_size=self._tile, coarsest=self._coarsest, whole=wanted != 1
+        )
         symbols = self._unpack([blob], [opened], wanted, [0], 1)
         return Block(opened.header, [_as_rows(layer) for layer in symbols])
 
@@ -231,7 +240,9 @@ class MapCodec(Codec):
                     continue
                 header = Header(self._id, width, height, grey=grey, quality=self._number)
                 own = [layer[:, chosen] for layer in symbols]
-                files = pack_maps(self._coder, header, own, own_size=self._tile)
+                files = pack_maps(
+                    self._coder, header, own, own_size=self._tile, coarsest=self._coarsest
+                )
                 for position, blob in zip(chosen, files, strict=True):
                     blobs[numbers[position]] = blob
         return blobs
@@ -248,7 +259,9 @@ class MapCodec(Codec):
 
     def _rows(self, blob: bytes, layers: int | None) -> tuple[int, Iterator[Pixels]]:
         """Height and strips of a picture, from its first layers."""
-        opened = open_maps(blob, self._id, own_size=self._tile, whole=layers != 1)
+        opened = open_maps(
+            blob, self._id, own_size=self._tile, coarsest=self._coarsest, whole=layers != 1
+        )
         refuse_block(opened.header)
         symbols = self._unpack([blob], [opened], self._layers(layers), [0], 1)
         header = opened.header
@@ -321,7 +334,15 @@ class MapCodec(Codec):
         opened = []
         for number, blob in enumerate(blobs):
             try:
-                opened.append(open_maps(blob, self._id, own_size=self._tile, whole=wanted != 1))
+                opened.append(
+                    open_maps(
+                        blob,
+                        self._id,
+                        own_size=self._tile,
+                        coarsest=self._coarsest,
+                        whole=wanted != 1,
+                    )
+                )
                 refuse_block(opened[-1].header)
             except BitstreamError as error:
                 raise_about(error, number, len(blobs))

@@ -17,13 +17,15 @@ from hvae_codec.codec.format import (
     verify_first_layer,
     write_file,
 )
-from hvae_codec.codec.limits import MAX_PICTURE_PIXELS
 from hvae_codec.codec.map_coder import MapCoder, Shape
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.errors import BitstreamError, CorruptError, ImageTooLargeError, WrongModelError
 
 SHORT_PIXELS = 4096
 """Pictures of more pixels take the long form, whose check sum has 32 bits."""
+
+MAX_FILE_PIXELS = 1 << 27
+"""Most pixels in a file, over all its pictures, their sides padded to the coarsest stride."""
 
 Maps = Sequence[npt.NDArray[np.integer]]
 Shapes = Callable[[int, int, int], list[Shape]]
@@ -36,12 +38,15 @@ def pack_maps(
     symbols: Maps,
     *,
     own_size: tuple[int, int],
+    coarsest: int,
 ) -> list[bytes]:
     """Files of `header.count` pictures each from symbols [C, N, h, w] per layer, top first.
 
     header: with the size of the pictures and a quality; the size is left out where it is
-    `own_size` (height, width). Raises ImageTooLargeError beyond the limits, ValueError for symbols
-    that do not fit.
+        `own_size` (height, width).
+    coarsest: stride of the top layer.
+
+    Raises ImageTooLargeError beyond the limits, ValueError for symbols that do not fit.
     """
     assert header.width is not None
     assert header.height is not None
@@ -56,7 +61,7 @@ def pack_maps(
         header.block,
         header.quality,
     )
-    check_pixels(header.count, header.height, header.width)
+    check_pixels(header.count, header.height, header.width, coarsest)
     several = header.width * header.height > SHORT_PIXELS
     payloads = coder.encode(symbols, header.quality, header.count)
     files = []
@@ -67,16 +72,19 @@ def pack_maps(
     return files
 
 
-def check_pixels(count: int, height: int, width: int) -> None:
+def check_pixels(count: int, height: int, width: int, coarsest: int) -> None:
     """Raises ImageTooLargeError if so many pictures of a size are over the limit of a file."""
-    if count * width * height > MAX_PICTURE_PIXELS:
+    padded_width, padded_height = (-(-side // coarsest) * coarsest for side in (width, height))
+    if count * padded_width * padded_height > MAX_FILE_PIXELS:
         raise ImageTooLargeError(
-            f"{count} pictures of {width} x {height} pixels are over the limit of "
-            f"{MAX_PICTURE_PIXELS} pixels in a file"
+            f"{count} pictures of {width} x {height} pixels, padded to {padded_width} x "
+            f"{padded_height}, are over the limit of {MAX_FILE_PIXELS} pixels in a file"
         )
 
 
-def open_maps(data: bytes, model_id: bytes, *, own_size: tuple[int, int], whole: bool) -> Opened:
+def open_maps(
+    data: bytes, model_id: bytes, *, own_size: tuple[int, int], coarsest: int, whole: bool
+) -> Opened:
     """Header, its size filled in, and payload of one file, all checked that can be before decoding.
 
     whole: all check sums are verified; else only the header is read, and the payload may be cut
@@ -98,11 +106,10 @@ def open_maps(data: bytes, model_id: bytes, *, own_size: tuple[int, int], whole:
         header = replace(header, height=own_size[0], width=own_size[1])
     assert header.width is not None
     assert header.height is not None
-    if header.count * header.width * header.height > MAX_PICTURE_PIXELS:
-        raise CorruptError(
-            f"damaged .hvae file: {header.count} pictures of {header.width} x {header.height} "
-            f"pixels are over the limit of {MAX_PICTURE_PIXELS}"
-        )
+    try:
+        check_pixels(header.count, header.height, header.width, coarsest)
+    except ImageTooLargeError as error:
+        raise CorruptError(f"damaged .hvae file: {error}") from error
     if header.width * header.height > SHORT_PIXELS and frame.payload_bytes is None:
         raise CorruptError("damaged .hvae file: so large a picture cannot lie in the short form")
     return Opened(header, frame, payload)

@@ -63,11 +63,11 @@ def shapes(count, height, width):
 
 def pack(width, height, symbols, count=1, block=False, quality=127):
     header = Header(MODEL, width, height, count, block=block, quality=quality)
-    return pack_maps(CODER, header, symbols, own_size=(32, 32))[0]
+    return pack_maps(CODER, header, symbols, own_size=(32, 32), coarsest=16)[0]
 
 
 def unpack(data, layers=2):
-    opened = open_maps(data, MODEL, own_size=(32, 32), whole=layers != 1)
+    opened = open_maps(data, MODEL, own_size=(32, 32), coarsest=16, whole=layers != 1)
     return unpack_maps(CODER, [(data, opened)], shapes, layers, numbers=[0], of=1)
 
 
@@ -119,7 +119,7 @@ def test_more_than_4096_pixels_take_the_long_form(width, height, long):
 def test_sizes_and_qualities_that_should_not_be_there():
     def opened(header, *, several=False, payload=b""):
         data = write_file(header, several=several, first_layer=b"", payload=payload)
-        open_maps(data, MODEL, own_size=(32, 32), whole=True)
+        open_maps(data, MODEL, own_size=(32, 32), coarsest=16, whole=True)
 
     with pytest.raises(CorruptError, match="does not state the quality"):
         opened(Header(MODEL, 20, 10))
@@ -127,10 +127,15 @@ def test_sizes_and_qualities_that_should_not_be_there():
         opened(Header(MODEL, 32, 32, quality=1))
     with pytest.raises(CorruptError, match="cannot lie in the short form"):
         opened(Header(MODEL, SHORT_PIXELS + 1, 1, quality=1), payload=b"x")
-    with pytest.raises(CorruptError, match="over the limit of 100000000"):
-        opened(Header(MODEL, 1000, 1000, 101, block=True, quality=1))
-    with pytest.raises(CorruptError, match="over the limit of 100000000"):
-        opened(Header(MODEL, count=97657, block=True, quality=1))  # 32 x 32 pixels each
+    opened(Header(MODEL, count=2**17, block=True, quality=1))  # 32 x 32 pixels each
+    opened(Header(MODEL, 1, 17, count=2**18, block=True, quality=1))  # 16 x 32 padded
+    for header in (
+        Header(MODEL, 1000, 1000, 134, block=True, quality=1),
+        Header(MODEL, count=2**17 + 1, block=True, quality=1),
+        Header(MODEL, 1, 17, count=2**18 + 1, block=True, quality=1),
+    ):
+        with pytest.raises(CorruptError, match="over the limit of 134217728"):
+            opened(header)
     with pytest.raises(WrongModelError):
         opened(Header(b"abcd", 20, 10, quality=1))
 
@@ -138,8 +143,8 @@ def test_sizes_and_qualities_that_should_not_be_there():
 def test_what_is_too_large_is_not_written():
     with pytest.raises(ImageTooLargeError, match="65536 x 1"):
         pack(65536, 1, SYMBOLS)
-    with pytest.raises(ImageTooLargeError, match="101 pictures of 1000 x 1000"):
-        pack(1000, 1000, SYMBOLS, count=101, block=True)
+    with pytest.raises(ImageTooLargeError, match="padded to 1008 x 1008, are over"):
+        pack(1000, 1000, SYMBOLS, count=134, block=True)
 
 
 def test_forged_sizes_are_refused_before_anything_is_allocated():
