@@ -28,6 +28,7 @@ from hvae_codec.codec.archive_index import (
 )
 from hvae_codec.codec.archive_info import ArchiveInfo, Damage, PictureInfo
 from hvae_codec.codec.codec import Block, Codec
+from hvae_codec.codec.container import tiles_of
 from hvae_codec.codec.latents import Features, joined
 from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import BitstreamError, CorruptError, NotAnHvaeFileError, WrongModelError
@@ -320,7 +321,7 @@ class Archive:
                     block = self._block(entry, directory, int(group), layers)
                     rows = np.flatnonzero(is_wanted[members])
                     part.append((entry.first + members[rows], block.select(rows)))
-            if sum(len(block.symbols[0]) for _, block in part) >= _BATCH_TILES:
+            if sum(self._tiles(block) for _, block in part) >= _BATCH_TILES:
                 yield part
                 part = []
         if part:
@@ -339,9 +340,14 @@ class Archive:
         count = len(directory.members(group))
         if found != (stated.height, stated.width, stated.channels, count):
             raise mismatch(stated)
-        if layers is None and len(block.symbols[0]) <= _KEPT_TILES:
+        if layers is None and self._tiles(block) <= _KEPT_TILES:
             self._kept = (key, block)
         return block
+
+    def _tiles(self, block: Block) -> int:
+        """Tiles of the model's size in a block; pictures may be coded whole as well."""
+        header = self._index.header
+        return tiles_of(block.header, (header.tile_height, header.tile_width))
 
     @contextmanager
     def _about(self, entry: Entry | None = None) -> Iterator[None]:

@@ -6,6 +6,7 @@ from PIL import Image
 
 import hvae_codec
 import hvae_codec.pillow_plugin
+from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.errors import UnknownQualityError
 from tests.codec.map_models import assert_within_a_level, waves
 
@@ -41,6 +42,23 @@ def test_an_archive_of_pictures_of_several_sizes(tiny, tiny_at_hand, tmp_path):
             features.mean, tiny.features_from_bytes(blobs).mean, rtol=1e-4, atol=1e-5
         )
         assert [len(f.mean) for f in archive.layer_features(layers=3)] == [6, 6, 6]
+
+
+def test_an_archive_decodes_few_large_pictures_at_once(tiny, tmp_path):
+    """Each of these has 48 tiles of the model's size: 288 pass the 256 that go together."""
+    path = tmp_path / "pictures.hvaa"
+    with hvae_codec.ArchiveWriter(path, tiny, block_tiles=96) as archive:
+        archive.extend(waves(192, 256, seed=n) for n in range(14))
+    together = []
+
+    class Counting(MapCodec):
+        def block_pictures(self, blocks):
+            together.append(sum(block.header.count for block in blocks))
+            return super().block_pictures(blocks)
+
+    with hvae_codec.Archive(path, Counting(tiny._checkpoint)) as archive:
+        assert len(list(archive)) == 14
+    assert together == [6, 6, 2]
 
 
 def test_pillow_opens_and_saves(tiny, tiny_at_hand, tmp_path):
