@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.checkpoint import Checkpoint, model_info
 from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey, refuse_block
 from hvae_codec.codec.container import Opened, raise_about
+from hvae_codec.codec.contexts import Levels
 from hvae_codec.codec.format import Header
 from hvae_codec.codec.images import as_batch
 from hvae_codec.codec.latents import Features, none_of
@@ -232,16 +233,20 @@ class MapCodec(Codec):
         blobs = [b""] * len(pictures)
         for numbers in _by_size([picture for picture, _ in pictures]):
             some = [pictures[number][0] for number in numbers]
-            symbols = self._symbols(some)
+            symbols, levels = self._symbols_and_levels(some)
             height, width, _ = some[0].shape
             for grey in (False, True):
                 chosen = [i for i, number in enumerate(numbers) if pictures[number][1] == grey]
                 if not chosen:
                     continue
                 header = Header(self._id, width, height, grey=grey, quality=self._number)
-                own = [layer[:, chosen] for layer in symbols]
                 files = pack_maps(
-                    self._coder, header, own, own_size=self._tile, coarsest=self._coarsest
+                    self._coder,
+                    header,
+                    [layer[:, chosen] for layer in symbols],
+                    own_size=self._tile,
+                    coarsest=self._coarsest,
+                    levels=[layer[:, chosen] for layer in levels],
                 )
                 for position, blob in zip(chosen, files, strict=True):
                     blobs[numbers[position]] = blob
@@ -277,13 +282,23 @@ class MapCodec(Codec):
         return assembled(rows, height)
 
     def _symbols(self, pictures: Sequence[Pixels]) -> list[Int32Array]:
-        """Symbols int32 [C, N, h, w] a layer of pictures of one size, some at a time."""
+        """Symbols int32 [C, N, h, w] a layer of pictures of one size."""
+        return self._symbols_and_levels(pictures)[0]
+
+    def _symbols_and_levels(
+        self, pictures: Sequence[Pixels]
+    ) -> tuple[list[Int32Array], list[Levels]]:
+        """Symbols and their levels, of pictures of one size, some at a time."""
         parts = [
             self._map_networks.symbols(np.stack(some), self._number) for some in _chunks(pictures)
         ]
         if len(parts) == 1:
             return parts[0]
-        return [np.concatenate(layer, axis=1) for layer in zip(*parts, strict=True)]
+        symbols, levels = zip(*parts, strict=True)
+        return (
+            [np.concatenate(layer, axis=1) for layer in zip(*symbols, strict=True)],
+            [np.concatenate(layer, axis=1) for layer in zip(*levels, strict=True)],
+        )
 
     def _maps(self, block: Block) -> list[Int32Array]:
         """The symbols of a block as maps [C, N, h, w]."""

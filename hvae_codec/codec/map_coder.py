@@ -147,15 +147,21 @@ class MapCoder:
         return found
 
     def encode(
-        self, symbols: Sequence[npt.NDArray[np.integer]], quality: int, each: int = 1
+        self,
+        symbols: Sequence[npt.NDArray[np.integer]],
+        quality: int,
+        each: int = 1,
+        levels: Sequence[Levels] | None = None,
     ) -> list[bytes]:
-        """A payload for every `each` pictures, from symbols [C, N, h, w] per layer, top first.
+        """A payload for every `each` pictures, from symbols [C, N, h, w] per layer, top first, and,
+        where they are known already, their levels.
 
         Raises ValueError for a symbol outside its table, or shapes that do not fit.
         """
         if len(symbols) != len(self._plans):
             raise ValueError(f"need symbols of {len(self._plans)} layers, not of {len(symbols)}")
-        levels = self.levels(symbols, quality)
+        if levels is None:
+            levels = self.levels(symbols, quality)
         payloads = []
         for first in range(0, symbols[0].shape[1], each):
             encoder = RangeEncoder()

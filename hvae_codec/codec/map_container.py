@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hvae_codec.codec.container import Opened, first_layer_bytes, make_header, raise_about
+from hvae_codec.codec.contexts import Levels
 from hvae_codec.codec.format import (
     Header,
     parse,
@@ -39,9 +40,11 @@ def pack_maps(
     *,
     own_size: tuple[int, int],
     coarsest: int,
+    levels: Sequence[Levels] | None = None,
 ) -> list[bytes]:
     """Files of `header.count` pictures each from symbols [C, N, h, w] per layer, top first.
 
+    levels: those of the symbols, where they are known already.
     header: with the size of the pictures and a quality; the size is left out where it is
         `own_size` (height, width).
     coarsest: stride of the top layer.
@@ -63,7 +66,7 @@ def pack_maps(
     )
     check_pixels(header.count, header.height, header.width, coarsest)
     several = header.width * header.height > SHORT_PIXELS
-    payloads = coder.encode(symbols, header.quality, header.count)
+    payloads = coder.encode(symbols, header.quality, header.count, levels)
     files = []
     for number, payload in enumerate(payloads):
         top = symbols[0][:, number * header.count : (number + 1) * header.count]

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvae_codec.codec.contexts import Levels
 from hvae_codec.codec.map_coder import MapCoder, Shape
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.tables import Int32Array
@@ -39,10 +40,11 @@ class MapNetworks:
         return [(count, *spec.shape_of(index, height, width)[1:]) for index in spec.layer_indices]
 
     @torch.inference_mode()
-    def symbols(self, pictures: Pixels, quality: int) -> list[Int32Array]:
-        """Symbols within their tables, int32 [C, N, h, w] a layer, top first."""
+    def symbols(self, pictures: Pixels, quality: int) -> tuple[list[Int32Array], list[Levels]]:
+        """Symbols within their tables, int32 [C, N, h, w] a layer, top first, and their levels."""
         layers = self._coder.tables.layers
         found: list[Int32Array] = []
+        found_levels: list[Levels] = []
         walk = self._coder.walk(quality)
 
         def choose(index: int, scaled: Tensor) -> Tensor:
@@ -51,11 +53,12 @@ class MapNetworks:
             clipped = layers[index].clip(k, levels)
             walk.add(clipped)
             found.append(clipped)
+            found_levels.append(levels)
             return self._as_input(clipped)
 
         hidden = self._fine_features(pictures, quality)
         self.model.quantise(hidden, self._qualities(len(pictures), quality), choose)
-        return found
+        return found, found_levels
 
     @torch.inference_mode()
     def strips(
