@@ -156,6 +156,6 @@ def test_fitting_is_repeatable_and_learns():
     bits = []
     for picture in (ours, ours, other):
         coder = MapCoder(map_fit.fit_map_tables(model, [picture] * 3, qualities=3))
-        symbols = MapNetworks(model, coder).symbols(ours[None], 128)
+        symbols, _ = MapNetworks(model, coder).symbols(ours[None], 128)
         bits.append(coder.information_bits(symbols, 128).sum())
     assert bits[0] == bits[1] < bits[2]
