@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS
+from benchmarks.curves import bytes_at
 from hvae_codec.files import write_atomically
 
 README = Path(__file__).parents[1] / "README.md"
@@ -102,6 +103,60 @@ def any_size_table() -> str:
         f"{result['side']:,}x{result['side']:,} RGB, {result['raw_mib']:.0f} MiB of pixels; "
         f"quality {result['quality']}, a file of {file_mib:.1f} MiB; one thread.",
         "The pixels themselves are counted where they are an array, a mapped file or Pillow's.",
+    ]
+    return "\n".join(lines)
+
+
+def kodak_table() -> str:
+    """Photographs: bits a pixel beside those that other codecs need for the same PSNR."""
+    result = _load("rate_distortion_kodak")
+    rows, peers = result["ours"]["0"], result["peers"]
+    pixels = 8 * rows[0]["file_bytes"] / rows[0]["bits_per_pixel"]
+    lines = [
+        f"| quality | bits/pixel | PSNR dB | MS-SSIM | {' | '.join(peers)} |",
+        "|---" * (4 + len(peers)) + "|",
+    ]
+    for row in rows:
+        cells = []
+        for curve in peers.values():
+            reached = min(peer["psnr_db"] for peer in curve) <= row["psnr_db"]
+            size = bytes_at(curve, "file_bytes", row["psnr_db"]) if reached else None
+            cells.append("" if size is None else f"{8 * size / pixels:.3f}")
+        lines.append(
+            f"| {row['quality']} | {row['bits_per_pixel']:.3f} | {row['psnr_db']:.2f}"
+            f" | {row['MS-SSIM']:.3f} | {' | '.join(cells)} |"
+        )
+    rates = [
+        f"{target['what'].split()[-2].strip(',')} {target['measured']:+.0f} %"
+        for target in result["targets"]
+        if "BD-rate" in target["what"]
+    ]
+    lines += [
+        "",
+        f"{result['data'].capitalize()}, {result['images']} pictures; the other codecs' bits a "
+        f"pixel at the same PSNR. BD-rate over 0.12 to 1 bits a pixel: against {', '.join(rates)}.",
+    ]
+    return "\n".join(lines)
+
+
+def photographs_table() -> str:
+    """Speed of whole photographs, and the memory that a large one takes."""
+    result = _load("photographs")
+    speed, large = result["speed"], result["large"]
+    rates = speed["megapixels_per_s"]
+    lines = ["| | encode | decode |", "|---|---|---|"]
+    names = [key.removeprefix("encode, ") for key in rates if key.startswith("encode")]
+    lines += [f"| {n} | {rates[f'encode, {n}']:.2f} | {rates[f'decode, {n}']:.2f} |" for n in names]
+    ways = ", ".join(
+        f"`{way}` {row['seconds']:.0f} s and {row['peak_mib']:,.0f} MiB"
+        for way, row in large["ways"].items()
+    )
+    megapixels = large["width"] * large["height"] / 1e6
+    lines += [
+        "",
+        f"Megapixels per second, {speed['width']}x{speed['height']}, {speed['threads']} threads of "
+        f"an {result['environment']['processor']}. Of {megapixels:.0f} megapixels, with all memory "
+        f"of the process: {ways}.",
     ]
     return "\n".join(lines)
 
@@ -256,6 +311,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed_table,
     "kernels": kernels_table,
     "step": step_table,
+    "kodak": kodak_table,
+    "photographs": photographs_table,
     "seams": seams_table,
     "any_size": any_size_table,
     "archive_features": archive_features_table,
