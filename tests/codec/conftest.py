@@ -1,6 +1,7 @@
 """A tiny model of maps, its weights random."""
 
 import pytest
+import torch
 
 import hvae_codec
 from tests.codec.map_models import save_tiny
@@ -10,7 +11,10 @@ from tests.codec.map_models import save_tiny
 def tiny_directory(tmp_path_factory):
     """A directory of one checkpoint, "tiny"."""
     path = tmp_path_factory.mktemp("models")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     save_tiny(path / "tiny.safetensors")
+    torch.set_num_threads(before)
     return path
 
 

@@ -1,6 +1,10 @@
 """Damaged and forged files of a tiny model of maps, and of models of the other kind."""
 
+import random
 import tracemalloc
+from binascii import crc_hqx
+from collections import Counter
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -8,8 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hvae_codec
+from benchmarks.fuzzing.mutate import changed
 from hvae_codec.codec.format import MAGIC, Header, parse, read_header, write_file
-from hvae_codec.errors import BitstreamError, CorruptError, TruncatedError, WrongModelError
+from hvae_codec.errors import (
+    BitstreamError,
+    CorruptError,
+    TruncatedError,
+    UnsupportedVersionError,
+    WrongModelError,
+)
 from tests.codec.map_models import assert_equal_symbols, waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -84,6 +95,63 @@ def test_random_changes_are_noticed(tiny, data, draw):
     except BitstreamError:
         return
     assert tiny.write_block(block) == data  # nothing was changed
+
+
+def sealed(codec, data):
+    """The same bytes with magic, model, parity and both check sums made right, if they can be."""
+    if len(data) < 12:
+        return data
+    flags = data[2] ^ 128 * (data[2].bit_count() % 2)
+    edited = MAGIC + bytes([flags]) + bytes.fromhex(codec.info.model_id) + data[7:]
+    try:
+        frame = parse(edited)
+        height, width, _, count = codec.picture_shape(edited)
+    except BitstreamError:
+        return edited
+    behind = 9 + frame.check_bytes
+    if frame.header.quality is not None and height * width * count < 10**6:
+        shapes = codec._map_networks.shapes(count, height, width)[:1]
+        try:
+            top = codec._coder.decode([edited[frame.payload_at :]], frame.header.quality, shapes)
+        except CorruptError:
+            return edited
+        head = crc_hqx(edited[:7] + edited[behind : frame.payload_at], 0xFFFF)
+        first = crc_hqx(top[0].transpose(1, 0, 2, 3).astype(">i2").tobytes(), head)
+        edited = edited[:7] + first.to_bytes(2, "big") + edited[9:]
+    checked = edited[:9] + edited[behind:]
+    check = crc32(checked) if frame.check_bytes == 4 else crc_hqx(checked, 0xFFFF)
+    return edited[:9] + check.to_bytes(frame.check_bytes, "big") + edited[behind:]
+
+
+def test_forgeries_whose_check_sums_hold_are_read_or_refused(tiny):
+    """Nothing but the library's errors; what is read has the size that its header states."""
+    rng = random.Random(7)
+    seeds = [
+        tiny.encode(waves(20, 40)),
+        tiny.encode(waves(32, 32, 1)),
+        tiny.at_number(3).encode(waves(70, 80)),
+        tiny.encode_block([waves(33, 20, seed=n) for n in range(3)]),
+    ]
+    assert [sealed(tiny, seed) for seed in seeds] == seeds
+    stages = Counter()
+    for _ in range(1500):
+        data = sealed(tiny, changed(rng.choice(seeds), rng, seeds))
+        try:
+            height, width, channels, count = tiny.picture_shape(data)
+            if height * width * count > 10**6:
+                continue
+            block = tiny.read_block(data)
+        except BitstreamError as error:
+            stages[type(error)] += 1
+            continue
+        stages["read"] += 1
+        assert [len(layer) for layer in block.symbols] == [count] * 4
+        if height * width * count < 4096 and stages["read"] % 8 == 0:
+            pictures = tiny.block_pictures([block])
+            assert [p.shape for p in pictures] == [(height, width, channels)] * count
+    assert stages["read"] > 300
+    assert stages[CorruptError] > 50
+    assert stages[UnsupportedVersionError] > 5
 
 
 def peak_bytes_of_refusal(call, data, message):
