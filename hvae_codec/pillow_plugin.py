@@ -3,7 +3,8 @@
     import hvae_codec.pillow_plugin
     from PIL import Image
 
-    Image.open("photo.png").save("photo.hvae", quality=4, effort=1)
+    Image.open("photo.png").save("photo.hvae", quality=40)
+    Image.open("icon.png").save("icon.hvae", model="cifar10", quality=4, effort=1)
     Image.open("photo.hvae").resize((64, 64)).show()
 
 Opening reads the header alone: size and mode ("L" or "RGB") are there at once, and networks run
@@ -12,8 +13,10 @@ when the pixels are loaded. A block of pictures is an image of several frames (`
 
 Saving takes these arguments, all optional:
 
-* model: a name that `hvae_codec.models()` lists, "cifar10" if not given;
-* quality and effort: as `hvae_codec.load` takes them;
+* model: a name that `hvae_codec.models()` lists; if not given, "auto": "photo" for pictures of more
+  than 64x64 pixels, "cifar10" for smaller ones (`hvae_codec.codec.registry.model_for`);
+* quality and effort: as `hvae_codec.load` takes them, on the scale of that model: of "photo" 1 to
+  100 and no effort, of "cifar10" its rungs;
 * target_bytes, target_psnr, max_bytes: as `hvae_codec.encode` takes them, instead of quality;
 * save_all, append_images: as of Pillow's own formats; all frames, in one block.
 
@@ -179,15 +182,14 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     options: dict[str, Any] = image.encoderinfo
     targets = {name: options[name] for name in _TARGETS if options.get(name) is not None}
     if not targets:
-        file.write(_said(_codec(options).encode, image))
+        file.write(_said(_codec(options, image).encode, image))
         return
     if options.get("quality") is not None:
         raise ValueError(f"quality and {next(iter(targets))} exclude each other")
     from hvae_codec.codec.rate_control import encode
 
     effort = 1 if options.get("effort") is None else options["effort"]
-    model = options.get("model") or "cifar10"
-    file.write(_said(encode, image, model, effort=effort, **targets))
+    file.write(_said(encode, image, _model(options, image), effort=effort, **targets))
 
 
 def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
@@ -200,14 +202,22 @@ def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> Non
     frames = [frame.copy() for one in images for frame in ImageSequence.Iterator(one)]
     for one, frame in zip(images, shown, strict=True):
         one.seek(frame)
-    file.write(_said(_codec(options).encode_block, frames))
+    file.write(_said(_codec(options, image).encode_block, frames))
 
 
-def _codec(options: dict[str, Any]) -> Codec:
+def _codec(options: dict[str, Any], image: Image.Image) -> Codec:
     from hvae_codec.codec.registry import load
 
-    model = options.get("model") or "cifar10"
-    return load(model, options.get("quality"), effort=options.get("effort"))
+    quality, effort = options.get("quality"), options.get("effort")
+    return load(_model(options, image), quality, effort=effort)
+
+
+def _model(options: dict[str, Any], image: Image.Image) -> str:
+    """The model asked for, or that of the picture's size."""
+    from hvae_codec.codec.registry import AUTO, model_for
+
+    named: str = options.get("model") or AUTO
+    return model_for(image.height, image.width) if named == AUTO else named
 
 
 def _said(encode: Any, *arguments: Any, **options: Any) -> bytes:

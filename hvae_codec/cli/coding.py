@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import hvae_codec
 from hvae_codec.cli.batches import MAX_PIXELS, Item, Row, failures, run_in_batches
+from hvae_codec.cli.choosing import Choice
 from hvae_codec.cli.common import (
     Commands,
     add_command,
     add_effort_argument,
     add_model_arguments,
     continuous,
-    load,
     output_file,
     path,
     positive_float,
@@ -47,7 +47,8 @@ def add_commands(commands: Commands) -> None:
         _encode,
         _encode_arguments,
         summary="encode pictures into .hvae files",
-        example="hvae-codec encode photo.png thumbnails/ --quality 2 --output encoded/",
+        example="hvae-codec encode photo.png --quality 40\n"
+        "  hvae-codec encode thumbnails/ --model cifar10 --quality 2 --output encoded/",
     )
     add_command(
         commands,
@@ -65,10 +66,11 @@ def _encode_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=path, help="file or folder; default: beside the input"
     )
     parser.add_argument("--psnr", action="store_true", help="decode again and report the PSNR")
-    add_model_arguments(parser)
+    add_model_arguments(parser, auto=True)
     add_effort_argument(parser)
     wanted = parser.add_argument_group(
-        "a size or a quality instead of --quality", "of each file, by whichever rung does it best"
+        "a size or a quality instead of --quality",
+        "of each file, by whichever rung or quality of the model does it best",
     )
     wanted.add_argument("--target-bytes", type=positive_int, help="met within 2 %% or two bytes")
     wanted.add_argument("--target-psnr", type=positive_float, help="in dB; the smallest such file")
@@ -84,7 +86,7 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
         help="file (PNG, or PPM or PGM if so named) or folder; default: beside the input, where no "
         "picture is written over",
     )
-    parser.add_argument("--preview", action="store_true", help="decode z2 alone")
+    parser.add_argument("--preview", action="store_true", help="decode the top layer (z2 of two) alone")
 
 
 def _encode(arguments: argparse.Namespace) -> int:
@@ -99,24 +101,26 @@ def _encode(arguments: argparse.Namespace) -> int:
     if targets and arguments.effort == 0 and not continuous(arguments.model):
         arguments.usage_error("a size or a PSNR is reached with --effort 1 or 2")
     jobs = plan(arguments.inputs, arguments.output, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
-    codec = load(arguments)
+    choice = Choice(arguments, [job.source for job in jobs])
     if targets:
         targets["effort"] = 1 if arguments.effort is None else arguments.effort
 
     def read(source: Path) -> Item[Pixels]:
         picture = as_uint8(source)
         pixels = picture.shape[0] * picture.shape[1]
+        model = choice.model(*picture.shape[:2])
         # One at a time: the large ones, and those whose targets may turn out to be out of reach.
-        return Item(source if targets else pixels >= MAX_PIXELS, picture, pixels)
+        return Item((model, source if targets else pixels >= MAX_PIXELS), picture, pixels)
 
     def finish(job: Job, result: tuple[bytes, Row]) -> Row:
         blob, measured = result
         write_bytes(job.target, blob)
         return {"input": str(job.source), "output": str(job.target), **measured}
 
-    def convert(group: Hashable, pictures: list[Pixels]) -> list[tuple[bytes, Row]]:
+    def convert(group: tuple[str, Hashable], pictures: list[Pixels]) -> list[tuple[bytes, Row]]:
+        codec = choice.codec(group[0])
         if targets:
-            blobs = [hvae_codec.encode(one, arguments.model, **targets) for one in pictures]
+            blobs = [hvae_codec.encode(one, group[0], **targets) for one in pictures]
         elif len(pictures) == 1:  # whose error need not say which picture it is about
             blobs = [codec.encode(pictures[0])]
         else:
@@ -130,12 +134,18 @@ def _encode(arguments: argparse.Namespace) -> int:
 
 def _rows(pictures: list[Pixels], blobs: list[bytes], with_psnr: bool) -> list[Row]:
     """What is reported of each picture and its file."""
+    from hvae_codec.codec.format import read_header
+    from hvae_codec.codec.registry import info_of
+
     rows: list[Row] = []
     for picture, blob in zip(pictures, blobs, strict=True):
         height, width = picture.shape[:2]
+        header = read_header(blob)
+        info = info_of(header.model_id)
+        made_by = {"model": info.name, "quality": info.quality_of(header)}
         bits = round(8 * len(blob) / (width * height), 4)
         size = {"width": width, "height": height, "file_bytes": len(blob)}
-        rows.append({**size, "bits_per_pixel": bits})
+        rows.append({**made_by, **size, "bits_per_pixel": bits})
     if not with_psnr:
         return rows
     codec = hvae_codec.codec_for(blobs[0])
@@ -164,7 +174,8 @@ def _add_psnr(row: Row, codec: hvae_codec.Codec, picture: Pixels, strips: Iterab
 
 def _encode_line(row: Row) -> str:
     line = f"{row['input']} -> {row['output']}: {row['width']}x{row['height']}, "
-    line += f"{row['file_bytes']} bytes, {row['bits_per_pixel']:.3f} bits/pixel"
+    line += f"{row['file_bytes']} bytes, {row['bits_per_pixel']:.3f} bits/pixel, "
+    line += f"{row['model']} quality {row['quality']:g}"
     if "psnr_db" not in row:
         return line
     return line + (", unchanged" if row["psnr_db"] is None else f", {row['psnr_db']:.2f} dB")
@@ -175,7 +186,7 @@ def _decode(arguments: argparse.Namespace) -> int:
 
     def read(source: Path) -> Item[bytes]:
         blob = source.read_bytes()
-        codec = hvae_codec.codec_for(blob)
+        codec = hvae_codec.codec_for(blob)  # the same for all files of a model
         height, width, _, count = codec.picture_shape(blob)
         pixels = height * width * count
         return Item((codec, pixels >= MAX_PIXELS), blob, pixels)

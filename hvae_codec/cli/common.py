@@ -66,9 +66,15 @@ def add_command(
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model and --quality, as `hvae_codec.load` takes them."""
-    parser.add_argument("--model", default="cifar10", help="a name that 'hvae-codec models' lists")
+def add_model_arguments(parser: argparse.ArgumentParser, *, auto: bool = False) -> None:
+    """--model and --quality, as `hvae_codec.load` takes them; `auto`: the model may be "auto"."""
+    by_size = "photo for pictures of more than 64x64 pixels, cifar10 for smaller ones"
+    parser.add_argument(
+        "--model",
+        default="auto" if auto else "cifar10",
+        help="a name that 'hvae-codec models' lists; "
+        + (f"default: {by_size}" if auto else "default: %(default)s"),
+    )
     parser.add_argument(
         "--quality",
         type=quality,
@@ -84,19 +90,25 @@ def add_effort_argument(parser: argparse.ArgumentParser) -> None:
         "--effort",
         type=int,
         choices=(0, 1, 2),
-        help="search of the encoder: 0 none, 1 and 2 fewer bytes for more time; default: 0, or 1 "
-        "where a size or a quality between rungs is asked for",
+        help="search of the encoder of a ladder: 0 none, 1 and 2 fewer bytes for more time; "
+        "default: 0, or 1 where a size or a quality between rungs is asked for",
     )
 
 
-def load(arguments: argparse.Namespace) -> hvae_codec.Codec:
-    """The codec that --model, --quality and, where there is one, --effort name."""
+def load(arguments: argparse.Namespace, model: str | None = None) -> hvae_codec.Codec:
+    """The codec that --model, --quality and, where there is one, --effort name; or of `model`."""
     effort: int | None = getattr(arguments, "effort", None)
-    if effort == 0 and isinstance(arguments.quality, float) and not continuous(arguments.model):
+    name = arguments.model if model is None else model
+    many = continuous(name)
+    if effort and many:
+        raise HvaeCodecError(
+            f"model {name!r} has no --effort but 0; for other sizes give --quality, 1 to 100"
+        )
+    if effort == 0 and isinstance(arguments.quality, float) and not many:
         raise UnknownQualityError(
             f"quality {arguments.quality:g} lies between rungs: effort 1 or 2"
         )
-    return hvae_codec.load(arguments.model, quality=arguments.quality, effort=effort)
+    return hvae_codec.load(name, quality=arguments.quality, effort=effort)
 
 
 def continuous(model: str) -> bool:

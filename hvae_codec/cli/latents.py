@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import math
 from pathlib import Path
@@ -39,7 +40,8 @@ def add_commands(commands: Commands) -> None:
         "features",
         _features,
         _features_arguments,
-        summary="extract z2 of pictures, or of .hvae files from their first bytes",
+        summary="extract the top layer's latents of pictures, or of .hvae files from their first "
+        "bytes",
         example="hvae-codec features thumbnails/ --output z2.npz",
     )
     add_command(
@@ -93,7 +95,7 @@ def _features(arguments: argparse.Namespace) -> int:
     rows = _feature_rows(jobs, arguments)
     done = [row for row in rows if "error" not in row]
     if len({len(row["mean"]) for row in done}) > 1:
-        raise HvaeCodecError("the files are of models whose z2 differ in size; take them apart")
+        raise HvaeCodecError("the files are of models whose top layers differ in size; take them apart")
     if arguments.output is not None and done:
         write_bytes(arguments.output, _npz(done))
     if arguments.json:
@@ -109,12 +111,16 @@ def _features(arguments: argparse.Namespace) -> int:
 def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
     from hvae_codec.codec.images import as_uint8
 
+    @functools.cache
+    def asked_for() -> hvae_codec.Codec:
+        return load(arguments)
+
     def read(source: Path) -> Item[Any]:
         if source.suffix.lower() == ENCODED_SUFFIX:
             blob = source.read_bytes()
             return Item((hvae_codec.codec_for(blob), True), blob, 0)
         picture = as_uint8(source)
-        return Item((load(arguments), False), picture, picture.shape[0] * picture.shape[1])
+        return Item((asked_for(), False), picture, picture.shape[0] * picture.shape[1])
 
     def convert(group: tuple[hvae_codec.Codec, bool], values: list[Any]) -> list[Row]:
         codec, encoded = group

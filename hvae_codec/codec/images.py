@@ -121,6 +121,21 @@ def as_batch(
     return batch
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of the picture in a file as stored, before any orientation is applied. No
+    pixel is decoded.
+
+    Raises:
+        ImageError, OSError, ValueError: it cannot be read; `as_uint8` says more.
+    """
+    mapped = mapped_picture(path)
+    if mapped is not None:
+        height, width = mapped.shape[:2]
+        return height, width
+    header = read_image_header(path.read_bytes())
+    return header.height, header.width
+
+
 def decode_image_bytes(data: bytes, max_pixels: int = MAX_PICTURE_PIXELS) -> NDArray[np.uint8]:
     """The picture in the bytes of a PNG, JPEG or WebP file, as uint8 [H, W, C].
 

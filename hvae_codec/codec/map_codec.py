@@ -90,6 +90,8 @@ class MapCodec(Codec):
         """
         if not 0 <= number <= MAX_NUMBER:
             raise UnknownQualityError(f"a quality's number lies in 0..{MAX_NUMBER}, not {number}")
+        if number == self._number:
+            return self
         other = copy(self)
         other._number = number
         return other

@@ -25,5 +25,9 @@ def quality_number(quality: float) -> int:
 
 
 def stated_quality(number: int) -> float:
-    """The quality between LOWEST and HIGHEST that a number in a file stands for; 2 decimals."""
-    return round(LOWEST + number * (HIGHEST - LOWEST) / MAX_NUMBER, 2)
+    """The quality between LOWEST and HIGHEST that a number in a file stands for: the whole number
+    that has it, if there is one, else with 2 decimals.
+    """
+    exact = LOWEST + number * (HIGHEST - LOWEST) / MAX_NUMBER
+    whole = float(round(exact))
+    return whole if quality_number(whole) == number else round(exact, 2)

@@ -14,7 +14,7 @@ from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.map_rate_control import coded, of_psnr, of_size
 from hvae_codec.codec.quality_scale import MAX_NUMBER
-from hvae_codec.codec.registry import ladder
+from hvae_codec.codec.registry import AUTO, ladder, model_for
 from hvae_codec.errors import RateError
 
 COARSE_TRADES = tuple(2.0**power for power in range(-2, 4))
@@ -31,7 +31,7 @@ _QUALITIES = tuple(range(0, MAX_NUMBER + 1, 17))
 
 def encode(
     image: Picture,
-    model: str | Sequence[Codec] = "cifar10",
+    model: str | Sequence[Codec] = AUTO,
     *,
     target_bytes: int | None = None,
     target_psnr: float | None = None,
@@ -42,7 +42,8 @@ def encode(
 
     Args:
         image: one picture, as `Codec.encode` takes it.
-        model: a ladder's name, as `models()` lists it, or codecs to choose from.
+        model: a name, as `models()` lists it, or codecs to choose from; "auto" is the model that
+            `registry.model_for` gives for the picture's size.
         target_bytes: size of the file, met within 2 % or two bytes; of such
             files the one of highest PSNR.
         target_psnr: least PSNR, in dB, of the decoded 8-bit picture; the smallest file that has it.
@@ -51,17 +52,18 @@ def encode(
 
     Raises:
         RateError: what was asked for cannot be reached; `nearest` is the nearest that can.
-        ImageError: the picture cannot be taken. UnknownModelError: no such ladder.
+        ImageError: the picture cannot be taken. UnknownModelError: no such model.
         ValueError: no target was given, two were, or an effort below 1.
     """
     if target_bytes is not None and target_psnr is not None:
         raise ValueError("target_bytes and target_psnr exclude each other")
     if target_bytes is None and target_psnr is None and max_bytes is None:
         raise ValueError("give target_bytes, target_psnr or max_bytes")
-    codecs = _codecs(model)
+    picture = as_uint8(image)
+    codecs = _codecs(model, picture)
     if isinstance(codecs[0], MapCodec):
-        return _by_quality(codecs[0], as_uint8(image), target_bytes, target_psnr, max_bytes)
-    search = _Search(as_uint8(image), codecs, effort)
+        return _by_quality(codecs[0], picture, target_bytes, target_psnr, max_bytes)
+    search = _Search(picture, codecs, effort)
     if target_psnr is not None:
         return _smallest(search, target_psnr, max_bytes).blob
     if target_bytes is not None:
@@ -73,7 +75,7 @@ def encode(
 def encode_within(
     images: Pictures,
     total_bytes: int,
-    model: str | Sequence[Codec] = "cifar10",
+    model: str | Sequence[Codec] = AUTO,
     *,
     effort: int = 1,
 ) -> list[bytes]:
@@ -91,7 +93,7 @@ def encode_within(
     pictures = as_batch(images)
     if not pictures:
         return []
-    options = _options(pictures, _codecs(model), effort)
+    options = _options(pictures, model, effort)
     sizes = np.array([[candidate.size for candidate in row] for row in options], np.float64)
     errors = np.array([[candidate.squared_error for candidate in row] for row in options])
     least = int(sizes.min(axis=1).sum())
@@ -149,17 +151,35 @@ def _priced(
     return chosen, float(sizes[np.arange(len(sizes)), chosen].sum())
 
 
-def _codecs(model: str | Sequence[Codec]) -> list[Codec]:
-    codecs = ladder(model) if isinstance(model, str) else list(model)
-    if not codecs:
+def _codecs(model: str | Sequence[Codec], picture: Pixels) -> list[Codec]:
+    """The codecs that a picture may be coded with."""
+    if isinstance(model, str):
+        return ladder(model_for(*picture.shape[:2]) if model == AUTO else model)
+    if not model:
         raise ValueError("no codec to choose from")
-    return codecs
+    return list(model)
 
 
 def _options(
+    pictures: Sequence[Pixels], model: str | Sequence[Codec], effort: int
+) -> list[list[Candidate]]:
+    """The candidates of every picture, equally many: some twice where models have fewer."""
+    groups: dict[tuple[Codec, ...], list[int]] = {}
+    for number, picture in enumerate(pictures):
+        groups.setdefault(tuple(_codecs(model, picture)), []).append(number)
+    options: list[list[Candidate]] = [[] for _ in pictures]
+    for codecs, numbers in groups.items():
+        found = _coarse([pictures[number] for number in numbers], codecs, effort)
+        for number, row in zip(numbers, found, strict=True):
+            options[number] = row
+    most = max(map(len, options))
+    return [row + row[:1] * (most - len(row)) for row in options]
+
+
+def _coarse(
     pictures: Sequence[Pixels], codecs: Sequence[Codec], effort: int
 ) -> list[list[Candidate]]:
-    """All coarse candidates of every picture, in one order."""
+    """All coarse candidates of pictures of one model, in one order."""
     if isinstance(codecs[0], MapCodec):
         return [[coded(codecs[0], one, n) for n in _QUALITIES] for one in pictures]
     options: list[list[Candidate]] = [[] for _ in pictures]

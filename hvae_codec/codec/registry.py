@@ -15,16 +15,49 @@ from hvae_codec.codec.format import read_header
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.quality import operating_point
+from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
 from hvae_codec.errors import CheckpointError, UnknownModelError, UnknownQualityError
 
 MODELS_VARIABLE = "HVAE_MODELS"
 """Environment variable that names a directory of checkpoints to use instead of the shipped ones."""
+
+AUTO = "auto"
+"""In the place of a model's name: the model that `model_for` gives for each picture."""
+
+PHOTO_MODEL, SMALL_MODEL = "photo", "cifar10"
+"""The models of large and of small pictures."""
+
+SMALL_PIXELS = 64 * 64
+"""Most pixels of a small picture."""
 
 
 def models() -> list[ModelInfo]:
     """The models at hand, by name and rising quality."""
     found = [info for info, _ in _entries(_directory())]
     return sorted(found, key=lambda info: (info.name, info.quality))
+
+
+def model_for(height: int, width: int) -> str:
+    """The name of the model that a picture of this size takes where none was named.
+
+    PHOTO_MODEL for more than SMALL_PIXELS pixels where that model is at hand, else SMALL_MODEL,
+    whose networks see 32x32 pixels: it is the better one for thumbnails, and poor at photographs.
+    """
+    if height * width <= SMALL_PIXELS:
+        return SMALL_MODEL
+    return PHOTO_MODEL if any(info.name == PHOTO_MODEL for info in models()) else SMALL_MODEL
+
+
+def scale_of(name: str) -> str:
+    """The qualities of a model at hand in words: "1 to 100", or the rungs "1, 2, 3".
+
+    Raises:
+        UnknownModelError: there is no such model.
+    """
+    rungs = _rungs(name)
+    if rungs[0].continuous:
+        return f"{LOWEST:g} to {HIGHEST:g}"
+    return ", ".join(str(info.quality) for info in rungs)
 
 
 def load(name: str, quality: float | None = None, *, effort: int | None = None) -> Codec:

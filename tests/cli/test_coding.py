@@ -37,6 +37,8 @@ def test_one_picture_there_and_back(run, codec, save, picture, tmp_path):
     assert row == {
         "input": str(source),
         "output": str(tmp_path / "a.hvae"),
+        "model": "cifar10",
+        "quality": 1,
         "width": 70,
         "height": 40,
         "file_bytes": len(blob),
@@ -303,7 +305,8 @@ def test_large_pictures_go_in_strips(run, codec, save, picture, tmp_path, monkey
     arrays = {"a": picture(90, 70, 3, 1), "b": picture(20, 30, 3, 2), "c": picture(50, 60, 1, 3)}
     for name, array in arrays.items():
         save(folder / f"{name}.png", array)
-    done = run("encode", folder, *Q1, "--psnr", "--json", "-o", tmp_path / "out")
+    model = ("--model", "cifar10", *Q1)
+    done = run("encode", folder, *model, "--psnr", "--json", "-o", tmp_path / "out")
     assert (done.code, done.err) == (0, "")
     for row, (name, array) in zip(done.json, arrays.items(), strict=True):
         blob = (tmp_path / "out" / f"{name}.hvae").read_bytes()

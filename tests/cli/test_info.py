@@ -165,7 +165,8 @@ def test_models_as_a_table(run):
     head, *lines = run("models").out.splitlines()
     assert head.split()[:3] == ["model", "quality", "id"]
     assert [tuple(line.split()[:3]) for line in lines] == [
-        (info.name, str(info.quality), info.model_id) for info in hvae_codec.models()
+        (info.name, "1-100" if info.continuous else str(info.quality), info.model_id)
+        for info in hvae_codec.models()
     ]
 
 

@@ -1,0 +1,72 @@
+"""Which model each picture of a run of `hvae-codec encode` goes through."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import hvae_codec
+from hvae_codec.cli.common import load
+from hvae_codec.errors import UnknownQualityError
+
+
+class Choice:
+    """The codecs that --model, --quality and --effort name: one, or one for each size of pictures
+    where the model is "auto".
+
+    Raises:
+        UnknownModelError, UnknownQualityError: no such model or quality; or a quality was given,
+            no model, and the pictures take several, which have other scales.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, sources: Sequence[Path]) -> None:
+        from hvae_codec.codec.registry import AUTO
+
+        self._arguments = arguments
+        self._by_size = arguments.model == AUTO
+        self._codecs: dict[str, hvae_codec.Codec] = {}
+        if not self._by_size:
+            self.codec(arguments.model)
+        elif arguments.quality is not None and sources:
+            for name in _one_model(sources, arguments.quality):
+                self.codec(name)
+
+    def model(self, height: int, width: int) -> str:
+        """The name of the model for a picture of this size."""
+        from hvae_codec.codec.registry import model_for
+
+        return model_for(height, width) if self._by_size else str(self._arguments.model)
+
+    def codec(self, name: str) -> hvae_codec.Codec:
+        """The codec of a model, loaded once, with the quality and effort asked for."""
+        if name not in self._codecs:
+            self._codecs[name] = load(self._arguments, name)
+        return self._codecs[name]
+
+
+def _one_model(sources: Sequence[Path], quality: float) -> set[str]:
+    """The model that all pictures take; none if no size can be read: that is said in its place.
+
+    Raises:
+        UnknownQualityError: they take several.
+    """
+    from hvae_codec.codec.registry import model_for, scale_of
+
+    names = {model_for(*size) for source in sources if (size := _size_of(source)) is not None}
+    if len(names) > 1:
+        scales = " and ".join(f"{name} (qualities {scale_of(name)})" for name in sorted(names))
+        raise UnknownQualityError(
+            f"--quality {quality:g} is another one to each model, and by their sizes these "
+            f"pictures take {scales}: name one with --model"
+        )
+    return names
+
+
+def _size_of(source: Path) -> tuple[int, int] | None:
+    from hvae_codec.codec.images import picture_size
+
+    try:
+        return picture_size(source) if source.is_file() else None
+    except (OSError, ValueError):
+        return None
