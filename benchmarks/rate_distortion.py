@@ -1,12 +1,12 @@
 """What does a picture cost at a given quality? The shipped ladder against classical codecs.
 
     python -m benchmarks.rate_distortion [--dataset cifar10|mnist|kodak|DIRECTORY] [--images N]
-                                         [--json FILE] [--html FILE]
+                                         [--model NAME] [--json FILE] [--html FILE]
 
 All codecs code the same pictures in the same run; ours at efforts 0, 1 and 2, each peer at the
 settings that serve it best (`benchmarks.peers`). Whole files and payloads without container
 (`benchmarks.containers`) are stated apart. Photographs are coded by the model photo, which has one
-effort; MNIST is binary and its peers are lossless. --json writes the result, with curves and a
+effort, or by --model; MNIST is binary and its peers are lossless. --json writes the result, with curves and a
 contact sheet at equal bytes beside it as PNG; --html one self-contained report with interactive
 plots.
 """
@@ -65,8 +65,9 @@ class Material:
         return self.model == PHOTOGRAPHS
 
 
-def load_material(dataset: str, count: int | None) -> Material:
-    """The test images of "cifar10" or "mnist" (binary: 0 or 255), or the pictures of a folder.
+def load_material(dataset: str, count: int | None, model: str | None = None) -> Material:
+    """The test images of "cifar10" or "mnist" (binary: 0 or 255), or the pictures of a folder, for
+    a model (None: photo).
 
     Raises:
         DatasetError: there is no such set or folder; the message says where it was looked for.
@@ -81,7 +82,7 @@ def load_material(dataset: str, count: int | None) -> Material:
     folder = _kodak() if dataset == "kodak" else Path(dataset)
     photographs = [as_uint8(path) for path in picture_paths(folder)[:count]]
     coloured = [np.broadcast_to(p, (*p.shape[:2], 3)).copy() for p in photographs]
-    return Material(f"photographs of {folder.name}", coloured, PHOTOGRAPHS)
+    return Material(f"photographs of {folder.name}", coloured, model or PHOTOGRAPHS)
 
 
 def _kodak() -> Path:
@@ -252,11 +253,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--dataset", default="cifar10", help="cifar10, mnist, kodak or a folder")
     parser.add_argument("--images", type=int, help="only the first N pictures")
+    parser.add_argument("--model", help="of a folder; default: photo")
     parser.add_argument("--json", type=Path, help="write the result here, and pictures beside it")
     parser.add_argument("--html", type=Path, help="write the self-contained report here")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    material = load_material(given.dataset, given.images)
+    material = load_material(given.dataset, given.images, given.model)
     result = measure(material)
     print_result(result)
     if given.json is None and given.html is None:

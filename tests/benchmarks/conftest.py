@@ -1,4 +1,4 @@
-"""One rate-distortion run over two small photographs, with all that it writes."""
+"""One rate-distortion run of the ladder over two small photographs, with all that it writes."""
 
 import json
 from types import SimpleNamespace
@@ -35,6 +35,7 @@ def run(folder, tmp_path_factory):
         rate_distortion.main(
             [
                 f"--dataset={folder}",
+                "--model=cifar10",
                 f"--json={place / 'rd.json'}",
                 f"--html={place / 'report.html'}",
             ]
