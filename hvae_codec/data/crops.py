@@ -25,6 +25,8 @@ RECOLOURED = 0.5
 GAINS = (0.75, 1.25)
 """Bounds of a gain; half of it is a channel's own, half common to all."""
 GAMMAS = (0.8, 1.25)
+FILLED = 0.08
+"""Probability that a rectangle of one colour lies on a crop, as drawings and borders have."""
 
 _AHEAD = 4
 """Batches made before they are asked for."""
@@ -34,8 +36,9 @@ class RandomCrops:
     """So many crops [h, w, 3] an epoch, each a function of seed, epoch and index alone.
 
     A crop is cut at random from its picture, whose turn comes as often as that of any other, at its
-    own or at a smaller scale, mirrored or not, sometimes turned, and in half of the cases changed
-    in colour.
+    own or at a smaller scale, mirrored or not, sometimes turned, in half of the cases changed in
+    colour, and seldom with a rectangle of one colour on it: photographs have few flat areas, and a
+    model that saw none spends bytes on them.
     """
 
     def __init__(self, photos: Photos, count: int, seed: int) -> None:
@@ -94,7 +97,7 @@ class RandomCrops:
         pictures = self.photos.pictures
         picture = pictures[(epoch * self.count + index) % len(pictures)]
         crop = _turned(_cut(picture, self.photos.size, generator), generator)
-        return np.ascontiguousarray(_recoloured(crop, generator))
+        return _filled(np.ascontiguousarray(_recoloured(crop, generator)), generator)
 
 
 def _cut(
@@ -137,3 +140,19 @@ def _recoloured(crop: NDArray[np.uint8], generator: np.random.Generator) -> NDAr
     levels = (np.arange(256) / 255.0) ** generator.uniform(*GAMMAS)
     tables = np.rint(255.0 * np.clip(levels[:, None] * gains, 0.0, 1.0)).astype(np.uint8)
     return tables[crop, np.arange(3)]
+
+
+def _filled(crop: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
+    """The crop, or a copy with a rectangle of some colour, of black or of white on it."""
+    if generator.random() >= FILLED:
+        return crop
+    height, width = (int(generator.integers(side // 5, side + 1)) for side in crop.shape[:2])
+    top, left = (
+        int(generator.integers(side - filled + 1))
+        for side, filled in zip(crop.shape, (height, width), strict=False)
+    )
+    coloured = generator.random() < 0.5
+    colour = generator.integers(256, size=3) if coloured else 255 * generator.integers(2)
+    crop = crop.copy()
+    crop[top : top + height, left : left + width] = colour
+    return crop

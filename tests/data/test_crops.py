@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import hvae_codec.data.crops as crops_module
 from hvae_codec.data import RandomCrops, epoch_batches, load_dataset, load_training
 from hvae_codec.data.photos import Photos
 from hvae_codec.errors import DatasetError
@@ -95,8 +96,9 @@ def test_each_picture_has_its_turn(root):
     assert same >= 15
 
 
-def test_what_is_done_to_crops_is_done_as_often_as_stated():
+def test_what_is_done_to_crops_is_done_as_often_as_stated(monkeypatch):
     """On a picture whose channels rise with the row and with the column."""
+    monkeypatch.setattr(crops_module, "FILLED", 0.0)
     ramp = np.repeat((np.mgrid[:60, :60] * 2 + 60).transpose(1, 2, 0), 2, axis=2)[..., :3]
     photos = Photos((ramp.astype(np.uint8),), (20, 20), "ramp", "train")
     crops = RandomCrops(photos, 2000, seed=0).batch(0, np.arange(2000)).astype(int)
@@ -115,6 +117,16 @@ def test_what_is_done_to_crops_is_done_as_often_as_stated():
     assert (rise == 2.0).mean() == pytest.approx(0.3, abs=0.05)
     assert 3.9 < rise.max() < 4.7
     assert rise.min() == 2.0
+
+
+def test_some_crops_have_a_rectangle_of_one_colour_on_them():
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    photos = Photos((noise,), (20, 20), "noise", "train")
+    crops = RandomCrops(photos, 2000, seed=0).batch(0, np.arange(2000)).astype(int)
+    # The smallest rectangle has 4x4 pixels; noise, reduced or not, has no 3x3 of one colour.
+    windows = np.lib.stride_tricks.sliding_window_view(crops, (3, 3), axis=(1, 2))
+    flat = (windows.min((-1, -2)) == windows.max((-1, -2))).all(-1).any((1, 2))
+    assert flat.mean() == pytest.approx(0.08, abs=0.02)
 
 
 def test_a_window_is_never_larger_than_its_picture():
