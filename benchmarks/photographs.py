@@ -6,7 +6,8 @@ Megapixels per second of encode and decode of a 768x512 photograph, whole calls 
 file's bytes and back, with all cores, against CompressAI's bmshj2018_hyperprior (random weights;
 only its speed counts) on the same picture in the same run, in turns; the median of the rounds. Then
 a 24-megapixel picture, made of photographs, encoded and decoded in a process of its own: seconds,
-and the peak of that process's memory.
+and the peak of that process's memory. Last, whether files give equal symbols and pictures whatever
+the number of threads, the height of strips, the memory layout and the batch.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ import hvae_codec
 from benchmarks.any_size import mosaic_rows, photographs
 from benchmarks.common import environment, write_json
 from benchmarks.learned_peers import hyperprior
+from hvae_codec.codec import map_networks
+from hvae_codec.codec.map_codec import MapCodec
 
 QUALITIES = (10, 50, 90)
 SIZE = (512, 768)
@@ -136,6 +139,43 @@ def run_way(way: str, folder: Path) -> dict[str, float]:
     return {"seconds": round(seconds, 3), "peak_mib": round(int(found[1]) / 1024, 1)}
 
 
+def measure_equality() -> list[dict[str, Any]]:
+    """A file decoded in several ways, against the usual one."""
+    codec = hvae_codec.load("photo")
+    assert isinstance(codec, MapCodec)
+    picture = photograph()
+    blob, other = codec.encode(picture), codec.encode(picture[::-1])
+    symbols, usual = codec.symbols([blob]), codec.decode(blob)
+    threads, strip = torch.get_num_threads(), map_networks.STRIP_PIXELS
+    rows = []
+    for way in ("one thread", "strips of 64 rows", "contiguous weights", "in a batch"):
+        if way == "one thread":
+            torch.set_num_threads(1)
+        elif way == "strips of 64 rows":
+            map_networks.STRIP_PIXELS = 64 * picture.shape[1]
+        elif way == "contiguous weights":
+            codec.model.to(memory_format=torch.contiguous_format)
+        batch = [other, blob, other] if way == "in a batch" else [blob]
+        found = codec.symbols(batch)
+        position = 1 if way == "in a batch" else 0
+        decoded = codec.decode_batch(batch)[position]
+        difference = np.abs(decoded.astype(int) - usual)
+        equal = all((a[0] == b[position]).all() for a, b in zip(symbols, found, strict=True))
+        rows.append(
+            {
+                "way": way,
+                "symbols_equal": bool(equal),
+                "same_bytes": bool(codec.encode(picture) == blob),
+                "largest_difference": int(difference.max()),
+                "differing_samples": round(float((difference > 0).mean()), 8),
+            }
+        )
+        torch.set_num_threads(threads)
+        map_networks.STRIP_PIXELS = strip
+        codec.model.to(memory_format=torch.channels_last)
+    return rows
+
+
 def targets(speed: dict[str, Any], large: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures to reach, and whether this run did."""
     rates = speed["megapixels_per_s"]
@@ -175,13 +215,20 @@ def main() -> None:
         print(f"left out: {name}: {reason}")
     for name, row in large["ways"].items():
         print(f"24 megapixels, {name:<12} {row['seconds']:>8.1f} s {row['peak_mib']:>8.0f} MiB")
+    equality = measure_equality()
+    for row in equality:
+        print(
+            f"{row['way']:<20} symbols equal: {row['symbols_equal']}, bytes equal when encoding: "
+            f"{row['same_bytes']}, largest difference {row['largest_difference']} in "
+            f"{row['differing_samples']:.2e} of the samples"
+        )
     met = targets(speed, large)
     for target in met:
         state = "met" if target["met"] else "not met"
         print(f"target: {target['what']}: {target['measured']} (limit {target['limit']}): {state}")
     if arguments.json is not None:
-        result = {"speed": speed, "large": large, "targets": met, "environment": environment()}
-        write_json(arguments.json, result)
+        result = {"speed": speed, "large": large, "equality": equality, "targets": met}
+        write_json(arguments.json, {**result, "environment": environment()})
 
 
 if __name__ == "__main__":
