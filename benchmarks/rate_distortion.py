@@ -6,9 +6,9 @@
 All codecs code the same pictures in the same run; ours at efforts 0, 1 and 2, each peer at the
 settings that serve it best (`benchmarks.peers`). Whole files and payloads without container
 (`benchmarks.containers`) are stated apart. Photographs are coded by the model photo, which has one
-effort, or by --model; MNIST is binary and its peers are lossless. --json writes the result, with curves and a
-contact sheet at equal bytes beside it as PNG; --html one self-contained report with interactive
-plots.
+effort, or by --model; MNIST is binary and its peers are lossless. --json writes the result, with
+curves and a contact sheet at equal bytes beside it as PNG; --html one self-contained report with
+interactive plots.
 """
 
 from __future__ import annotations
