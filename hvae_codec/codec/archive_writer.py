@@ -86,7 +86,7 @@ class ArchiveWriter:
         channels, height, width = codec.info.image_shape
         self._tile = (height, width)
         self._header = ArchiveHeader(bytes.fromhex(codec.info.model_id), width, height, channels)
-        self._block_tiles = block_tiles
+        self._block_tiles = min(block_tiles, codec.most_block_tiles)
         self._waiting = _Waiting()
         self._new_names: set[str] = set()
         self._writing: Future[None] | None = None

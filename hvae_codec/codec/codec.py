@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info, rate_weight
 from hvae_codec.codec.coder import SymbolCoder
 from hvae_codec.codec.container import (
+    MAX_TILES,
     pack,
     pack_many,
     tiles_of,
@@ -360,6 +361,11 @@ class Codec:
         """
         pixels = self.model.likelihood.pixels(torch.tensor(images))  # a copy: may be read-only
         return (pixels * 255.0).round().to(torch.uint8).numpy()
+
+    @property
+    def most_block_tiles(self) -> int:
+        """Tiles of a block below which one more picture of its size still fits into it."""
+        return MAX_TILES // 2
 
     def check_channels(self, channels: int) -> None:
         """Raises ImageError unless the model can code pictures of so many channels."""

@@ -17,7 +17,13 @@ from hvae_codec.codec.format import Header
 from hvae_codec.codec.images import as_batch
 from hvae_codec.codec.latents import Features, none_of
 from hvae_codec.codec.map_coder import MapCoder
-from hvae_codec.codec.map_container import check_pixels, open_maps, pack_maps, unpack_maps
+from hvae_codec.codec.map_container import (
+    MAX_FILE_PIXELS,
+    check_pixels,
+    open_maps,
+    pack_maps,
+    unpack_maps,
+)
 from hvae_codec.codec.map_networks import MapNetworks
 from hvae_codec.codec.map_tables import MapTables
 from hvae_codec.codec.quality_scale import (
@@ -104,6 +110,13 @@ class MapCodec(Codec):
         """
         self._refine(effort, trade, [])
         return self
+
+    @property
+    def most_block_tiles(self) -> int:
+        """Tiles of a block, of the size the model trained on, below which one more picture of its
+        size still fits into it.
+        """
+        return MAX_FILE_PIXELS // (2 * self._tile[0] * self._tile[1])
 
     def block(
         self, images: Pictures, *, effort: int | None = None, trade: float | None = None

@@ -7,7 +7,7 @@ from PIL import Image
 import hvae_codec
 import hvae_codec.pillow_plugin
 from hvae_codec.codec.map_codec import MapCodec
-from hvae_codec.errors import UnknownQualityError
+from hvae_codec.errors import ImageTooLargeError, UnknownQualityError
 from tests.codec.map_models import assert_within_a_level, waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -91,3 +91,20 @@ def test_the_registry_knows_qualities(tiny, tiny_at_hand):
     for number in (-1, 256):
         with pytest.raises(UnknownQualityError, match=r"0\.\.255"):
             tiny.at_number(number)
+
+
+def test_blocks_of_an_archive_hold_no_more_pixels_than_a_file_may(tiny, tmp_path, monkeypatch):
+    """However many tiles a block may have."""
+    limit = 8 * 32 * 32
+    monkeypatch.setattr("hvae_codec.codec.map_container.MAX_FILE_PIXELS", limit)
+    monkeypatch.setattr("hvae_codec.codec.map_codec.MAX_FILE_PIXELS", limit)
+    pictures = [waves(32, 32, seed=n) for n in range(11)]
+    with pytest.raises(ImageTooLargeError):
+        tiny.encode_block(pictures)
+    path = tmp_path / "pictures.hvaa"
+    with hvae_codec.ArchiveWriter(path, tiny, block_tiles=1000) as archive:
+        archive.extend(pictures)
+    with hvae_codec.Archive(path) as archive:
+        assert len(archive) == 11
+        assert max(map(len, archive.blocks)) <= 8
+        assert archive.verify() == []
