@@ -73,8 +73,9 @@ class Client:
         max_message_bytes: largest message either way; the server has a limit of its own.
 
     All methods raise the classes of `hvae_codec.errors` for inputs that the codec refuses, and
-    ServiceError for everything else. `quality` None means the middle rung of the model's ladder;
-    `timeout` is in seconds, and where it is None, the client's holds.
+    ServiceError for everything else. `quality` None means the middle rung of the model's ladder, or
+    the default of a model with all qualities from 1 to 100; `timeout` is in seconds, and where it
+    is None, the client's holds.
     """
 
     def __init__(
@@ -159,14 +160,14 @@ class Client:
         quality: int | None = None,
         timeout: float | None = None,
     ) -> Features:
-        """Mean and standard deviation of z2 of pictures, float32 [N, D] each."""
+        """Mean and standard deviation of the top layer of pictures, float32 [N, D] each."""
         request = messages.features_request(pictures, model, quality)
         return messages.features_of(self._call(self._stub.ExtractFeatures, request, timeout))
 
     def features_from_bytes(
         self, encoded: Iterable[bytes], *, timeout: float | None = None
     ) -> Features:
-        """Mean and standard deviation of z2 from `.hvae` files, float32 [N, D] each."""
+        """Mean and standard deviation of the top layer from `.hvae` files, float32 [N, D] each."""
         request = messages.file_features_request(encoded)
         return messages.features_of(self._call(self._stub.ExtractFeatures, request, timeout))
 

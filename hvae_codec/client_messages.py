@@ -44,6 +44,8 @@ class RemoteModel(NamedTuple):
     """Mean rate of each latent layer in nats per picture, top first."""
     payload_bytes: float
     psnr_db: float
+    continuous: bool
+    """Whether the model has all qualities from 1 to 100, `quality` being its default."""
 
 
 def _image(picture: Picture) -> codec_pb2.Image:
@@ -163,6 +165,7 @@ def models_of(response: codec_pb2.ListModelsResponse) -> list[RemoteModel]:
             rates_nats=tuple(model.rates_nats),
             payload_bytes=model.payload_bytes,
             psnr_db=model.psnr_db,
+            continuous=model.continuous_quality,
         )
         for model in response.models
     ]

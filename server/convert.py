@@ -135,4 +135,5 @@ def to_description(info: ModelInfo) -> codec_pb2.ModelDescription:
         rates_nats=info.rates_nats,
         payload_bytes=info.payload_bytes,
         psnr_db=info.psnr_db,
+        continuous_quality=info.continuous,
     )

@@ -106,6 +106,32 @@ def test_arguments_of_save_are_the_librarys(tmp_path):
         saved(model="dogs")
 
 
+def test_photographs_take_their_model(tmp_path):
+    array, photo = waves(70, 90, 3), hvae_codec.load("photo")
+    for options, codec in (({}, photo), ({"quality": 37.5}, photo.at_quality(37.5))):
+        pillow(array).save(tmp_path / "x.hvae", **options)
+        blob = (tmp_path / "x.hvae").read_bytes()
+        assert blob == codec.encode(array)
+        with Image.open(tmp_path / "x.hvae") as image:
+            assert image.info == {"model": "photo", "quality": codec.quality}
+            np.testing.assert_array_equal(np.asarray(image), codec.decode(blob))
+    pillow(array).save(tmp_path / "x.hvae", target_psnr=20.0)
+    assert (tmp_path / "x.hvae").read_bytes() == hvae_codec.encode(array, "photo", target_psnr=20.0)
+    pillow(array).save(tmp_path / "x.hvae", model="cifar10")
+    assert Image.open(tmp_path / "x.hvae").info == {"model": "cifar10", "quality": 3}
+    with pytest.raises(UnknownQualityError, match=r"1\.\.100, not 101"):
+        pillow(array).save(tmp_path / "y.hvae", quality=101)
+    with pytest.raises(ValueError, match="no effort but 0 .* between 1 and 100 instead"):
+        pillow(array).save(tmp_path / "y.hvae", effort=1)
+    grey = [pillow(waves(70, 90, 1, seed)) for seed in range(3)]
+    grey[0].save(tmp_path / "z.hvae", save_all=True, append_images=grey[1:], quality=20)
+    with Image.open(tmp_path / "z.hvae") as image:
+        assert (image.n_frames, image.mode, image.info["quality"]) == (3, "L", 20)
+        image.seek(2)
+        blob = photo.at_quality(20).encode(grey[2])
+        np.testing.assert_array_equal(np.asarray(image), photo.decode(blob)[..., 0])
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparency_is_refused(tmp_path, mode):
     image = Image.new("RGBA" if mode == "RGBA" else mode, (40, 40))

@@ -86,7 +86,9 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
         help="file (PNG, or PPM or PGM if so named) or folder; default: beside the input, where no "
         "picture is written over",
     )
-    parser.add_argument("--preview", action="store_true", help="decode the top layer (z2 of two) alone")
+    parser.add_argument(
+        "--preview", action="store_true", help="decode the top layer (z2 of two) alone"
+    )
 
 
 def _encode(arguments: argparse.Namespace) -> int:

@@ -95,7 +95,9 @@ def _features(arguments: argparse.Namespace) -> int:
     rows = _feature_rows(jobs, arguments)
     done = [row for row in rows if "error" not in row]
     if len({len(row["mean"]) for row in done}) > 1:
-        raise HvaeCodecError("the files are of models whose top layers differ in size; take them apart")
+        raise HvaeCodecError(
+            "the files are of models whose top layers differ in size; take them apart"
+        )
     if arguments.output is not None and done:
         write_bytes(arguments.output, _npz(done))
     if arguments.json:

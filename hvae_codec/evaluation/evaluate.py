@@ -48,7 +48,8 @@ def find_models(path: Path) -> Found:
     """The checkpoint (.safetensors) at `path`, or the finished models of the sweep in that folder.
 
     Raises:
-        EvaluationError: there is neither, or the sweep has no finished model yet.
+        EvaluationError: there is neither, the sweep has no finished model yet, or the checkpoint is
+            of a model of maps.
         CheckpointError: the checkpoint's card is missing or damaged.
     """
     if path.is_dir():
@@ -57,7 +58,14 @@ def find_models(path: Path) -> Found:
         raise EvaluationError(f"{path} is neither a checkpoint nor the folder of a sweep")
     if path.suffix != ".safetensors":
         raise EvaluationError(f"{path} is no checkpoint: their names end in .safetensors")
-    data = read_card(path.with_suffix(".json")).get("recipe", {}).get("dataset")
+    card = read_card(path.with_suffix(".json"))
+    if card.get("spec", {}).get("kind") == "maps":
+        raise EvaluationError(
+            f"{path} is a model of maps, for pictures of any size and quality; this measures models "
+            "of pictures of one size. Its card has figures, and 'python -m "
+            "benchmarks.rate_distortion --dataset FOLDER' measures it against other codecs"
+        )
+    data = card.get("recipe", {}).get("dataset")
     return Found({path.stem: path}, data, path.with_suffix(f".{ROWS_FILE}"), pictures=False)
 
 
