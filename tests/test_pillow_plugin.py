@@ -121,7 +121,7 @@ def test_photographs_take_their_model(tmp_path):
     assert Image.open(tmp_path / "x.hvae").info == {"model": "cifar10", "quality": 3}
     with pytest.raises(UnknownQualityError, match=r"1\.\.100, not 101"):
         pillow(array).save(tmp_path / "y.hvae", quality=101)
-    with pytest.raises(ValueError, match="no effort but 0 .* between 1 and 100 instead"):
+    with pytest.raises(ValueError, match=r"no effort but 0 .* between 1 and 100 instead"):
         pillow(array).save(tmp_path / "y.hvae", effort=1)
     grey = [pillow(waves(70, 90, 1, seed)) for seed in range(3)]
     grey[0].save(tmp_path / "z.hvae", save_all=True, append_images=grey[1:], quality=20)

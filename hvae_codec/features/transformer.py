@@ -34,7 +34,8 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         model: name of a model at hand, see `hvae_codec.models()`, or path of a checkpoint
             (.safetensors).
-        quality: rung of a model at hand; None for the middle one.
+        quality: rung of a model at hand, None for the middle one; of "photo" a number from 1 to
+            100, None for its default.
         layers: name of a layer, "z2" or "z1" of two, or a sequence of names, whose columns then
             stand side by side in this order; None for the top layer.
         statistics: "mean" gives [N, D] columns of D latent dimensions, "mean+std" [N, 2 D].
@@ -47,7 +48,9 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     by 255 (`hvae_codec.features.inputs` says it to the letter).
 
     Of a picture, features are the modes of its posteriors, each given those above; of encoded ones
-    the latents as they were coded, for which no picture is decoded. There is nothing to fit: the
+    the latents as they were coded, for which no picture is decoded. Layers that are maps, those of
+    "photo", are averaged over their map: D columns for D channels, whatever a picture's size, and of
+    a picture the same as of its file. There is nothing to fit: the
     model was trained without labels. The transformer holds its parameters alone, so copies of it,
     and of pipelines with it, are small.
     """
