@@ -15,7 +15,7 @@ from hvae_codec.codec.container import Opened, raise_about
 from hvae_codec.codec.contexts import Levels
 from hvae_codec.codec.format import Header
 from hvae_codec.codec.images import as_batch
-from hvae_codec.codec.latents import Features, none_of
+from hvae_codec.codec.latents import Features, joined, none_of
 from hvae_codec.codec.map_coder import MapCoder
 from hvae_codec.codec.map_container import (
     MAX_FILE_PIXELS,
@@ -156,9 +156,7 @@ class MapCodec(Codec):
 
     def read_block(self, blob: bytes, layers: int | None = None) -> Block:
         wanted = self._layers(layers)
-        opened = open_maps(
-            blob, self._id, own_size=self._tile, coarsest=self._coarsest, whole=wanted != 1
-        )
+        opened = self._open(blob, wanted)
         symbols = self._unpack([blob], [opened], wanted, [0], 1)
         return Block(opened.header, [_as_rows(layer) for layer in symbols])
 
@@ -171,7 +169,7 @@ class MapCodec(Codec):
 
     def block_features(self, blocks: Sequence[Block]) -> list[Features]:
         found = [self._features_of(block.header, self._maps(block)) for block in blocks]
-        return [_joined(layer) for layer in zip(*found, strict=True)]
+        return joined(found, np.arange(sum(block.header.count for block in blocks)))
 
     def symbols(self, blobs: Sequence[bytes]) -> list[Int32Array]:
         """The integer symbols of files of one size, int32 [N, C * h * w] a layer, top first.
@@ -195,16 +193,13 @@ class MapCodec(Codec):
         pictures = [self._model_picture(picture)[0] for picture in as_batch(images)]
         if not pictures:
             return none_of(self.info.z_dims[:wanted])
-        rows: list[list[Features]] = [[] for _ in pictures]
-        for numbers in _by_size(pictures):
+        groups, parts = _by_size(pictures), []
+        for numbers in groups:
             some = [pictures[number] for number in numbers]
             height, width, _ = some[0].shape
             header = Header(self._id, width, height, len(some), quality=self._number)
-            found = self._features_of(header, self._symbols(some)[:wanted])
-            for position, number in enumerate(numbers):
-                one = slice(position, position + 1)
-                rows[number] = [Features(f.mean[one], f.std[one]) for f in found]
-        return [_joined(layer) for layer in zip(*rows, strict=True)]
+            parts.append(self._features_of(header, self._symbols(some)[:wanted]))
+        return joined(parts, np.argsort(np.concatenate(groups)))
 
     def layer_features_from_bytes(
         self, blobs: bytes | Sequence[bytes], layers: int | None = None
@@ -213,13 +208,9 @@ class MapCodec(Codec):
         files = [blobs] if isinstance(blobs, bytes) else list(blobs)
         if not files:
             return none_of(self.info.z_dims[:wanted])
-        rows: list[list[Features]] = [[] for _ in files]
-        for numbers, header, symbols in self._unpacked(files, wanted):
-            found = self._features_of(header, symbols)
-            for position, number in enumerate(numbers):
-                one = slice(position, position + 1)
-                rows[number] = [Features(f.mean[one], f.std[one]) for f in found]
-        return [_joined(layer) for layer in zip(*rows, strict=True)]
+        found = self._unpacked(files, wanted)
+        parts = [self._features_of(header, symbols) for _, header, symbols in found]
+        return joined(parts, np.argsort(np.concatenate([numbers for numbers, _, _ in found])))
 
     def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Pixels:
         self._check_sample(count, seed, temperature)
@@ -279,11 +270,10 @@ class MapCodec(Codec):
 
     def _rows(self, blob: bytes, layers: int | None) -> tuple[int, Iterator[Pixels]]:
         """Height and strips of a picture, from its first layers."""
-        opened = open_maps(
-            blob, self._id, own_size=self._tile, coarsest=self._coarsest, whole=layers != 1
-        )
+        wanted = self._layers(layers)
+        opened = self._open(blob, wanted)
         refuse_block(opened.header)
-        symbols = self._unpack([blob], [opened], self._layers(layers), [0], 1)
+        symbols = self._unpack([blob], [opened], wanted, [0], 1)
         header = opened.header
         assert header.height is not None
         assert header.width is not None
@@ -343,7 +333,7 @@ class MapCodec(Codec):
         for part in self._symbol_chunks(header, symbols):
             pooled = self._map_networks.latents(part, header.quality)
             parts.append([Features(mean, std) for mean, std in pooled])
-        return [_joined(layer) for layer in zip(*parts, strict=True)]
+        return joined(parts, np.arange(symbols[0].shape[1]))
 
     def _symbol_chunks(
         self, header: Header, symbols: Sequence[Int32Array]
@@ -364,15 +354,7 @@ class MapCodec(Codec):
         opened = []
         for number, blob in enumerate(blobs):
             try:
-                opened.append(
-                    open_maps(
-                        blob,
-                        self._id,
-                        own_size=self._tile,
-                        coarsest=self._coarsest,
-                        whole=wanted != 1,
-                    )
-                )
+                opened.append(self._open(blob, wanted))
                 refuse_block(opened[-1].header)
             except BitstreamError as error:
                 raise_about(error, number, len(blobs))
@@ -385,6 +367,11 @@ class MapCodec(Codec):
             symbols = self._unpack(files, frames, wanted, numbers, len(blobs))
             found.append((numbers, header, symbols))
         return found
+
+    def _open(self, blob: bytes, layers: int) -> Opened:
+        """Header and payload of a file whose first layers are wanted."""
+        whole = layers != 1
+        return open_maps(blob, self._id, own_size=self._tile, coarsest=self._coarsest, whole=whole)
 
     def _unpack(
         self,
@@ -417,9 +404,3 @@ def _as_rows(layer: Int32Array) -> Int32Array:
     """Symbols [C, N, h, w] as a row for each picture."""
     count = layer.shape[1]
     return np.ascontiguousarray(layer.transpose(1, 0, 2, 3)).reshape(count, -1)
-
-
-def _joined(parts: Sequence[Features]) -> Features:
-    return Features(
-        np.concatenate([part.mean for part in parts]), np.concatenate([part.std for part in parts])
-    )
