@@ -49,10 +49,10 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Of a picture, features are the modes of its posteriors, each given those above; of encoded ones
     the latents as they were coded, for which no picture is decoded. Layers that are maps, those of
-    "photo", are averaged over their map: D columns for D channels, whatever a picture's size, and of
-    a picture the same as of its file. There is nothing to fit: the
-    model was trained without labels. The transformer holds its parameters alone, so copies of it,
-    and of pipelines with it, are small.
+    "photo", are averaged over their map: D columns for D channels, whatever the size of a picture,
+    and of a picture the same as of its file. There is nothing to fit: the model was trained without
+    labels. The transformer holds its parameters alone, so copies of it, and of pipelines with it,
+    are small.
     """
 
     def __init__(
