@@ -20,7 +20,7 @@ from hvae_codec.cli.common import print_json, print_warning
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, write_card
 from hvae_codec.codec.fit import fit_tables, refit_tables
 from hvae_codec.codec.map_codec import MapCodec
-from hvae_codec.codec.map_fit import fit_map_tables
+from hvae_codec.codec.map_fit import fit_map_tables, round_weights
 from hvae_codec.codec.map_tables import MapTables
 from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.tables import SymbolTables
@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     measured = measure_codec(codec, test.images)
     card = {**checkpoint.card, "measured": measured}
     if isinstance(codec, MapCodec):
-        card["qualities"] = measure_qualities(codec, test.images)
+        card["qualities"] = measure_qualities(codec, test.images[:CALIBRATION_IMAGES])
     if betas[-1] > 0 and not isinstance(model, MapVAE):  # whose quality is no matter of a trade
         card["calibration"] = calibrate_codec(codec, test.images[:CALIBRATION_IMAGES])
     write_card(path.with_suffix(".json"), card)
@@ -238,6 +238,7 @@ def _fit(
 ) -> SymbolTables | MapTables:
     """The tables of a trained model, of the kind that it takes."""
     if isinstance(model, MapVAE):
+        round_weights(model)
         batches = _table_batches(training, recipe)
         return fit_map_tables(model, batches[:: -(-len(batches) // MAP_TABLE_BATCHES)])
     assert isinstance(training, ImageDataset)

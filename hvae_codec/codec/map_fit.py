@@ -57,6 +57,13 @@ def fit_map_tables(
     )
 
 
+@torch.no_grad()
+def round_weights(model: MapVAE) -> None:
+    """Round the weights to what half precision holds, so that a checkpoint takes half the bytes."""
+    for parameter in model.parameters():
+        parameter.copy_(parameter.half())
+
+
 def level_deviations() -> NDArray[np.float64]:
     """The deviation, in steps, that each level stands for; float64 [LEVELS]."""
     return np.geomspace(_softplus(MIN_RAW), LARGEST_DEVIATION, LEVELS)

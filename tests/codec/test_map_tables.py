@@ -4,12 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import hvae_codec
 from hvae_codec.codec import map_fit
+from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint
 from hvae_codec.codec.contexts import GRAIN, SCALE
 from hvae_codec.codec.map_coder import MapCoder
+from hvae_codec.codec.map_fit import fit_map_tables, round_weights
 from hvae_codec.codec.map_networks import MapNetworks
 from hvae_codec.codec.map_tables import MapTables
 from hvae_codec.codec.tables import TOTAL
@@ -159,3 +162,18 @@ def test_fitting_is_repeatable_and_learns():
         symbols, _ = MapNetworks(model, coder).symbols(ours[None], 128)
         bits.append(coder.information_bits(symbols, 128).sum())
     assert bits[0] == bits[1] < bits[2]
+
+
+def test_rounded_weights_take_half_the_bytes_and_lose_nothing(tmp_path):
+    model = tiny_model()
+    tables = fit_map_tables(model, [waves(64, 64)], qualities=1)
+    card = {"name": "tiny", "quality": 50, "measured": {}}
+    save_checkpoint(tmp_path / "whole.safetensors", model, tables, card)
+    round_weights(model)
+    for parameter in model.parameters():
+        assert torch.equal(parameter.half().float(), parameter)
+    checkpoint = save_checkpoint(tmp_path / "half.safetensors", model, tables, card)
+    whole, half = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half"))
+    assert whole - half > 1.9 * sum(parameter.numel() for parameter in model.parameters())
+    loaded = load_checkpoint(tmp_path / "half.safetensors")
+    assert loaded.card["sha256"] == checkpoint.card["sha256"]
