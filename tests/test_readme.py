@@ -77,7 +77,7 @@ def test_photographs(here, capsys):
 def test_in_pillow(here, capsys):
     (program,) = [p for p in PROGRAMS if "pillow_plugin" in p]
     exec(program, {})
-    shown = "HVAE (96, 64) RGB {'model': 'cifar10', 'quality': 4} 1\n"
+    shown = "HVAE (96, 64) RGB {'model': 'photo', 'quality': 40.0} 1\n"
     assert capsys.readouterr().out == shown
     assert Image.open("small.png").size == (48, 32)
 
