@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What only a GPU can answer: builds the extension with CUDA, runs the tests marked `cuda`, trains a
-# small sweep, and measures kernels, training steps and stacks of models. Needs a CUDA device, a CUDA
+# small sweep and a model of maps, and measures kernels, training steps and stacks of models. Needs a CUDA device, a CUDA
 # toolkit (nvcc), an environment that holds the build requirements and the `dev` extra, and CIFAR-10
 # (where HVAE_DATA says); no network.
 #
@@ -25,3 +25,5 @@ done
 sweep=$(mktemp -d)
 trap 'rm -rf -- "$sweep"' EXIT
 "$python" -m hvae_codec.cli sweep --grid 3x3 --epochs 2 --precision bf16 --device cuda --out "$sweep"
+"$python" -m hvae_codec.cli train --spec maps6-32x32x3 --data cifar10 --epochs 2 --precision bf16 \
+    --device cuda --schedule hold --average 0.999 --gradient-norm 1 --name maps --out "$sweep/maps"
