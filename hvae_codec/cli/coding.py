@@ -47,8 +47,7 @@ def add_commands(commands: Commands) -> None:
         _encode,
         _encode_arguments,
         summary="encode pictures into .hvae files",
-        example="hvae-codec encode photo.png --quality 40\n"
-        "  hvae-codec encode thumbnails/ --model cifar10 --quality 2 --output encoded/",
+        example="hvae-codec encode photo.png thumbnails/ --output encoded/",
     )
     add_command(
         commands,
