@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import hvae_codec
 from benchmarks.peers import Peer
+from hvae_codec.codec.quality_scale import LOWEST
 from hvae_codec.errors import RateError
 from hvae_codec.evaluation.quality import psnr_db
 
@@ -146,7 +147,10 @@ def _ours_within(model: str, picture: Pixels, budget: int, effort: int) -> bytes
     try:
         return hvae_codec.encode(picture, model, max_bytes=budget, effort=effort)
     except RateError:
-        rung = min(info.quality for info in hvae_codec.models() if info.name == model)
+        rungs = [info for info in hvae_codec.models() if info.name == model]
+        if rungs[0].continuous:
+            return hvae_codec.load(model, LOWEST).encode(picture)
+        rung = min(info.quality for info in rungs)
         return hvae_codec.load(model, rung).encode(picture, effort=effort)
 
 
