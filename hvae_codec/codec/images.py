@@ -128,6 +128,8 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError, OSError, ValueError: it cannot be read; `as_uint8` says more.
     """
+    if (size := path.stat().st_size) > _MAX_FILE_BYTES:
+        raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
     mapped = mapped_picture(path)
     if mapped is not None:
         height, width = mapped.shape[:2]

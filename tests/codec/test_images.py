@@ -12,7 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile
 
-from hvae_codec.codec.images import FORMATS, as_batch, as_uint8, decode_image_bytes, encode_png
+from hvae_codec.codec.images import (
+    FORMATS,
+    as_batch,
+    as_uint8,
+    decode_image_bytes,
+    encode_png,
+    picture_size,
+)
 from hvae_codec.errors import AlphaError, HvaeCodecError, ImageError, ImageTooLargeError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -70,6 +77,19 @@ def test_png_written_from_the_specification_is_read_to_its_values():
 def test_one_bit_picture_becomes_black_and_white_grey():
     decoded = decode_image_bytes(grey_png([[0b10100000]], bits=1))
     assert decoded[..., 0].tolist() == [[255, 0, 255, 0, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "ppm", "npy"])
+def test_the_size_of_a_file_is_that_of_its_picture(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "npy":
+        np.save(path, picture())
+    else:
+        Image.fromarray(picture()).save(path)
+    assert picture_size(path) == as_uint8(path).shape[:2] == (20, 30)
+    path.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match="not a PNG"):
+        picture_size(path)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
