@@ -74,6 +74,21 @@ def test_photographs(here, capsys):
     assert [line.split(") ")[0] for line in lines] == ["(32, 1500, 3"] * 18 + ["(24, 1500, 3"]
 
 
+def test_photographs_whole(here, capsys):
+    (program,) = [p for p in PROGRAMS if 'load("photo"' in p]
+    exec(program, {})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(" (427, 640, 3)")
+    assert 0 < int(first.split()[0]) < 40_000
+    assert int(second) == pytest.approx(20_000, rel=0.02)
+
+
+def test_features_of_photographs(here, capsys):
+    (program,) = [p for p in PROGRAMS if 'HVAEFeatures("photo"' in p]
+    exec(program, {})
+    assert float(capsys.readouterr().out) > 0.8, "a flower and a palace are easily told apart"
+
+
 def test_in_pillow(here, capsys):
     (program,) = [p for p in PROGRAMS if "pillow_plugin" in p]
     exec(program, {})
@@ -125,7 +140,7 @@ LONG = [c for c in COMMANDS if c.startswith(LONG_COMMANDS)]
 
 
 def test_long_commands_are_there():
-    words = "serve train train train sweep evaluate report train-classifier"
+    words = "serve train train train train sweep evaluate report train-classifier"
     assert [command.split()[0] for command in LONG] == words.split()
 
 
