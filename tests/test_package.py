@@ -69,8 +69,9 @@ def test_a_wheel_holds_everything(unpacked):
     assert (package / "v1" / "codec_pb2_grpc.py").is_file()
     shipped = {path.name for path in (ROOT / "hvae_codec/checkpoints").glob("*.safetensors")}
     assert {path.name for path in (package / "checkpoints").glob("*.safetensors")} == shipped
-    size = sum(path.stat().st_size for path in (package / "checkpoints").iterdir())
-    assert size < 20_000_000
+    sizes = {path.name: path.stat().st_size for path in (package / "checkpoints").iterdir()}
+    assert sizes["photo.safetensors"] < 12_000_000
+    assert sum(sizes.values()) < 24_000_000
 
 
 def test_a_wheel_works(unpacked):
