@@ -31,7 +31,7 @@ from benchmarks.rate_pictures import budget_sheet, ladder_sheet, plot_curves
 from benchmarks.rate_points import our_points, peer_points
 from benchmarks.report import write_report
 from benchmarks.similarity import similarity_name
-from benchmarks.targets import binary_targets, lossy_targets, photograph_targets
+from benchmarks.targets import against_each, binary_targets, lossy_targets, photograph_targets
 from hvae_codec.codec.images import as_uint8, encode_png
 from hvae_codec.data import binarise, load_dataset, picture_paths, search_roots
 from hvae_codec.errors import DatasetError
@@ -123,6 +123,8 @@ def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
         result |= compare(by_effort, rows)
         of_kind = photograph_targets if material.photographs else lossy_targets
         result["targets"] = of_kind(by_effort, rows)
+        if material.photographs:
+            result["bd_rate_against_each_percent"] = against_each(by_effort, rows)
     names = ("pillow", "scipy", "bjontegaard", "pytorch-msssim")
     plugins = ("pillow-jxl-plugin",) if any(peer.plugin for peer in peers) else ()
     result["environment"] = environment(*names, *plugins) | versions(peers)

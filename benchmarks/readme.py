@@ -126,11 +126,8 @@ def kodak_table() -> str:
             f"| {row['quality']} | {row['bits_per_pixel']:.3f} | {row['psnr_db']:.2f}"
             f" | {row['MS-SSIM']:.3f} | {' | '.join(cells)} |"
         )
-    rates = [
-        f"{target['what'].split()[-2].strip(',')} {target['measured']:+.0f} %"
-        for target in result["targets"]
-        if "BD-rate" in target["what"]
-    ]
+    each = result["bd_rate_against_each_percent"]["0"]
+    rates = [f"{name} {rate:+.0f} %" for name, rate in each.items()]
     lines += [
         "",
         f"{result['data'].capitalize()}, {result['images']} pictures; the other codecs' bits a "

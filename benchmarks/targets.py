@@ -62,16 +62,30 @@ def binary_targets(ours: Curves, peers: Curves) -> list[Target]:
     return targets + _information_targets(ours)
 
 
+def against_each(ours: Curves, peers: Curves) -> dict[str, dict[str, float | None]]:
+    """BD-rates of whole files against each peer over PHOTOGRAPH_BITS a pixel, in percent, for each
+    effort.
+    """
+    lowest, highest = PHOTOGRAPH_BITS
+    rates = {}
+    for effort, rows in ours.items():
+        within = [row for row in rows if lowest <= row["bits_per_pixel"] <= highest]
+        rates[effort] = {
+            name: bd_rate_percent(curve, within, "file_bytes") for name, curve in peers.items()
+        }
+    return rates
+
+
 def photograph_targets(ours: Curves, peers: Curves) -> list[Target]:
     """BD-rates against each peer over PHOTOGRAPH_BITS a pixel, and files over information."""
     targets = []
     lowest, highest = PHOTOGRAPH_BITS
+    rates = against_each(ours, peers)
     for effort, rows in ours.items():
         within = [row for row in rows if lowest <= row["bits_per_pixel"] <= highest]
         for name, limit in PHOTOGRAPH_BD_RATES_PERCENT.items():
-            change = bd_rate_percent(peers.get(name, []), within, "file_bytes")
             what = f"effort {effort}, BD-rate of whole files against {name}, percent"
-            targets.append(_at_most(what, change, limit))
+            targets.append(_at_most(what, rates[effort].get(name), limit))
         targets += [
             _at_most(
                 f"quality {row['quality']}, effort {effort}, whole file over information content",
