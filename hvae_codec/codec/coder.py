@@ -48,12 +48,23 @@ FAMILY = Categorical(perfect=False)
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Dimensions whose tables have one size: positions start..stop of the coding order."""
+class TableGroup:
+    """Tables of one size: positions start..stop of the coding order."""
 
     start: int
     stop: int
     rows: npt.NDArray[np.float64]  # [stop - start, size], what constriction calls probabilities
+
+
+def groups_by_size(tables: LayerTables, order: npt.NDArray[np.intp]) -> list[TableGroup]:
+    """The tables at the positions `order`, sorted by size, those of one size together."""
+    sizes = tables.size[order]
+    groups = []
+    for size in np.unique(sizes):
+        start, stop = (int(np.searchsorted(sizes, size, side)) for side in ("left", "right"))
+        frequencies = np.stack([tables.frequencies_of(int(n)) for n in order[start:stop]])
+        groups.append(TableGroup(start, stop, probabilities(frequencies)))
+    return groups
 
 
 class _LayerPlan:
@@ -66,12 +77,7 @@ class _LayerPlan:
         # Of each dimension, its position in coding order; behind them all, where it is not coded.
         self._from = np.full(tables.dims, len(self.order))
         self._from[self.order] = np.arange(len(self.order))
-        sizes = tables.size[self.order]
-        self.groups: list[_Group] = []
-        for size in np.unique(sizes):
-            start, stop = (int(np.searchsorted(sizes, size, side)) for side in ("left", "right"))
-            frequencies = [tables.frequencies_of(d) for d in self.order[start:stop]]
-            self.groups.append(_Group(start, stop, probabilities(np.stack(frequencies))))
+        self.groups = groups_by_size(tables, self.order)
 
     @cached_property
     def models(self) -> list[Any]:

@@ -9,7 +9,6 @@ specification; the coder itself is that of `hvae_codec.codec.coder`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from hvae_codec.codec.coder import (
     RangeDecoder,
     RangeEncoder,
     finish,
-    probabilities,
+    groups_by_size,
     words,
 )
 from hvae_codec.codec.contexts import Features, Levels
@@ -34,15 +33,6 @@ from hvae_codec.errors import CorruptError
 Shape = tuple[int, int, int]
 
 _ROWS_BELOW = 1024  # symbols of a layer below which one call per size of table is faster
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Levels whose tables have one size: ranks start..stop of the coding order."""
-
-    start: int
-    stop: int
-    rows: npt.NDArray[np.float64]  # [stop - start, size], what constriction calls probabilities
 
 
 class _LayerPlan:
@@ -56,14 +46,13 @@ class _LayerPlan:
         self.rank[order] = np.arange(len(order))
         self.low = tables.low[order]
         self.size = tables.size[order]
-        self.groups = []
-        self.models: list[Any] = []
-        for size in np.unique(self.size):
-            start, stop = (int(np.searchsorted(self.size, size, s)) for s in ("left", "right"))
-            rows = probabilities(np.stack([tables.frequencies_of(n) for n in order[start:stop]]))
-            self.groups.append(_Group(start, stop, rows))
-            # A table of one symbol has nothing to code, and constriction takes none.
-            self.models += [Categorical(row, perfect=False) if size > 1 else None for row in rows]
+        self.groups = groups_by_size(tables, order)
+        # A table of one symbol has nothing to code, and constriction takes none.
+        self.models: list[Any] = [
+            Categorical(row, perfect=False) if len(row) > 1 else None
+            for group in self.groups
+            for row in group.rows
+        ]
 
     def order(self, levels: Levels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Positions in coding order of levels in any shape, and where each rank begins in it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ def fit_map_tables(
     model.eval()
     contexts = [_context(model, index) for index in model.spec.layer_indices]
     first = MapTables([_gaussian_layer(context) for context in contexts])
-    counts = [[np.zeros(size, np.int64) for size in layer.tables.size] for layer in first.layers]
+    counts = [np.zeros(len(layer.tables.frequency), np.int64) for layer in first.layers]
     generator = np.random.default_rng(seed)
     pictures = list(images)
     bar = tqdm(pictures, desc="fitting tables", unit="picture", disable=None, leave=False)
@@ -119,11 +119,11 @@ def _gaussian_layer(context: LayerContext) -> MapLayer:
 def _count(
     model: MapVAE,
     tables: MapTables,
-    counts: list[list[NDArray[np.int64]]],
+    counts: list[NDArray[np.int64]],
     picture: NDArray[np.uint8],
     quality: int,
 ) -> None:
-    """Add the symbols of a picture, or of some, to the counts of their levels."""
+    """Add the symbols of a picture, or of some, to the counts of all entries of the tables."""
     device = next(model.parameters()).device
     pictures = torch.tensor(picture.reshape(-1, *picture.shape[-3:]), device=device)
     x = model.likelihood.pixels(pictures.permute(0, 3, 1, 2))
@@ -135,25 +135,13 @@ def _count(
         levels = walk.levels((array.shape[1], array.shape[2], array.shape[3]))
         clipped = layer.clip(array, levels)
         walk.add(clipped)
-        for level, index in _each_level(layer, clipped, levels):
-            own[level] += np.bincount(index, minlength=len(own[level]))
+        entries = layer.tables.offset[levels] + clipped - layer.tables.low[levels]
+        own += np.bincount(entries.reshape(-1), minlength=len(own))
 
 
-def _each_level(
-    layer: MapLayer, symbols: Int32Array, levels: NDArray[np.uint8]
-) -> Iterator[tuple[int, NDArray[np.integer]]]:
-    """For each level that occurs, the positions of its symbols in its table."""
-    flat, symbols = levels.reshape(-1), symbols.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    ends = np.cumsum(np.bincount(flat, minlength=layer.tables.dims))
-    for level, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-        if start < end:
-            yield level, symbols[order[start:end]] - layer.tables.low[level]
-
-
-def _blended(first: LayerTables, counts: list[NDArray[np.int64]]) -> LayerTables:
+def _blended(first: LayerTables, counts: NDArray[np.int64]) -> LayerTables:
     tables = []
-    for level, observed in enumerate(counts):
+    for level, observed in enumerate(np.split(counts, first.offset[1:])):
         expected = first.frequencies_of(level) / TOTAL
         tables.append(_integer_table(observed + _PRIOR_COUNT * expected))
     return _layer_tables([int(low) for low in first.low], tables)
