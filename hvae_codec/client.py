@@ -19,9 +19,10 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 from numpy.typing import NDArray
 
-from hvae_codec import Features, error_info
 from hvae_codec import client_messages as messages
+from hvae_codec import error_info
 from hvae_codec.client_messages import Pictures, RemoteModel, Transfer
+from hvae_codec.codec.latents import Features
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 __all__ = ["AsyncClient", "Client", "Pictures", "RemoteModel", "ServiceError", "Transfer"]

@@ -3,18 +3,18 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec import Features
 from hvae_codec.codec.images import Picture as LocalPicture
 from hvae_codec.codec.images import as_uint8, decode_image_bytes
+from hvae_codec.codec.latents import Features
 from hvae_codec.errors import ImageError
 from hvae_codec.v1 import codec_pb2
 
-Picture = LocalPicture | bytes
+Picture: TypeAlias = "LocalPicture | bytes"
 """One picture: whatever the codec accepts, or the bytes of a PNG, JPEG or WebP file."""
 
 Pictures = Iterable[Picture] | NDArray[np.uint8]

@@ -40,10 +40,15 @@ def pack(error_class: type[Exception], metadata: dict[str, str]) -> error_detail
     )
 
 
+def class_of_reason(reason: str) -> type[errors.HvaeCodecError] | None:
+    """The class of `hvae_codec.errors` of this reason, or None where it is another's."""
+    return _CLASS_OF_REASON.get(reason)
+
+
 def library_class(status: status_pb2.Status) -> type[errors.HvaeCodecError] | None:
     """The class of `hvae_codec.errors` that a status stands for, or None where it is another's."""
     info = error_details_pb2.ErrorInfo()
     for detail in status.details:
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-            return _CLASS_OF_REASON.get(info.reason)
+            return class_of_reason(info.reason)
     return None

@@ -13,14 +13,16 @@ How each kind of picture is taken:
   damaged or of another colour space, and the profile of a grey picture, are ignored.
 """
 
+from __future__ import annotations
+
 import io
 import os
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
@@ -29,10 +31,13 @@ from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.codec.strip_files import mapped_picture
 from hvae_codec.errors import AlphaError, ImageError, ImageTooLargeError
 
+if TYPE_CHECKING:  # clients of a server take pictures too, and do not wait for torch
+    import torch
+
 FORMATS = ("PNG", "JPEG", "WEBP")
 """Compressed formats read from bytes and paths. Pictures of others: open them with Pillow first."""
 
-Picture = NDArray[np.uint8] | Image.Image | torch.Tensor | str | os.PathLike[str]
+Picture: TypeAlias = "NDArray[np.uint8] | Image.Image | torch.Tensor | str | os.PathLike[str]"
 """One picture: array [H, W], [H, W, 1 or 3]; Pillow picture; tensor [C, H, W]; path of a file."""
 
 _ACCEPTED = (
@@ -80,7 +85,7 @@ def as_uint8(image: Picture) -> NDArray[np.uint8]:
     """
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    if isinstance(image, torch.Tensor):
+    if _is_tensor(image):
         return _from_tensor(image)
     if isinstance(image, Image.Image):
         return _from_pillow(image, MAX_PICTURE_PIXELS)
@@ -101,7 +106,7 @@ def as_batch(
     Raises:
         ImageError: as `as_uint8`, the message saying which picture; also for a single picture.
     """
-    if isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 4:
+    if (isinstance(images, np.ndarray) or _is_tensor(images)) and images.ndim != 4:
         raise ImageError(
             "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of pictures; "
             f"got {images.ndim} dimensions {list(images.shape)}"
@@ -193,8 +198,14 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array.reshape(*array.shape[:2], -1))
 
 
+def _is_tensor(image: object) -> TypeGuard[torch.Tensor]:
+    """Whether it is a tensor; none exists before torch is imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(image, torch.Tensor)
+
+
 def _from_tensor(tensor: torch.Tensor) -> NDArray[np.uint8]:
-    if tensor.dtype != torch.uint8:
+    if str(tensor.dtype) != "torch.uint8":
         raise ImageError(f"a picture must be uint8, got {tensor.dtype}: scale to 0..255 and round")
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4):
         raise ImageError(f"a picture tensor must be [C, H, W]; got {list(tensor.shape)}")
