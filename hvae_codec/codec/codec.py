@@ -14,17 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info, rate_weight
-from hvae_codec.codec.coder import SymbolCoder
 from hvae_codec.codec.container import (
     MAX_TILES,
     pack,
-    pack_many,
     tiles_of,
     unpack,
     unpack_many,
     unpack_runs,
 )
 from hvae_codec.codec.effort import EncoderSearch, per_tile
+from hvae_codec.codec.entropy import EntropyCoding, Part, TileEntropy, in_order, refuse_block
 from hvae_codec.codec.format import Header, read_header
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.latents import Features, averaged, none_of
@@ -32,7 +31,7 @@ from hvae_codec.codec.networks import Networks, Refine
 from hvae_codec.codec.streaming import picture_rows, symbols_of
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled, coding_rmse_of, merge, split_all, tile_grid
-from hvae_codec.errors import BitstreamError, CorruptError, ImageError, WrongModelError
+from hvae_codec.errors import CorruptError, ImageError, WrongModelError
 from hvae_codec.models.hvae import HierarchicalVAE
 
 Pixels = NDArray[np.uint8]
@@ -81,11 +80,16 @@ class Codec:
         self.info: ModelInfo = model_info(checkpoint.card)
         model, tables = checkpoint.of_one_size
         self.networks = Networks(model, tables)
-        self._coder = SymbolCoder(tables)
         self._id = checkpoint.model_id
         self._channels, height, width = checkpoint.model.spec.image_shape
         self._tile = (height, width)
+        self._tiles = TileEntropy(tables, self._id, self._tile)
         self._coding_rmse = coding_rmse_of(self.info.psnr_db)
+
+    @property
+    def entropy(self) -> EntropyCoding:
+        """The half that needs no network, which can be sent to other processes."""
+        return self._tiles
 
     @property
     def model(self) -> HierarchicalVAE:
@@ -113,7 +117,8 @@ class Codec:
             ValueError: no such effort, or a trade that is out of range or without an effort.
             CheckpointError: the model's card lacks what an effort above 0 needs.
         """
-        return self._encode([self._model_picture(as_uint8(image))], effort, trade)[0]
+        (part,) = self._parts([self._model_picture(as_uint8(image))], effort, trade)
+        return self.entropy.write(part)[0]
 
     def encode_batch(
         self,
@@ -130,13 +135,29 @@ class Codec:
             ImageError, ValueError, CheckpointError: as `encode`; messages about a picture say which
             it is.
         """
+        parts = self.quantise(images, effort=effort, trade=trade)
+        return in_order((part.numbers, self.entropy.write(part)) for part in parts)
+
+    def quantise(
+        self,
+        images: Pictures,
+        *,
+        effort: int | None = None,
+        trade: float | Sequence[float] | None = None,
+    ) -> list[Part]:
+        """Pictures through the networks: the first half of `encode_batch`, whose second half is
+        `entropy.write`.
+
+        Raises:
+            ImageError, ValueError, CheckpointError: as `encode_batch`.
+        """
         pictures = []
         for index, picture in enumerate(as_batch(images)):
             try:
                 pictures.append(self._model_picture(picture))
             except ImageError as error:
                 raise type(error)(f"picture {index} of the batch: {error}") from error
-        return self._encode(pictures, effort, trade)
+        return self._parts(pictures, effort, trade)
 
     def encode_block(
         self, images: Pictures, *, effort: int | None = None, trade: float | None = None
@@ -168,7 +189,7 @@ class Codec:
         assert header.width is not None
         assert header.height is not None
         return pack(
-            self._coder,
+            self._tiles.coder,
             self._id,
             block.symbols,
             tile=self._tile,
@@ -214,14 +235,26 @@ class Codec:
         Raises:
             BitstreamError: as `decode`; the message says which file.
         """
-        if len(blobs) == 0:
-            return []
-        headers, symbols = unpack_many(self._coder, self._id, blobs, tile=self._tile)
-        for header in headers:
-            refuse_block(header)
-        pictures = self._pictures(headers, self.networks.tiles(symbols))
+        pictures = self.pictures_of(self.entropy.read(blobs))
         same = len({picture.shape for picture in pictures}) == 1
         return np.stack(pictures) if same else pictures
+
+    def pictures_of(self, parts: Sequence[Part]) -> list[Pixels]:
+        """The pictures uint8 [H, W, C] of parts that `entropy.read` gave, in order of their
+        numbers: the second half of `decode_batch`, or of `preview` where they have one layer.
+        """
+        return in_order(
+            (part.numbers, self._pictures(part.headers, self.networks.tiles(part.symbols)))
+            for part in parts
+        )
+
+    def features_of(self, parts: Sequence[Part]) -> list[Features]:
+        """The latents of parts that `entropy.read` gave, in order of their numbers: the second half
+        of `layer_features_from_bytes`.
+        """
+        (part,) = parts
+        tiles = [tiles_of(header, self._tile) for header in part.headers]
+        return averaged(self.networks.latents(part.symbols), tiles)
 
     def decode_block(self, blob: bytes) -> Pixels:
         """The pictures uint8 [N, H, W, C] of a `.hvae` block.
@@ -240,7 +273,7 @@ class Codec:
         Raises:
             BitstreamError: as `decode`.
         """
-        return Block(*unpack(self._coder, self._id, blob, tile=self._tile, layers=layers))
+        return Block(*unpack(self._tiles.coder, self._id, blob, tile=self._tile, layers=layers))
 
     def block_pictures(self, blocks: Sequence[Block]) -> list[Pixels]:
         """The pictures of one or more blocks, all through the networks together."""
@@ -266,7 +299,7 @@ class Codec:
         """
         if len(blobs) == 0:
             return [np.zeros((0, dims), dtype=np.int32) for dims in self.info.z_dims]
-        return unpack_many(self._coder, self._id, blobs, tile=self._tile)[1]
+        return unpack_many(self._tiles.coder, self._id, blobs, tile=self._tile)[1]
 
     def preview(self, blob: bytes) -> Pixels:
         """The picture that z2 alone stands for, uint8 [H, W, C]; the file may be cut off behind z2.
@@ -325,11 +358,7 @@ class Codec:
         files = [blobs] if isinstance(blobs, bytes) else list(blobs)
         if not files:
             return none_of(self.info.z_dims[:layers])
-        headers, symbols = unpack_many(self._coder, self._id, files, tile=self._tile, layers=layers)
-        for header in headers:
-            refuse_block(header)
-        tiles = [tiles_of(header, self._tile) for header in headers]
-        return averaged(self.networks.latents(symbols), tiles)
+        return self.features_of(self.entropy.read(files, layers))
 
     def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Pixels:
         """Pictures drawn from the model's prior, uint8 [count, H, W, C].
@@ -353,7 +382,7 @@ class Codec:
             raise ImageError(
                 f"pictures must be of the model's size, {self._tile[1]}x{self._tile[0]}"
             )
-        return self._coder.tables.information_bits(self.networks.symbols(np.stack(pictures)))
+        return self._tiles.tables.information_bits(self.networks.symbols(np.stack(pictures)))
 
     def reference(self, images: Pixels) -> Pixels:
         """What a perfect decoder would give for uint8 pictures: themselves, binarised if the
@@ -436,37 +465,28 @@ class Codec:
             return picture, False
         return np.broadcast_to(picture, (*picture.shape[:2], self._channels)), True
 
-    def _encode(
+    def _parts(
         self,
         pictures: list[tuple[Pixels, bool]],
         effort: int | None,
         trade: float | Sequence[float] | None,
-    ) -> list[bytes]:
+    ) -> list[Part]:
         counts = [math.prod(tile_grid(len(p), p.shape[1], self._tile)) for p, _ in pictures]
         refine = self._refine(effort, trade, counts)
         if not pictures:
             return []
+        headers = [
+            Header(self._id, picture.shape[1], picture.shape[0], grey=grey)
+            for picture, grey in pictures
+        ]
+        symbols: Sequence[NDArray[np.integer]]
         if len(pictures) == 1 and counts[0] > 1:
-            return [self._encode_large(*pictures[0], refine)]
-        tiles = split_all([picture for picture, _ in pictures], self._tile)
-        symbols = self.networks.symbols(tiles, refine)
-        shapes = {(*picture.shape[:2], grey) for picture, grey in pictures}
-        if len(shapes) == 1 and counts[0] == 1:
-            ((height, width, grey),) = shapes
-            size = {"width": width, "height": height}
-            return pack_many(self._coder, self._id, symbols, tile=self._tile, grey=grey, **size)
-        blobs, end = [], 0
-        for (picture, grey), count in zip(pictures, counts, strict=True):
-            start, end = end, end + count
-            own = [layer[start:end] for layer in symbols]
-            size = {"width": picture.shape[1], "height": picture.shape[0]}
-            blobs.append(pack(self._coder, self._id, own, tile=self._tile, grey=grey, **size))
-        return blobs
-
-    def _encode_large(self, picture: Pixels, grey: bool, refine: Refine | None) -> bytes:
-        symbols = symbols_of(self.networks, self._coder.tables, picture, self._tile, refine)
-        size = {"width": picture.shape[1], "height": picture.shape[0]}
-        return pack(self._coder, self._id, symbols, tile=self._tile, grey=grey, **size)
+            tables = self._tiles.tables
+            symbols = symbols_of(self.networks, tables, pictures[0][0], self._tile, refine)
+        else:
+            tiles = split_all([picture for picture, _ in pictures], self._tile)
+            symbols = self.networks.symbols(tiles, refine)
+        return [Part(range(len(pictures)), headers, symbols)]
 
     @cached_property
     def _search(self) -> EncoderSearch:
@@ -489,7 +509,9 @@ class Codec:
 
     def _rows(self, blob: bytes, layers: int | None) -> tuple[int, Iterator[Pixels]]:
         """Height and strips of a picture, from its first layers."""
-        header, runs = unpack_runs(self._coder, self._id, blob, tile=self._tile, layers=layers)
+        header, runs = unpack_runs(
+            self._tiles.coder, self._id, blob, tile=self._tile, layers=layers
+        )
         refuse_block(header)
         assert header.height is not None
         assert header.width is not None
@@ -528,9 +550,3 @@ def as_grey(picture: Pixels) -> Pixels:
     total = picture.sum(axis=2, keepdims=True, dtype=np.uint16) + channels // 2
     grey: Pixels = (total // channels).astype(np.uint8)
     return grey
-
-
-def refuse_block(header: Header) -> None:
-    """Raise BitstreamError where one picture is wanted and the file is a block."""
-    if header.block:
-        raise BitstreamError(f"the file is a block of {header.count} pictures; use decode_block")

@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.codec.checkpoint import Checkpoint, model_info
-from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey, refuse_block
-from hvae_codec.codec.container import Opened, raise_about
+from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey
 from hvae_codec.codec.contexts import Levels
+from hvae_codec.codec.entropy import MapEntropy, Part, in_order
 from hvae_codec.codec.format import Header
 from hvae_codec.codec.images import as_batch
 from hvae_codec.codec.latents import Features, joined, none_of
-from hvae_codec.codec.map_coder import MapCoder
 from hvae_codec.codec.map_container import (
     MAX_FILE_PIXELS,
     check_pixels,
-    open_maps,
     pack_maps,
     unpack_maps,
 )
@@ -35,7 +33,7 @@ from hvae_codec.codec.quality_scale import (
 )
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled
-from hvae_codec.errors import BitstreamError, CheckpointError, ImageError, UnknownQualityError
+from hvae_codec.errors import CheckpointError, ImageError, UnknownQualityError
 from hvae_codec.models.maps import MapVAE
 
 _CHUNK_PIXELS = 1 << 20  # of small pictures, go through the networks together
@@ -54,16 +52,20 @@ class MapCodec(Codec):
         assert isinstance(checkpoint.tables, MapTables)
         self._checkpoint = checkpoint
         self.info = model_info(checkpoint.card)
-        self._coder: MapCoder = MapCoder(checkpoint.tables)  # type: ignore[assignment]
-        self._map_networks = MapNetworks(checkpoint.model, self._coder)
         self._id = checkpoint.model_id
         self._channels, height, width = checkpoint.model.spec.image_shape
         self._tile = (height, width)
         self._coarsest = checkpoint.model.spec.coarsest
+        self._maps = MapEntropy(checkpoint.tables, self._id, self._tile, self._coarsest)
+        self._map_networks = MapNetworks(checkpoint.model, self._maps)
         try:
             self._number = quality_number(float(checkpoint.card["quality"]))
         except UnknownQualityError as error:
             raise CheckpointError(f"a checkpoint's card has a wrong quality: {error}") from error
+
+    @property
+    def entropy(self) -> MapEntropy:
+        return self._maps
 
     @property
     def model(self) -> MapVAE:  # type: ignore[override]
@@ -137,38 +139,38 @@ class MapCodec(Codec):
 
     def write_block(self, block: Block) -> bytes:
         return pack_maps(
-            self._coder,
+            self._maps.coder,
             block.header,
-            self._maps(block),
+            self._block_maps(block),
             own_size=self._tile,
             coarsest=self._coarsest,
         )[0]
 
-    def decode_batch(self, blobs: Sequence[bytes]) -> Pixels | list[Pixels]:
-        if len(blobs) == 0:
-            return []
-        pictures: list[Pixels] = [np.empty(0, np.uint8)] * len(blobs)
-        for numbers, header, symbols in self._unpacked(blobs, None):
-            for number, picture in zip(numbers, self._pictures_of(header, symbols), strict=True):
-                pictures[number] = picture
-        same = len({picture.shape for picture in pictures}) == 1
-        return np.stack(pictures) if same else pictures
+    def pictures_of(self, parts: Sequence[Part]) -> list[Pixels]:
+        return in_order(
+            (part.numbers, self._pictures_of(part.headers[0], part.symbols)) for part in parts
+        )
+
+    def features_of(self, parts: Sequence[Part]) -> list[Features]:
+        found = [self._features_of(part.headers[0], part.symbols) for part in parts]
+        return joined(found, np.argsort(np.concatenate([part.numbers for part in parts])))
 
     def read_block(self, blob: bytes, layers: int | None = None) -> Block:
         wanted = self._layers(layers)
-        opened = self._open(blob, wanted)
-        symbols = self._unpack([blob], [opened], wanted, [0], 1)
+        opened = self._maps.open(blob, wanted)
+        shapes = self._maps.shapes
+        symbols = unpack_maps(self._maps.coder, [(blob, opened)], shapes, wanted, numbers=[0], of=1)
         return Block(opened.header, [_as_rows(layer) for layer in symbols])
 
     def block_pictures(self, blocks: Sequence[Block]) -> list[Pixels]:
         return [
             picture
             for block in blocks
-            for picture in self._pictures_of(block.header, self._maps(block))
+            for picture in self._pictures_of(block.header, self._block_maps(block))
         ]
 
     def block_features(self, blocks: Sequence[Block]) -> list[Features]:
-        found = [self._features_of(block.header, self._maps(block)) for block in blocks]
+        found = [self._features_of(block.header, self._block_maps(block)) for block in blocks]
         return joined(found, np.arange(sum(block.header.count for block in blocks)))
 
     def symbols(self, blobs: Sequence[bytes]) -> list[Int32Array]:
@@ -179,13 +181,13 @@ class MapCodec(Codec):
         Raises:
             BitstreamError: as `decode_batch`. ValueError: sizes or qualities differ.
         """
-        found = self._unpacked(blobs, None)
-        if len({replace(header, grey=False) for _, header, _ in found}) > 1:
+        found = self._maps.read(blobs)
+        if len({replace(part.headers[0], grey=False) for part in found}) > 1:
             raise ValueError("symbols of files of several sizes or qualities are no one array")
         if not found:
             return [np.zeros((0, dims), np.int32) for dims in self.model.spec.dims]
-        order = np.argsort(np.concatenate([numbers for numbers, _, _ in found]))
-        layers = zip(*(symbols for _, _, symbols in found), strict=True)
+        order = np.argsort(np.concatenate([part.numbers for part in found]))
+        layers = zip(*(part.symbols for part in found), strict=True)
         return [_as_rows(np.concatenate(layer, axis=1)[:, order]) for layer in layers]
 
     def layer_features(self, images: Pictures, layers: int | None = None) -> list[Features]:
@@ -201,17 +203,6 @@ class MapCodec(Codec):
             parts.append(self._features_of(header, self._symbols(some)[:wanted]))
         return joined(parts, np.argsort(np.concatenate(groups)))
 
-    def layer_features_from_bytes(
-        self, blobs: bytes | Sequence[bytes], layers: int | None = None
-    ) -> list[Features]:
-        wanted = self._layers(layers)
-        files = [blobs] if isinstance(blobs, bytes) else list(blobs)
-        if not files:
-            return none_of(self.info.z_dims[:wanted])
-        found = self._unpacked(files, wanted)
-        parts = [self._features_of(header, symbols) for _, header, symbols in found]
-        return joined(parts, np.argsort(np.concatenate([numbers for numbers, _, _ in found])))
-
     def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Pixels:
         self._check_sample(count, seed, temperature)
         return self._map_networks.sample(count, self._number, seed=seed, temperature=temperature)
@@ -226,17 +217,17 @@ class MapCodec(Codec):
         bits = np.zeros((len(pictures), len(self.info.z_dims)))
         for numbers in _by_size(pictures):
             symbols = self._symbols([pictures[number] for number in numbers])
-            bits[numbers] = self._coder.information_bits(symbols, self._number)
+            bits[numbers] = self._maps.coder.information_bits(symbols, self._number)
         return bits
 
-    def _encode(
+    def _parts(
         self,
         pictures: list[tuple[Pixels, bool]],
         effort: int | None,
         trade: float | Sequence[float] | None,
-    ) -> list[bytes]:
+    ) -> list[Part]:
         self._refine(effort, trade, [])
-        blobs = [b""] * len(pictures)
+        parts = []
         for numbers in _by_size([picture for picture, _ in pictures]):
             some = [pictures[number][0] for number in numbers]
             symbols, levels = self._symbols_and_levels(some)
@@ -246,17 +237,15 @@ class MapCodec(Codec):
                 if not chosen:
                     continue
                 header = Header(self._id, width, height, grey=grey, quality=self._number)
-                files = pack_maps(
-                    self._coder,
-                    header,
-                    [layer[:, chosen] for layer in symbols],
-                    own_size=self._tile,
-                    coarsest=self._coarsest,
-                    levels=[layer[:, chosen] for layer in levels],
+                parts.append(
+                    Part(
+                        [numbers[i] for i in chosen],
+                        [header] * len(chosen),
+                        [layer[:, chosen] for layer in symbols],
+                        [layer[:, chosen] for layer in levels],
+                    )
                 )
-                for position, blob in zip(chosen, files, strict=True):
-                    blobs[numbers[position]] = blob
-        return blobs
+        return parts
 
     def _refine(
         self, effort: int | None, trade: float | Sequence[float] | None, tiles: Sequence[int]
@@ -271,10 +260,8 @@ class MapCodec(Codec):
     def _rows(self, blob: bytes, layers: int | None) -> tuple[int, Iterator[Pixels]]:
         """Height and strips of a picture, from its first layers."""
         wanted = self._layers(layers)
-        opened = self._open(blob, wanted)
-        refuse_block(opened.header)
-        symbols = self._unpack([blob], [opened], wanted, [0], 1)
-        header = opened.header
+        (part,) = self._maps.read([blob], wanted)
+        header, symbols = part.headers[0], part.symbols
         assert header.height is not None
         assert header.width is not None
         assert header.quality is not None
@@ -305,7 +292,7 @@ class MapCodec(Codec):
             [np.concatenate(layer, axis=1) for layer in zip(*levels, strict=True)],
         )
 
-    def _maps(self, block: Block) -> list[Int32Array]:
+    def _block_maps(self, block: Block) -> list[Int32Array]:
         """The symbols of a block as maps [C, N, h, w]."""
         header = block.header
         assert header.height is not None
@@ -317,7 +304,9 @@ class MapCodec(Codec):
             maps.append(rows.reshape(-1, *shape).transpose(1, 0, 2, 3))
         return maps
 
-    def _pictures_of(self, header: Header, symbols: Sequence[Int32Array]) -> Iterator[Pixels]:
+    def _pictures_of(
+        self, header: Header, symbols: Sequence[NDArray[np.integer]]
+    ) -> Iterator[Pixels]:
         assert header.height is not None
         assert header.width is not None
         assert header.quality is not None
@@ -327,7 +316,9 @@ class MapCodec(Codec):
             )
             yield from map(as_grey, pictures) if header.grey else pictures
 
-    def _features_of(self, header: Header, symbols: Sequence[Int32Array]) -> list[Features]:
+    def _features_of(
+        self, header: Header, symbols: Sequence[NDArray[np.integer]]
+    ) -> list[Features]:
         assert header.quality is not None
         parts = []
         for part in self._symbol_chunks(header, symbols):
@@ -336,54 +327,13 @@ class MapCodec(Codec):
         return joined(parts, np.arange(symbols[0].shape[1]))
 
     def _symbol_chunks(
-        self, header: Header, symbols: Sequence[Int32Array]
-    ) -> Iterator[list[Int32Array]]:
+        self, header: Header, symbols: Sequence[NDArray[np.integer]]
+    ) -> Iterator[list[NDArray[np.integer]]]:
         """Symbols [C, N, h, w] a layer of some pictures at a time."""
         height, width = header.height or self._tile[0], header.width or self._tile[1]
         at_once = max(1, _CHUNK_PIXELS // (height * width))
         for start in range(0, symbols[0].shape[1], at_once):
             yield [layer[:, start : start + at_once] for layer in symbols]
-
-    def _unpacked(
-        self, blobs: Sequence[bytes], layers: int | None
-    ) -> list[tuple[list[int], Header, list[Int32Array]]]:
-        """Files that share size, quality and greyness together: their numbers, their header, and
-        the symbols [C, N, h, w] of their first layers.
-        """
-        wanted = self._layers(layers)
-        opened = []
-        for number, blob in enumerate(blobs):
-            try:
-                opened.append(self._open(blob, wanted))
-                refuse_block(opened[-1].header)
-            except BitstreamError as error:
-                raise_about(error, number, len(blobs))
-        groups: dict[Header, list[int]] = {}
-        for number, file in enumerate(opened):
-            groups.setdefault(file.header, []).append(number)
-        found = []
-        for header, numbers in groups.items():
-            files, frames = [blobs[n] for n in numbers], [opened[n] for n in numbers]
-            symbols = self._unpack(files, frames, wanted, numbers, len(blobs))
-            found.append((numbers, header, symbols))
-        return found
-
-    def _open(self, blob: bytes, layers: int) -> Opened:
-        """Header and payload of a file whose first layers are wanted."""
-        whole = layers != 1
-        return open_maps(blob, self._id, own_size=self._tile, coarsest=self._coarsest, whole=whole)
-
-    def _unpack(
-        self,
-        blobs: Sequence[bytes],
-        opened: Sequence[Opened],
-        layers: int,
-        numbers: Sequence[int],
-        of: int,
-    ) -> list[Int32Array]:
-        files = list(zip(blobs, opened, strict=True))
-        shapes = self._map_networks.shapes
-        return unpack_maps(self._coder, files, shapes, layers, numbers=numbers, of=of)
 
 
 def _by_size(pictures: Sequence[Pixels]) -> list[list[int]]:

@@ -14,7 +14,8 @@ from hvae_codec.codec.map_coder import LevelWalk
 from hvae_codec.codec.map_tables import MapLayer, MapTables
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.tables import TOTAL, Int32Array, LayerTables, support_size
-from hvae_codec.models.map_layers import FEATURE_SCALES, FEATURES, MIN_RAW
+from hvae_codec.models.map_layers import MIN_RAW
+from hvae_codec.models.map_spec import FEATURE_SCALES, FEATURES
 from hvae_codec.models.maps import MapVAE
 
 LEVELS = 64

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_codec.codec.contexts import Levels
-from hvae_codec.codec.map_coder import MapCoder, Shape
+from hvae_codec.codec.entropy import MapEntropy
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.models.map_spec import SECOND_STRIDE
@@ -30,22 +30,17 @@ Pixels = NDArray[np.uint8]
 class MapNetworks:
     """Runs a trained model on pictures uint8 [N, H, W, 3] of one size and one quality."""
 
-    def __init__(self, model: MapVAE, coder: MapCoder) -> None:
+    def __init__(self, model: MapVAE, entropy: MapEntropy) -> None:
         self.model = model.eval()
-        self._coder = coder
-
-    def shapes(self, count: int, height: int, width: int) -> list[Shape]:
-        """(N, h, w) of each layer, top first, of so many pictures of a size."""
-        spec = self.model.spec
-        return [(count, *spec.shape_of(index, height, width)[1:]) for index in spec.layer_indices]
+        self._entropy = entropy
 
     @torch.inference_mode()
     def symbols(self, pictures: Pixels, quality: int) -> tuple[list[Int32Array], list[Levels]]:
         """Symbols within their tables, int32 [C, N, h, w] a layer, top first, and their levels."""
-        layers = self._coder.tables.layers
+        layers = self._entropy.tables.layers
         found: list[Int32Array] = []
         found_levels: list[Levels] = []
-        walk = self._coder.walk(quality)
+        walk = self._entropy.coder.walk(quality)
 
         def choose(index: int, scaled: Tensor) -> Tensor:
             k = torch.round(scaled).permute(1, 0, 2, 3).to(torch.int32).cpu().numpy()
@@ -62,7 +57,7 @@ class MapNetworks:
 
     @torch.inference_mode()
     def strips(
-        self, symbols: Sequence[Int32Array], quality: int, height: int, width: int
+        self, symbols: Sequence[NDArray[np.integer]], quality: int, height: int, width: int
     ) -> Iterator[Pixels]:
         """Pictures of symbols [C, N, h, w] of the first layers, in strips uint8 [N, h, width, 3]
         from the top; layers not given take the mode of their prior.
@@ -73,7 +68,7 @@ class MapNetworks:
         return self._finished(state, qualities, height, width)
 
     def pictures(
-        self, symbols: Sequence[Int32Array], quality: int, height: int, width: int
+        self, symbols: Sequence[NDArray[np.integer]], quality: int, height: int, width: int
     ) -> Pixels:
         """`strips` put together: uint8 [N, height, width, 3]."""
         parts = list(self.strips(symbols, quality, height, width))
@@ -81,7 +76,7 @@ class MapNetworks:
 
     @torch.inference_mode()
     def latents(
-        self, symbols: Sequence[Int32Array], quality: int
+        self, symbols: Sequence[NDArray[np.integer]], quality: int
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Mean and deviation of the latents of the first layers averaged over their maps, float32
         [N, C] each: z_l = mu_p(z_>l) + step * k, uniform over a step.
@@ -103,11 +98,13 @@ class MapNetworks:
         symbols drawn from the tables of their levels.
         """
         height, width = self.model.spec.image_shape[1:]
-        walk = self._coder.walk(quality)
+        walk = self._entropy.coder.walk(quality)
         generator = np.random.default_rng(seed)
         symbols: list[Int32Array] = []
         for layer, shape in zip(
-            self._coder.tables.layers, self.shapes(count, height, width), strict=True
+            self._entropy.tables.layers,
+            self._entropy.shapes(count, height, width),
+            strict=True,
         ):
             levels = walk.levels(shape)
             symbols.append(layer.draw(levels, generator, temperature))

@@ -56,7 +56,7 @@ class Networks:
         return _concatenated(chunks)
 
     @torch.inference_mode()
-    def tiles(self, symbols: Sequence[NDArray[np.int32]]) -> Tiles:
+    def tiles(self, symbols: Sequence[NDArray[np.integer]]) -> Tiles:
         """Tiles uint8 [T, h, w, C] for int32 [T, D_l] symbols of the first layers, top first.
 
         Layers not given take the mode of their prior: given z_L's alone, the tiles are the preview.
@@ -87,7 +87,7 @@ class Networks:
         return _joined(chunks)
 
     @torch.inference_mode()
-    def latents(self, symbols: Sequence[NDArray[np.int32]]) -> list[Moments]:
+    def latents(self, symbols: Sequence[NDArray[np.integer]]) -> list[Moments]:
         """Latents and their standard deviation under quantisation, float32 [T, D_l] each, for int32
         [T, D_l] symbols of the first layers, top first: z_l = mu_p(z_>l) + step * k.
         """
@@ -126,7 +126,7 @@ class Networks:
             chunk = torch.from_numpy(np.ascontiguousarray(tiles[start : start + CHUNK]))
             yield self.model.likelihood.pixels(chunk.to(self._device).permute(0, 3, 1, 2))
 
-    def _parts(self, symbols: Sequence[NDArray[np.int32]], start: int) -> list[Tensor]:
+    def _parts(self, symbols: Sequence[NDArray[np.integer]], start: int) -> list[Tensor]:
         """A chunk of symbols as the model takes them, fp32 [B, *shape] a layer."""
         return [
             torch.from_numpy(np.ascontiguousarray(layer[start : start + CHUNK]))

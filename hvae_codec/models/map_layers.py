@@ -16,16 +16,13 @@ from torch.autograd.function import once_differentiable
 
 from hvae_codec.models.convolution import Conv2d
 from hvae_codec.models.likelihoods import at_least_fp32
-from hvae_codec.models.map_spec import MapSpec
-
-MAX_MAGNITUDE = 31
-"""A symbol's magnitude counts in contexts up to this."""
-MAX_SIGNED = 3
-"""A symbol with its sign counts in contexts from minus to plus this."""
-FEATURES = 3
-"""Features of a symbol that contexts sum: whether it is not 0, its magnitude, its sign."""
-FEATURE_SCALES = (1.0, 4.0, 2.0)
-"""By which the networks divide the integer features, so that weights of one size suit all."""
+from hvae_codec.models.map_spec import (
+    FEATURE_SCALES,
+    FEATURES,
+    MAX_MAGNITUDE,
+    MAX_SIGNED,
+    MapSpec,
+)
 
 MIN_RAW = -2.25
 """Least raw deviation of a prior: softplus of it is a tenth of a step. At less a symbol that is not

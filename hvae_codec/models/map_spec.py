@@ -19,6 +19,15 @@ FIRST_STRIDE = 4
 SECOND_STRIDE = 2 * FIRST_STRIDE
 """Pixels a side of a position at the next resolution, the finest that has latents."""
 
+MAX_MAGNITUDE = 31
+"""A symbol's magnitude counts in contexts up to this."""
+MAX_SIGNED = 3
+"""A symbol with its sign counts in contexts from minus to plus this."""
+FEATURES = 3
+"""Features of a symbol that contexts sum: whether it is not 0, its magnitude, its sign."""
+FEATURE_SCALES = (1.0, 4.0, 2.0)
+"""By which the networks divide the integer features, so that weights of one size suit all."""
+
 MAX_WIDTH = 1024
 """Most channels of anything in a spec, so that a forged card allocates no huge network."""
 

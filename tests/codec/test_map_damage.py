@@ -110,9 +110,12 @@ def sealed(codec, data):
         return edited
     behind = 9 + frame.check_bytes
     if frame.header.quality is not None and height * width * count < 10**6:
-        shapes = codec._map_networks.shapes(count, height, width)[:1]
+        entropy = codec.entropy
+        shapes = entropy.shapes(count, height, width)[:1]
         try:
-            top = codec._coder.decode([edited[frame.payload_at :]], frame.header.quality, shapes)
+            top = codec.entropy.coder.decode(
+                [edited[frame.payload_at :]], frame.header.quality, shapes
+            )
         except CorruptError:
             return edited
         head = crc_hqx(edited[:7] + edited[behind : frame.payload_at], 0xFFFF)

@@ -11,7 +11,7 @@ import hvae_codec
 from hvae_codec.codec import map_fit
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint
 from hvae_codec.codec.contexts import GRAIN, SCALE
-from hvae_codec.codec.map_coder import MapCoder
+from hvae_codec.codec.entropy import MapEntropy
 from hvae_codec.codec.map_fit import fit_map_tables, round_weights
 from hvae_codec.codec.map_networks import MapNetworks
 from hvae_codec.codec.map_tables import MapTables
@@ -158,9 +158,10 @@ def test_fitting_is_repeatable_and_learns():
     ours, other = waves(64, 64, seed=1), np.zeros((64, 64, 3), np.uint8)
     bits = []
     for picture in (ours, ours, other):
-        coder = MapCoder(map_fit.fit_map_tables(model, [picture] * 3, qualities=3))
-        symbols, _ = MapNetworks(model, coder).symbols(ours[None], 128)
-        bits.append(coder.information_bits(symbols, 128).sum())
+        tables = map_fit.fit_map_tables(model, [picture] * 3, qualities=3)
+        entropy = MapEntropy(tables, b"tiny", (64, 64), model.spec.coarsest)
+        symbols, _ = MapNetworks(model, entropy).symbols(ours[None], 128)
+        bits.append(entropy.coder.information_bits(symbols, 128).sum())
     assert bits[0] == bits[1] < bits[2]
 
 

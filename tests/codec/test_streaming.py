@@ -115,19 +115,19 @@ def test_many_runs_of_symbols(codec, monkeypatch):
     monkeypatch.setattr(coder_module, "RUN", 256)
     picture = waves(17 * 32 - 5, 17 * 32 - 3, 3)  # 289 tiles
     whole = codec.networks.symbols(split(picture, TILE))
-    symbols = symbols_of(codec.networks, codec._coder.tables, picture, TILE)
+    symbols = symbols_of(codec.networks, codec.entropy.coder.tables, picture, TILE)
     assert [layer.dtype for layer in symbols] == [np.int8, np.int8]
     for layer, expected in zip(symbols, whole, strict=True):
         np.testing.assert_array_equal(layer, expected)
     size = {"tile": TILE, "width": picture.shape[1], "height": picture.shape[0]}
     model_id = bytes.fromhex(codec.info.model_id)
-    blob = pack(codec._coder, model_id, whole, **size)
-    assert pack(codec._coder, model_id, symbols, **size) == blob
-    header, runs = unpack_runs(codec._coder, model_id, blob, tile=TILE)
+    blob = pack(codec.entropy.coder, model_id, whole, **size)
+    assert pack(codec.entropy.coder, model_id, symbols, **size) == blob
+    header, runs = unpack_runs(codec.entropy.coder, model_id, blob, tile=TILE)
     parts = list(runs)
     assert [len(part[0]) for part in parts] == [256, 33]
     for layer, expected in zip(
-        unpack(codec._coder, model_id, blob, tile=TILE)[1], whole, strict=True
+        unpack(codec.entropy.coder, model_id, blob, tile=TILE)[1], whole, strict=True
     ):
         np.testing.assert_array_equal(layer, expected)
     for index, expected in enumerate(whole):
@@ -146,7 +146,7 @@ def test_an_effort_sees_the_trade_of_each_tile(codec):
         positions.extend(range(start, start + len(x)))
         return [k + 0 for k in symbols]
 
-    symbols = symbols_of(codec.networks, codec._coder.tables, picture, TILE, refine)
+    symbols = symbols_of(codec.networks, codec.entropy.coder.tables, picture, TILE, refine)
     assert positions == list(range(289))
     np.testing.assert_array_equal(symbols[1], codec.networks.symbols(tiles, refine)[1])
 
