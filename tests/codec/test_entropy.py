@@ -9,7 +9,7 @@ import pytest
 
 import hvae_codec
 from hvae_codec.codec.entropy import read_each
-from hvae_codec.errors import BitstreamError, TruncatedError
+from hvae_codec.errors import BitstreamError, CorruptError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -66,6 +66,6 @@ def test_a_damaged_file_fails_alone(codec):
     good = codec.encode(pictures()[0])
     found = list(read_each(codec.entropy, [good, good[:-1], b"nonsense", good]))
     assert [isinstance(one, BitstreamError) for one in found] == [False, True, True, False]
-    assert isinstance(found[1], TruncatedError)
+    assert isinstance(found[1], CorruptError)
     (part,) = found[3]
     assert len(part.headers) == 1
