@@ -1,4 +1,4 @@
-"""`hvae-codec pack`, `unpack`, `ls` and `cat`: `.hvaa` archives of many pictures."""
+"""`hvae-codec unpack`, `ls` and `cat`: `.hvaa` archives of many pictures."""
 
 from __future__ import annotations
 
@@ -11,27 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import hvae_codec
 from hvae_codec.cli.archive_files import (
-    Source,
-    array_sources,
     open_archive,
-    open_writer,
     picture_number,
-    picture_sources,
     unpacked_paths,
     write_array,
 )
 from hvae_codec.cli.common import (
     Commands,
     add_command,
-    add_effort_argument,
-    add_model_arguments,
-    describe,
-    load,
     path,
     print_error,
     print_json,
     write_bytes,
 )
+from hvae_codec.cli.packing import add_pack
 from hvae_codec.errors import CorruptError, HvaeCodecError
 
 if TYPE_CHECKING:
@@ -42,15 +35,8 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Commands) -> None:
-    """Add the four subcommands."""
-    add_command(
-        commands,
-        "pack",
-        _pack,
-        _pack_arguments,
-        summary="pack pictures into a .hvaa archive",
-        example="hvae-codec pack thumbnails/ --output pictures.hvaa",
-    )
+    """Add `pack`, which `packing` holds, and these three."""
+    add_pack(commands)
     add_command(
         commands,
         "unpack",
@@ -78,27 +64,6 @@ def add_commands(commands: Commands) -> None:
     )
 
 
-def _pack_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "inputs",
-        nargs="*",
-        type=path,
-        help="pictures, folders of them, patterns such as 'a/*.png', or .npy arrays uint8 "
-        "[N, H, W, C]",
-    )
-    parser.add_argument("--data", help="a data set by name, for example cifar10 or folder:PATH")
-    parser.add_argument("--split", default="test", help="of the data set; default: %(default)s")
-    parser.add_argument("-o", "--output", type=path, required=True, help="the archive to write")
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--append", action="store_true", help="add to the archive that is there")
-    existing.add_argument("--replace", action="store_true", help="replace a file that is there")
-    parser.add_argument(
-        "--no-names", action="store_true", help="do not store the names of files: fewer bytes"
-    )
-    add_model_arguments(parser)
-    add_effort_argument(parser)
-
-
 def _unpack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=path, help="a .hvaa archive")
     parser.add_argument("keys", nargs="*", help="names or numbers of pictures; default: all")
@@ -123,59 +88,6 @@ def _cat_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=path, help="the PNG to write; default: standard output"
     )
-
-
-def _pack(arguments: argparse.Namespace) -> int:
-    sources = picture_sources(arguments.inputs, named=not arguments.no_names)
-    if arguments.data is not None:
-        from hvae_codec.data import load_dataset
-
-        sources += array_sources(load_dataset(arguments.data, arguments.split).images)
-    if not sources:
-        raise HvaeCodecError("nothing to pack: give pictures or --data")
-    codec = load(arguments)
-    mode = "append" if arguments.append else "replace" if arguments.replace else "new"
-    with open_writer(arguments.output, codec, mode) as writer:
-        before = len(writer)
-        failed = _add_all(writer, sources)
-        added = len(writer) - before
-    with open_archive(arguments.output) as archive:
-        info = archive.info
-    row = {
-        "output": str(arguments.output),
-        "added": added,
-        "failed": failed,
-        "pictures": info.pictures,
-        "file_bytes": info.file_bytes,
-        "block_file_bytes": info.block_file_bytes,
-        "model_id": info.model_id,
-    }
-    if arguments.json:
-        print_json(row)
-    else:
-        each = f", {info.file_bytes / info.pictures:.1f} each" if info.pictures else ""
-        total = f"{info.pictures} pictures in {info.file_bytes} bytes{each}"
-        print(f"{arguments.output}: {added} added, {len(failed)} failed; {total}")
-    return 1 if failed else 0
-
-
-def _add_all(writer: hvae_codec.ArchiveWriter, sources: list[Source]) -> list[dict[str, str]]:
-    """Add every picture; say which could not be, and why."""
-    from tqdm import tqdm
-
-    failed = []
-    with tqdm(total=len(sources), desc="packing", unit=" pictures", disable=None) as bar:
-        for source in sources:
-            try:
-                writer.add(source.picture(), source.name)
-            except HvaeCodecError as error:
-                message = describe(error)
-                message = message if source.label in message else f"{source.label}: {message}"
-                with bar.external_write_mode(file=sys.stderr):
-                    print_error(message)
-                failed.append({"input": source.label, "error": message})
-            bar.update()
-    return failed
 
 
 def _unpack(arguments: argparse.Namespace) -> int:

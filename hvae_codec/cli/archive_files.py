@@ -27,12 +27,39 @@ _PIXEL_BATCH = 1 << 24
 
 
 @dataclass(frozen=True)
+class FilePicture:
+    """The picture of a file."""
+
+    path: Path
+
+    def __call__(self) -> NDArray[np.uint8]:
+        """Read it. Raises ImageError, OSError."""
+        from hvae_codec.codec.images import as_uint8
+
+        return as_uint8(self.path)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayPicture:
+    """A row of an array [N, H, W, C] in memory, or of the one in `file`."""
+
+    images: NDArray[np.uint8]
+    row: int
+    file: Path | None = None
+
+    def __call__(self) -> NDArray[np.uint8]:
+        """The row."""
+        row: NDArray[np.uint8] = self.images[self.row]
+        return row
+
+
+@dataclass(frozen=True)
 class Source:
     """A picture to pack: how to call it in messages, its name in the archive, how to get it."""
 
     label: str
     name: str | None
-    picture: Callable[[], NDArray[np.uint8]]
+    picture: FilePicture | ArrayPicture
 
 
 def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:
@@ -44,15 +71,21 @@ def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:
     sources: list[Source] = []
     for file, below in find(_expanded(inputs), PICTURE_SUFFIXES):
         if file.suffix.lower() == ".npy":
-            sources += array_sources(_read_array(file), str(file))
+            sources += array_sources(_read_array(file), str(file), file)
         else:
-            sources.append(Source(str(file), below.as_posix() if named else None, _reader(file)))
+            name = below.as_posix() if named else None
+            sources.append(Source(str(file), name, FilePicture(file)))
     return sources
 
 
-def array_sources(images: NDArray[np.uint8], label: str = "the data set") -> list[Source]:
-    """The pictures of an array [N, H, W, C]; they have no names."""
-    return [Source(f"picture {i} of {label}", None, _row_of(images, i)) for i in range(len(images))]
+def array_sources(
+    images: NDArray[np.uint8], label: str = "the data set", file: Path | None = None
+) -> list[Source]:
+    """The pictures of an array [N, H, W, C], which may be that of a file; they have no names."""
+    return [
+        Source(f"picture {i} of {label}", None, ArrayPicture(images, i, file))
+        for i in range(len(images))
+    ]
 
 
 @contextmanager
@@ -66,10 +99,11 @@ def open_archive(path: Path) -> Iterator[hvae_codec.Archive]:
 
 @contextmanager
 def open_writer(
-    path: Path, codec: hvae_codec.Codec, mode: str
+    path: Path, codec: hvae_codec.Codec, mode: str, *, whole: bool = False
 ) -> Iterator[hvae_codec.ArchiveWriter]:
     """An archive to write. Mode "new": nothing may be there; "append": add to what is; "replace":
-    what is there stays until the new archive is whole.
+    what is there stays until the new archive is whole. With `whole` a new one, too, appears whole
+    or not at all; without, what was written of it outlives the process.
 
     Raises:
         HvaeCodecError: there is a file and the mode is "new".
@@ -77,7 +111,8 @@ def open_writer(
     if mode == "new" and path.exists():
         raise HvaeCodecError(f"{path} is there already; --append adds to it, --replace replaces it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    target = path.with_name(f".{path.name}.{os.getpid()}") if mode == "replace" else path
+    apart = mode == "replace" or (whole and mode == "new")
+    target = path.with_name(f".{path.name}.{os.getpid()}") if apart else path
     try:
         with _warnings_shown():
             writer = hvae_codec.ArchiveWriter(target, codec, append=mode == "append")
@@ -197,19 +232,6 @@ def _read_array(file: Path) -> NDArray[np.uint8]:
             f"{array.dtype} {list(array.shape)}"
         )
     return array
-
-
-def _reader(file: Path) -> Callable[[], NDArray[np.uint8]]:
-    def read() -> NDArray[np.uint8]:
-        from hvae_codec.codec.images import as_uint8
-
-        return as_uint8(file)
-
-    return read
-
-
-def _row_of(images: NDArray[np.uint8], row: int) -> Callable[[], NDArray[np.uint8]]:
-    return lambda: images[row]
 
 
 def _listed(archive: hvae_codec.Archive, part: range) -> list[PictureInfo]:

@@ -6,7 +6,7 @@ import fcntl
 import io
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -16,30 +16,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hvae_codec.codec.archive_blocks import BLOCK_TILES, BlockRoom, CodedBlock, uncoded_block
 from hvae_codec.codec.archive_format import (
     HEAD_BYTES,
     HEADER_BYTES,
     ArchiveHeader,
-    Directory,
     Entry,
-    Group,
     directory_hashes,
     write_block,
     write_index,
 )
 from hvae_codec.codec.archive_index import ArchiveIndex, RecoveredWarning, read_index
-from hvae_codec.codec.archive_names import MAX_BLOCK_NAME_BYTES, check_name
-from hvae_codec.codec.codec import Block, Codec, Pictures
+from hvae_codec.codec.archive_names import check_name
+from hvae_codec.codec.codec import Codec, Pictures
 from hvae_codec.codec.images import Picture, as_uint8
-from hvae_codec.codec.tiling import tile_grid
 from hvae_codec.errors import ArchiveError, CorruptError, ImageError, WrongModelError
 
 Pixels = NDArray[np.uint8]
-
-BLOCK_TILES = 256
-"""Tiles from which on a block takes no more pictures."""
-
-MAX_BLOCK_TILES = 1 << 16
 
 
 class ArchiveWriter:
@@ -79,15 +72,14 @@ class ArchiveWriter:
         append: bool = False,
         block_tiles: int = BLOCK_TILES,
     ) -> None:
-        if not 1 <= block_tiles <= MAX_BLOCK_TILES:
-            raise ValueError(f"block_tiles must lie in 1..{MAX_BLOCK_TILES}, not {block_tiles}")
+        self._room = BlockRoom(codec, block_tiles)
         self._path = Path(path)
         self._codec = codec
         channels, height, width = codec.info.image_shape
-        self._tile = (height, width)
         self._header = ArchiveHeader(bytes.fromhex(codec.info.model_id), width, height, channels)
-        self._block_tiles = min(block_tiles, codec.most_block_tiles)
-        self._waiting = _Waiting()
+        self._pictures: list[Pixels] = []
+        """Those that wait until they are enough for a block."""
+        self._names: list[str | None] = []
         self._new_names: set[str] = set()
         self._writing: Future[None] | None = None
         self._error: OSError | None = None
@@ -121,7 +113,7 @@ class ArchiveWriter:
 
     def __len__(self) -> int:
         """Pictures in the archive, those waiting to be written included."""
-        return self._handed_over + len(self._waiting.pictures)
+        return self._handed_over + len(self._pictures)
 
     def add(self, image: Picture, name: str | None = None) -> int:
         """Add a picture; the number by which the archive will give it.
@@ -136,15 +128,16 @@ class ArchiveWriter:
         self._codec.check_channels(picture.shape[2])
         name_bytes = 0 if name is None else len(check_name(name))
         if name is not None:
-            self._claim(name)
-        if self._waiting.name_bytes + name_bytes > MAX_BLOCK_NAME_BYTES:
+            self.reserve(name)
+        if not self._room.takes_name(name_bytes):
             self._hand_over()
         if isinstance(image, np.ndarray | torch.Tensor):
             picture = picture.copy()  # the caller may fill the array anew before a block is full
-        rows, columns = tile_grid(picture.shape[0], picture.shape[1], self._tile)
-        self._waiting.add(picture, name, rows * columns, name_bytes)
+        self._pictures.append(picture)
+        self._names.append(name)
+        self._room.add(picture.shape[0], picture.shape[1], name_bytes)
         number = len(self) - 1
-        if self._waiting.tiles >= self._block_tiles:
+        if self._room.full:
             self._hand_over()
         return number
 
@@ -175,6 +168,34 @@ class ArchiveWriter:
             for image, name in zip(images, names, strict=True):
                 self.add(image, name)
         return range(start, len(self))
+
+    def reserve(self, name: str) -> None:
+        """Keep a name for a picture of a block that `add_block` will bring.
+
+        Raises:
+            ArchiveError: the name is in the archive already, or is not one.
+        """
+        check_name(name)
+        old = self._old.find(self._file.fileno(), name) is not None
+        if old or name in self._new_names:
+            raise ArchiveError(f"{self._path} has a picture named {name!r} already")
+        self._new_names.add(name)
+
+    def add_block(self, block: CodedBlock) -> range:
+        """Add pictures that `code_block` coded with this model, in this process or another one.
+
+        Their names must have been reserved. What waits is written first, so the numbers go on.
+
+        Returns:
+            Their numbers.
+
+        Raises:
+            OSError: as `add`.
+        """
+        self._require_open()
+        self._hand_over()
+        self._write_behind(len(block), lambda: block)
+        return range(len(self) - len(block), len(self))
 
     def flush(self) -> None:
         """Write what is waiting, as a block of its own, and have the disk keep it.
@@ -246,24 +267,20 @@ class ArchiveWriter:
         if self._file.closed:
             raise ValueError(f"the writer of {self._path} is closed")
 
-    def _claim(self, name: str) -> None:
-        old = self._old.find(self._file.fileno(), name) is not None
-        if old or name in self._new_names:
-            raise ArchiveError(f"{self._path} has a picture named {name!r} already")
-        self._new_names.add(name)
-
     def _hand_over(self) -> None:
         """Run the networks on the waiting pictures and leave the rest to the other thread."""
-        if not self._waiting.pictures:
+        if not self._pictures:
             return
-        groups, group_of = self._waiting.by_size()
-        blocks = [self._codec.block(pictures) for pictures in groups]
+        block = uncoded_block(self._codec, self._pictures, self._names)
+        self._write_behind(len(block.names), lambda: block.code(self._codec))
+        self._pictures, self._names = [], []
+        self._room.empty()
+
+    def _write_behind(self, count: int, code: Callable[[], CodedBlock]) -> None:
+        """Have the other thread make and write a block of so many pictures."""
         self._finish_writing()
-        names = tuple(self._waiting.names)
-        self._handed_over += len(names)
-        self._waiting = _Waiting()
-        sizes = [pictures[0].shape for pictures in groups]
-        self._writing = self._pool.submit(self._write_pictures, blocks, sizes, group_of, names)
+        self._handed_over += count
+        self._writing = self._pool.submit(self._write_coded, code)
 
     def _finish_writing(self) -> None:
         """Wait for the other thread, and raise what went wrong there."""
@@ -276,25 +293,15 @@ class ArchiveWriter:
             raise
         self._writing = None
 
-    def _write_pictures(
-        self,
-        blocks: list[Block],
-        sizes: list[tuple[int, ...]],
-        group_of: NDArray[np.intp],
-        names: tuple[str | None, ...],
-    ) -> None:
+    def _write_coded(self, code: Callable[[], CodedBlock]) -> None:
         """Code and write one block of the archive."""
-        files = [self._codec.write_block(block) for block in blocks]
-        groups = tuple(
-            Group(height, width, channels, len(file))
-            for (height, width, channels), file in zip(sizes, files, strict=True)
-        )
-        directory = Directory(groups, group_of, names)
+        block = code()
+        directory = block.directory
         first = self._entries[-1].stop if self._entries else 0
-        head, data = write_block(first, directory, files)
+        head, data = write_block(first, directory, block.files)
         self._write(head + data)
         lengths = (len(head) - HEAD_BYTES, len(data))
-        entry = Entry(self._end, *lengths, first, len(names), any(names))
+        entry = Entry(self._end, *lengths, first, len(block), any(directory.names))
         self._entries.append(entry)
         self._hashes.append(directory_hashes(directory))
         self._end = entry.end
@@ -314,31 +321,6 @@ class ArchiveWriter:
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]
-
-
-class _Waiting:
-    """Pictures that wait until they are enough for a block."""
-
-    def __init__(self) -> None:
-        self.pictures: list[Pixels] = []
-        self.names: list[str | None] = []
-        self.tiles = 0
-        self.name_bytes = 0
-
-    def add(self, picture: Pixels, name: str | None, tiles: int, name_bytes: int) -> None:
-        self.pictures.append(picture)
-        self.names.append(name)
-        self.tiles += tiles
-        self.name_bytes += name_bytes
-
-    def by_size(self) -> tuple[list[list[Pixels]], NDArray[np.intp]]:
-        """The pictures of each size, sizes in order of first appearance; the size of each one."""
-        groups: dict[tuple[int, ...], list[Pixels]] = {}
-        for picture in self.pictures:
-            groups.setdefault(picture.shape, []).append(picture)
-        numbers = {shape: number for number, shape in enumerate(groups)}
-        group_of = [numbers[picture.shape] for picture in self.pictures]
-        return list(groups.values()), np.array(group_of, np.intp)
 
 
 def _open(path: Path, append: bool) -> io.FileIO:

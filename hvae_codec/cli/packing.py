@@ -1,0 +1,168 @@
+"""`hvae-codec pack`: pictures into a `.hvaa` archive, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import hvae_codec
+from hvae_codec.cli.archive_files import (
+    Source,
+    array_sources,
+    open_archive,
+    open_writer,
+    picture_sources,
+)
+from hvae_codec.cli.common import (
+    Commands,
+    add_command,
+    add_effort_argument,
+    add_model_arguments,
+    load,
+    path,
+    positive_int,
+    print_json,
+)
+from hvae_codec.cli.packing_progress import Bar, Failure
+from hvae_codec.errors import HvaeCodecError
+
+
+def add_pack(commands: Commands) -> None:
+    """Add the subcommand."""
+    add_command(
+        commands,
+        "pack",
+        _pack,
+        _pack_arguments,
+        summary="pack pictures into a .hvaa archive",
+        example="hvae-codec pack thumbnails/ --output pictures.hvaa",
+    )
+
+
+def _pack_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        type=path,
+        help="pictures, folders of them, patterns such as 'a/*.png', or .npy arrays uint8 "
+        "[N, H, W, C]",
+    )
+    parser.add_argument("--data", help="a data set by name, for example cifar10 or folder:PATH")
+    parser.add_argument("--split", default="test", help="of the data set; default: %(default)s")
+    parser.add_argument("-o", "--output", type=path, required=True, help="the archive to write")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--append", action="store_true", help="add to the archive that is there")
+    existing.add_argument("--replace", action="store_true", help="replace a file that is there")
+    parser.add_argument(
+        "--no-names", action="store_true", help="do not store the names of files: fewer bytes"
+    )
+    parser.add_argument(
+        "--shards",
+        type=positive_int,
+        metavar="N",
+        help="write N archives with equal shares of the pictures, in order: a.hvaa becomes "
+        "a-00000-of-00004.hvaa and so on",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="where pictures are coded: in this process, or, the same bytes, on the Ray cluster of "
+        "RAY_ADDRESS, whose machines see the files under the same paths; without RAY_ADDRESS "
+        "on one that is started here",
+    )
+    add_model_arguments(parser)
+    add_effort_argument(parser)
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    sources = picture_sources(arguments.inputs, named=not arguments.no_names)
+    if arguments.data is not None:
+        from hvae_codec.data import load_dataset
+
+        sources += array_sources(load_dataset(arguments.data, arguments.split).images)
+    if not sources:
+        raise HvaeCodecError("nothing to pack: give pictures or --data")
+    codec = load(arguments)
+    shards = arguments.shards or 1
+    if shards > len(sources):
+        raise HvaeCodecError(f"--shards {shards}: there are {len(sources)} pictures alone")
+    mode = "append" if arguments.append else "replace" if arguments.replace else "new"
+    rows = []
+    with _cluster(arguments.engine):
+        for number in range(shards):
+            share = slice(len(sources) * number // shards, len(sources) * (number + 1) // shards)
+            output = _shard_path(arguments.output, number, shards)
+            rows.append(_pack_one(arguments, codec, sources[share], output, mode))
+    if arguments.json:
+        print_json(rows[0] if arguments.shards is None else {"archives": rows})
+    return 1 if any(row["failed"] for row in rows) else 0
+
+
+@contextmanager
+def _cluster(engine: str) -> Iterator[None]:
+    """For all shards together: joining or starting a cluster takes seconds."""
+    if engine == "local":
+        yield
+        return
+    from hvae_codec.cli.packing_ray import cluster
+
+    with cluster():
+        yield
+
+
+def _pack_one(
+    arguments: argparse.Namespace,
+    codec: hvae_codec.Codec,
+    sources: Sequence[Source],
+    output: Path,
+    mode: str,
+) -> dict[str, object]:
+    """Write one archive; what it holds then."""
+    # What a cluster codes is no work of this process that its death should spare.
+    whole = arguments.engine == "ray" and mode == "new"
+    with open_writer(output, codec, mode, whole=whole) as writer:
+        before = len(writer)
+        if arguments.engine == "ray":
+            from hvae_codec.cli.packing_ray import pack_on_ray
+
+            wanted = (arguments.model, arguments.quality, arguments.effort)
+            failed = pack_on_ray(writer, sources, codec, wanted)
+        else:
+            failed = _add_all(writer, sources)
+        added = len(writer) - before
+    with open_archive(output) as archive:
+        info = archive.info
+    if not arguments.json:
+        each = f", {info.file_bytes / info.pictures:.1f} each" if info.pictures else ""
+        total = f"{info.pictures} pictures in {info.file_bytes} bytes{each}"
+        print(f"{output}: {added} added, {len(failed)} failed; {total}")
+    return {
+        "output": str(output),
+        "added": added,
+        "failed": [{"input": one.label, "error": one.message} for one in failed],
+        "pictures": info.pictures,
+        "file_bytes": info.file_bytes,
+        "block_file_bytes": info.block_file_bytes,
+        "model_id": info.model_id,
+    }
+
+
+def _shard_path(output: Path, number: int, shards: int) -> Path:
+    if shards == 1:
+        return output
+    return output.with_name(f"{output.stem}-{number:05}-of-{shards:05}{output.suffix}")
+
+
+def _add_all(writer: hvae_codec.ArchiveWriter, sources: Sequence[Source]) -> list[Failure]:
+    """Add every picture; say which could not be, and why."""
+    with Bar(len(sources)) as bar:
+        for source in sources:
+            try:
+                writer.add(source.picture(), source.name)
+            except HvaeCodecError as error:
+                bar.fail(Failure.of(source.label, error))
+            bar.update()
+    return bar.failed

@@ -1,0 +1,52 @@
+"""How far `hvae-codec pack` has come, and what could not be packed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from hvae_codec.cli.common import describe, print_error
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be packed, and why."""
+
+    label: str
+    message: str
+
+    @staticmethod
+    def of(label: str, error: Exception) -> Failure:
+        """Of an error, whose message need not say which picture it is about."""
+        return Failure.of_message(label, describe(error))
+
+    @staticmethod
+    def of_message(label: str, message: str) -> Failure:
+        """Of what an error said."""
+        return Failure(label, message if label in message else f"{label}: {message}")
+
+
+class Bar:
+    """Pictures done, a second and still to do, on standard error; and what failed, a line each."""
+
+    def __init__(self, total: int, work: str = "packing") -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=total, desc=work, unit=" pictures", disable=None)
+        self.failed: list[Failure] = []
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def update(self, pictures: int = 1) -> None:
+        """Count pictures as done, whether they failed or not."""
+        self._bar.update(pictures)
+
+    def fail(self, failure: Failure) -> None:
+        """Say what failed."""
+        with self._bar.external_write_mode(file=sys.stderr):
+            print_error(failure.message)
+        self.failed.append(failure)
