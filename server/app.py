@@ -1,13 +1,13 @@
 """Building, starting and stopping the server."""
 
 import asyncio
-import ipaddress
 import logging
+import os
 import signal
+import time
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,122 +17,174 @@ import hvae_codec
 from hvae_codec.files import write_atomically
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
+from .access import Access, AccessInterceptor
 from .convert import to_description
+from .grpc_options import MOST_CALLS, server_options
 from .handlers import Handlers
-from .limits import Limits
+from .metrics import Metrics
+from .security import Tls
 from .service import CodecServicer
+from .settings import Settings, Warm
+from .tokens import TokenFile
+from .tracing import start_tracing
+from .watching import WatchingInterceptor
 
 _logger = logging.getLogger(__name__)
 
-SERVICE_NAME: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"].full_name
+SERVICE: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]
+
+USUALLY_WARM: Final = (Warm("cifar10"), Warm("photo"))
+"""Loaded before serving where they are at hand and nothing else was asked for."""
 
 _ENDING_SECONDS: Final = 2.0
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` can be reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 class StartError(Exception):
-    """The address cannot be bound."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a server runs. `port` 0 takes a free one; `grace_seconds` bounds a graceful stop.
-
-    Raises ValueError where the host is not loopback and `insecure` is not set.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    insecure: bool = False
-    grace_seconds: float = 10.0
-    port_file: Path | None = None
-    limits: Limits = field(default_factory=Limits)
-
-    def __post_init__(self) -> None:
-        if not self.insecure and not is_loopback(self.host):
-            raise ValueError(
-                f"{self.host} can be reached from other machines, and this server has neither "
-                "encryption nor authentication: bind 127.0.0.1, or give --insecure to accept that"
-            )
+    """The server cannot run as it was asked to."""
 
 
 class App:
     """One server process: the codec service, the standard health service and reflection."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Prepare a server; reads the models' cards."""
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
+        """Prepare a server; reads the models' cards, certificates and tokens.
+
+        Raises:
+            SecurityError, TracingError: as `Tls`, `TokenFile` and `start_tracing`.
+        """
         self._settings = settings
+        if settings.models is not None:
+            # For all of this process and those that it starts: nothing else names models.
+            os.environ["HVAE_MODELS"] = str(settings.models)
+        self.metrics = metrics or Metrics()
+        self._tls = Tls(settings.tls) if settings.tls else None
+        self._tokens = TokenFile(settings.token_file) if settings.token_file else None
+        self.access = Access(self._tokens) if self._tokens else None
+        self._tracing = start_tracing(settings.otlp_endpoint)
         # One thread: torch brings its own threads, and calls would only take turns on them.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        self._server = _grpc_server(settings.limits)
+        self._server = self._grpc_server()
         models = codec_pb2.ListModelsResponse(models=map(to_description, hvae_codec.models()))
         servicer = CodecServicer(Handlers(settings.limits), settings.limits, models, self._worker)
         codec_pb2_grpc.add_CodecServiceServicer_to_server(  # type: ignore[no-untyped-call]
             servicer, self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
+        self._background: list[asyncio.Task[None]] = []
+
+    def _grpc_server(self) -> grpc.aio.Server:
+        watching = WatchingInterceptor(SERVICE, self.metrics, self._tracing)
+        interceptors: list[Any] = [watching]
+        if self.access is not None:
+            interceptors.append(AccessInterceptor(self.access))
+        return grpc.aio.server(
+            interceptors=interceptors,
+            options=server_options(self._settings.limits.message_bytes),
+            maximum_concurrent_rpcs=MOST_CALLS,
+        )
 
     async def start(self) -> str:
-        """Bind, serve and say so in the port file; returns HOST:PORT.
+        """Bind, load the models to be warm, serve and say so in the port file; returns HOST:PORT.
 
-        Raises StartError where the address is taken or not this machine's.
+        Raises:
+            StartError: the address is taken or not this machine's.
+            UnknownModelError, UnknownQualityError, CheckpointError: of the models to be warm.
         """
-        host = self._settings.host
-        host = f"[{host}]" if ":" in host else host
-        try:
-            port = self._server.add_insecure_port(f"{host}:{self._settings.port}")
-        except RuntimeError as error:
-            raise StartError(f"cannot listen on {host}:{self._settings.port}: {error}") from error
+        began = time.monotonic()
+        port = self._bind()
+        for service in ("", SERVICE.full_name):
+            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
-        await self._health.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
+        await self._warm()
+        if self._tokens is not None:
+            self._background.append(asyncio.create_task(self._tokens.watch()))
+        for service in ("", SERVICE.full_name):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         if self._settings.port_file is not None:
             write_atomically(self._settings.port_file, f"{port}\n".encode())
-        return f"{host}:{port}"
+        _logger.info("serving after %.1f s", time.monotonic() - began)
+        return f"{_in_address(self._settings.host)}:{port}"
+
+    def _bind(self) -> int:
+        address = f"{_in_address(self._settings.host)}:{self._settings.port}"
+        try:
+            if self._tls is not None:
+                return int(self._server.add_secure_port(address, self._tls.credentials()))
+            return int(self._server.add_insecure_port(address))
+        except RuntimeError as error:
+            raise StartError(f"cannot listen on {address}: {error}") from error
+
+    async def _warm(self) -> None:
+        """Load models, so that no caller waits for it."""
+        wanted = self._settings.warm
+        if wanted is None:
+            at_hand = {info.name for info in hvae_codec.models()}
+            wanted = tuple(warm for warm in USUALLY_WARM if warm.name in at_hand)
+        for warm in wanted:
+            began = time.monotonic()
+            await asyncio.to_thread(hvae_codec.load, warm.name, warm.quality)
+            _logger.info("%s loaded in %.1f s", warm, time.monotonic() - began)
 
     async def stop(self) -> None:
         """Refuse new calls at once, let those in flight finish within the grace, then stop."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._settings.grace_seconds)
+        for task in self._background:
+            task.cancel()
         # Calls that the grace cut off learn of it from grpc a moment later, and end their work.
         if ending := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(ending, timeout=_ENDING_SECONDS)
         self._worker.shutdown(cancel_futures=True)
+        if self._tracing is not None:
+            await _bounded(asyncio.to_thread(self._tracing.stop))
+        self._remove_port_file()
+
+    def abandon(self) -> None:
+        """End without waiting for anything, as far as other processes need it."""
+        self._remove_port_file()
+
+    def _remove_port_file(self) -> None:
         if self._settings.port_file is not None:
             self._settings.port_file.unlink(missing_ok=True)
 
 
-def _grpc_server(limits: Limits) -> grpc.aio.Server:
-    return grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", limits.message_bytes),
-            ("grpc.max_send_message_length", limits.message_bytes),
-            # Without this a second server on a busy port would silently share its calls.
-            ("grpc.so_reuseport", 0),
-        ]
-    )
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then stop gracefully."""
+async def _bounded(waiting: Awaitable[object]) -> None:
+    try:
+        await asyncio.wait_for(waiting, _ENDING_SECONDS)
+    except TimeoutError:
+        _logger.warning("some traces were not sent")
+
+
+async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then stop gracefully; a second signal ends the process."""
+    app = App(settings, metrics)
     stopping = asyncio.Event()
+
+    def stop(number: int) -> None:
+        if stopping.is_set():
+            app.abandon()
+            os._exit(128 + number)
+        stopping.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    app = App(settings)
+        loop.add_signal_handler(number, stop, number)
     try:
-        address = await app.start()
-        print(f"hvae-codec server listening on {address}", flush=True)
-        await stopping.wait()
+        starting = asyncio.create_task(app.start())
+        stopped = asyncio.create_task(stopping.wait())
+        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return
+        print(f"hvae-codec server listening on {starting.result()}", flush=True)
+        await stopped
         _logger.info("stopping; calls in flight have %g s", settings.grace_seconds)
     finally:
         await app.stop()

@@ -1,0 +1,45 @@
+"""What is known of the call that is being answered, for logs, traces and limits."""
+
+import re
+import time
+import uuid
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+REQUEST_ID: Final = "x-request-id"
+"""Metadata key: the caller's name for a call, which logs repeat and the answer carries."""
+
+_SANE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
+
+
+@dataclass
+class CallSeen:
+    """One call. `method` is its name without the service's; `token` the token's name, if any."""
+
+    method: str = ""
+    request_id: str = ""
+    token: str | None = None
+    items: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+
+_current: ContextVar[CallSeen | None] = ContextVar("call", default=None)
+
+
+def current_call() -> CallSeen:
+    """The call that this task answers; outside of calls one that nobody looks at."""
+    return _current.get() or CallSeen()
+
+
+def set_current_call(call: CallSeen) -> None:
+    """Say that this task answers `call`. gRPC makes a task for every call."""
+    _current.set(call)
+
+
+def request_id_of(metadata: Any) -> str:
+    """The caller's request id where it is one word of sane characters, else a new one."""
+    given = [value for key, value in metadata if key == REQUEST_ID]
+    if len(given) == 1 and isinstance(given[0], str) and _SANE.fullmatch(given[0]):
+        return given[0]
+    return uuid.uuid4().hex

@@ -1,0 +1,155 @@
+"""The server's flags, in the groups of its help. Nothing here needs the extra [server]."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_MIB = 1024 * 1024
+
+Group = argparse._ArgumentGroup
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, got {port}")
+    return port
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"seconds must be finite and at least 0, got {text}")
+    return seconds
+
+
+def address_flags(group: Group) -> None:
+    """Where the server listens, and how it stops."""
+    group.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    group.add_argument(
+        "--port", type=_port, default=50_051, help="0: any free port (default: %(default)s)"
+    )
+    group.add_argument(
+        "--port-file", type=Path, metavar="PATH", help="write the port here once it serves"
+    )
+    group.add_argument(
+        "--grace",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="time for calls in flight when stopped (default: %(default)g); a second signal ends "
+        "them at once",
+    )
+
+
+def security_flags(group: Group) -> None:
+    """Who may connect and call."""
+    pem: dict[str, Any] = {"type": Path, "metavar": "PEM"}
+    group.add_argument("--tls-certificate", **pem, help="the server's certificate, then its chain")
+    group.add_argument("--tls-key", **pem, help="the certificate's key, without a password")
+    group.add_argument(
+        "--client-ca", **pem, help="callers must show a certificate that one of these signed"
+    )
+    group.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="PATH",
+        help="callers must send one of these bearer tokens; a line is: NAME TOKEN [items=N] "
+        "[requests=N], with the most items in flight and requests a second; read again when it "
+        "changes",
+    )
+    group.add_argument(
+        "--insecure",
+        action="store_true",
+        help="allow addresses that other machines can reach without TLS",
+    )
+
+
+def model_flags(group: Group) -> None:
+    """Which models there are."""
+    group.add_argument(
+        "--models",
+        type=_directory,
+        metavar="DIR",
+        help="directory of the models (default: HVAE_MODELS, or those of the package)",
+    )
+    group.add_argument(
+        "--warm",
+        action="append",
+        metavar="MODEL[@QUALITY]",
+        help="load this before serving; may be given again (default: cifar10 and photo, where "
+        "they are at hand)",
+    )
+
+
+def _directory(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a directory")
+    return path
+
+
+def limit_flags(group: Group) -> None:
+    """What one call may carry."""
+    group.add_argument(
+        "--max-message-bytes",
+        type=_positive,
+        default=4 * _MIB,
+        metavar="N",
+        help="largest message, in and out (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-items",
+        type=_positive,
+        default=4_096,
+        metavar="N",
+        help="most items in one call (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=_positive,
+        default=32 * _MIB,
+        metavar="N",
+        help="most pixels in one call (default: %(default)s)",
+    )
+
+
+def watching_flags(group: Group) -> None:
+    """Metrics, logs and traces."""
+    group.add_argument(
+        "--metrics-port",
+        type=_port,
+        metavar="PORT",
+        help="serve Prometheus metrics and a status page here (default: nowhere)",
+    )
+    group.add_argument(
+        "--metrics-host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="address to bind for them (default: %(default)s)",
+    )
+    group.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="lines on standard error (default: %(default)s)",
+    )
+    group.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="least level; calls are logged at info (default: %(default)s)",
+    )
+    group.add_argument(
+        "--otlp-endpoint",
+        metavar="URL",
+        help="send OpenTelemetry traces to this collector, by OTLP over gRPC; needs the extra "
+        "[tracing] (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)",
+    )

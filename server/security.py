@@ -1,0 +1,131 @@
+"""Who may connect: which addresses may be bound, and the certificates of TLS and mutual TLS."""
+
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+
+class SecurityError(Exception):
+    """A certificate, key or token file cannot be used; the message says which and why."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Where the PEM files are; with `client_ca` callers must show a certificate that it signed.
+
+    Raises ValueError where one of certificate and key is missing.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        given = [self.certificate, self.key]
+        if (self.client_ca is not None and None in given) or given.count(None) == 1:
+            raise ValueError(
+                "--tls-certificate and --tls-key belong together, and --client-ca needs both"
+            )
+
+    def __bool__(self) -> bool:
+        """Whether TLS is wanted."""
+        return self.certificate is not None
+
+
+class Tls:
+    """Certificates that were read and found to fit, for both ports of the server."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        """Read and check the files.
+
+        Raises:
+            SecurityError: a file is missing, no PEM of its kind, or the key of another certificate.
+        """
+        assert files.certificate is not None
+        assert files.key is not None
+        self._files = files
+        self._certificate = _read("--tls-certificate", files.certificate)
+        self._key = _read("--tls-key", files.key)
+        self._client_ca = None
+        if files.client_ca is not None:
+            self._client_ca = _read("--client-ca", files.client_ca)
+        self.http_context()  # reads all of them
+
+    @property
+    def wants_client_certificate(self) -> bool:
+        """Whether this is mutual TLS."""
+        return self._client_ca is not None
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For a port of gRPC."""
+        return grpc.ssl_server_credentials(
+            [(self._key, self._certificate)],
+            root_certificates=self._client_ca,
+            require_client_auth=self.wants_client_certificate,
+        )
+
+    def http_context(self) -> ssl.SSLContext:
+        """For the port of metrics and the status page.
+
+        A client's certificate is verified where there is one and not required: probes and scrapers
+        seldom have one. What computes asks for it.
+        """
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        files = self._files
+        try:
+            # The callback is asked where a key is encrypted; without it OpenSSL asks the terminal.
+            context.load_cert_chain(*_paths(files), password=_no_password)
+        except (ssl.SSLError, ValueError) as error:
+            raise SecurityError(
+                f"--tls-certificate {files.certificate} and --tls-key {files.key} cannot be used "
+                f"together: {_reason(error)}"
+            ) from error
+        if self._client_ca is not None:
+            try:
+                context.load_verify_locations(cadata=self._client_ca.decode("ascii"))
+            except (ssl.SSLError, ValueError) as error:
+                raise SecurityError(
+                    f"--client-ca {files.client_ca} holds no certificates: {_reason(error)}"
+                ) from error
+            context.verify_mode = ssl.CERT_OPTIONAL
+        return context
+
+
+def _paths(files: TlsFiles) -> tuple[Any, Any]:
+    return files.certificate, files.key
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; give one without a password, readable by the server")
+
+
+def _read(flag: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SecurityError(f"{flag} {path}: {error.strerror or error}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in words where OpenSSL has a bare name for it."""
+    match getattr(error, "reason", None):
+        case "KEY_VALUES_MISMATCH":
+            return "the key is that of another certificate"
+        case "NO_START_LINE" | None if isinstance(error, ssl.SSLError):
+            return "no PEM of the kind that is needed was found"
+        case str(name):
+            return name.lower().replace("_", " ")
+        case _:
+            return str(error)

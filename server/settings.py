@@ -1,0 +1,76 @@
+"""How a server runs."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from .limits import Limits
+from .security import TlsFiles, is_loopback
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A model to load before the server says that it serves; quality None: its default."""
+
+    name: str
+    quality: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Of "MODEL" or "MODEL@QUALITY". Raises ValueError for anything else."""
+        name, at, number = text.partition("@")
+        try:
+            quality = float(number) if at else None
+        except ValueError:
+            quality = 0.0
+        if not name or (quality is not None and not 0 < quality < float("inf")):
+            raise ValueError(f"--warm wants MODEL or MODEL@QUALITY, got {text!r}")
+        return cls(name, quality)
+
+    def __str__(self) -> str:
+        return self.name if self.quality is None else f"{self.name}@{self.quality:g}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server runs. A port of 0 takes a free one.
+
+    Attributes:
+        insecure: allow addresses that other machines reach without TLS.
+        grace_seconds: how long calls in flight may go on once the server stops.
+        port_file: where to write the port of gRPC once the server serves.
+        tls: the PEM files of TLS, if any.
+        token_file: who may call; None for everybody.
+        metrics_port: where metrics and the status page are; None for nowhere.
+        models: directory of the models; None for HVAE_MODELS or those of the package.
+        warm: what to load before serving; None for the usual ones that are at hand.
+        otlp_endpoint: where traces go; None for what the environment says.
+
+    Raises ValueError where others could reach an address without TLS, and `insecure` is not set.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    insecure: bool = False
+    grace_seconds: float = 10.0
+    port_file: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    token_file: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    models: Path | None = None
+    warm: tuple[Warm, ...] | None = None
+    otlp_endpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        hosts = {"--host": self.host}
+        if self.metrics_port is not None:
+            hosts["--metrics-host"] = self.metrics_host
+        for flag, host in hosts.items():
+            if not (self.insecure or self.tls or is_loopback(host)):
+                raise ValueError(
+                    f"{flag} {host} can be reached from other machines, and without TLS everybody "
+                    "between can read and change what is sent: give --tls-certificate and "
+                    "--tls-key, bind 127.0.0.1, or give --insecure to accept that"
+                )
