@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
@@ -18,9 +17,10 @@ from hvae_codec.files import write_atomically
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 from .access import Access, AccessInterceptor
-from .convert import to_description
+from .admission import Admission
+from .calls import Calls
+from .engine import Engine
 from .grpc_options import MOST_CALLS, server_options
-from .handlers import Handlers
 from .metrics import Metrics
 from .security import Tls
 from .service import CodecServicer
@@ -61,19 +61,30 @@ class App:
         self._tokens = TokenFile(settings.token_file) if settings.token_file else None
         self.access = Access(self._tokens) if self._tokens else None
         self._tracing = start_tracing(settings.otlp_endpoint)
-        # One thread: torch brings its own threads, and calls would only take turns on them.
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
+        self.engine = Engine(settings.engine, self.metrics)
+        self.calls = Calls(self.engine, settings.limits)
+        self.admission = Admission(settings.capacity)
+        self.metrics.show(self._figures)
+        self._servicer = CodecServicer(self.calls, self.admission)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._grpc_server()
-        models = codec_pb2.ListModelsResponse(models=map(to_description, hvae_codec.models()))
-        servicer = CodecServicer(Handlers(settings.limits), settings.limits, models, self._worker)
         codec_pb2_grpc.add_CodecServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            servicer, self._server
+            self._servicer, self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._background: list[asyncio.Task[None]] = []
+
+    def _figures(self) -> dict[str, float]:
+        """What the server holds and does at the moment."""
+        held = self.admission
+        return {
+            **self.engine.figures(),
+            "held_items": held.items,
+            "held_bytes": held.bytes,
+            "refused_calls": held.refused,
+        }
 
     def _grpc_server(self) -> grpc.aio.Server:
         watching = WatchingInterceptor(SERVICE, self.metrics, self._tracing)
@@ -98,7 +109,7 @@ class App:
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
-        await self._warm()
+        await asyncio.gather(self.engine.start(), self._warm())
         if self._tokens is not None:
             self._background.append(asyncio.create_task(self._tokens.watch()))
         for service in ("", SERVICE.full_name):
@@ -131,13 +142,14 @@ class App:
     async def stop(self) -> None:
         """Refuse new calls at once, let those in flight finish within the grace, then stop."""
         await self._health.enter_graceful_shutdown()
+        self._servicer.stop()
         await self._server.stop(self._settings.grace_seconds)
         for task in self._background:
             task.cancel()
         # Calls that the grace cut off learn of it from grpc a moment later, and end their work.
         if ending := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(ending, timeout=_ENDING_SECONDS)
-        self._worker.shutdown(cancel_futures=True)
+        await self.engine.stop()
         if self._tracing is not None:
             await _bounded(asyncio.to_thread(self._tracing.stop))
         self._remove_port_file()

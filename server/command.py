@@ -7,7 +7,14 @@ from collections.abc import Sequence
 
 from hvae_codec.errors import HvaeCodecError
 
-from .flags import address_flags, limit_flags, model_flags, security_flags, watching_flags
+from .flags import (
+    address_flags,
+    engine_flags,
+    limit_flags,
+    model_flags,
+    security_flags,
+    watching_flags,
+)
 
 EXAMPLE = """example:
   hvae-codec serve --port 50051
@@ -27,13 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     security_flags(parser.add_argument_group("security"))
     model_flags(parser.add_argument_group("models"))
     limit_flags(parser.add_argument_group("limits"))
+    engine_flags(parser.add_argument_group("engine"))
     watching_flags(parser.add_argument_group("being watched"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code: 0, 1 for failure, 2 for usage."""
     try:
+        from .admission import Capacity
         from .app import StartError, serve
+        from .batcher import BatchLimits
+        from .engine import EngineSettings
         from .limits import Limits
         from .logs import Logs
         from .metrics import Metrics
@@ -52,6 +63,11 @@ def run(args: argparse.Namespace) -> int:
             grace_seconds=args.grace,
             port_file=args.port_file,
             limits=Limits(args.max_message_bytes, args.max_items, args.max_pixels),
+            capacity=Capacity(args.capacity_items, args.capacity_bytes),
+            engine=EngineSettings(
+                args.coding_processes,
+                BatchLimits(args.batch_items, delay_seconds=args.batch_delay_ms / 1000),
+            ),
             tls=TlsFiles(args.tls_certificate, args.tls_key, args.client_ca),
             token_file=args.token_file,
             metrics_host=args.metrics_host,

@@ -1,6 +1,6 @@
 """Between the messages of `codec.proto` and arrays."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +65,11 @@ def to_picture(image: codec_pb2.Image) -> Picture:
     return as_uint8(samples.reshape(raw.height, raw.width, raw.channels))
 
 
-def check_format(image_format: codec_pb2.ImageFormat) -> None:
-    """Refuse a format that this version of the contract does not know."""
-    if image_format not in codec_pb2.ImageFormat.values():
-        known = ", ".join(codec_pb2.ImageFormat.keys())
-        raise InvalidRequestError(f"format: unknown value {image_format}, known are {known}")
+def check_known(field: str, value: int, kind: Any) -> None:
+    """Refuse a value of an enum that this version of the contract does not know."""
+    if value not in kind.values():
+        known = ", ".join(kind.keys())
+        raise InvalidRequestError(f"{field}: unknown value {value}, known are {known}")
 
 
 def to_image(picture: Picture, image_format: codec_pb2.ImageFormat) -> codec_pb2.Image:
@@ -114,10 +114,32 @@ def shape_of(encoded: bytes, codec: Codec, *, whole: bool) -> Shape:
     return height, width, channels
 
 
-def to_feature_results(features: Features) -> list[codec_pb2.FeatureResult]:
-    """One message per row of the features."""
-    rows = zip(features.mean.tolist(), features.std.tolist(), strict=True)
-    return [codec_pb2.FeatureResult(mean=mean, std=std) for mean, std in rows]
+_DTYPES: Final = {
+    codec_pb2.FEATURE_ENCODING_FLOAT32: "<f4",
+    codec_pb2.FEATURE_ENCODING_FLOAT16: "<f2",
+}
+
+
+def to_feature_result(
+    features: Features,
+    moments: codec_pb2.FeatureMoments,
+    encoding: codec_pb2.FeatureEncoding,
+) -> codec_pb2.FeatureResult:
+    """Message of the features [1, D] of one picture, as the request asked for them."""
+    mean, std = features.mean[0], features.std[0]
+    result = codec_pb2.FeatureResult()
+    dtype = _DTYPES.get(encoding)
+    if dtype is None:
+        result.mean.extend(mean.tolist())
+    else:
+        result.mean_bytes = mean.astype(dtype).tobytes()
+    if moments == codec_pb2.FEATURE_MOMENTS_MEAN:
+        return result
+    if dtype is None:
+        result.std.extend(std.tolist())
+    else:
+        result.std_bytes = std.astype(dtype).tobytes()
+    return result
 
 
 def to_description(info: ModelInfo) -> codec_pb2.ModelDescription:

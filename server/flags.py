@@ -1,6 +1,7 @@
 """The server's flags, in the groups of its help. Nothing here needs the extra [server]."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {number}")
     return number
 
 
@@ -118,6 +126,47 @@ def limit_flags(group: Group) -> None:
         default=32 * _MIB,
         metavar="N",
         help="most pixels in one call (default: %(default)s)",
+    )
+
+
+def engine_flags(group: Group) -> None:
+    """How calls share the machine."""
+    group.add_argument(
+        "--coding-processes",
+        type=_count,
+        default=min(os.cpu_count() or 1, 8),
+        metavar="N",
+        help="processes for entropy coding; 0: a thread of the server (default: one for each "
+        "core, up to 8)",
+    )
+    group.add_argument(
+        "--batch-items",
+        type=_positive,
+        default=256,
+        metavar="N",
+        help="most items that go through the networks together (default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch-delay-ms",
+        type=_seconds,
+        default=2.0,
+        metavar="MS",
+        help="longest wait of an item for others to join it (default: %(default)g)",
+    )
+    group.add_argument(
+        "--capacity-items",
+        type=_positive,
+        default=16_384,
+        metavar="N",
+        help="most items in the server at once; beyond it calls are told to come back "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--capacity-bytes",
+        type=_positive,
+        default=256 * _MIB,
+        metavar="N",
+        help="most bytes of their messages (default: %(default)s)",
     )
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from .admission import Capacity
+from .engine import EngineSettings
 from .limits import Limits
 from .security import TlsFiles, is_loopback
 
@@ -36,6 +38,9 @@ class Settings:
     """How a server runs. A port of 0 takes a free one.
 
     Attributes:
+        limits: what one call may carry.
+        capacity: what the server holds at once.
+        engine: how it computes.
         insecure: allow addresses that other machines reach without TLS.
         grace_seconds: how long calls in flight may go on once the server stops.
         port_file: where to write the port of gRPC once the server serves.
@@ -55,6 +60,8 @@ class Settings:
     grace_seconds: float = 10.0
     port_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
+    capacity: Capacity = field(default_factory=Capacity)
+    engine: EngineSettings = field(default_factory=EngineSettings)
     tls: TlsFiles = field(default_factory=TlsFiles)
     token_file: Path | None = None
     metrics_host: str = "127.0.0.1"

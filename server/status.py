@@ -1,15 +1,20 @@
 """The gRPC status of every error, in one table."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import timedelta
 from typing import Final
 
 import grpc
 from google.protobuf import any_pb2
-from google.rpc import status_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from hvae_codec import error_info, errors
+from hvae_codec.v1 import codec_pb2
+
+from .admission import OverloadError
+from .batcher import DeadlinePassedError
+from .workers import WorkerLostError
 
 MAX_MESSAGE_BYTES: Final = 1_000
 """Longest status message, in UTF-8: the metadata of a call are limited to 8 KiB, and the message
@@ -20,27 +25,12 @@ class InvalidRequestError(errors.HvaeCodecError):
     """A message's fields contradict the contract in `codec.proto`."""
 
 
+class StoppingError(Exception):
+    """The server is stopping and takes no more messages."""
+
+
 class LimitError(errors.HvaeCodecError):
     """A call asks for more bytes, items or pixels than this server allows in one call."""
-
-
-class ItemError(Exception):
-    """One item of a request is to blame: wraps the error with the item's field and index."""
-
-    def __init__(self, field: str, index: int, error: errors.HvaeCodecError) -> None:
-        super().__init__(f"{field}[{index}]: {error}")
-        self.field = field
-        self.index = index
-        self.error = error
-
-
-@contextmanager
-def blame(field: str, index: int) -> Iterator[None]:
-    """Turn a library error raised inside into an `ItemError` of item `index` of `field`."""
-    try:
-        yield
-    except errors.HvaeCodecError as error:
-        raise ItemError(field, index, error) from error
 
 
 _CODES: Final[dict[type[Exception], grpc.StatusCode]] = {
@@ -51,6 +41,11 @@ _CODES: Final[dict[type[Exception], grpc.StatusCode]] = {
     errors.UnknownQualityError: grpc.StatusCode.NOT_FOUND,
     errors.BitstreamError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.CorruptError: grpc.StatusCode.DATA_LOSS,
+    errors.RateError: grpc.StatusCode.OUT_OF_RANGE,
+    OverloadError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlinePassedError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    WorkerLostError: grpc.StatusCode.UNAVAILABLE,
+    StoppingError: grpc.StatusCode.UNAVAILABLE,
 }
 """Status of an error class and, unless they are listed too, of its subclasses."""
 
@@ -64,23 +59,37 @@ def code_of(error: Exception) -> grpc.StatusCode:
     return next(listed, grpc.StatusCode.INTERNAL)
 
 
-def status_of(raised: Exception) -> grpc.Status:
-    """The status with which a call ends that raised `raised`.
+def status_of(error: Exception) -> grpc.Status:
+    """The status with which a call ends that raised `error`.
 
     An error that is not in the table tells the caller nothing but that it happened; the server's
     log has the rest.
     """
-    error = raised.error if isinstance(raised, ItemError) else raised
     code = code_of(error)
-    status = status_pb2.Status(code=code.value[0])
-    if code is grpc.StatusCode.INTERNAL:
-        status.message = "internal error; the server's log says more"
-        return rpc_status.to_status(status)
-    status.message = str(raised).encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
-    metadata: dict[str, str] = {}
-    if isinstance(raised, ItemError):
-        metadata = {"field": raised.field, "item": str(raised.index)}
-    detail = any_pb2.Any()
-    detail.Pack(error_info.pack(type(error), metadata))
-    status.details.append(detail)
+    status = status_pb2.Status(code=code.value[0], message=_message(error, code))
+    if code is not grpc.StatusCode.INTERNAL:
+        _add(status, error_info.pack(type(error), {}))
+    if isinstance(error, OverloadError):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_seconds))
+        _add(status, retry)
     return rpc_status.to_status(status)
+
+
+def item_status(error: Exception) -> codec_pb2.Status:
+    """What the result of an item, or the answer of a stream's message, says of its error."""
+    code = code_of(error)
+    reason = "" if code is grpc.StatusCode.INTERNAL else error_info.reason_of(type(error))
+    return codec_pb2.Status(code=code.value[0], message=_message(error, code), reason=reason)
+
+
+def _message(error: Exception, code: grpc.StatusCode) -> str:
+    if code is grpc.StatusCode.INTERNAL:
+        return "internal error; the server's log says more"
+    return str(error).encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
+
+
+def _add(status: status_pb2.Status, message: Message) -> None:
+    detail = any_pb2.Any()
+    detail.Pack(message)
+    status.details.append(detail)

@@ -360,16 +360,36 @@ class Codec:
             return none_of(self.info.z_dims[:layers])
         return self.features_of(self.entropy.read(files, layers))
 
-    def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Pixels:
+    def sample(
+        self,
+        count: int,
+        seed: int = 0,
+        temperature: float = 1.0,
+        *,
+        top: NDArray[np.floating] | None = None,
+    ) -> Pixels:
         """Pictures drawn from the model's prior, uint8 [count, H, W, C].
 
         Equal arguments give equal pictures. `temperature` scales the prior's standard deviations.
+        `top` [count, D] or [D] are the top layer's latents, such as `features` gives; the layers
+        below it are drawn given them.
 
         Raises:
-            ValueError: count < 1, a negative seed, or a temperature that is negative or not finite.
+            ValueError: count < 1, a negative seed, a temperature that is negative or not finite,
+                or latents of another shape or not finite.
         """
         self._check_sample(count, seed, temperature)
-        return self.networks.sample(count, seed=seed, temperature=temperature)
+        if top is None:
+            return self.networks.sample(count, seed=seed, temperature=temperature)
+        dims = self.info.z_dims[0]
+        given = np.asarray(top, np.float32)
+        if given.shape not in {(dims,), (count, dims)} or not np.isfinite(given).all():
+            raise ValueError(
+                f"top: need finite latents of shape [{dims}] or [{count}, {dims}], "
+                f"got {list(given.shape)}"
+            )
+        given = np.ascontiguousarray(np.broadcast_to(given, (count, dims)))
+        return self.networks.sample(count, seed=seed, temperature=temperature, top=given)
 
     def information_bits(self, images: Pictures) -> NDArray[np.float64]:
         """Information content under the tables, in bits per layer (top first), float64 [N, L].

@@ -58,6 +58,8 @@ class Part:
 class EntropyCoding(Protocol):
     """What both kinds of codec have as `entropy`."""
 
+    model_id: bytes
+
     def write(self, part: Part) -> list[bytes]:
         """A `.hvae` file for each picture of the part."""
 

@@ -203,8 +203,20 @@ class MapCodec(Codec):
             parts.append(self._features_of(header, self._symbols(some)[:wanted]))
         return joined(parts, np.argsort(np.concatenate(groups)))
 
-    def sample(self, count: int, seed: int = 0, temperature: float = 1.0) -> Pixels:
+    def sample(
+        self,
+        count: int,
+        seed: int = 0,
+        temperature: float = 1.0,
+        *,
+        top: NDArray[np.floating] | None = None,
+    ) -> Pixels:
         self._check_sample(count, seed, temperature)
+        if top is not None:
+            raise ValueError(
+                f"model {self.info.name!r} has maps as its top layer, which features do not hold: "
+                "it samples without given latents alone"
+            )
         return self._map_networks.sample(count, self._number, seed=seed, temperature=temperature)
 
     def information_bits(self, images: Pictures) -> NDArray[np.float64]:

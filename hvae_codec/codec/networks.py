@@ -104,9 +104,14 @@ class Networks:
         return _joined(chunks)
 
     @torch.inference_mode()
-    def sample(self, count: int, *, seed: int, temperature: float) -> Tiles:
-        """Tiles uint8 [count, h, w, C] decoded from latents drawn from the prior."""
-        latents = self.model.sample_latents(count, seed=seed, temperature=temperature)
+    def sample(
+        self, count: int, *, seed: int, temperature: float, top: NDArray[np.float32] | None = None
+    ) -> Tiles:
+        """Tiles uint8 [count, h, w, C] decoded from latents drawn from the prior, or below `top`
+        [count, D] of the top layer.
+        """
+        given = None if top is None else torch.from_numpy(top)
+        latents = self.model.sample_latents(count, seed=seed, temperature=temperature, top=given)
         return np.concatenate(
             [
                 self._pictures([z[start : start + CHUNK] for z in latents])

@@ -296,10 +296,13 @@ class HierarchicalVAE(nn.Module):
         """Standard deviation of a value uniform over one step of z_L, fp32 [D_L]."""
         return self.step(0).flatten() / 12**0.5
 
-    def sample_latents(self, count: int, *, seed: int, temperature: float = 1.0) -> list[Tensor]:
+    def sample_latents(
+        self, count: int, *, seed: int, temperature: float = 1.0, top: Tensor | None = None
+    ) -> list[Tensor]:
         """Latents drawn from the prior, top first, [count, *shape] each.
 
-        `temperature` scales the prior's standard deviations.
+        `temperature` scales the prior's standard deviations. `top` [count, D]: the top layer's
+        latents, where they are given; those below it are drawn given them.
         """
         generator = torch.Generator().manual_seed(seed)
         device = next(self.parameters()).device
@@ -307,6 +310,9 @@ class HierarchicalVAE(nn.Module):
         for _, layer in self._walk():
             mu_p, raw_p = layer.predict(_flat(latents))
             noise = torch.randn(count, *layer.shape, generator=generator).to(device) * temperature
+            if top is not None and not latents:
+                latents.append(top.to(device).reshape(count, *layer.shape))
+                continue
             latents.append(
                 noise if mu_p is None or raw_p is None else mu_p + ops.sigma(raw_p) * noise
             )

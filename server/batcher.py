@@ -1,0 +1,225 @@
+"""Batches over calls: items that want the same done to them wait a moment for each other.
+
+A call hands over all its items of a kind as one entry. Batches are made when there is room for one,
+from as many entries as fit, oldest first; what is left of a long entry queues up behind the others.
+An entry whose caller went away leaves the queue at once, and one whose deadline has passed is never
+computed. (Packages that batch for asyncio know neither.)
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+
+
+class DeadlinePassedError(Exception):
+    """The caller's deadline passed before the work was begun."""
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How batches are made.
+
+    items, weight: most of a batch; an item that weighs more makes a batch of its own.
+    delay_seconds: longest wait for others to join.
+    at_once: batches that are under way together: some in the networks, some being coded.
+    """
+
+    items: int = 256
+    weight: int = 1 << 20
+    delay_seconds: float = 0.002
+    at_once: int = 3
+
+    def __post_init__(self) -> None:
+        if min(self.items, self.weight, self.at_once) < 1 or not 0 <= self.delay_seconds < 60:
+            raise ValueError(f"batches of at least 1, and a delay below a minute; got {self}")
+
+
+@dataclass(eq=False)
+class _Entry(Generic[Value, Result]):
+    values: Sequence[Value]
+    weights: Sequence[int]
+    until: float | None
+    since: float
+    future: asyncio.Future[list[Result | Exception]]
+    results: dict[int, Result | Exception] = field(default_factory=dict)
+    begun: int = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self.values) - self.begun
+
+    def finish(self, number: int, result: Result | Exception) -> None:
+        self.results[number] = result
+        if len(self.results) == len(self.values) and not self.future.done():
+            self.future.set_result([self.results[n] for n in range(len(self.values))])
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+_Slice = tuple[_Entry[Value, Result], int]
+
+
+class _Queue(Generic[Value, Result]):
+    """Entries that want the same, oldest first, with their items and weight together."""
+
+    def __init__(self) -> None:
+        self.entries: dict[_Entry[Value, Result], None] = {}
+        self.items = 0
+        self.weight = 0
+
+    def add(self, entry: _Entry[Value, Result]) -> None:
+        self.entries[entry] = None
+        self.items += entry.waiting
+        self.weight += sum(entry.weights[entry.begun :])
+
+    def remove(self, entry: _Entry[Value, Result]) -> None:
+        if entry in self.entries:
+            del self.entries[entry]
+            self.items -= entry.waiting
+            self.weight -= sum(entry.weights[entry.begun :])
+
+    @property
+    def since(self) -> float:
+        return next(iter(self.entries)).since
+
+    def take(self, limits: BatchLimits, now: float) -> list[_Slice[Value, Result]]:
+        """Items for a batch; entries whose deadline has passed are ended instead."""
+        batch: list[_Slice[Value, Result]] = []
+        weight = 0
+        while self.entries:
+            entry = next(iter(self.entries))
+            self.remove(entry)
+            if entry.until is not None and entry.until <= now:
+                entry.fail(DeadlinePassedError("the deadline passed before this was computed"))
+                continue
+            while entry.waiting:
+                item = entry.weights[entry.begun]
+                if len(batch) >= limits.items or (batch and weight + item > limits.weight):
+                    self.add(entry)  # behind the others, which have waited for it long enough
+                    return batch
+                batch.append((entry, entry.begun))
+                weight += item
+                entry.begun += 1
+        return batch
+
+
+class Batcher(Generic[Key, Value, Result]):
+    """Runs `run(key, values)` on batches; it gives a result, or an error, for each value."""
+
+    def __init__(
+        self,
+        run: Callable[[Key, list[Value]], Awaitable[Sequence[Result | Exception]]],
+        limits: BatchLimits,
+        seen: Callable[[Key, int, float], None] = lambda key, items, seconds: None,
+    ) -> None:
+        """seen: is told the key, number of items and seconds of every batch."""
+        self._run = run
+        self._limits = limits
+        self._seen = seen
+        self._queues: dict[Key, _Queue[Value, Result]] = {}
+        self._changed = asyncio.Event()
+        self._room = asyncio.Semaphore(limits.at_once)
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Items in the queue."""
+        return sum(queue.items for queue in self._queues.values())
+
+    @property
+    def under_way(self) -> int:
+        """Batches that are being computed."""
+        return len(self._under_way)
+
+    async def submit(
+        self,
+        key: Key,
+        values: Sequence[Value],
+        weights: Sequence[int],
+        until: float | None = None,
+    ) -> list[Result | Exception]:
+        """What `run` gives for the values, in their order.
+
+        until: time of the event loop's clock after which nobody wants it any more. Raises
+        DeadlinePassedError where it passes before all of it was begun.
+        """
+        if not values:
+            return []
+        loop = asyncio.get_running_loop()
+        if self._server is None:
+            self._server = loop.create_task(self._serve())
+        entry: _Entry[Value, Result] = _Entry(
+            values, weights, until, loop.time(), loop.create_future()
+        )
+        queue = self._queues.setdefault(key, _Queue())
+        queue.add(entry)
+        self._changed.set()
+        try:
+            return await entry.future
+        finally:
+            queue.remove(entry)
+
+    async def close(self) -> None:
+        """Stop; whoever still waits is cancelled."""
+        tasks = [*self._under_way, *([self._server] if self._server else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for queue in self._queues.values():
+            for entry in queue.entries:
+                entry.future.cancel()
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._room.acquire()
+            batch: list[_Slice[Value, Result]] = []
+            while not batch:
+                key, queue = await self._ready()
+                batch = queue.take(self._limits, loop.time())
+            task = loop.create_task(self._compute(key, batch))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def _ready(self) -> tuple[Key, _Queue[Value, Result]]:
+        """Wait until some queue has a full batch, or one that has waited long enough."""
+        loop = asyncio.get_running_loop()
+        limits = self._limits
+        while True:
+            self._changed.clear()
+            for key in [key for key, queue in self._queues.items() if not queue.entries]:
+                del self._queues[key]
+            wait = None
+            if self._queues:
+                key, oldest = min(self._queues.items(), key=lambda pair: pair[1].since)
+                wait = oldest.since + limits.delay_seconds - loop.time()
+                if wait <= 0:
+                    return key, oldest
+                for key, queue in self._queues.items():
+                    if queue.items >= limits.items or queue.weight >= limits.weight:
+                        return key, queue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait)
+
+    async def _compute(self, key: Key, batch: list[_Slice[Value, Result]]) -> None:
+        started = time.perf_counter()
+        results: Sequence[Result | Exception]
+        try:
+            results = await self._run(key, [entry.values[number] for entry, number in batch])
+        except Exception as error:
+            results = [error] * len(batch)
+        finally:
+            self._room.release()
+        for (entry, number), result in zip(batch, results, strict=True):
+            entry.finish(number, result)
+        self._seen(key, len(batch), time.perf_counter() - started)

@@ -1,0 +1,396 @@
+"""What each call of the contract does, apart from gRPC: from its request to its response.
+
+An item that cannot be taken gets an error of its own. What is wrong with a request as a whole is
+raised, before anything is computed.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final, TypeVar
+
+import numpy as np
+
+import hvae_codec
+from hvae_codec import Codec, Features
+from hvae_codec.codec.format import parse
+from hvae_codec.codec.registry import AUTO
+from hvae_codec.errors import HvaeCodecError, ImageError
+from hvae_codec.evaluation.quality import psnr_of, squared_error_each
+from hvae_codec.v1 import codec_pb2
+
+from . import convert
+from .convert import Picture, Shape
+from .engine import Engine
+from .limits import Limits
+from .sampling import Sampling
+from .selection import Codecs, Encoding, encoding_of
+from .status import InvalidRequestError, item_status, status_of
+
+_logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+_RESULT_BYTES: Final = 16
+"""Tags and lengths around the features of an item, at most."""
+
+_NATS_PER_BIT: Final = float(np.log(2.0))
+
+
+class Calls:
+    """The calls of `CodecService`. `until` is a time of the event loop's clock after which nobody
+    wants the answer; work that has not begun by then never is.
+
+    Raised are InvalidRequestError, LimitError, UnknownModelError and UnknownQualityError for the
+    request as a whole, DeadlinePassedError, and whatever is no fault of the request.
+    """
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._codecs = Codecs()
+        self._sampling = Sampling(engine, limits, self._codecs)
+
+    async def encode(
+        self, request: codec_pb2.EncodeRequest, until: float | None = None
+    ) -> codec_pb2.EncodeResponse:
+        """Encode pictures, one file each."""
+        self._limits.check_items("images", len(request.images))
+        effort = request.effort if request.HasField("effort") else None
+        encoding = encoding_of(request.model, effort, request.max_bytes)
+        if encoding.name != AUTO:
+            await self._codecs.named(encoding.name, encoding.quality)  # or fail as a whole
+        pictures = await self._pictures("images", request.images)
+        groups = await self._by_encoder(encoding, pictures)
+
+        async def encoded(codec: Codec, some: Sequence[int]) -> Sequence[bytes | Exception]:
+            chosen = [one for n in some if not isinstance(one := pictures[n], Exception)]
+            return await self._encoded(encoding, codec, chosen, until)
+
+        results = await self._in_groups(pictures, groups, encoded)
+        response = codec_pb2.EncodeResponse()
+        for number, result in enumerate(results):
+            if isinstance(result, Exception):
+                response.results.add(status=_failed("images", number, result))
+            else:
+                response.results.add(encoded=result)
+        self._limits.check_response(response.ByteSize())
+        return response
+
+    async def decode(
+        self, request: codec_pb2.DecodeRequest, until: float | None = None
+    ) -> codec_pb2.DecodeResponse:
+        """Decode files, whole or as previews."""
+        self._limits.check_items("encoded", len(request.encoded))
+        convert.check_known("format", request.format, codec_pb2.ImageFormat)
+        files: list[bytes | Exception] = list(request.encoded)
+        groups, shapes = await self._by_codec(request, files, whole=not request.preview)
+        self._check_pictures(shapes.values(), request.format)
+        layers = 1 if request.preview else None
+
+        async def decoded(codec: Codec, some: Sequence[int]) -> Sequence[Picture | Exception]:
+            pixels = [_pixels(shapes[number]) for number in some]
+            wanted = [request.encoded[number] for number in some]
+            return await self._engine.decode(codec, wanted, pixels, layers, until)
+
+        results = await self._in_groups(files, groups, decoded)
+        response = codec_pb2.DecodeResponse()
+        images = await self.images(results, request.format)
+        for number, image in enumerate(images):
+            if isinstance(image, Exception):
+                response.results.add(status=_failed("encoded", number, image))
+            else:
+                response.results.add(image=image)
+        return response
+
+    async def extract_features(
+        self, request: codec_pb2.ExtractFeaturesRequest, until: float | None = None
+    ) -> codec_pb2.ExtractFeaturesResponse:
+        """Read features of pictures and of files."""
+        self._limits.check_items("sources", len(request.sources))
+        convert.check_known("moments", request.moments, codec_pb2.FeatureMoments)
+        convert.check_known("encoding", request.encoding, codec_pb2.FeatureEncoding)
+        kinds = [source.WhichOneof("source") for source in request.sources]
+        named = await self._codecs.selected(request.model) if request.HasField("model") else None
+        if named is None and "image" in kinds:
+            named = await self._codecs.selected(request.model)  # which says what is missing
+        sources: list[Picture | bytes | Exception] = [
+            InvalidRequestError("empty: set `image` or `encoded`") for _ in kinds
+        ]
+        for number, kind in enumerate(kinds):
+            if kind == "encoded":
+                sources[number] = request.sources[number].encoded
+        in_pictures = [number for number, kind in enumerate(kinds) if kind == "image"]
+        images = [request.sources[number].image for number in in_pictures]
+        for number, picture in zip(
+            in_pictures, await self._pictures("sources", images), strict=True
+        ):
+            sources[number] = picture
+        groups, shapes = await self._by_codec(request, sources, whole=False)
+        self._limits.check_pixels(sum(map(_pixels, shapes.values())))
+        if named is not None:
+            fit = [n for n in in_pictures if not isinstance(sources[n], Exception)]
+            groups = [*groups, (named, fit)]
+        layers = {codec: _layer_index(codec, request.layer) for codec, _ in groups}
+        dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
+        self._limits.check_response(len(sources) * (8 * dims + _RESULT_BYTES))
+
+        async def read(codec: Codec, some: Sequence[int]) -> Sequence[Features | Exception]:
+            values = [sources[number] for number in some]
+            files = [value for value in values if isinstance(value, bytes)]
+            if files:
+                pixels = [_pixels(shapes[number]) for number in some]
+                layer = layers[codec]
+                return await self._engine.file_features(codec, files, pixels, layer, until)
+            pictures = [value for value in values if isinstance(value, np.ndarray)]
+            return await self._engine.features(codec, pictures, layers[codec], until)
+
+        results = await self._in_groups(sources, groups, read)
+        response = codec_pb2.ExtractFeaturesResponse()
+        for number, result in enumerate(results):
+            if isinstance(result, Exception):
+                response.results.add(status=_failed("sources", number, result))
+            else:
+                feature = convert.to_feature_result(result, request.moments, request.encoding)
+                response.results.append(feature)
+        return response
+
+    async def sample(
+        self, request: codec_pb2.SampleRequest, until: float | None = None
+    ) -> codec_pb2.SampleResponse:
+        """Draw pictures from the prior, or below given latents of the top layer."""
+        self._limits.check_items("count", request.count)
+        convert.check_known("format", request.format, codec_pb2.ImageFormat)
+        codec = await self._codecs.selected(request.model)
+        channels, height, width = codec.info.image_shape
+        self._check_pictures([(height, width, channels)] * request.count, request.format)
+        pictures = await self._sampling.draw(codec, request, until)
+        drawn: list[Picture | Exception] = list(pictures)
+        images = await self.images(drawn, request.format)
+        response = codec_pb2.SampleResponse()
+        for image in images:
+            assert isinstance(image, codec_pb2.Image)
+            response.results.add(image=image)
+        return response
+
+    async def list_models(
+        self, request: codec_pb2.ListModelsRequest, until: float | None = None
+    ) -> codec_pb2.ListModelsResponse:
+        """List the models."""
+        models = [convert.to_description(info) for info in hvae_codec.models()]
+        return codec_pb2.ListModelsResponse(models=models, limits=self._call_limits())
+
+    async def get_model(
+        self, request: codec_pb2.GetModelRequest, until: float | None = None
+    ) -> codec_pb2.GetModelResponse:
+        """Describe one model."""
+        info = (await self._codecs.selected(request.model)).info
+        model = convert.to_description(info)
+        return codec_pb2.GetModelResponse(model=model, limits=self._call_limits())
+
+    async def evaluate(
+        self, request: codec_pb2.EvaluateRequest, until: float | None = None
+    ) -> codec_pb2.EvaluateResponse:
+        """Encode and decode a picture, and say what it cost and how good it is."""
+        convert.check_known("format", request.format, codec_pb2.ImageFormat)
+        encoding = encoding_of(request.model)
+        (picture,) = await self._pictures("image", [request.image])
+        if isinstance(picture, Exception):
+            raise picture
+        codec = await self._codecs.named(encoding.model_of(picture), encoding.quality)
+        (file,) = await self._encoded(encoding, codec, [picture], until)
+        if isinstance(file, Exception):
+            raise file
+        codec = await self._codecs.of_file(file)
+
+        def evaluated() -> tuple[list[float], Picture]:
+            (part,) = codec.entropy.read([file])
+            return codec.entropy.information_bits(part).tolist(), codec.pictures_of([part])[0]
+
+        bits, decoded = await self._engine.call(codec, evaluated, until)
+        (image,) = await self.images([decoded], request.format)
+        assert isinstance(image, codec_pb2.Image)
+        error = squared_error_each(codec.reference(picture[None]), decoded[None])
+        response = codec_pb2.EvaluateResponse(
+            encoded=file,
+            payload_bytes=len(file) - parse(file).payload_at,
+            rates_nats=[_NATS_PER_BIT * layer for layer in bits],
+            decoded=image,
+            model=convert.to_description(codec.info),
+        )
+        if error[0] > 0:
+            response.psnr_db = float(psnr_of(error)[0])
+        self._limits.check_response(response.ByteSize())
+        return response
+
+    async def images(
+        self, pictures: Sequence[Picture | Exception], image_format: codec_pb2.ImageFormat
+    ) -> list[codec_pb2.Image | Exception]:
+        """Messages of pictures; errors stay what they are."""
+
+        def written() -> list[codec_pb2.Image | Exception]:
+            return [
+                one if isinstance(one, Exception) else convert.to_image(one, image_format)
+                for one in pictures
+            ]
+
+        if image_format == codec_pb2.IMAGE_FORMAT_RAW:
+            return written()
+        return await self._engine.on_files(written)
+
+    async def _pictures(
+        self, field: str, images: Sequence[codec_pb2.Image]
+    ) -> list[Picture | Exception]:
+        """Samples of the pictures of a request, after their sizes together were found to fit."""
+        pictures: list[Picture | Exception] = []
+        pixels, files = 0, []
+        for number, image in enumerate(images):
+            try:
+                pixels += convert.pixels_of(image)
+                if image.WhichOneof("content") == "raw":
+                    pictures.append(convert.to_picture(image))
+                else:
+                    files.append(number)
+                    pictures.append(ImageError("not read yet"))
+            except HvaeCodecError as error:
+                pictures.append(error)
+        self._limits.check_pixels(pixels)
+        if files:
+            found = await self._engine.on_files(_read_all, [images[number] for number in files])
+            for number, picture in zip(files, found, strict=True):
+                pictures[number] = picture
+        return pictures
+
+    async def _by_encoder(
+        self, encoding: Encoding, pictures: list[Picture | Exception]
+    ) -> list[tuple[Codec, list[int]]]:
+        """Pictures by the codec that takes them; one that none takes becomes an error."""
+        groups: dict[Codec, list[int]] = defaultdict(list)
+        for number, picture in enumerate(pictures):
+            if isinstance(picture, Exception):
+                continue
+            codec = await self._codecs.named(encoding.model_of(picture), encoding.quality)
+            try:
+                codec.check_channels(picture.shape[2])
+                groups[codec].append(number)
+            except ImageError as error:
+                pictures[number] = error
+        return list(groups.items())
+
+    async def _encoded(
+        self,
+        encoding: Encoding,
+        codec: Codec,
+        pictures: Sequence[Picture],
+        until: float | None,
+    ) -> list[bytes | Exception]:
+        if (effort := encoding.effort) is not None:
+            try:
+                codec.tuned(effort)
+            except ValueError as error:
+                raise InvalidRequestError(f"effort: {error}") from error
+        target = encoding.target
+        if target is None:
+            return await self._engine.encode(codec, pictures, effort, until)
+        files: list[bytes | Exception] = []
+        for picture in pictures:
+
+            def search(picture: Picture = picture) -> bytes:
+                return target.encode(picture, codec.info.name)
+
+            try:
+                files.append(await self._engine.call(codec, search, until))
+            except HvaeCodecError as error:
+                files.append(error)
+        return files
+
+    async def _by_codec(
+        self,
+        request: codec_pb2.DecodeRequest | codec_pb2.ExtractFeaturesRequest,
+        files: list[bytes | Exception] | list[Picture | bytes | Exception],
+        *,
+        whole: bool,
+    ) -> tuple[list[tuple[Codec, list[int]]], dict[int, Shape]]:
+        """Files by the codec that reads them: the one that the request names, else that of each
+        file. With them the shapes of the pictures that they say they hold; a file that cannot be
+        read becomes an error.
+        """
+        named = await self._codecs.selected(request.model) if request.HasField("model") else None
+        groups: dict[Codec, list[int]] = defaultdict(list)
+        shapes: dict[int, Shape] = {}
+        for number, file in enumerate(files):
+            if not isinstance(file, bytes):
+                continue
+            try:
+                codec = named or await self._codecs.of_file(file)
+                shapes[number] = convert.shape_of(file, codec, whole=whole)
+                groups[codec].append(number)
+            except HvaeCodecError as error:
+                files[number] = error
+        return list(groups.items()), shapes
+
+    async def _in_groups(
+        self,
+        items: Sequence[Item | Exception],
+        groups: Sequence[tuple[Codec, list[int]]],
+        work: Callable[[Codec, Sequence[int]], Awaitable[Sequence[Result | Exception]]],
+    ) -> list[Result | Exception]:
+        """The results of all items: those of each group, and the errors of items in none."""
+        results: dict[int, Result | Exception] = {
+            number: item for number, item in enumerate(items) if isinstance(item, Exception)
+        }
+        for codec, numbers in groups:
+            if numbers:
+                results |= zip(numbers, await work(codec, numbers), strict=True)
+        return [results[number] for number in range(len(items))]
+
+    def _check_pictures(
+        self, shapes: Collection[Shape], image_format: codec_pb2.ImageFormat
+    ) -> None:
+        """Refuse an answer with too many pixels or bytes of pictures."""
+        self._limits.check_pixels(sum(map(_pixels, shapes)))
+        answer = sum(convert.result_bytes(shape, image_format) for shape in shapes)
+        self._limits.check_response(answer)
+
+    def _call_limits(self) -> codec_pb2.CallLimits:
+        limits = self._limits
+        return codec_pb2.CallLimits(
+            message_bytes=limits.message_bytes, items=limits.items, pixels=limits.pixels
+        )
+
+
+def _read_all(images: Sequence[codec_pb2.Image]) -> list[Picture | Exception]:
+    pictures: list[Picture | Exception] = []
+    for image in images:
+        try:
+            pictures.append(convert.to_picture(image))
+        except HvaeCodecError as error:
+            pictures.append(error)
+    return pictures
+
+
+def _pixels(shape: Shape) -> int:
+    return shape[0] * shape[1]
+
+
+def _layer_index(codec: Codec, layer: int) -> int:
+    """Index, top first, of the layer z_`layer`; 0 is the top one.
+
+    Raises InvalidRequestError where the model has no such layer.
+    """
+    total = len(codec.info.z_dims)
+    if layer > total:
+        raise InvalidRequestError(
+            f"layer: model {codec.info.name!r} has z1 to z{total}, not z{layer}"
+        )
+    return 0 if layer == 0 else total - layer
+
+
+def _failed(field: str, number: int, error: Exception) -> codec_pb2.Status:
+    """The status of an item's error, its message led by the item's place."""
+    status = item_status(error)
+    if status.code == status_of(RuntimeError()).code.value[0]:
+        _logger.error("%s[%d] failed", field, number, exc_info=error)
+    status.message = f"{field}[{number}]: {status.message}"
+    return status

@@ -1,0 +1,275 @@
+"""What computes: batches of items through networks in a thread and entropy coding in processes.
+
+Two lanes share the cores. Items of many callers go through the fast one in batches; what takes long
+by itself (a large picture, a search for a size or a quality, samples) goes through the slow one,
+piece by piece, and keeps nobody's thumbnails waiting. Bytes and pictures do not depend on what an
+item shares a batch with: symbols are equal whatever the batch.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+
+import numpy as np
+
+from hvae_codec import Codec, Features
+from hvae_codec.codec.entropy import Part, in_order
+from hvae_codec.errors import HvaeCodecError
+
+from .batcher import Batcher, BatchLimits
+from .convert import Picture
+from .workers import CodingProcesses
+
+SLOW_PIXELS: Final = 1 << 20
+"""Pixels of one item from which it goes through the slow lane."""
+
+Result = TypeVar("Result")
+
+
+class Seen(Protocol):
+    """Who wants to know of batches: a server's metrics."""
+
+    def batch(self, model: str, kind: str, items: int, seconds: float) -> None:
+        """A batch of items of one kind ("encode", ...) went through a model in so many seconds."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done to the items of a batch: `kind` with `options`, by a codec."""
+
+    kind: str
+    model_id: str
+    options: tuple[Any, ...]
+    codec: Codec = field(compare=False)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the engine uses the machine. `coding_processes` 0 codes in a thread of the server."""
+
+    coding_processes: int = 2
+    batches: BatchLimits = field(default_factory=BatchLimits)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.coding_processes <= 256:
+            raise ValueError(f"coding processes: 0 to 256, not {self.coding_processes}")
+
+
+class Engine:
+    """Encodes, decodes, reads features and draws samples for many callers at once.
+
+    Methods answer with a result, or the error of the item, for every item. They raise
+    DeadlinePassedError where `until`, a time of the event loop's clock, passes before the work is
+    begun, and stop waiting for it where the caller is cancelled.
+    """
+
+    def __init__(self, settings: EngineSettings, seen: Seen | None = None) -> None:
+        self._coding = CodingProcesses(settings.coding_processes)
+        self._seen = seen
+        self._fast = ThreadPoolExecutor(1, thread_name_prefix="fast")
+        self._slow = ThreadPoolExecutor(1, thread_name_prefix="slow")
+        # Reading and writing PNG, JPEG and WebP files.
+        self._files = ThreadPoolExecutor(2, thread_name_prefix="files")
+        alone = BatchLimits(items=1, weight=1, delay_seconds=0.0, at_once=2)
+        self._fast_lane: Batcher[Work, Any, Any] = Batcher(
+            partial(self._run, self._fast), settings.batches, self._tell
+        )
+        self._slow_lane: Batcher[Work, Any, Any] = Batcher(
+            partial(self._run, self._slow), alone, self._tell
+        )
+        self._kinds: dict[str, Callable[[ThreadPoolExecutor, Work, Any], Awaitable[list[Any]]]] = {
+            "encode": self._encode,
+            "decode": self._decode,
+            "features": self._features,
+            "file features": self._file_features,
+            "call": self._call,
+        }
+
+    async def start(self) -> None:
+        """Bring the coding processes up."""
+        await self._coding.start()
+
+    async def stop(self) -> None:
+        """End all work and all processes."""
+        await self._fast_lane.close()
+        await self._slow_lane.close()
+        for pool in (self._fast, self._slow, self._files):
+            pool.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._coding.stop)
+
+    def figures(self) -> dict[str, float]:
+        """How busy the engine is, by name."""
+        return {
+            "waiting_items": self._fast_lane.waiting + self._slow_lane.waiting,
+            "batches_under_way": self._fast_lane.under_way + self._slow_lane.under_way,
+            "coding_processes": self._coding.count,
+            "coding_processes_replaced": self._coding.replaced,
+        }
+
+    async def on_files(self, function: Callable[..., Result], *args: object) -> Result:
+        """Run what reads or writes image files, beside the networks."""
+        return await asyncio.get_running_loop().run_in_executor(self._files, function, *args)
+
+    async def encode(
+        self,
+        codec: Codec,
+        pictures: Sequence[Picture],
+        effort: int | None = None,
+        until: float | None = None,
+    ) -> list[bytes | Exception]:
+        """Pictures uint8 [H, W, C] as `.hvae` files."""
+        slow = effort is not None and effort > 0
+        work = Work("encode", *_identity(codec, effort), codec)
+        return await self._each(work, pictures, [_pixels(p) for p in pictures], slow, until)
+
+    async def decode(
+        self,
+        codec: Codec,
+        files: Sequence[bytes],
+        pixels: Sequence[int],
+        layers: int | None = None,
+        until: float | None = None,
+    ) -> list[Picture | Exception]:
+        """Files of so many pixels each as pictures, from their first `layers` layers."""
+        work = Work("decode", codec.info.model_id, (layers,), codec)
+        return await self._each(work, files, pixels, False, until)
+
+    async def features(
+        self, codec: Codec, pictures: Sequence[Picture], layer: int, until: float | None = None
+    ) -> list[Features | Exception]:
+        """Features of the layer at an index (top first) of pictures, [1, D] each."""
+        work = Work("features", *_identity(codec, layer), codec)
+        return await self._each(work, pictures, [_pixels(p) for p in pictures], False, until)
+
+    async def file_features(
+        self,
+        codec: Codec,
+        files: Sequence[bytes],
+        pixels: Sequence[int],
+        layer: int,
+        until: float | None = None,
+    ) -> list[Features | Exception]:
+        """Features of the layer at an index (top first) of files, [1, D] each."""
+        work = Work("file features", codec.info.model_id, (layer,), codec)
+        return await self._each(work, files, pixels, False, until)
+
+    async def call(
+        self, codec: Codec, function: Callable[[], Result], until: float | None = None
+    ) -> Result:
+        """What a function of a codec gives that takes long; what it raises is raised."""
+        work = Work("call", codec.info.model_id, (), codec)
+        (result,) = await self._slow_lane.submit(work, [function], [1], until)
+        if isinstance(result, Exception):
+            raise result
+        answer: Result = result
+        return answer
+
+    async def _each(
+        self,
+        work: Work,
+        values: Sequence[Any],
+        pixels: Sequence[int],
+        slow: bool,
+        until: float | None,
+    ) -> list[Any]:
+        """The results of all items, each through its lane."""
+        heavy = [n for n, size in enumerate(pixels) if slow or size >= SLOW_PIXELS]
+        if not heavy:
+            return await self._fast_lane.submit(work, values, pixels, until)
+        light = [n for n, size in enumerate(pixels) if not slow and size < SLOW_PIXELS]
+        lanes = [
+            lane.submit(work, [values[n] for n in some], [pixels[n] for n in some], until)
+            for lane, some in ((self._fast_lane, light), (self._slow_lane, heavy))
+        ]
+        results = await asyncio.gather(*lanes)
+        return in_order(zip((light, heavy), results, strict=True))
+
+    async def _run(self, thread: ThreadPoolExecutor, work: Work, values: list[Any]) -> list[Any]:
+        """A batch; where it fails, its items one by one, so that an error is that of its item."""
+        try:
+            return await self._kinds[work.kind](thread, work, values)
+        except HvaeCodecError as error:
+            if len(values) == 1:
+                return [error]
+        return [(await self._run(thread, work, [value]))[0] for value in values]
+
+    async def _encode(
+        self, thread: ThreadPoolExecutor, work: Work, pictures: list[Picture]
+    ) -> list[bytes]:
+        codec, effort = work.codec, work.options[-1]
+        parts = await _in(thread, partial(codec.quantise, pictures, effort=effort))
+        written = await asyncio.gather(*(self._coding.write(codec.entropy, part) for part in parts))
+        return in_order(zip((part.numbers for part in parts), written, strict=True))
+
+    async def _decode(
+        self, thread: ThreadPoolExecutor, work: Work, files: list[bytes]
+    ) -> list[Picture | Exception]:
+        (layers,) = work.options
+        return await self._from_files(thread, work, files, layers, work.codec.pictures_of)
+
+    async def _features(
+        self, thread: ThreadPoolExecutor, work: Work, pictures: list[Picture]
+    ) -> list[Features]:
+        layer = work.options[-1]
+        read = partial(work.codec.layer_features, pictures, layer + 1)
+        return _rows((await _in(thread, read))[layer])
+
+    async def _file_features(
+        self, thread: ThreadPoolExecutor, work: Work, files: list[bytes]
+    ) -> list[Features | Exception]:
+        (layer,) = work.options
+
+        def rows(parts: Sequence[Part]) -> list[Features]:
+            return _rows(work.codec.features_of(parts)[layer])
+
+        return await self._from_files(thread, work, files, layer + 1, rows)
+
+    async def _from_files(
+        self,
+        thread: ThreadPoolExecutor,
+        work: Work,
+        files: list[bytes],
+        layers: int | None,
+        finish: Callable[[Sequence[Part]], Sequence[Result]],
+    ) -> list[Result | Exception]:
+        """What `finish` makes of the symbols of files, and the errors of those that have none."""
+        parts, errors = await self._coding.read(work.codec.entropy, files, layers)
+        results: dict[int, Result | Exception] = dict(errors)
+        if parts:
+            good = [number for number in range(len(files)) if number not in errors]
+            results |= zip(good, await _in(thread, partial(finish, parts)), strict=True)
+        return [results[number] for number in range(len(files))]
+
+    async def _call(
+        self, thread: ThreadPoolExecutor, work: Work, functions: list[Callable[[], Any]]
+    ) -> list[Any]:
+        return [await _in(thread, function) for function in functions]
+
+    def _tell(self, work: Work, items: int, seconds: float) -> None:
+        if self._seen is not None:
+            self._seen.batch(work.codec.info.name, work.kind, items, seconds)
+
+
+async def _in(thread: ThreadPoolExecutor, function: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(thread, function)
+
+
+def _identity(codec: Codec, *options: Any) -> tuple[str, tuple[Any, ...]]:
+    """What tells encoders apart: two of a model may have different qualities."""
+    number = getattr(codec, "number", None)
+    return codec.info.model_id, (number, codec.effort, codec.trade, *options)
+
+
+def _pixels(picture: Picture) -> int:
+    height, width, _ = picture.shape
+    return int(height * width)
+
+
+def _rows(features: Features) -> list[Features]:
+    """Features [N, D] as N of [1, D]."""
+    count = len(features.mean)
+    rows = np.arange(count)[:, None]
+    return [Features(features.mean[row], features.std[row]) for row in rows]
