@@ -3,300 +3,295 @@
     with Client("127.0.0.1:50051") as client:
         blobs = client.encode(["photo.jpg", array], model="cifar10", quality=3)
         pictures = client.decode(blobs)
+        for blob in client.encode_stream(folder.glob("*.png"), model="auto"):
+            ...
 
-`AsyncClient` has the same methods as coroutines. Where the server refuses an input, both raise the
-class of `hvae_codec.errors` that the codec itself would raise in this process, its message led by
-the item's place in the request; every other failure is a `ServiceError`.
+`AsyncClient` has the same methods as coroutines and asynchronous generators. Where the server
+refuses an input, both raise the class of `hvae_codec.errors` that the codec itself would raise in
+this process, its message led by the item's place in the request; every other failure is a
+`ServiceError`. What the server could not take just now they send again, as `Retry` says.
 """
 
-from collections.abc import Iterable
-from types import TracebackType
-from typing import Any, Final, Self, cast
+from __future__ import annotations
 
-import grpc
+from collections.abc import Iterable, Iterator
+from typing import Any, Unpack, overload
+
 import numpy as np
-from google.protobuf.message import Message
-from grpc_status import rpc_status
 from numpy.typing import NDArray
 
 from hvae_codec import client_messages as messages
-from hvae_codec import error_info
-from hvae_codec.client_messages import Pictures, RemoteModel, Transfer
+from hvae_codec import client_operations as operations
+from hvae_codec import client_steps as steps
+from hvae_codec.client_async import AsyncClient
+from hvae_codec.client_base import OnError, Raise, Return
+from hvae_codec.client_drivers import BlockingClient
+from hvae_codec.client_errors import ServiceError
+from hvae_codec.client_messages import (
+    Given,
+    Picture,
+    Pictures,
+    RemoteEvaluation,
+    RemoteLimits,
+    RemoteModel,
+    Transfer,
+)
+from hvae_codec.client_operations import (
+    DecodeOptions,
+    EncodeOptions,
+    FeatureOptions,
+    FileFeatureOptions,
+)
+from hvae_codec.client_retry import Retry
+from hvae_codec.client_steps import Streaming
 from hvae_codec.codec.latents import Features
-from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from hvae_codec.v1 import codec_pb2
 
-__all__ = ["AsyncClient", "Client", "Pictures", "RemoteModel", "ServiceError", "Transfer"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Pictures",
+    "RemoteEvaluation",
+    "RemoteLimits",
+    "RemoteModel",
+    "Retry",
+    "ServiceError",
+    "Streaming",
+    "Transfer",
+]
 
-DEFAULT_TIMEOUT_SECONDS: Final = 60.0
-DEFAULT_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-
-
-class ServiceError(RuntimeError):
-    """A call failed for a reason that is not an error of the codec; `code` is the gRPC status."""
-
-    def __init__(self, message: str, code: grpc.StatusCode) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-        # A proxy from the environment would be asked for loopback addresses too.
-        ("grpc.enable_http_proxy", 0),
-    ]
+Array = NDArray[np.uint8]
 
 
-def _translated(error: grpc.RpcError, target: str, timeout: float | None) -> Exception:
-    """The exception that a client raises for a failed call."""
-    code: grpc.StatusCode = error.code()
-    details: str = error.details() or "no details"
-    try:
-        status = rpc_status.from_call(cast(grpc.Call, error))
-    except ValueError:
-        status = None
-    if status is not None and (library_class := error_info.library_class(status)) is not None:
-        return library_class(details)
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return ServiceError(f"no server at {target} takes this call: {details}", code)
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServiceError(f"no answer from {target} within {timeout} s", code)
-    return ServiceError(f"call to {target} failed with {code.name}: {details}", code)
-
-
-class Client:
+class Client(BlockingClient):
     """A connection to one server; share it between threads, and close it or use it with `with`.
-
-    Args:
-        target: HOST:PORT.
-        timeout: seconds that a call may take where the call itself does not say, None for no limit.
-        max_message_bytes: largest message either way; the server has a limit of its own.
 
     All methods raise the classes of `hvae_codec.errors` for inputs that the codec refuses, and
     ServiceError for everything else. `quality` None means the middle rung of the model's ladder, or
-    the default of a model with all qualities from 1 to 100; `timeout` is in seconds, and where it
-    is None, the client's holds.
+    the default of a model with all qualities from 1 to 100. With `on_error="return"`, items that
+    fail do so alone: the list, or the stream, has the exception in their place. Requests of more
+    items, pixels or bytes than the server takes in one call are sent in several. `timeout` is in
+    seconds, over all tries; where it is None, the client's holds.
+
+    The calls ending in `_stream` take any iterable, which they read only as far as messages are
+    on their way, and yield the results in order. They have no timeout but their own. A stream that
+    breaks is opened again, and goes on with the first message that was not answered.
     """
-
-    def __init__(
-        self,
-        target: str,
-        *,
-        timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
-        max_message_bytes: int = DEFAULT_MESSAGE_BYTES,
-    ) -> None:
-        self.target = target
-        self._timeout = timeout
-        self._channel = grpc.insecure_channel(target, _channel_options(max_message_bytes))
-        self._stub = codec_pb2_grpc.CodecServiceStub(self._channel)  # type: ignore[no-untyped-call]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        error_class: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; calls in flight end with ServiceError."""
-        self._channel.close()
-
-    def _call(self, method: Any, request: Message, timeout: float | None) -> Any:
-        timeout = self._timeout if timeout is None else timeout
-        try:
-            return method(request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise _translated(error, self.target, timeout) from error
 
     def models(self, *, timeout: float | None = None) -> list[RemoteModel]:
         """The models of the server."""
-        request = codec_pb2.ListModelsRequest()
-        return messages.models_of(self._call(self._stub.ListModels, request, timeout))
+        answer = self._one("ListModels", codec_pb2.ListModelsRequest(), timeout)
+        return [messages.model_of(model) for model in answer.models]
 
+    def limits(self, *, timeout: float | None = None) -> RemoteLimits:
+        """What the server takes in one call; calls of many items keep to it by themselves."""
+        return messages.limits_of(self._one("ListModels", codec_pb2.ListModelsRequest(), timeout))
+
+    def model(
+        self, name: str, quality: float | None = None, *, timeout: float | None = None
+    ) -> RemoteModel:
+        """One model of the server: UnknownModelError, UnknownQualityError where it has none."""
+        request = codec_pb2.GetModelRequest(model=messages.selector(name, quality))
+        return messages.model_of(self._one("GetModel", request, timeout).model)
+
+    @overload
     def encode(
-        self,
-        pictures: Pictures,
-        *,
-        model: str,
-        quality: int | None = None,
-        timeout: float | None = None,
-    ) -> list[bytes]:
-        """Pictures to `.hvae` files, in order; pictures are all that `Codec.encode` takes, or bytes
-        of PNG, JPEG and WebP files."""
-        request = messages.encode_request(pictures, model, quality)
-        return messages.encoded_of(self._call(self._stub.Encode, request, timeout))
+        self, pictures: Pictures, *, on_error: Raise = ..., **options: Unpack[EncodeOptions]
+    ) -> list[bytes]: ...
+    @overload
+    def encode(
+        self, pictures: Pictures, *, on_error: Return, **options: Unpack[EncodeOptions]
+    ) -> list[bytes | Exception]: ...
+    def encode(
+        self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[EncodeOptions]
+    ) -> list[Any]:
+        """Pictures to `.hvae` files, in order, as `EncodeOptions` say; pictures are all that
+        `Codec.encode` takes, or bytes of PNG, JPEG and WebP files."""
+        messages.check_pictures(pictures)
+        return self._all(operations.encode(**options), pictures, on_error)
 
+    @overload
+    def decode(
+        self, encoded: Iterable[bytes], *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
+    ) -> list[Array]: ...
+    @overload
+    def decode(
+        self, encoded: Iterable[bytes], *, on_error: Return, **options: Unpack[DecodeOptions]
+    ) -> list[Array | Exception]: ...
     def decode(
         self,
         encoded: Iterable[bytes],
         *,
-        transfer: Transfer = "raw",
-        timeout: float | None = None,
-    ) -> list[NDArray[np.uint8]]:
+        on_error: OnError = "raise",
+        **options: Unpack[DecodeOptions],
+    ) -> list[Any]:
         """`.hvae` files to pictures uint8 [H, W, C], in order; each file names its model itself."""
-        request = messages.decode_request(encoded, transfer, preview=False)
-        return messages.pictures_of(self._call(self._stub.Decode, request, timeout))
+        messages.check_files(encoded)
+        return self._all(operations.decode(preview=False, **options), encoded, on_error)
 
+    @overload
+    def preview(
+        self, encoded: Iterable[bytes], *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
+    ) -> list[Array]: ...
+    @overload
+    def preview(
+        self, encoded: Iterable[bytes], *, on_error: Return, **options: Unpack[DecodeOptions]
+    ) -> list[Array | Exception]: ...
     def preview(
         self,
         encoded: Iterable[bytes],
         *,
-        transfer: Transfer = "raw",
-        timeout: float | None = None,
-    ) -> list[NDArray[np.uint8]]:
+        on_error: OnError = "raise",
+        **options: Unpack[DecodeOptions],
+    ) -> list[Any]:
         """Rough pictures uint8 [H, W, C] from the top layer alone, in order."""
-        request = messages.decode_request(encoded, transfer, preview=True)
-        return messages.pictures_of(self._call(self._stub.Decode, request, timeout))
+        messages.check_files(encoded)
+        return self._all(operations.decode(preview=True, **options), encoded, on_error)
 
+    @overload
     def features(
-        self,
-        pictures: Pictures,
-        *,
-        model: str,
-        quality: int | None = None,
-        timeout: float | None = None,
-    ) -> Features:
-        """Mean and standard deviation of the top layer of pictures, float32 [N, D] each."""
-        request = messages.features_request(pictures, model, quality)
-        return messages.features_of(self._call(self._stub.ExtractFeatures, request, timeout))
+        self, pictures: Pictures, *, on_error: Raise = ..., **options: Unpack[FeatureOptions]
+    ) -> Features: ...
+    @overload
+    def features(
+        self, pictures: Pictures, *, on_error: Return, **options: Unpack[FeatureOptions]
+    ) -> list[Features | Exception]: ...
+    def features(
+        self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[FeatureOptions]
+    ) -> Any:
+        """Mean and standard deviation of a layer, the top one unless `FeatureOptions` say another,
+        [N, D] each; of pictures or of bytes of `.hvae` files. With "return" [D] each, in a list."""
+        messages.check_pictures(pictures)
+        return self._features(operations.features(**options), pictures, on_error)
 
+    @overload
     def features_from_bytes(
-        self, encoded: Iterable[bytes], *, timeout: float | None = None
-    ) -> Features:
-        """Mean and standard deviation of the top layer from `.hvae` files, float32 [N, D] each."""
-        request = messages.file_features_request(encoded)
-        return messages.features_of(self._call(self._stub.ExtractFeatures, request, timeout))
+        self,
+        encoded: Iterable[bytes],
+        *,
+        on_error: Raise = ...,
+        **options: Unpack[FileFeatureOptions],
+    ) -> Features: ...
+    @overload
+    def features_from_bytes(
+        self, encoded: Iterable[bytes], *, on_error: Return, **options: Unpack[FileFeatureOptions]
+    ) -> list[Features | Exception]: ...
+    def features_from_bytes(
+        self,
+        encoded: Iterable[bytes],
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[FileFeatureOptions],
+    ) -> Any:
+        """As `features`, of `.hvae` files or of their first bytes; each names its model itself."""
+        messages.check_files(encoded)
+        return self._features(operations.features(model=None, **options), encoded, on_error)
 
     def sample(
         self,
         count: int,
         *,
         model: str,
-        quality: int | None = None,
+        quality: float | None = None,
         seed: int = 0,
         temperature: float = 1.0,
         transfer: Transfer = "raw",
+        given: Given | None = None,
+        between: tuple[Picture, Picture] | None = None,
         timeout: float | None = None,
-    ) -> NDArray[np.uint8]:
-        """`count` pictures drawn from the prior, uint8 [count, H, W, C]."""
-        request = messages.sample_request(count, model, quality, seed, temperature, transfer)
-        return np.stack(messages.pictures_of(self._call(self._stub.Sample, request, timeout)))
+    ) -> Array:
+        """`count` pictures drawn from the prior, uint8 [count, H, W, C].
 
+        The top layer is drawn too, unless it is `given`: as latents [D], or as a picture or the
+        bytes of a `.hvae` file that has them; or `between`: at equal distances on the straight
+        line from that of one such picture to that of another, both ends among them.
+        """
+        request = messages.sample_request(
+            count, model, quality, seed, temperature, transfer, given, between
+        )
+        return self._run(steps.drawn(request, self._tries(timeout)))
 
-class AsyncClient:
-    """`Client` for asyncio: the same arguments, methods and errors, every method a coroutine.
-
-    Make it inside the event loop that uses it, and close it or use it with `async with`.
-    """
-
-    def __init__(
+    def evaluate(
         self,
-        target: str,
-        *,
-        timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
-        max_message_bytes: int = DEFAULT_MESSAGE_BYTES,
-    ) -> None:
-        self.target = target
-        self._timeout = timeout
-        self._channel = grpc.aio.insecure_channel(target, _channel_options(max_message_bytes))
-        self._stub = codec_pb2_grpc.CodecServiceStub(self._channel)  # type: ignore[no-untyped-call]
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        error_class: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """As `Client.close`."""
-        await self._channel.close(None)
-
-    async def _call(self, method: Any, request: Message, timeout: float | None) -> Any:
-        timeout = self._timeout if timeout is None else timeout
-        try:
-            return await method(request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise _translated(error, self.target, timeout) from error
-
-    async def models(self, *, timeout: float | None = None) -> list[RemoteModel]:
-        """As `Client.models`."""
-        request = codec_pb2.ListModelsRequest()
-        return messages.models_of(await self._call(self._stub.ListModels, request, timeout))
-
-    async def encode(
-        self,
-        pictures: Pictures,
+        picture: Picture,
         *,
         model: str,
-        quality: int | None = None,
+        quality: float | None = None,
+        target_bytes: int | None = None,
+        target_psnr: float | None = None,
+        transfer: Transfer = "raw",
         timeout: float | None = None,
-    ) -> list[bytes]:
-        """As `Client.encode`."""
-        request = messages.encode_request(pictures, model, quality)
-        return messages.encoded_of(await self._call(self._stub.Encode, request, timeout))
+    ) -> RemoteEvaluation:
+        """What one picture costs and how good it is; the model and its quality as for `encode`."""
+        request = messages.evaluate_request(
+            picture, model, quality, target_bytes, target_psnr, transfer
+        )
+        return messages.evaluation_of(self._one("Evaluate", request, timeout))
 
-    async def decode(
+    @overload
+    def encode_stream(
+        self, pictures: Pictures, *, on_error: Raise = ..., **options: Unpack[EncodeOptions]
+    ) -> Iterator[bytes]: ...
+    @overload
+    def encode_stream(
+        self, pictures: Pictures, *, on_error: Return, **options: Unpack[EncodeOptions]
+    ) -> Iterator[bytes | Exception]: ...
+    def encode_stream(
+        self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[EncodeOptions]
+    ) -> Iterator[Any]:
+        """As `encode`, for any number of pictures."""
+        messages.check_pictures(pictures)
+        return self._stream(operations.encode(**options), pictures, on_error)
+
+    @overload
+    def decode_stream(
+        self, encoded: Iterable[bytes], *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
+    ) -> Iterator[Array]: ...
+    @overload
+    def decode_stream(
+        self, encoded: Iterable[bytes], *, on_error: Return, **options: Unpack[DecodeOptions]
+    ) -> Iterator[Array | Exception]: ...
+    def decode_stream(
         self,
         encoded: Iterable[bytes],
         *,
-        transfer: Transfer = "raw",
-        timeout: float | None = None,
-    ) -> list[NDArray[np.uint8]]:
-        """As `Client.decode`."""
-        request = messages.decode_request(encoded, transfer, preview=False)
-        return messages.pictures_of(await self._call(self._stub.Decode, request, timeout))
+        on_error: OnError = "raise",
+        **options: Unpack[DecodeOptions],
+    ) -> Iterator[Any]:
+        """As `decode`, for any number of files."""
+        messages.check_files(encoded)
+        return self._stream(operations.decode(preview=False, **options), encoded, on_error)
 
-    async def preview(
+    @overload
+    def preview_stream(
+        self, encoded: Iterable[bytes], *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
+    ) -> Iterator[Array]: ...
+    @overload
+    def preview_stream(
+        self, encoded: Iterable[bytes], *, on_error: Return, **options: Unpack[DecodeOptions]
+    ) -> Iterator[Array | Exception]: ...
+    def preview_stream(
         self,
         encoded: Iterable[bytes],
         *,
-        transfer: Transfer = "raw",
-        timeout: float | None = None,
-    ) -> list[NDArray[np.uint8]]:
-        """As `Client.preview`."""
-        request = messages.decode_request(encoded, transfer, preview=True)
-        return messages.pictures_of(await self._call(self._stub.Decode, request, timeout))
+        on_error: OnError = "raise",
+        **options: Unpack[DecodeOptions],
+    ) -> Iterator[Any]:
+        """As `preview`, for any number of files."""
+        messages.check_files(encoded)
+        return self._stream(operations.decode(preview=True, **options), encoded, on_error)
 
-    async def features(
-        self,
-        pictures: Pictures,
-        *,
-        model: str,
-        quality: int | None = None,
-        timeout: float | None = None,
-    ) -> Features:
-        """As `Client.features`."""
-        request = messages.features_request(pictures, model, quality)
-        return messages.features_of(await self._call(self._stub.ExtractFeatures, request, timeout))
-
-    async def features_from_bytes(
-        self, encoded: Iterable[bytes], *, timeout: float | None = None
-    ) -> Features:
-        """As `Client.features_from_bytes`."""
-        request = messages.file_features_request(encoded)
-        return messages.features_of(await self._call(self._stub.ExtractFeatures, request, timeout))
-
-    async def sample(
-        self,
-        count: int,
-        *,
-        model: str,
-        quality: int | None = None,
-        seed: int = 0,
-        temperature: float = 1.0,
-        transfer: Transfer = "raw",
-        timeout: float | None = None,
-    ) -> NDArray[np.uint8]:
-        """As `Client.sample`."""
-        request = messages.sample_request(count, model, quality, seed, temperature, transfer)
-        return np.stack(messages.pictures_of(await self._call(self._stub.Sample, request, timeout)))
+    @overload
+    def features_stream(
+        self, pictures: Pictures, *, on_error: Raise = ..., **options: Unpack[FeatureOptions]
+    ) -> Iterator[Features]: ...
+    @overload
+    def features_stream(
+        self, pictures: Pictures, *, on_error: Return, **options: Unpack[FeatureOptions]
+    ) -> Iterator[Features | Exception]: ...
+    def features_stream(
+        self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[FeatureOptions]
+    ) -> Iterator[Any]:
+        """As `features`, for any number of pictures or of bytes of `.hvae` files; [D] each."""
+        messages.check_pictures(pictures)
+        return self._stream(operations.features(**options), pictures, on_error)

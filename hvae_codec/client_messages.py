@@ -1,13 +1,18 @@
 """Between what a client's caller holds (arrays, files, bytes) and the messages of `codec.proto`."""
 
+from __future__ import annotations
+
+import math
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.format import MAGIC
 from hvae_codec.codec.images import Picture as LocalPicture
 from hvae_codec.codec.images import as_uint8, decode_image_bytes
 from hvae_codec.codec.latents import Features
@@ -17,16 +22,25 @@ from hvae_codec.v1 import codec_pb2
 Picture: TypeAlias = "LocalPicture | bytes"
 """One picture: whatever the codec accepts, or the bytes of a PNG, JPEG or WebP file."""
 
-Pictures = Iterable[Picture] | NDArray[np.uint8]
+Pictures: TypeAlias = "Iterable[Picture] | NDArray[np.uint8]"
 """Many pictures: any iterable, or a uint8 array [N, H, W, C]."""
 
 Transfer = Literal["raw", "png"]
 """How pictures travel back: "raw" costs no time, "png" saves bytes."""
 
-_FORMATS: Final[dict[Transfer, codec_pb2.ImageFormat]] = {
+FeatureType = Literal["float32", "float16"]
+"""How features travel back, and the dtype of their arrays."""
+
+Given: TypeAlias = "NDArray[np.floating] | Picture"
+"""Latents of the top layer [D]; or a picture, or the bytes of a `.hvae` file, that has them."""
+
+FORMATS: Final[dict[Transfer, codec_pb2.ImageFormat]] = {
     "raw": codec_pb2.IMAGE_FORMAT_RAW,
     "png": codec_pb2.IMAGE_FORMAT_PNG,
 }
+
+_MAPPED_SUFFIXES: Final = frozenset({".ppm", ".pgm", ".npy"})
+"""Files that the codec reads here and no server does; they travel as samples."""
 
 
 class RemoteModel(NamedTuple):
@@ -48,46 +62,167 @@ class RemoteModel(NamedTuple):
     """Whether the model has all qualities from 1 to 100, `quality` being its default."""
 
 
-def _image(picture: Picture) -> codec_pb2.Image:
-    """Message of one picture; files travel as they are, everything else raw."""
+class RemoteLimits(NamedTuple):
+    """What one call, or one message of a stream, may carry."""
+
+    message_bytes: int
+    items: int
+    pixels: int
+
+
+@dataclass(frozen=True)
+class RemoteEvaluation:
+    """What one picture costs and how good it is."""
+
+    encoded: bytes
+    """Its `.hvae` file."""
+    payload_bytes: int
+    """Bytes of that file without the header."""
+    rates_nats: tuple[float, ...]
+    """What each latent layer costs under the tables, top layer first."""
+    psnr_db: float
+    """PSNR of the decoded picture, infinite where it equals the original."""
+    decoded: NDArray[np.uint8]
+    """The decoded picture, uint8 [H, W, C]."""
+    model: RemoteModel
+    """The model that took it."""
+
+
+def image_message(picture: Picture) -> codec_pb2.Image:
+    """Message of one picture; files that the server reads travel as they are, all else raw.
+
+    Raises:
+        ImageError: it is no picture, or cannot be read.
+    """
     if isinstance(picture, bytes):
         return codec_pb2.Image(file=picture)
     if isinstance(picture, str | os.PathLike):
-        try:
-            return codec_pb2.Image(file=Path(picture).read_bytes())
-        except OSError as error:
-            raise ImageError(f"cannot read {picture}: {error.strerror}") from error
+        path = Path(picture)
+        if path.suffix.lower() not in _MAPPED_SUFFIXES:
+            return codec_pb2.Image(file=_file_bytes(path))
     array = as_uint8(picture)
     height, width, channels = array.shape
     raw = codec_pb2.RawImage(height=height, width=width, channels=channels, data=array.tobytes())
     return codec_pb2.Image(raw=raw)
 
 
-def _images(pictures: Pictures) -> list[codec_pb2.Image]:
-    """Messages of many pictures; a single picture in their place is refused."""
+def source_message(source: Picture) -> codec_pb2.FeatureSource:
+    """Message of a picture or of the bytes of a `.hvae` file, which their magic number tells apart.
+
+    Raises:
+        ImageError: as `image_message`.
+    """
+    if isinstance(source, bytes) and source.startswith(MAGIC):
+        return codec_pb2.FeatureSource(encoded=source)
+    return codec_pb2.FeatureSource(image=image_message(source))
+
+
+def encoded_message(encoded: bytes) -> bytes:
+    """The bytes of a `.hvae` file as they travel.
+
+    Raises:
+        TypeError: they are none.
+    """
+    if not isinstance(encoded, bytes | bytearray | memoryview):
+        raise TypeError(f"an encoded picture must be bytes, got {type(encoded).__name__}")
+    return bytes(encoded)
+
+
+def check_pictures(pictures: object) -> None:
+    """Refuse a single picture in the place of many."""
     if isinstance(pictures, np.ndarray) and pictures.ndim != 4:
         raise ImageError(
             f"pictures must be an array [N, H, W, C] or a list, got shape {list(pictures.shape)}"
         )
     if isinstance(pictures, bytes | str | os.PathLike):
         raise ImageError(f"pictures must be a list, got one {type(pictures).__name__}")
-    images = []
-    for index, picture in enumerate(pictures):
-        try:
-            images.append(_image(picture))
-        except ImageError as error:
-            raise type(error)(f"images[{index}]: {error}") from error
-    return images
 
 
-def _files(encoded: Iterable[bytes] | bytes) -> list[bytes]:
-    """Many encoded pictures; a single one in their place is refused."""
-    if isinstance(encoded, bytes):
+def check_files(encoded: object) -> None:
+    """Refuse a single encoded picture in the place of many."""
+    if isinstance(encoded, bytes | bytearray | memoryview):
         raise TypeError("encoded pictures must be a list of bytes, got one bytes object")
-    return list(encoded)
 
 
-def _picture(image: codec_pb2.Image) -> NDArray[np.uint8]:
+def selector(
+    model: str,
+    quality: float | None,
+    target_bytes: int | None = None,
+    target_psnr: float | None = None,
+) -> codec_pb2.ModelSelector:
+    """Names a model and at most one of a quality, a size and a PSNR.
+
+    Raises:
+        ValueError: several are given, or a size that is negative.
+    """
+    given = {"quality": quality, "target_bytes": target_bytes, "target_psnr": target_psnr}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other")
+    if target_bytes is not None and target_bytes < 1:
+        raise ValueError(f"target_bytes must be at least 1, got {target_bytes}")
+    if quality is not None and not (float(quality).is_integer() and 0 <= quality < 2**32):
+        return codec_pb2.ModelSelector(name=model, fine_quality=quality)
+    whole = None if quality is None else int(quality)
+    return codec_pb2.ModelSelector(
+        name=model, quality=whole, target_bytes=target_bytes, target_psnr=target_psnr
+    )
+
+
+def sample_request(
+    count: int,
+    model: str,
+    quality: float | None,
+    seed: int,
+    temperature: float,
+    transfer: Transfer,
+    given: Given | None,
+    between: tuple[Picture, Picture] | None,
+) -> codec_pb2.SampleRequest:
+    """Asks for samples, their top layer drawn, given, or on a line.
+
+    Raises:
+        ValueError: both `given` and `between`. ImageError: a picture of them cannot be read.
+    """
+    if given is not None and between is not None:
+        raise ValueError("given and between exclude each other")
+    top = None
+    if between is not None:
+        first, last = map(source_message, between)
+        line = codec_pb2.Interpolation(first=first, last=last)
+        top = codec_pb2.GivenTop(between=line)
+    elif isinstance(given, np.ndarray) and given.dtype.kind == "f":
+        values = np.asarray(given, np.float32).ravel().tolist()
+        top = codec_pb2.GivenTop(values=codec_pb2.Latents(values=values))
+    elif given is not None:
+        top = codec_pb2.GivenTop(source=source_message(cast(Picture, given)))
+    return codec_pb2.SampleRequest(
+        model=selector(model, quality),
+        count=count,
+        seed=seed,
+        temperature=temperature,
+        format=FORMATS[transfer],
+        given=top,
+    )
+
+
+def evaluate_request(
+    picture: Picture,
+    model: str,
+    quality: float | None,
+    target_bytes: int | None,
+    target_psnr: float | None,
+    transfer: Transfer,
+) -> codec_pb2.EvaluateRequest:
+    """Asks what one picture costs and how good it is."""
+    return codec_pb2.EvaluateRequest(
+        model=selector(model, quality, target_bytes, target_psnr),
+        image=image_message(picture),
+        format=FORMATS[transfer],
+    )
+
+
+def picture_of(image: codec_pb2.Image) -> NDArray[np.uint8]:
     """Samples, uint8 [H, W, C], of a picture in an answer."""
     if image.WhichOneof("content") == "file":
         return decode_image_bytes(image.file)
@@ -96,76 +231,60 @@ def _picture(image: codec_pb2.Image) -> NDArray[np.uint8]:
     return np.frombuffer(raw.data, np.uint8).reshape(shape).copy()
 
 
-def _selector(model: str, quality: int | None) -> codec_pb2.ModelSelector:
-    return codec_pb2.ModelSelector(name=model, quality=quality)
+def features_of(result: codec_pb2.FeatureResult, dtype: FeatureType) -> Features:
+    """Features [D] of one source; the deviation is [0] where only the mean was asked for."""
+    wire = np.dtype(dtype).newbyteorder("<")
 
+    def moment(data: bytes, values: Iterable[float]) -> NDArray[np.float32]:
+        found = np.frombuffer(data, wire) if data else np.array(list(values))
+        return found.astype(dtype)
 
-def encode_request(pictures: Pictures, model: str, quality: int | None) -> codec_pb2.EncodeRequest:
-    return codec_pb2.EncodeRequest(model=_selector(model, quality), images=_images(pictures))
-
-
-def decode_request(
-    encoded: Iterable[bytes], transfer: Transfer, preview: bool
-) -> codec_pb2.DecodeRequest:
-    return codec_pb2.DecodeRequest(
-        encoded=_files(encoded), format=_FORMATS[transfer], preview=preview
-    )
-
-
-def features_request(
-    pictures: Pictures, model: str, quality: int | None
-) -> codec_pb2.ExtractFeaturesRequest:
-    sources = [codec_pb2.FeatureSource(image=image) for image in _images(pictures)]
-    return codec_pb2.ExtractFeaturesRequest(model=_selector(model, quality), sources=sources)
-
-
-def file_features_request(encoded: Iterable[bytes]) -> codec_pb2.ExtractFeaturesRequest:
-    sources = [codec_pb2.FeatureSource(encoded=file) for file in _files(encoded)]
-    return codec_pb2.ExtractFeaturesRequest(sources=sources)
-
-
-def sample_request(
-    count: int, model: str, quality: int | None, seed: int, temperature: float, transfer: Transfer
-) -> codec_pb2.SampleRequest:
-    return codec_pb2.SampleRequest(
-        model=_selector(model, quality),
-        count=count,
-        seed=seed,
-        temperature=temperature,
-        format=_FORMATS[transfer],
-    )
-
-
-def encoded_of(response: codec_pb2.EncodeResponse) -> list[bytes]:
-    return [result.encoded for result in response.results]
-
-
-def pictures_of(
-    response: codec_pb2.DecodeResponse | codec_pb2.SampleResponse,
-) -> list[NDArray[np.uint8]]:
-    return [_picture(result.image) for result in response.results]
-
-
-def features_of(response: codec_pb2.ExtractFeaturesResponse) -> Features:
     return Features(
-        mean=np.array([result.mean for result in response.results], np.float32),
-        std=np.array([result.std for result in response.results], np.float32),
+        mean=moment(result.mean_bytes, result.mean), std=moment(result.std_bytes, result.std)
     )
 
 
-def models_of(response: codec_pb2.ListModelsResponse) -> list[RemoteModel]:
-    return [
-        RemoteModel(
-            name=model.name,
-            quality=model.quality,
-            model_id=model.model_id,
-            spec_name=model.spec_name,
-            image_shape=(model.channels, model.height, model.width),
-            z_dims=tuple(model.latent_dims),
-            rates_nats=tuple(model.rates_nats),
-            payload_bytes=model.payload_bytes,
-            psnr_db=model.psnr_db,
-            continuous=model.continuous_quality,
-        )
-        for model in response.models
-    ]
+def model_of(model: codec_pb2.ModelDescription) -> RemoteModel:
+    """What is known of one model."""
+    return RemoteModel(
+        name=model.name,
+        quality=model.quality,
+        model_id=model.model_id,
+        spec_name=model.spec_name,
+        image_shape=(model.channels, model.height, model.width),
+        z_dims=tuple(model.latent_dims),
+        rates_nats=tuple(model.rates_nats),
+        payload_bytes=model.payload_bytes,
+        psnr_db=model.psnr_db,
+        continuous=model.continuous_quality,
+    )
+
+
+def limits_of(
+    answer: codec_pb2.ListModelsResponse | codec_pb2.GetModelResponse,
+) -> RemoteLimits:
+    """What one call may carry; of servers that do not say, what they did before they said."""
+    if not answer.HasField("limits"):
+        return RemoteLimits(message_bytes=4 * 2**20, items=4_096, pixels=32 * 2**20)
+    limits = answer.limits
+    return RemoteLimits(limits.message_bytes, limits.items, limits.pixels)
+
+
+def evaluation_of(answer: codec_pb2.EvaluateResponse) -> RemoteEvaluation:
+    """What one picture costs and how good it is."""
+    return RemoteEvaluation(
+        encoded=answer.encoded,
+        payload_bytes=answer.payload_bytes,
+        rates_nats=tuple(answer.rates_nats),
+        psnr_db=answer.psnr_db if answer.HasField("psnr_db") else math.inf,
+        decoded=picture_of(answer.decoded),
+        model=model_of(answer.model),
+    )
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ImageError(f"cannot read {path}: {reason}") from error

@@ -1,0 +1,265 @@
+"""`AsyncClient`: the client of the gRPC service for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from typing import Any, TypeAlias, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_codec import client_messages as messages
+from hvae_codec import client_operations as operations
+from hvae_codec import client_steps as steps
+from hvae_codec.client_base import OnError, Raise, Return
+from hvae_codec.client_drivers import LoopClient
+from hvae_codec.client_messages import (
+    Given,
+    Picture,
+    Pictures,
+    RemoteEvaluation,
+    RemoteLimits,
+    RemoteModel,
+    Transfer,
+)
+from hvae_codec.client_operations import (
+    DecodeOptions,
+    EncodeOptions,
+    FeatureOptions,
+    FileFeatureOptions,
+)
+from hvae_codec.codec.latents import Features
+from hvae_codec.v1 import codec_pb2
+
+Array = NDArray[np.uint8]
+ManyPictures: TypeAlias = "Pictures | AsyncIterable[Picture]"
+ManyFiles: TypeAlias = Iterable[bytes] | AsyncIterable[bytes]
+
+
+class AsyncClient(LoopClient):
+    """`Client` for asyncio: the same arguments and errors, every method a coroutine.
+
+    Those ending in `_stream` are asynchronous generators, and take asynchronous iterables too.
+    Make it inside the event loop that uses it, and close it or use it with `async with`.
+    """
+
+    async def models(self, *, timeout: float | None = None) -> list[RemoteModel]:
+        """As `Client.models`."""
+        answer = await self._one("ListModels", codec_pb2.ListModelsRequest(), timeout)
+        return [messages.model_of(model) for model in answer.models]
+
+    async def limits(self, *, timeout: float | None = None) -> RemoteLimits:
+        """As `Client.limits`."""
+        return messages.limits_of(
+            await self._one("ListModels", codec_pb2.ListModelsRequest(), timeout)
+        )
+
+    async def model(
+        self, name: str, quality: float | None = None, *, timeout: float | None = None
+    ) -> RemoteModel:
+        """As `Client.model`."""
+        request = codec_pb2.GetModelRequest(model=messages.selector(name, quality))
+        return messages.model_of((await self._one("GetModel", request, timeout)).model)
+
+    @overload
+    async def encode(
+        self, pictures: Pictures, *, on_error: Raise = ..., **options: Unpack[EncodeOptions]
+    ) -> list[bytes]: ...
+    @overload
+    async def encode(
+        self, pictures: Pictures, *, on_error: Return, **options: Unpack[EncodeOptions]
+    ) -> list[bytes | Exception]: ...
+    async def encode(
+        self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[EncodeOptions]
+    ) -> list[Any]:
+        """As `Client.encode`."""
+        messages.check_pictures(pictures)
+        return await self._all(operations.encode(**options), pictures, on_error)
+
+    @overload
+    async def decode(
+        self, encoded: Iterable[bytes], *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
+    ) -> list[Array]: ...
+    @overload
+    async def decode(
+        self, encoded: Iterable[bytes], *, on_error: Return, **options: Unpack[DecodeOptions]
+    ) -> list[Array | Exception]: ...
+    async def decode(
+        self,
+        encoded: Iterable[bytes],
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[DecodeOptions],
+    ) -> list[Any]:
+        """As `Client.decode`."""
+        messages.check_files(encoded)
+        return await self._all(operations.decode(preview=False, **options), encoded, on_error)
+
+    @overload
+    async def preview(
+        self, encoded: Iterable[bytes], *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
+    ) -> list[Array]: ...
+    @overload
+    async def preview(
+        self, encoded: Iterable[bytes], *, on_error: Return, **options: Unpack[DecodeOptions]
+    ) -> list[Array | Exception]: ...
+    async def preview(
+        self,
+        encoded: Iterable[bytes],
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[DecodeOptions],
+    ) -> list[Any]:
+        """As `Client.preview`."""
+        messages.check_files(encoded)
+        return await self._all(operations.decode(preview=True, **options), encoded, on_error)
+
+    @overload
+    async def features(
+        self, pictures: Pictures, *, on_error: Raise = ..., **options: Unpack[FeatureOptions]
+    ) -> Features: ...
+    @overload
+    async def features(
+        self, pictures: Pictures, *, on_error: Return, **options: Unpack[FeatureOptions]
+    ) -> list[Features | Exception]: ...
+    async def features(
+        self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[FeatureOptions]
+    ) -> Any:
+        """As `Client.features`."""
+        messages.check_pictures(pictures)
+        return await self._features(operations.features(**options), pictures, on_error)
+
+    @overload
+    async def features_from_bytes(
+        self,
+        encoded: Iterable[bytes],
+        *,
+        on_error: Raise = ...,
+        **options: Unpack[FileFeatureOptions],
+    ) -> Features: ...
+    @overload
+    async def features_from_bytes(
+        self, encoded: Iterable[bytes], *, on_error: Return, **options: Unpack[FileFeatureOptions]
+    ) -> list[Features | Exception]: ...
+    async def features_from_bytes(
+        self,
+        encoded: Iterable[bytes],
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[FileFeatureOptions],
+    ) -> Any:
+        """As `Client.features_from_bytes`."""
+        messages.check_files(encoded)
+        return await self._features(operations.features(model=None, **options), encoded, on_error)
+
+    async def sample(
+        self,
+        count: int,
+        *,
+        model: str,
+        quality: float | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        transfer: Transfer = "raw",
+        given: Given | None = None,
+        between: tuple[Picture, Picture] | None = None,
+        timeout: float | None = None,
+    ) -> Array:
+        """As `Client.sample`."""
+        request = messages.sample_request(
+            count, model, quality, seed, temperature, transfer, given, between
+        )
+        return await self._run(steps.drawn(request, self._tries(timeout)))
+
+    async def evaluate(
+        self,
+        picture: Picture,
+        *,
+        model: str,
+        quality: float | None = None,
+        target_bytes: int | None = None,
+        target_psnr: float | None = None,
+        transfer: Transfer = "raw",
+        timeout: float | None = None,
+    ) -> RemoteEvaluation:
+        """As `Client.evaluate`."""
+        request = messages.evaluate_request(
+            picture, model, quality, target_bytes, target_psnr, transfer
+        )
+        return messages.evaluation_of(await self._one("Evaluate", request, timeout))
+
+    @overload
+    def encode_stream(
+        self, pictures: ManyPictures, *, on_error: Raise = ..., **options: Unpack[EncodeOptions]
+    ) -> AsyncGenerator[bytes, None]: ...
+    @overload
+    def encode_stream(
+        self, pictures: ManyPictures, *, on_error: Return, **options: Unpack[EncodeOptions]
+    ) -> AsyncGenerator[bytes | Exception, None]: ...
+    def encode_stream(
+        self,
+        pictures: ManyPictures,
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[EncodeOptions],
+    ) -> AsyncGenerator[Any, None]:
+        """As `Client.encode_stream`."""
+        messages.check_pictures(pictures)
+        return self._stream(operations.encode(**options), pictures, on_error)
+
+    @overload
+    def decode_stream(
+        self, encoded: ManyFiles, *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
+    ) -> AsyncGenerator[Array, None]: ...
+    @overload
+    def decode_stream(
+        self, encoded: ManyFiles, *, on_error: Return, **options: Unpack[DecodeOptions]
+    ) -> AsyncGenerator[Array | Exception, None]: ...
+    def decode_stream(
+        self,
+        encoded: ManyFiles,
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[DecodeOptions],
+    ) -> AsyncGenerator[Any, None]:
+        """As `Client.decode_stream`."""
+        messages.check_files(encoded)
+        return self._stream(operations.decode(preview=False, **options), encoded, on_error)
+
+    @overload
+    def preview_stream(
+        self, encoded: ManyFiles, *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
+    ) -> AsyncGenerator[Array, None]: ...
+    @overload
+    def preview_stream(
+        self, encoded: ManyFiles, *, on_error: Return, **options: Unpack[DecodeOptions]
+    ) -> AsyncGenerator[Array | Exception, None]: ...
+    def preview_stream(
+        self,
+        encoded: ManyFiles,
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[DecodeOptions],
+    ) -> AsyncGenerator[Any, None]:
+        """As `Client.preview_stream`."""
+        messages.check_files(encoded)
+        return self._stream(operations.decode(preview=True, **options), encoded, on_error)
+
+    @overload
+    def features_stream(
+        self, pictures: ManyPictures, *, on_error: Raise = ..., **options: Unpack[FeatureOptions]
+    ) -> AsyncGenerator[Features, None]: ...
+    @overload
+    def features_stream(
+        self, pictures: ManyPictures, *, on_error: Return, **options: Unpack[FeatureOptions]
+    ) -> AsyncGenerator[Features | Exception, None]: ...
+    def features_stream(
+        self,
+        pictures: ManyPictures,
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[FeatureOptions],
+    ) -> AsyncGenerator[Any, None]:
+        """As `Client.features_stream`."""
+        messages.check_pictures(pictures)
+        return self._stream(operations.features(**options), pictures, on_error)

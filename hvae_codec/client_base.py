@@ -1,0 +1,123 @@
+"""What `Client` and `AsyncClient` have in common: their settings, and one call's tries."""
+
+import random
+from collections.abc import Iterable
+from typing import Any, Final, Literal, TypeVar
+
+from hvae_codec import client_steps as steps
+from hvae_codec.client_channel import Connection, Secret
+from hvae_codec.client_operations import Operation
+from hvae_codec.client_retry import Retry, Tries
+from hvae_codec.client_steps import Known, Streaming, StreamSteps, UnarySteps
+from hvae_codec.codec.latents import Features
+from hvae_codec.v1 import codec_pb2_grpc
+
+T = TypeVar("T")
+
+DEFAULT_TIMEOUT_SECONDS: Final = 60.0
+DEFAULT_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+
+Raise = Literal["raise"]
+Return = Literal["return"]
+OnError = Raise | Return
+"""What becomes of an item that fails: its error is raised, or stands in its place."""
+
+
+class BaseClient:
+    """A connection to one server.
+
+    Args:
+        target: HOST:PORT.
+        timeout: seconds that a call may take, with all its tries, where the call itself does not
+            say; None for no limit. Streams have none but their own.
+        max_message_bytes: largest message either way; the server has a limit of its own.
+        retry: how often to send again what the server could not take just now.
+        streaming: how many messages of how many items a stream keeps on their way.
+        root_certificates, certificate, private_key: PEM, as bytes or paths, for an encrypted
+            connection: whom to trust, and what to show of oneself.
+        tls: encrypt where none of them is given, trusting gRPC's own list of authorities.
+        token: sent with every call as `authorization: Bearer TOKEN`; never unencrypted to another
+            machine, unless with `insecure`.
+
+    Raises:
+        HvaeCodecError: certificate without key, key without certificate, an unreadable file, or a
+            token that may not travel.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
+        max_message_bytes: int = DEFAULT_MESSAGE_BYTES,
+        retry: Retry | None = None,
+        streaming: Streaming | None = None,
+        root_certificates: Secret | None = None,
+        certificate: Secret | None = None,
+        private_key: Secret | None = None,
+        tls: bool = False,
+        token: str | None = None,
+        insecure: bool = False,
+    ) -> None:
+        connection = Connection(
+            target,
+            max_message_bytes,
+            tls=tls,
+            root_certificates=root_certificates,
+            certificate=certificate,
+            private_key=private_key,
+            token=token,
+            insecure=insecure,
+        )
+        self.target = target
+        self._timeout = timeout
+        self._retry = Retry() if retry is None else retry
+        self._streaming = Streaming() if streaming is None else streaming
+        self._shares = random.Random(self._retry.seed)
+        self._known = Known(max_message_bytes)
+        self._metadata = connection.metadata
+        self._channel = self._open(connection)
+        self._stub = codec_pb2_grpc.CodecServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def _open(self, connection: Connection) -> Any:
+        """The channel, blocking or not."""
+        raise NotImplementedError
+
+    def _tries(self, timeout: float | None) -> Tries:
+        """Those of one call."""
+        seconds = self._timeout if timeout is None else timeout
+        return Tries(self._retry, self._shares, self.target, seconds)
+
+    def _all_steps(
+        self, operation: Operation[Any, T], values: Iterable[Any], on_error: OnError
+    ) -> UnarySteps[list[T | Exception]]:
+        """Those of all outcomes of a call of many items."""
+        tries = self._tries(operation.timeout)
+        raising = raises(on_error)
+        return steps.all_results(operation, values, self._known, tries, raising=raising)
+
+    def _features_steps(
+        self, operation: Operation[Any, Features], values: Iterable[Any], on_error: OnError
+    ) -> UnarySteps[Any]:
+        """Those of features: [N, D] together, or [D] each where errors stand among them."""
+        if not raises(on_error):
+            return self._all_steps(operation, values, on_error)
+        tries = self._tries(operation.timeout)
+        return steps.all_features(operation, values, self._known, tries)
+
+    def _stream_steps(self, operation: Operation[Any, Any], on_error: OnError) -> StreamSteps:
+        """Those of a stream, which may take for ever unless the caller said how long."""
+        tries = Tries(self._retry, self._shares, self.target, operation.timeout)
+        raising = raises(on_error)
+        return steps.streamed(operation, self._known, tries, self._streaming, raising=raising)
+
+
+def raises(on_error: OnError) -> bool:
+    """Whether items that fail raise.
+
+    Raises:
+        ValueError: it is neither of the two.
+    """
+    if on_error not in ("raise", "return"):
+        raise ValueError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+    return on_error == "raise"

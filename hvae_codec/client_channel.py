@@ -1,0 +1,132 @@
+"""How a client reaches its server: encryption, what it shows of itself, and gRPC's settings."""
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from hvae_codec.errors import HvaeCodecError
+
+Secret = bytes | str | os.PathLike[str]
+"""The contents of a PEM file, or the path of one."""
+
+_KEEPALIVE_SECONDS: Final = 300
+"""Servers with gRPC's defaults hang up on clients that ask more often whether they are there."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The server, how to reach it, and what to send with every call.
+
+    Args:
+        target: HOST:PORT, or another name that gRPC resolves, such as "unix:PATH".
+        max_message_bytes: largest message either way.
+        tls: encrypt; implied by `root_certificates` and `certificate`.
+        root_certificates: PEM of the authorities trusted; None for gRPC's own list.
+        certificate: PEM of what the client shows of itself, with `private_key`.
+        token: sent with every call as `authorization: Bearer TOKEN`.
+        insecure: let the token travel unencrypted to another machine.
+
+    Raises:
+        HvaeCodecError: a certificate without its key or a key without its certificate, a file that
+            cannot be read, a token that no header can hold, or a token that would travel
+            unencrypted to another machine.
+    """
+
+    target: str
+    max_message_bytes: int
+    tls: bool = False
+    root_certificates: Secret | None = None
+    certificate: Secret | None = None
+    private_key: Secret | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.private_key is None):
+            raise HvaeCodecError("certificate and private_key go together: one of them is missing")
+        if self.token is None:
+            return
+        if not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
+            raise HvaeCodecError("a token must be of printable ASCII characters, and not empty")
+        if not (self.encrypted or self.insecure or is_loopback(self.target)):
+            raise HvaeCodecError(
+                f"the token would travel unencrypted to {self.target}: give root_certificates or "
+                "tls=True, or insecure=True where the way there is safe"
+            )
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the connection is."""
+        return self.tls or self.root_certificates is not None or self.certificate is not None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call."""
+        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+
+    @property
+    def options(self) -> list[tuple[str, int]]:
+        """gRPC's channel arguments."""
+        return [
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_send_message_length", self.max_message_bytes),
+            # A proxy from the environment would be asked for loopback addresses too.
+            ("grpc.enable_http_proxy", 0),
+            # A server that starts again is found soon: this client's own waits space its calls.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+            # A machine that vanished without a word ends calls that have no deadline.
+            ("grpc.keepalive_time_ms", 1_000 * _KEEPALIVE_SECONDS),
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ]
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Those of an encrypted connection."""
+        parts = (self.root_certificates, self.private_key, self.certificate)
+        return grpc.ssl_channel_credentials(*map(_contents, parts))
+
+    def channel(self) -> grpc.Channel:
+        """A channel for calls that block."""
+        if self.encrypted:
+            return grpc.secure_channel(self.target, self.credentials(), self.options)
+        return grpc.insecure_channel(self.target, self.options)
+
+    def async_channel(self) -> grpc.aio.Channel:
+        """A channel for the running event loop."""
+        if self.encrypted:
+            return grpc.aio.secure_channel(self.target, self.credentials(), self.options)
+        return grpc.aio.insecure_channel(self.target, self.options)
+
+
+def is_loopback(target: str) -> bool:
+    """Whether a target of gRPC's naming stays on this machine, as far as its text says."""
+    scheme, colon, rest = target.partition(":")
+    if colon and scheme in ("unix", "unix-abstract"):
+        return True
+    if colon and scheme in ("dns", "ipv4", "ipv6"):
+        target = rest.removeprefix("//").removeprefix("/")
+    return all(map(_is_loopback_address, target.split(",")))
+
+
+def _is_loopback_address(address: str) -> bool:
+    host = address if address.count(":") > 1 and "]" not in address else address.rpartition(":")[0]
+    host = (host or address).strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _contents(secret: Secret | None) -> bytes | None:
+    if secret is None or isinstance(secret, bytes):
+        return secret
+    try:
+        return Path(secret).read_bytes()
+    except OSError as error:
+        raise HvaeCodecError(f"cannot read {os.fspath(secret)}: {error.strerror}") from error

@@ -1,0 +1,289 @@
+"""Taking the steps of `client_steps`: with calls that block, and in an event loop."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from hvae_codec import client_steps as steps
+from hvae_codec.client_base import BaseClient, OnError
+from hvae_codec.client_channel import Connection
+from hvae_codec.client_operations import Operation
+from hvae_codec.client_steps import End
+from hvae_codec.codec.latents import Features
+
+T = TypeVar("T")
+
+
+class BlockingClient(BaseClient):
+    """Takes steps with calls that block."""
+
+    def _open(self, connection: Connection) -> grpc.Channel:
+        return connection.channel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_class: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls in flight end with ServiceError."""
+        self._channel.close()
+
+    def _one(self, method: str, request: Message, timeout: float | None) -> Any:
+        return self._run(steps.one_call(method, request, self._tries(timeout)))
+
+    def _all(
+        self, operation: Operation[Any, T], values: Iterable[Any], on_error: OnError
+    ) -> list[T | Exception]:
+        return self._run(self._all_steps(operation, values, on_error))
+
+    def _features(
+        self, operation: Operation[Any, Features], values: Iterable[Any], on_error: OnError
+    ) -> Any:
+        return self._run(self._features_steps(operation, values, on_error))
+
+    def _run(self, walk: steps.UnarySteps[T]) -> T:
+        """The result of steps of calls of one message."""
+        result: Any = None
+        error: grpc.RpcError | None = None
+        while True:
+            try:
+                step = walk.send(result) if error is None else walk.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            result = error = None
+            try:
+                result = self._take(step)
+            except grpc.RpcError as failed:
+                error = failed
+
+    def _take(self, step: steps.UnaryStep) -> Any:
+        match step:
+            case steps.Call(method, request, timeout):
+                call = getattr(self._stub, method)
+                return call(request, timeout=timeout, metadata=self._metadata)
+            case steps.Wait(seconds):
+                return time.sleep(seconds)
+
+    def _stream(
+        self, operation: Operation[Any, Any], values: Iterable[Any], on_error: OnError
+    ) -> Iterator[Any]:
+        """The outcomes of a stream; a generator, which ends the stream where it is closed."""
+        walk = self._stream_steps(operation, on_error)
+        source = iter(values)
+        stream: _Stream | None = None
+        result: Any = None
+        error: grpc.RpcError | None = None
+        try:
+            while True:
+                try:
+                    step = walk.send(result) if error is None else walk.throw(error)
+                except StopIteration:
+                    return
+                result = error = None
+                match step:
+                    case steps.Emit(outcomes):
+                        yield from outcomes
+                    case steps.Pull():
+                        result = next(source, End.END)
+                    case steps.Open(method, timeout):
+                        if stream is not None:
+                            stream.close()
+                        method_call = getattr(self._stub, method)
+                        stream = _Stream(method_call, timeout, self._metadata)
+                    case steps.Send(message):
+                        assert stream is not None
+                        stream.send(message)
+                    case steps.Receive() | steps.Finish():
+                        assert stream is not None
+                        try:
+                            result = stream.receive(finish=isinstance(step, steps.Finish))
+                        except grpc.RpcError as failed:
+                            error = failed
+                    case steps.Call() | steps.Wait():
+                        try:
+                            result = self._take(step)
+                        except grpc.RpcError as failed:
+                            error = failed
+        finally:
+            if stream is not None:
+                stream.close()
+
+
+class _Stream:
+    """A stream whose messages go out from a thread of gRPC's."""
+
+    def __init__(self, method: Any, timeout: float | None, metadata: Any) -> None:
+        self._requests: SimpleQueue[Message | None] = SimpleQueue()
+        requests = iter(self._requests.get, None)
+        self._call = method(requests, timeout=timeout, metadata=metadata)
+
+    def send(self, message: Message) -> None:
+        self._requests.put(message)
+
+    def receive(self, *, finish: bool) -> Any:
+        """The next answer, or END; with `finish`, after the last message was sent."""
+        if finish:
+            self._requests.put(None)
+        return next(self._call, End.END)
+
+    def close(self) -> None:
+        """End it, whatever is on its way; nothing happens to one that has ended."""
+        self._call.cancel()
+        self._requests.put(None)  # frees the thread
+
+
+class LoopClient(BaseClient):
+    """Takes steps in the event loop in which it was made."""
+
+    def _open(self, connection: Connection) -> grpc.aio.Channel:
+        return connection.async_channel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_class: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """As `Client.close`."""
+        await self._channel.close(None)
+
+    async def _one(self, method: str, request: Message, timeout: float | None) -> Any:
+        return await self._run(steps.one_call(method, request, self._tries(timeout)))
+
+    async def _all(
+        self, operation: Operation[Any, T], values: Iterable[Any], on_error: OnError
+    ) -> list[T | Exception]:
+        return await self._run(self._all_steps(operation, values, on_error))
+
+    async def _features(
+        self, operation: Operation[Any, Features], values: Iterable[Any], on_error: OnError
+    ) -> Any:
+        return await self._run(self._features_steps(operation, values, on_error))
+
+    async def _run(self, walk: steps.UnarySteps[T]) -> T:
+        """As `BlockingClient._run`."""
+        result: Any = None
+        error: grpc.RpcError | None = None
+        while True:
+            try:
+                step = walk.send(result) if error is None else walk.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            result = error = None
+            try:
+                result = await self._take(step)
+            except grpc.RpcError as failed:
+                error = failed
+
+    async def _take(self, step: steps.UnaryStep) -> Any:
+        match step:
+            case steps.Call(method, request, timeout):
+                call = getattr(self._stub, method)
+                return await call(request, timeout=timeout, metadata=self._metadata)
+            case steps.Wait(seconds):
+                return await asyncio.sleep(seconds)
+
+    async def _stream(
+        self,
+        operation: Operation[Any, Any],
+        values: Iterable[Any] | AsyncIterable[Any],
+        on_error: OnError,
+    ) -> AsyncGenerator[Any, None]:
+        """As `BlockingClient._stream`."""
+        walk = self._stream_steps(operation, on_error)
+        source = _source(values)
+        stream: _LoopStream | None = None
+        result: Any = None
+        error: grpc.RpcError | None = None
+        try:
+            while True:
+                try:
+                    step = walk.send(result) if error is None else walk.throw(error)
+                except StopIteration:
+                    return
+                result = error = None
+                match step:
+                    case steps.Emit(outcomes):
+                        for outcome in outcomes:
+                            yield outcome
+                    case steps.Pull():
+                        result = await anext(source, End.END)
+                    case steps.Open(method, timeout):
+                        if stream is not None:
+                            stream.close()
+                        method_call = getattr(self._stub, method)
+                        stream = _LoopStream(method_call, timeout, self._metadata)
+                    case steps.Send(message):
+                        assert stream is not None
+                        stream.send(message)
+                    case steps.Receive() | steps.Finish():
+                        assert stream is not None
+                        try:
+                            result = await stream.receive(finish=isinstance(step, steps.Finish))
+                        except grpc.RpcError as failed:
+                            error = failed
+                    case steps.Call() | steps.Wait():
+                        try:
+                            result = await self._take(step)
+                        except grpc.RpcError as failed:
+                            error = failed
+        finally:
+            if stream is not None:
+                stream.close()
+
+
+async def _source(values: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+    if isinstance(values, AsyncIterable):
+        async for value in values:
+            yield value
+    else:
+        for value in values:
+            yield value
+
+
+class _LoopStream:
+    """A stream whose messages go out from a task of gRPC's: one that waited to send would not
+    receive, and the server might wait for that.
+    """
+
+    def __init__(self, method: Any, timeout: float | None, metadata: Any) -> None:
+        self._requests: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._call = method(self._sent(), timeout=timeout, metadata=metadata)
+        self._answers = aiter(self._call)
+
+    async def _sent(self) -> AsyncGenerator[Message, None]:
+        while (message := await self._requests.get()) is not None:
+            yield message
+
+    def send(self, message: Message) -> None:
+        self._requests.put_nowait(message)
+
+    async def receive(self, *, finish: bool) -> Any:
+        """As `_Stream.receive`."""
+        if finish:
+            self._requests.put_nowait(None)
+        return await anext(self._answers, End.END)
+
+    def close(self) -> None:
+        """As `_Stream.close`."""
+        self._call.cancel()
+        self._requests.put_nowait(None)

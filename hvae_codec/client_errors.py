@@ -1,0 +1,90 @@
+"""What a client raises: the codec's own errors where the server names one, else `ServiceError`."""
+
+from datetime import timedelta
+from typing import Final, cast
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from hvae_codec import error_info
+from hvae_codec.v1 import codec_pb2
+
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class ServiceError(RuntimeError):
+    """A call failed for a reason that is not an error of the codec; `code` is the gRPC status."""
+
+    def __init__(self, message: str, code: grpc.StatusCode) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StreamEndedError(grpc.RpcError):
+    """A server ended a stream before all of its messages were answered, and gave no reason."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "the stream ended before its last answer"
+
+
+def of_call(error: grpc.RpcError, target: str, timeout: float | None) -> Exception:
+    """The exception that a client raises for a failed call."""
+    code: grpc.StatusCode = error.code()
+    details: str = error.details() or "no details"
+    status = _status(error)
+    if status is not None and (library_class := error_info.library_class(status)) is not None:
+        return library_class(details)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return ServiceError(f"no server at {target} takes this call: {details}", code)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ServiceError(f"no answer from {target} within {timeout} s", code)
+    return ServiceError(f"call to {target} failed with {code.name}: {details}", code)
+
+
+def of_status(status: codec_pb2.Status) -> Exception:
+    """The exception that stands for an item of a request, or for a message of a stream."""
+    library_class = error_info.class_of_reason(status.reason)
+    if library_class is not None:
+        return library_class(status.message)
+    return ServiceError(status.message, _CODES.get(status.code, grpc.StatusCode.UNKNOWN))
+
+
+def placed(error: Exception, field: str, index: int) -> Exception:
+    """The same error, its message led by the place of the item that it is about."""
+    message = f"{field}[{index}]: {error}"
+    if isinstance(error, ServiceError):
+        return ServiceError(message, error.code)
+    found = type(error)(message)
+    found.__cause__ = error.__cause__
+    return found
+
+
+def retry_delay(error: grpc.RpcError) -> float | None:
+    """Seconds after which the server asks to be called again, or None where it does not."""
+    status = _status(error)
+    info = error_details_pb2.RetryInfo()
+    for detail in status.details if status is not None else ():
+        if detail.Unpack(info):
+            delay: timedelta = info.retry_delay.ToTimedelta()
+            return max(delay.total_seconds(), 0.0)
+    return None
+
+
+def is_too_large(error: grpc.RpcError) -> bool:
+    """Whether a call asked for more than one call may carry, so that a part of it may do."""
+    exhausted: bool = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return exhausted and retry_delay(error) is None
+
+
+def _status(error: grpc.RpcError) -> status_pb2.Status | None:
+    """The status of a failed call with its details, or None where there are none."""
+    if isinstance(error, StreamEndedError):
+        return None
+    try:
+        return cast(status_pb2.Status | None, rpc_status.from_call(cast(grpc.Call, error)))
+    except ValueError:  # what the details say is not what the call says
+        return None

@@ -1,0 +1,282 @@
+"""The calls that take many items, each as data: how items become requests, and results answers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Required, TypedDict, TypeVar, cast
+
+import numpy as np
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+
+from hvae_codec import client_messages as messages
+from hvae_codec.client_messages import FeatureType, Picture, RemoteLimits, RemoteModel, Transfer
+from hvae_codec.client_split import Weight
+from hvae_codec.codec.format import read_header
+from hvae_codec.codec.image_headers import read_image_header
+from hvae_codec.codec.latents import Features
+from hvae_codec.errors import BitstreamError, HvaeCodecError, ImageError
+from hvae_codec.v1 import codec_pb2
+
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+
+_AROUND = 64
+"""Tags and lengths around one item, at most, in bytes."""
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What a client needs to know of a server to send it as much as it takes."""
+
+    limits: RemoteLimits
+    models: tuple[RemoteModel, ...]
+
+    @classmethod
+    def of(cls, answer: codec_pb2.ListModelsResponse) -> "ServerFacts":
+        """Those of a ListModels call."""
+        return cls(messages.limits_of(answer), tuple(map(messages.model_of, answer.models)))
+
+
+@dataclass(frozen=True)
+class Operation(Generic[Value, Result]):
+    """A call that has one result for each item of its request."""
+
+    method: str
+    """Name in the contract; with "Stream" before it, that of its form for many messages."""
+    field: str
+    """Where the items stand in the request; errors name it."""
+    item: Callable[[Value], Any]
+    """What travels for a value; raises where nothing can."""
+    weight: Callable[[Any, ServerFacts], Weight]
+    request: Callable[[Sequence[Any]], Message]
+    stream_request: Callable[..., Message]
+    read: Callable[[Any], Result]
+    timeout: float | None
+    """Seconds that the caller gives it; None where nothing was said."""
+
+    def slot(self, value: Value) -> Any:
+        """What travels for a value, or the error that keeps it from travelling."""
+        try:
+            return self.item(value)
+        except HvaeCodecError as error:
+            return error
+
+    def weigh(self, slot: Any, facts: ServerFacts) -> Weight:
+        """What a slot adds to its message."""
+        return Weight() if isinstance(slot, Exception) else self.weight(slot, facts)
+
+    def message(self, items: Sequence[Any]) -> Message:
+        """One message of the call's form for many."""
+        return self.stream_request(request=self.request(items))
+
+
+class EncodeOptions(TypedDict, total=False):
+    """How pictures are to be encoded.
+
+    model: a family, such as "cifar10", or "auto": by each picture's size. Of the next three at most
+    one. quality: of a ladder a rung or, as a float, a point between two; of a model of all
+    qualities 1 to 100; None for the middle rung or the model's default. target_bytes: size of each
+    file, met within 2 % or two bytes. target_psnr: least PSNR of each picture, in dB. max_bytes:
+    limit on each file, alone or beside a target. effort: 0, 1 or 2, how long to search for fewer
+    bytes. timeout: in seconds, over all tries.
+    """
+
+    model: Required[str]
+    quality: float | None
+    target_bytes: int | None
+    target_psnr: float | None
+    max_bytes: int | None
+    effort: int | None
+    timeout: float | None
+
+
+class DecodeOptions(TypedDict, total=False):
+    """How pictures are to come back. transfer: "raw" costs no time, "png" saves bytes. timeout: in
+    seconds, over all tries.
+    """
+
+    transfer: Transfer
+    timeout: float | None
+
+
+class FileFeatureOptions(TypedDict, total=False):
+    """Which features to read. layer: its number, 1 the lowest; None for the top one. std: whether
+    to have the standard deviation too, else it comes as [N, 0]. dtype: of the arrays and on the
+    way. timeout: in seconds, over all tries.
+    """
+
+    layer: int | None
+    std: bool
+    dtype: FeatureType
+    timeout: float | None
+
+
+class FeatureOptions(FileFeatureOptions, total=False):
+    """As `FileFeatureOptions`, and of which model: as for encode. None where all sources are
+    `.hvae` files, each of which names its model itself.
+    """
+
+    model: Required[str | None]
+    quality: float | None
+
+
+def encode(
+    *,
+    model: str,
+    quality: float | None = None,
+    target_bytes: int | None = None,
+    target_psnr: float | None = None,
+    max_bytes: int | None = None,
+    effort: int | None = None,
+    timeout: float | None = None,
+) -> Operation[Picture, bytes]:
+    """Pictures to files; see `EncodeOptions`.
+
+    Raises:
+        ValueError: several of quality and the targets, or a size below 1.
+    """
+    selector = messages.selector(model, quality, target_bytes, target_psnr)
+    if max_bytes is not None and max_bytes < 1:
+        raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
+
+    def request(images: Sequence[codec_pb2.Image]) -> codec_pb2.EncodeRequest:
+        return codec_pb2.EncodeRequest(
+            model=selector, images=images, effort=effort, max_bytes=max_bytes or 0
+        )
+
+    def weight(image: codec_pb2.Image, _: ServerFacts) -> Weight:
+        pixels = _pixels(image)
+        # Eight bits a pixel, which few files reach: of small pictures no message gets smaller.
+        return Weight(image.ByteSize() + _AROUND, pixels + _AROUND, pixels)
+
+    return Operation(
+        "Encode",
+        "images",
+        messages.image_message,
+        weight,
+        request,
+        codec_pb2.StreamEncodeRequest,
+        lambda result: bytes(result.encoded),
+        timeout,
+    )
+
+
+def decode(
+    *, preview: bool, transfer: Transfer = "raw", timeout: float | None = None
+) -> Operation[bytes, NDArray[np.uint8]]:
+    """Files to pictures, whole or from their top layer alone."""
+
+    def request(encoded: Sequence[bytes]) -> codec_pb2.DecodeRequest:
+        image_format = messages.FORMATS[transfer]
+        return codec_pb2.DecodeRequest(encoded=encoded, format=image_format, preview=preview)
+
+    def weight(encoded: bytes, facts: ServerFacts) -> Weight:
+        height, width = _size(encoded, facts)
+        samples = 3 * height * width
+        # Noise as a PNG: a byte a row, and what deflate adds to what it cannot shrink.
+        answer = samples + height + samples // 256 + 3 * _AROUND
+        return Weight(len(encoded) + _AROUND, answer, height * width)
+
+    return Operation(
+        "Decode",
+        "encoded",
+        messages.encoded_message,
+        weight,
+        request,
+        codec_pb2.StreamDecodeRequest,
+        lambda result: messages.picture_of(result.image),
+        timeout,
+    )
+
+
+def features(
+    *,
+    model: str | None,
+    quality: float | None = None,
+    layer: int | None = None,
+    std: bool = True,
+    dtype: FeatureType = "float32",
+    timeout: float | None = None,
+) -> Operation[Picture, Features]:
+    """Pictures, or the bytes of `.hvae` files, to features [D] each; see `FeatureOptions`.
+
+    Raises:
+        ValueError: a layer below 1, or another dtype.
+    """
+    if layer is not None and layer < 1:
+        raise ValueError(f"layer must be at least 1, the lowest; got {layer}")
+    if dtype not in ("float32", "float16"):
+        raise ValueError(f"dtype must be 'float32' or 'float16', got {dtype!r}")
+    moments = codec_pb2.FEATURE_MOMENTS_MEAN_AND_STD if std else codec_pb2.FEATURE_MOMENTS_MEAN
+    encodings = {
+        "float32": codec_pb2.FEATURE_ENCODING_FLOAT32,
+        "float16": codec_pb2.FEATURE_ENCODING_FLOAT16,
+    }
+    selector = None if model is None else messages.selector(model, quality)
+
+    def request(sources: Sequence[codec_pb2.FeatureSource]) -> codec_pb2.ExtractFeaturesRequest:
+        return codec_pb2.ExtractFeaturesRequest(
+            model=selector,
+            sources=sources,
+            layer=layer or 0,
+            moments=moments,
+            encoding=encodings[dtype],
+        )
+
+    def item(source: Picture) -> codec_pb2.FeatureSource:
+        if model is None:
+            encoded = messages.encoded_message(cast(bytes, source))
+            return codec_pb2.FeatureSource(encoded=encoded)
+        return messages.source_message(source)
+
+    def weight(source: codec_pb2.FeatureSource, facts: ServerFacts) -> Weight:
+        if source.WhichOneof("source") == "encoded":
+            height, width = _size(source.encoded, facts)
+            pixels = height * width
+        else:
+            pixels = _pixels(source.image)
+        dims = max((max(model.z_dims) for model in facts.models), default=0)
+        return Weight(source.ByteSize() + _AROUND, 8 * dims + _AROUND, pixels)
+
+    return Operation(
+        "ExtractFeatures",
+        "sources",
+        item,
+        weight,
+        request,
+        codec_pb2.StreamExtractFeaturesRequest,
+        lambda result: messages.features_of(result, dtype),
+        timeout,
+    )
+
+
+def stacked(rows: Sequence[Features]) -> Features:
+    """Features [D] of each source as one [N, D]."""
+    return Features(
+        mean=np.stack([row.mean for row in rows]), std=np.stack([row.std for row in rows])
+    )
+
+
+def _pixels(image: codec_pb2.Image) -> int:
+    """Pixels of a picture as it says itself; 0 of what the server will refuse."""
+    if image.WhichOneof("content") == "raw":
+        return image.raw.height * image.raw.width
+    try:
+        header = read_image_header(image.file)
+    except ImageError:
+        return 0
+    return header.height * header.width
+
+
+def _size(encoded: bytes, facts: ServerFacts) -> tuple[int, int]:
+    """Height and width of an encoded picture; 0 of what the server will refuse."""
+    try:
+        header = read_header(encoded)
+    except BitstreamError:
+        return 0, 0
+    if header.height is not None and header.width is not None:
+        return header.height, header.width
+    model_id = header.model_id.hex()
+    shapes = (model.image_shape for model in facts.models if model.model_id == model_id)
+    _, height, width = next(shapes, (0, 0, 0))
+    return height, width

@@ -1,0 +1,102 @@
+"""When a failed call is made again: never for what would fail again, nor beyond its deadline."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+
+from hvae_codec import client_errors
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a client makes a call that the server could not take just now, and how it waits.
+
+    Calls are made again where the server is not there or stopping (UNAVAILABLE), and where it is
+    full and asks to be called later (RESOURCE_EXHAUSTED with a google.rpc.RetryInfo, whose delay is
+    waited at least). The wait doubles from `first_delay` up to `greatest_delay`, both in seconds,
+    and of each only a random share from half to whole is waited, so that clients that failed
+    together do not come again together.
+
+    Raises:
+        ValueError: `attempts` below 1, or delays that are negative or out of order.
+    """
+
+    attempts: int = 6
+    """Most tries in a row without an answer, the first among them; 1 never tries again."""
+    first_delay: float = 0.2
+    greatest_delay: float = 5.0
+    seed: int | None = None
+    """Of the random shares; None takes other ones each time."""
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"attempts must be at least 1, got {self.attempts}")
+        if not 0.0 <= self.first_delay <= self.greatest_delay:
+            raise ValueError(
+                "delays must hold 0 <= first_delay <= greatest_delay, got "
+                f"{self.first_delay} and {self.greatest_delay}"
+            )
+
+    def delay(self, failures: int, share: float) -> float:
+        """Seconds to wait after so many failures in a row, at least 1; `share` in 0..1."""
+        doublings = min(failures - 1, 60)  # beyond which floats only grow
+        whole = min(self.greatest_delay, self.first_delay * 2.0**doublings)
+        return whole * (0.5 + 0.5 * share)
+
+
+class Tries:
+    """The tries of one call of a client, which may be several messages; all share its deadline."""
+
+    def __init__(
+        self,
+        policy: Retry,
+        shares: random.Random,
+        target: str,
+        timeout: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policy = policy
+        self._shares = shares
+        self._target = target
+        self._timeout = timeout
+        self._clock = clock
+        self._ends = None if timeout is None else clock() + timeout
+        self._failures = 0
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, None for no deadline; not below 0."""
+        return None if self._ends is None else max(self._ends - self._clock(), 0.0)
+
+    def answered(self) -> None:
+        """Note that the server answers: failures before this no longer count."""
+        self._failures = 0
+
+    def wait_after(self, error: grpc.RpcError) -> float | None:
+        """Seconds to wait before the next try, or None where there is to be none."""
+        asked = client_errors.retry_delay(error)
+        full = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and asked is not None
+        if not full and error.code() is not grpc.StatusCode.UNAVAILABLE:
+            return None
+        return self._next(asked or 0.0)
+
+    def wait_after_lost_item(self) -> float | None:
+        """As `wait_after`, where the server lost some items of a request that it took."""
+        return self._next(0.0)
+
+    def failure(self, error: grpc.RpcError) -> Exception:
+        """The exception that tells the caller of a failed try."""
+        return client_errors.of_call(error, self._target, self._timeout)
+
+    def _next(self, asked: float) -> float | None:
+        self._failures += 1
+        if self._failures >= self._policy.attempts:
+            return None
+        own = self._policy.delay(self._failures, self._shares.random())
+        # Those who were asked to come at the same time spread over what they would have waited.
+        wait = own if asked == 0.0 else asked + self._shares.random() * own
+        remaining = self.remaining
+        return wait if remaining is None or wait < remaining else None
