@@ -1,0 +1,245 @@
+"use strict";
+
+const POLL_MS = 1000;
+const WINDOW = 10;   // samples over which rates and latencies are taken
+const HISTORY = 120; // samples of the chart
+
+// A script that fails leaves a mark on the document that a reader, or a test, can see.
+function failed(message) {
+  const root = document.documentElement;
+  root.dataset.scriptError = (root.dataset.scriptError || "") + String(message) + "\n";
+}
+window.addEventListener("error", event => failed(event.message));
+window.addEventListener("unhandledrejection", event => failed(event.reason));
+
+const at = id => document.getElementById(id);
+const samples = [];
+
+function bytes(count) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  while (count >= 1024 && unit < units.length - 1) { count /= 1024; unit += 1; }
+  return `${count.toFixed(unit && count < 100 ? 1 : 0)} ${units[unit]}`;
+}
+
+function duration(seconds) {
+  if (seconds === null) return "–";
+  if (!isFinite(seconds)) return "> 60 s";
+  return seconds < 1 ? `${(1000 * seconds).toPrecision(2)} ms` : `${seconds.toPrecision(3)} s`;
+}
+
+const rate = value => value === 0 ? "0" : value < 10 ? value.toFixed(1) : value.toFixed(0);
+
+// Sum of the labelled values whose labels match.
+function sum(live, name, labels = {}) {
+  const wanted = Object.entries(labels);
+  return (live[name] || [])
+    .filter(entry => wanted.every(([key, value]) => entry[key] === value))
+    .reduce((total, entry) => total + entry.value, 0);
+}
+
+const values = (live, name, label) => [...new Set((live[name] || []).map(entry => entry[label]))].sort();
+
+// The quantile of a histogram between two samples: the upper edge of the bucket that holds it.
+function quantile(now, then, name, labels, share) {
+  const edges = values(now, `${name}_bucket`, "le").map(le => [le === "+Inf" ? Infinity : Number(le), le]);
+  edges.sort((a, b) => a[0] - b[0]);
+  const count = le => sum(now, `${name}_bucket`, {...labels, le}) - sum(then, `${name}_bucket`, {...labels, le});
+  const all = count("+Inf");
+  if (!(all > 0)) return null;
+  return edges.find(([, le]) => count(le) >= share * all)[0];
+}
+
+function row(body, cells) {
+  const tr = body.appendChild(document.createElement("tr"));
+  for (const cell of cells) tr.appendChild(document.createElement("td")).textContent = cell;
+}
+
+function figure(list, name, value) {
+  const div = list.appendChild(document.createElement("div"));
+  div.appendChild(document.createElement("dt")).textContent = name;
+  div.appendChild(document.createElement("dd")).textContent = value;
+}
+
+function showFigures(live, seconds, then) {
+  const list = at("figures");
+  list.replaceChildren();
+  const change = name => Math.max(0, sum(live, name) - sum(then, name)) / seconds;
+  figure(list, "items a second", rate(change("hvae_items_total")));
+  figure(list, "received a second", bytes(change("hvae_received_bytes_total")));
+  figure(list, "sent a second", bytes(change("hvae_sent_bytes_total")));
+  const memory = live.process_resident_memory_bytes;
+  if (memory !== undefined) figure(list, "memory", bytes(memory));
+  // What the engine says of itself has no labels.
+  for (const [name, value] of Object.entries(live)) {
+    if (!name.startsWith("hvae_") || typeof value !== "number" || name.endsWith("_total")) continue;
+    const words = name.slice(5).replaceAll("_", " ");
+    figure(list, words, name.endsWith("_bytes") ? bytes(value) : String(Math.round(100 * value) / 100));
+  }
+  figure(list, "up", `${Math.floor(live.uptime_seconds / 3600)} h ${Math.floor(live.uptime_seconds / 60) % 60} min`);
+}
+
+function showMethods(live, seconds, then) {
+  const body = at("methods");
+  body.replaceChildren();
+  for (const method of values(live, "hvae_requests_total", "method")) {
+    const change = name => (sum(live, name, {method}) - sum(then, name, {method})) / seconds;
+    const all = sum(live, "hvae_requests_total", {method});
+    const failures = all - sum(live, "hvae_requests_total", {method, code: "OK"});
+    row(body, [
+      method, rate(change("hvae_requests_total")), rate(change("hvae_items_total")),
+      duration(quantile(live, then, "hvae_request_seconds", {method}, 0.5)),
+      duration(quantile(live, then, "hvae_request_seconds", {method}, 0.95)),
+      sum(live, "hvae_calls_in_flight", {method}), all, failures,
+    ]);
+  }
+}
+
+function showModels(live) {
+  const body = at("batches");
+  body.replaceChildren();
+  for (const model of values(live, "hvae_batch_items_count", "model")) {
+    for (const kind of values(live, "hvae_batch_items_count", "kind")) {
+      const labels = {model, kind};
+      const batches = sum(live, "hvae_batch_items_count", labels);
+      if (!batches) continue;
+      const items = sum(live, "hvae_batch_items_sum", labels);
+      const encoded = sum(live, "hvae_encoded_bytes_total", labels);
+      const ratio = encoded ? `${(sum(live, "hvae_picture_bytes_total", labels) / encoded).toFixed(1)} : 1` : "–";
+      row(body, [
+        model, kind, batches, items, (items / batches).toFixed(1),
+        sum(live, "hvae_batch_seconds_sum", labels).toFixed(1), ratio,
+      ]);
+    }
+  }
+}
+
+function showChart() {
+  const rates = [];
+  for (let i = 1; i < samples.length; i += 1) {
+    const [now, then] = [samples[i], samples[i - 1]];
+    const items = sum(now.live, "hvae_items_total") - sum(then.live, "hvae_items_total");
+    rates.push(Math.max(0, items) / ((now.when - then.when) / 1000));
+  }
+  const most = Math.max(...rates, 0);
+  at("most").textContent = rate(most);
+  const x = i => HISTORY - (rates.length - 1 - i);
+  at("line").setAttribute("points", rates.map((r, i) => `${x(i)},${39 - 37 * (most ? r / most : 0)}`).join(" "));
+}
+
+function show() {
+  const now = samples[samples.length - 1];
+  const then = samples[Math.max(0, samples.length - 1 - WINDOW)];
+  const seconds = Math.max(0.001, (now.when - then.when) / 1000);
+  showFigures(now.live, seconds, then.live);
+  showMethods(now.live, seconds, then.live);
+  showModels(now.live);
+  showChart();
+}
+
+function state(text, bad) {
+  at("state").textContent = text;
+  at("state").classList.toggle("bad", bad);
+}
+
+async function poll() {
+  try {
+    const response = await fetch("live", {signal: AbortSignal.timeout(5000)});
+    if (!response.ok) throw new Error(response.statusText);
+    const live = await response.json();
+    const last = samples[samples.length - 1];
+    if (last && live.uptime_seconds < last.live.uptime_seconds) samples.length = 0; // another process
+    samples.push({when: performance.now(), live});
+    if (samples.length > HISTORY + 1) samples.shift();
+    state(live.serving ? "serving" : "not serving", !live.serving);
+    show();
+    document.documentElement.dataset.polls = String(1 + Number(document.documentElement.dataset.polls || 0));
+  } catch (error) {
+    state(`no answer (${error.message})`, true);
+  }
+  setTimeout(poll, POLL_MS);
+}
+
+async function listModels() {
+  const answer = await (await fetch("models")).json();
+  const select = at("model");
+  const option = (value, text) => {
+    const made = select.appendChild(document.createElement("option"));
+    made.value = value;
+    made.textContent = text;
+  };
+  option("auto", "auto");
+  for (const name of new Set(answer.models.map(model => model.name))) {
+    const rungs = answer.models.filter(model => model.name === name);
+    const range = rungs[0].continuous ? "1 to 100" : rungs.map(model => model.quality).join(", ");
+    option(name, `${name} (${range})`);
+  }
+  at("token-choice").hidden = !answer.token;
+  at("drop").dataset.bytes = answer.bytes;
+}
+
+let shown = null;
+
+function showResult(file, answer) {
+  const pictures = at("original"), decoded = at("decoded");
+  if (shown) URL.revokeObjectURL(shown);
+  shown = URL.createObjectURL(file);
+  decoded.onload = () => {
+    const small = Math.max(decoded.naturalWidth, decoded.naturalHeight) <= 128;
+    for (const each of [pictures, decoded]) each.classList.toggle("small", small);
+    const samplesBytes = 3 * decoded.naturalWidth * decoded.naturalHeight;
+    at("original-text").textContent = `${file.name}: ${file.size.toLocaleString("en")} bytes`;
+    at("decoded-text").textContent = `${answer.model}: ${answer.bytes.toLocaleString("en")} bytes`;
+    const body = at("costs");
+    body.replaceChildren();
+    row(body, ["Size", `${decoded.naturalWidth} × ${decoded.naturalHeight}`]);
+    row(body, ["Bytes", answer.bytes.toLocaleString("en")]);
+    row(body, ["Bytes without the header", answer.payload_bytes.toLocaleString("en")]);
+    row(body, ["Samples to bytes", `${(samplesBytes / answer.bytes).toFixed(1)} : 1`]);
+    const layers = answer.rates_nats.length;
+    answer.rates_nats.forEach((nats, i) => row(body, [`R(z${layers - i})`, `${nats.toFixed(2)} nats`]));
+    row(body, ["PSNR", answer.psnr_db === null ? "equal" : `${answer.psnr_db.toFixed(2)} dB`]);
+    at("result").hidden = false;
+  };
+  pictures.src = shown;
+  decoded.src = answer.picture;
+}
+
+async function evaluate(file) {
+  at("error").textContent = "";
+  const most = Number(at("drop").dataset.bytes);
+  if (file.size > most) {
+    at("error").textContent = `${file.name} has ${file.size} bytes, allowed are ${most}`;
+    return;
+  }
+  const query = new URLSearchParams({model: at("model").value || "auto", quality: at("quality").value});
+  const headers = {"Content-Type": "application/octet-stream"};
+  if (at("token").value) headers.Authorization = `Bearer ${at("token").value}`;
+  try {
+    const response = await fetch(`evaluate?${query}`, {method: "POST", headers, body: file});
+    const answer = await response.json();
+    if (!response.ok) throw new Error(answer.error);
+    showResult(file, answer);
+  } catch (error) {
+    at("error").textContent = error.message;
+  }
+}
+
+const drop = at("drop");
+for (const name of ["dragover", "drop"]) {
+  // A file that misses the place would otherwise replace the page.
+  window.addEventListener(name, event => event.preventDefault());
+}
+drop.addEventListener("dragover", () => drop.classList.add("over"));
+drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+drop.addEventListener("drop", event => {
+  drop.classList.remove("over");
+  if (event.dataTransfer.files.length) evaluate(event.dataTransfer.files[0]);
+});
+at("file").addEventListener("change", event => {
+  if (event.target.files.length) evaluate(event.target.files[0]);
+  event.target.value = "";
+});
+at("choices").addEventListener("submit", event => event.preventDefault());
+listModels();
+poll();
