@@ -22,6 +22,7 @@ from .calls import Calls
 from .engine import Engine
 from .grpc_options import MOST_CALLS, server_options
 from .metrics import Metrics
+from .page import StatusPage
 from .security import Tls
 from .service import CodecServicer
 from .settings import Settings, Warm
@@ -75,6 +76,17 @@ class App:
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._background: list[asyncio.Task[None]] = []
+        self._serving = False
+        self._page = StatusPage(
+            self.metrics,
+            self.calls.list_models,
+            self._evaluate,
+            lambda: self._serving,
+            most_bytes=settings.limits.message_bytes,
+            access=self.access,
+            tls=self._tls,
+        )
+        self.page_url: str | None = None
 
     def _figures(self) -> dict[str, float]:
         """What the server holds and does at the moment."""
@@ -85,6 +97,11 @@ class App:
             "held_bytes": held.bytes,
             "refused_calls": held.refused,
         }
+
+    async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
+        """The call Evaluate, for the status page."""
+        with self.admission.enter(1, request.ByteSize()):
+            return await self.calls.evaluate(request)
 
     def _grpc_server(self) -> grpc.aio.Server:
         watching = WatchingInterceptor(SERVICE, self.metrics, self._tracing)
@@ -106,6 +123,10 @@ class App:
         """
         began = time.monotonic()
         port = self._bind()
+        if self._settings.metrics_port is not None:
+            self.page_url = await self._page.start(
+                self._settings.metrics_host, self._settings.metrics_port
+            )
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
@@ -114,6 +135,7 @@ class App:
             self._background.append(asyncio.create_task(self._tokens.watch()))
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._serving = True
         if self._settings.port_file is not None:
             write_atomically(self._settings.port_file, f"{port}\n".encode())
         _logger.info("serving after %.1f s", time.monotonic() - began)
@@ -141,9 +163,11 @@ class App:
 
     async def stop(self) -> None:
         """Refuse new calls at once, let those in flight finish within the grace, then stop."""
+        self._serving = False
         await self._health.enter_graceful_shutdown()
         self._servicer.stop()
         await self._server.stop(self._settings.grace_seconds)
+        await self._page.stop()
         for task in self._background:
             task.cancel()
         # Calls that the grace cut off learn of it from grpc a moment later, and end their work.
@@ -196,6 +220,8 @@ async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
             starting.cancel()
             return
         print(f"hvae-codec server listening on {starting.result()}", flush=True)
+        if app.page_url is not None:
+            print(f"hvae-codec status page on {app.page_url}", flush=True)
         await stopped
         _logger.info("stopping; calls in flight have %g s", settings.grace_seconds)
     finally:

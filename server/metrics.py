@@ -118,7 +118,7 @@ class Metrics:
         self._sent.labels(method).inc(count)
 
     def batch(self, model: str, kind: str, items: int, seconds: float) -> None:
-        """A batch went through a model; `kind` is "encode", "decode", "features" or "sample"."""
+        """A batch went through a model; `kind` is "encode", "decode", "features" and so on."""
         self._batches.labels(model, kind).observe(items)
         self._batch_seconds.labels(model, kind).observe(seconds)
 
