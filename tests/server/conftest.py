@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import grpc
@@ -23,7 +24,9 @@ START_SECONDS = 120
 class ServerProcess:
     """A server in its own process, on a free port."""
 
-    def __init__(self, directory: Path, *flags: str) -> None:
+    def __init__(
+        self, directory: Path, *flags: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.port_file = directory / "port"
         self._log = directory / "log"
         command = [sys.executable, "-m", "hvae_codec.server", "--port", "0"]
@@ -34,7 +37,7 @@ class ServerProcess:
                 stderr=log,
                 text=True,
                 # One thread, as in this process: the same floats, so the same bytes.
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
             )
         deadline = time.monotonic() + START_SECONDS
         while not self.port_file.exists():
@@ -47,6 +50,14 @@ class ServerProcess:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    @cached_property
+    def page(self) -> str:
+        """URL of the status page, of a server with --metrics-port."""
+        assert self.process.stdout is not None
+        lines = (self.process.stdout.readline() for _ in range(2))
+        (line,) = (line for line in lines if " status page on " in line)
+        return line.split()[-1]
 
     def terminate(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and wait; returns the exit code."""
@@ -62,8 +73,9 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
     """Starts servers with the flags given; none outlives the tests."""
     servers = []
 
-    def start(*flags: str) -> ServerProcess:
-        servers.append(ServerProcess(tmp_path_factory.mktemp("server"), *flags))
+    def start(*flags: str, environment: Mapping[str, str] | None = None) -> ServerProcess:
+        directory = tmp_path_factory.mktemp("server")
+        servers.append(ServerProcess(directory, *flags, environment=environment))
         return servers[-1]
 
     yield start
