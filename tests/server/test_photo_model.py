@@ -2,6 +2,7 @@
 
 import re
 
+import grpc
 import numpy as np
 import pytest
 from sklearn.datasets import load_sample_image
@@ -103,18 +104,27 @@ def test_a_photograph_of_ordinary_size_fits_the_default_limits(client, photo):
     assert error < picture.astype(float).var()  # it is that picture
 
 
-def test_limits_hold_and_bad_pictures_are_named(start_server, client, blobs):
+def test_limits_hold_for_one_call_and_bad_pictures_are_named(start_server, client, photo, blobs):
+    """Three pictures of 14,400 pixels or fewer, two of which no call may carry."""
     server = start_server("--max-pixels", "20000")
-    with Client(server.address) as limited:
-        assert limited.encode(PHOTOGRAPHS[:1], model="photo") == blobs[:1]
-        for call in (
-            lambda: limited.encode(PHOTOGRAPHS, model="photo"),
-            lambda: limited.decode(blobs),
-            lambda: limited.features_from_bytes(blobs),
-            lambda: limited.sample(2, model="photo"),  # of 128x128 each
-        ):
-            with pytest.raises(ServiceError, match="this server allows 20,000") as refused:
-                call()
-            assert refused.value.code.name == "RESOURCE_EXHAUSTED"
+    selector = codec_pb2.ModelSelector(name="photo")
+    sources = [codec_pb2.FeatureSource(encoded=blob) for blob in blobs]
+    with grpc.insecure_channel(server.address) as channel, Client(server.address) as limited:
+        stub = codec_pb2_grpc.CodecServiceStub(channel)
+        for method, request in [
+            (stub.Decode, codec_pb2.DecodeRequest(encoded=blobs)),
+            (stub.ExtractFeatures, codec_pb2.ExtractFeaturesRequest(sources=sources)),
+            (stub.Sample, codec_pb2.SampleRequest(model=selector, count=2)),  # of 128x128 each
+        ]:
+            with pytest.raises(grpc.RpcError, match="this server allows 20,000") as refused:
+                method(request)
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert limited.encode(PHOTOGRAPHS, model="photo") == blobs  # in several calls
+        assert_within_a_level(limited.decode(blobs), photo.decode_batch(blobs))
+        assert limited.features_from_bytes(blobs).mean.shape == (3, photo.info.z_dims[0])
+        with pytest.raises(ServiceError, match="this server allows 20,000") as too_large:
+            limited.encode([PHOTOGRAPHS[0], CHINA], model="photo")
+        assert str(too_large.value).startswith("images[1]: ")
+        assert too_large.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     with pytest.raises(ImageError, match=r"images\[1\]"):
         client.encode([PHOTOGRAPHS[0], b"no picture"], model="photo")
