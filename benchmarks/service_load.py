@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -56,10 +56,19 @@ class Plan:
     series: bool = False
 
 
+class Answer(NamedTuple):
+    """Status of an answer, its bytes, and what it says of an error."""
+
+    status: str
+    size: int = 0
+    details: str = ""
+
+
 @dataclass
 class Outcome:
     """Answers by status, with latencies in seconds of those that were OK, in the order of their
-    ends, and when these were, from the beginning of the measurement.
+    ends, and when these were, from the beginning of the measurement; what the first of each other
+    status said.
     """
 
     sent: int = 0
@@ -67,26 +76,33 @@ class Outcome:
     latencies: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     response_bytes: int = 0
+    examples: dict[str, str] = field(default_factory=dict)
 
-    def add(self, due: float, began: float, status: str, size: int) -> None:
+    def add(self, due: float, began: float, answer: Answer) -> None:
         """Count an answer to what was due at a time of `time.perf_counter`."""
         end = time.perf_counter()
-        self.answers[status] += 1
-        if status == OK:
+        self.answers[answer.status] += 1
+        if answer.status == OK:
             self.latencies.append(end - due)
             self.ends.append(end - began)
-            self.response_bytes = size
+            self.response_bytes = answer.size
+        else:
+            self.examples.setdefault(answer.status, answer.details)
 
 
 Call = Callable[[bytes], Awaitable[bytes]]
 
 
-async def _answer(call: Call, request: bytes) -> tuple[str, int]:
-    """The status of a call and the bytes of its answer."""
+async def _answer(call: Call, request: bytes) -> Answer:
+    """What a call came to."""
     try:
-        return OK, len(await call(request))
+        return Answer(OK, len(await call(request)))
     except grpc.aio.AioRpcError as error:
-        return str(error.code().name), 0
+        return _refusal(error)
+
+
+def _refusal(error: grpc.aio.AioRpcError) -> Answer:
+    return Answer(error.code().name, details=f"{error.details()}")
 
 
 async def _closed(plan: Plan, calls: list[Call], request: bytes, began: float) -> Outcome:
@@ -96,10 +112,10 @@ async def _closed(plan: Plan, calls: list[Call], request: bytes, began: float) -
 
     async def caller(call: Call) -> None:
         while (sent := time.perf_counter()) < end:
-            status, size = await _answer(call, request)
+            answer = await _answer(call, request)
             if sent >= began:
                 outcome.sent += 1
-                outcome.add(sent, began, status, size)
+                outcome.add(sent, began, answer)
 
     await asyncio.gather(*(caller(calls[i % len(calls)]) for i in range(plan.callers)))
     return outcome
@@ -113,9 +129,9 @@ async def _open(plan: Plan, calls: list[Call], request: bytes, began: float) -> 
     running: set[asyncio.Task[None]] = set()
 
     async def one(call: Call, due: float) -> None:
-        status, size = await _answer(call, request)
+        answer = await _answer(call, request)
         if due >= began:
-            outcome.add(due, began, status, size)
+            outcome.add(due, began, answer)
 
     number = 0
     while (due := due + draw.expovariate(plan.rate)) < began + plan.seconds:
@@ -148,18 +164,19 @@ async def _stream(plan: Plan, streams: list[Any], request: bytes, began: float) 
                 yield request
 
         answered = 0
-        status = "LOST"
+        end_of_stream = Answer("LOST", details="the stream ended without an answer")
         try:
             async for answer in stream(messages(), timeout=plan.seconds + TIMEOUT_SECONDS):
                 room.release()
                 if sent[answered] >= began:
-                    outcome.add(sent[answered], began, OK, len(answer))
+                    outcome.add(sent[answered], began, Answer(OK, len(answer)))
                 answered += 1
         except grpc.aio.AioRpcError as error:
-            status = str(error.code().name)
+            end_of_stream = _refusal(error)
         outcome.sent += sum(time >= began for time in sent)
         if (unanswered := len(sent) - answered) > 0:
-            outcome.answers[status] += unanswered
+            outcome.answers[end_of_stream.status] += unanswered
+            outcome.examples.setdefault(end_of_stream.status, end_of_stream.details)
 
     await asyncio.gather(*(run(streams[i % len(streams)]) for i in range(plan.callers)))
     return outcome
@@ -216,6 +233,7 @@ def _summary(plan: Plan, outcome: Outcome, cpu: float) -> dict[str, Any]:
         },
         "sent": outcome.sent,
         "answers": dict(outcome.answers),
+        "examples": outcome.examples,
         "client_cpu_seconds": cpu,
         "seconds": span,
         "response_bytes": outcome.response_bytes,

@@ -62,7 +62,9 @@ def soak(folder: Path, server: Server, seconds: float) -> dict[str, Any]:
             time.sleep(1.0)
     outcomes = [base.result()] + ([overload.result()] if overload is not None else [])
     answers: dict[str, int] = {}
+    examples: dict[str, str] = {}
     for outcome in outcomes:
+        examples |= outcome["examples"]
         for status, count in outcome["answers"].items():
             answers[status] = answers.get(status, 0) + count
     offered = sum(outcome["sent"] for outcome in outcomes)
@@ -75,6 +77,7 @@ def soak(folder: Path, server: Server, seconds: float) -> dict[str, Any]:
         "capacity_per_second": round(capacity, 2),
         "offered": offered,
         "answers": answers,
+        "examples": examples,
         "lost": offered - sum(answers.get(status, 0) for status in ANSWERS),
         "memory_mib": {
             "before": round(early, 1),
