@@ -118,15 +118,12 @@ class App:
         """Bind, load the models to be warm, serve and say so in the port file; returns HOST:PORT.
 
         Raises:
-            StartError: the address is taken or not this machine's.
+            StartError: an address is taken or not this machine's.
             UnknownModelError, UnknownQualityError, CheckpointError: of the models to be warm.
         """
         began = time.monotonic()
         port = self._bind()
-        if self._settings.metrics_port is not None:
-            self.page_url = await self._page.start(
-                self._settings.metrics_host, self._settings.metrics_port
-            )
+        await self._start_page()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
@@ -140,6 +137,16 @@ class App:
             write_atomically(self._settings.port_file, f"{port}\n".encode())
         _logger.info("serving after %.1f s", time.monotonic() - began)
         return f"{_in_address(self._settings.host)}:{port}"
+
+    async def _start_page(self) -> None:
+        host, port = self._settings.metrics_host, self._settings.metrics_port
+        if port is None:
+            return
+        try:
+            self.page_url = await self._page.start(host, port)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            raise StartError(f"cannot listen on {_in_address(host)}:{port}: {reason}") from error
 
     def _bind(self) -> int:
         address = f"{_in_address(self._settings.host)}:{self._settings.port}"

@@ -35,6 +35,9 @@ class Seen(Protocol):
     def batch(self, model: str, kind: str, items: int, seconds: float) -> None:
         """A batch of items of one kind ("encode", ...) went through a model in so many seconds."""
 
+    def coded(self, model: str, kind: str, picture_bytes: int, encoded_bytes: int) -> None:
+        """Pictures of so many bytes of samples went to or from files of so many bytes."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -202,13 +205,18 @@ class Engine:
         codec, effort = work.codec, work.options[-1]
         parts = await _in(thread, partial(codec.quantise, pictures, effort=effort))
         written = await asyncio.gather(*(self._coding.write(codec.entropy, part) for part in parts))
-        return in_order(zip((part.numbers for part in parts), written, strict=True))
+        files = in_order(zip((part.numbers for part in parts), written, strict=True))
+        self._tell_coded(work, pictures, files)
+        return files
 
     async def _decode(
         self, thread: ThreadPoolExecutor, work: Work, files: list[bytes]
     ) -> list[Picture | Exception]:
         (layers,) = work.options
-        return await self._from_files(thread, work, files, layers, work.codec.pictures_of)
+        pictures = await self._from_files(thread, work, files, layers, work.codec.pictures_of)
+        if layers is None:
+            self._tell_coded(work, pictures, files)
+        return pictures
 
     async def _features(
         self, thread: ThreadPoolExecutor, work: Work, pictures: list[Picture]
@@ -250,11 +258,31 @@ class Engine:
 
     def _tell(self, work: Work, items: int, seconds: float) -> None:
         if self._seen is not None:
-            self._seen.batch(work.codec.info.name, work.kind, items, seconds)
+            self._seen.batch(_label(work.codec), work.kind, items, seconds)
+
+    def _tell_coded(
+        self, work: Work, pictures: Sequence[Picture | Exception], files: Sequence[bytes]
+    ) -> None:
+        """Tell how many bytes of samples and files were coded; what failed does not count."""
+        if self._seen is not None:
+            both = [
+                (picture.nbytes, len(file))
+                for picture, file in zip(pictures, files, strict=True)
+                if not isinstance(picture, Exception)
+            ]
+            samples = sum(size for size, _ in both)
+            encoded = sum(size for _, size in both)
+            self._seen.coded(_label(work.codec), work.kind, samples, encoded)
 
 
 async def _in(thread: ThreadPoolExecutor, function: Callable[[], Result]) -> Result:
     return await asyncio.get_running_loop().run_in_executor(thread, function)
+
+
+def _label(codec: Codec) -> str:
+    """A model's name, and its rung where it has several."""
+    info = codec.info
+    return info.name if info.continuous else f"{info.name}-q{info.quality}"
 
 
 def _identity(codec: Codec, *options: Any) -> tuple[str, tuple[Any, ...]]:

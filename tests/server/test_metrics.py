@@ -1,0 +1,190 @@
+"""The counters that Prometheus reads from a real server, after calls whose numbers are known."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+
+import grpc
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import hvae_codec.server
+from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+
+SECONDS = 30
+MODEL = codec_pb2.ModelSelector(name="mnist", quality=1)
+
+
+@pytest.fixture(scope="module")
+def watched(start_server):
+    server = start_server("--metrics-port", "0", "--warm", "mnist")
+    yield server
+    assert "Traceback" not in server.log
+
+
+@pytest.fixture(scope="module")
+def stub(watched):
+    with grpc.insecure_channel(watched.address) as channel:
+        yield codec_pb2_grpc.CodecServiceStub(channel)
+
+
+def fetch(server, path, host=None):
+    request = urllib.request.Request(server.page + path)
+    if host is not None:
+        request.add_header("Host", host)
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read()
+
+
+class Scrape:
+    """The values of one reading."""
+
+    def __init__(self, server):
+        status, headers, body = fetch(server, "metrics")
+        assert status == 200
+        assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        self.samples = [
+            sample
+            for family in text_string_to_metric_families(body.decode())
+            for sample in family.samples
+        ]
+
+    def __call__(self, name, **labels):
+        """The sum of the values of a name whose labels are these."""
+        return sum(
+            sample.value
+            for sample in self.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+def images(count, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 28, 28, 1), np.uint8)
+    raws = [
+        codec_pb2.RawImage(height=28, width=28, channels=1, data=each.tobytes()) for each in pixels
+    ]
+    return [codec_pb2.Image(raw=raw) for raw in raws]
+
+
+def test_calls_items_bytes_and_batches_are_counted(stub, watched):
+    before = Scrape(watched)
+    request = codec_pb2.EncodeRequest(model=MODEL, images=images(5))
+    encoded = stub.Encode(request, timeout=SECONDS)
+    files = [result.encoded for result in encoded.results]
+    stub.Decode(codec_pb2.DecodeRequest(encoded=[*files, b"damaged"]), timeout=SECONDS)
+    wrong = codec_pb2.ModelSelector(name="no such model")
+    with pytest.raises(grpc.RpcError):
+        stub.Encode(codec_pb2.EncodeRequest(model=wrong, images=images(1)), timeout=SECONDS)
+    after = Scrape(watched)
+
+    def change(name, **labels):
+        return after(name, **labels) - before(name, **labels)
+
+    assert change("hvae_requests_total", method="Encode", code="OK") == 1
+    assert change("hvae_requests_total", method="Encode", code="NOT_FOUND") == 1
+    assert change("hvae_request_seconds_count", method="Encode") == 2
+    assert change("hvae_items_total", method="Encode", code="OK") == 5
+    assert change("hvae_items_total", method="Decode", code="OK") == 5
+    assert change("hvae_items_total", method="Decode", code="INVALID_ARGUMENT") == 1
+    assert change("hvae_received_bytes_total", method="Encode") > request.ByteSize()
+    assert change("hvae_sent_bytes_total", method="Encode") == encoded.ByteSize()
+    assert change("hvae_batch_items_sum", model="mnist-q1", kind="encode") == 5
+    assert change("hvae_batch_items_sum", model="mnist-q1", kind="decode") == 5
+    assert change("hvae_batch_seconds_sum", model="mnist-q1") > 0
+    for kind in ("encode", "decode"):
+        assert change("hvae_picture_bytes_total", model="mnist-q1", kind=kind) == 5 * 28 * 28
+        counted = change("hvae_encoded_bytes_total", model="mnist-q1", kind=kind)
+        assert counted == sum(map(len, files))
+    assert after("hvae_calls_in_flight") == 0
+    assert not any("no such model" in str(sample.labels) for sample in after.samples)
+
+
+def test_messages_of_streams_are_requests(stub, watched):
+    before = Scrape(watched)
+    good = codec_pb2.EncodeRequest(model=MODEL, images=images(2))
+    wrong = codec_pb2.EncodeRequest(model=MODEL)
+    messages = [codec_pb2.StreamEncodeRequest(request=each) for each in (good, wrong, good)]
+    answers = list(stub.StreamEncode(iter(messages), timeout=SECONDS))
+    assert [answer.HasField("status") for answer in answers] == [False, True, False]
+    after = Scrape(watched)
+
+    def change(name, **labels):
+        labels["method"] = "StreamEncode"
+        return after(name, **labels) - before(name, **labels)
+
+    assert change("hvae_requests_total", code="OK") == 2
+    assert change("hvae_requests_total", code="INVALID_ARGUMENT") == 1
+    assert change("hvae_request_seconds_count") == 3
+    assert change("hvae_items_total", code="OK") == 4
+    assert change("hvae_streams_total", code="OK") == 1
+
+
+def test_calls_that_are_given_up(stub, watched):
+    def silent():
+        time.sleep(1.0)
+        yield from ()
+
+    call = stub.StreamEncode(silent(), timeout=SECONDS)
+    time.sleep(0.3)
+    assert Scrape(watched)("hvae_calls_in_flight", method="StreamEncode") == 1
+    call.cancel()
+    deadline = time.monotonic() + 10
+    while Scrape(watched)("hvae_calls_in_flight", method="StreamEncode"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert Scrape(watched)("hvae_streams_total", method="StreamEncode", code="CANCELLED") == 1
+
+
+def test_gauges_of_the_moment(watched):
+    scrape = Scrape(watched)
+    names = {sample.name for sample in scrape.samples}
+    assert {"hvae_held_items", "hvae_held_bytes", "hvae_waiting_items"} <= names
+    assert scrape("process_resident_memory_bytes") > 50 * 2**20
+    assert scrape("hvae_held_items") == 0
+
+
+def test_health_and_live_figures(watched):
+    assert fetch(watched, "healthz")[::2] == (200, b"SERVING\n")
+    status, _, body = fetch(watched, "live")
+    assert status == 200
+    live = json.loads(body)
+    assert live["serving"] is True
+    assert live["uptime_seconds"] > 0
+    assert live["process_resident_memory_bytes"] > 50 * 2**20
+    assert isinstance(live["hvae_requests_total"], list)
+
+
+def test_probes_of_health_are_not_counted(watched):
+    scrape = Scrape(watched)
+    assert not any("Check" in str(sample.labels) for sample in scrape.samples)
+
+
+def test_another_name_for_this_machine_is_not_answered(watched):
+    for host in ("example.org", "metrics.example.org:80", "192.0.2.1:9"):
+        assert fetch(watched, "metrics", host)[0] == 421
+    port = watched.page.rstrip("/").rpartition(":")[2]
+    assert fetch(watched, "metrics", f"localhost:{port}")[0] == 200
+
+
+def test_a_port_that_is_taken(watched, capsys):
+    port = watched.page.rstrip("/").rpartition(":")[2]
+    assert hvae_codec.server.main(["--port", "0", "--metrics-port", port]) == 1
+    message = capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1:{port}" in message
+    assert "Traceback" not in message
+
+
+def test_without_the_flag_there_is_no_port(server):
+    import psutil
+
+    listening = [
+        each
+        for each in psutil.Process(server.process.pid).net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) == 1
