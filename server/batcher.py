@@ -216,6 +216,10 @@ class Batcher(Generic[Key, Value, Result]):
         results: Sequence[Result | Exception]
         try:
             results = await self._run(key, [entry.values[number] for entry, number in batch])
+        except asyncio.CancelledError:
+            for entry, _ in batch:
+                entry.future.cancel()
+            raise
         except Exception as error:
             results = [error] * len(batch)
         finally:

@@ -1,0 +1,197 @@
+"""Batches over calls: nothing lost, nothing twice, nobody kept waiting, nothing late computed."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hvae_codec.server.batcher import Batcher, BatchLimits, DeadlinePassedError
+
+
+class Recorder:
+    """Doubles numbers, slowly if told to, and remembers the batches."""
+
+    def __init__(self, seconds=0.0):
+        self.batches = []
+        self.at_once = self.most_at_once = 0
+        self._seconds = seconds
+
+    async def run(self, key, values):
+        self.batches.append((key, list(values)))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(self._seconds)
+        self.at_once -= 1
+        if "bad" in values:
+            raise ValueError("a bad batch")
+        return [value * 2 for value in values]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    calls=st.lists(
+        st.tuples(
+            st.sampled_from("ab"), st.lists(st.tuples(st.integers(), st.integers(1, 9)), max_size=9)
+        ),
+        max_size=12,
+    ),
+    items=st.integers(1, 5),
+    weight=st.integers(1, 12),
+)
+def test_every_item_once_in_order_within_the_limits(calls, items, weight):
+    recorder = Recorder()
+
+    async def main():
+        limits = BatchLimits(items=items, weight=weight, delay_seconds=0.0)
+        batcher = Batcher(recorder.run, limits)
+        answers = await asyncio.gather(
+            *(
+                batcher.submit(key, [v for v, _ in some], [w for _, w in some])
+                for key, some in calls
+            )
+        )
+        await batcher.close()
+        return answers
+
+    answers = asyncio.run(main())
+    assert answers == [[2 * value for value, _ in some] for _, some in calls]
+    wanted, computed = Counter(), Counter()
+    for key, values in recorder.batches:
+        assert 1 <= len(values) <= items
+        computed.update((key, value) for value in values)
+    for key, some in calls:
+        wanted.update((key, value) for value, _ in some)
+    assert computed == wanted
+
+
+def test_calls_share_a_batch():
+    recorder = Recorder()
+
+    async def main():
+        batcher = Batcher(recorder.run, BatchLimits(items=8, delay_seconds=0.05))
+        await asyncio.gather(*(batcher.submit("k", [n], [1]) for n in range(8)))
+        await batcher.close()
+
+    asyncio.run(main())
+    assert recorder.batches == [("k", list(range(8)))]
+
+
+def test_a_heavy_item_goes_alone():
+    recorder = Recorder()
+
+    async def main():
+        batcher = Batcher(recorder.run, BatchLimits(items=8, weight=10, delay_seconds=0.0))
+        await batcher.submit("k", [1, 2, 3], [4, 40, 4])
+        await batcher.close()
+
+    asyncio.run(main())
+    assert [values for _, values in recorder.batches] == [[1], [2], [3]]
+
+
+def test_a_long_entry_lets_others_in_between():
+    recorder = Recorder(0.01)
+    ended = []
+
+    async def main():
+        batcher = Batcher(recorder.run, BatchLimits(items=4, delay_seconds=0.0, at_once=1))
+
+        async def call(name, count):
+            await batcher.submit("k", list(range(count)), [1] * count)
+            ended.append(name)
+
+        long = asyncio.create_task(call("long", 40))
+        await asyncio.sleep(0.005)
+        await asyncio.gather(long, call("short", 1))
+        await batcher.close()
+
+    asyncio.run(main())
+    assert ended == ["short", "long"]
+
+
+def test_only_so_many_batches_at_once():
+    recorder = Recorder(0.005)
+
+    async def main():
+        batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0, at_once=2))
+        await batcher.submit("k", list(range(9)), [1] * 9)
+        await batcher.close()
+
+    asyncio.run(main())
+    assert recorder.most_at_once == 2
+
+
+def test_what_is_late_is_never_computed():
+    recorder = Recorder(0.05)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0, at_once=1))
+        first = asyncio.create_task(batcher.submit("k", ["first"], [1]))
+        await asyncio.sleep(0.01)
+        late = asyncio.create_task(batcher.submit("k", ["late"], [1], loop.time() + 0.01))
+        last = asyncio.create_task(batcher.submit("k", ["last"], [1], loop.time() + 60))
+        with pytest.raises(DeadlinePassedError):
+            await late
+        assert await first == ["firstfirst"]
+        assert await last == ["lastlast"]
+        await batcher.close()
+
+    asyncio.run(main())
+    assert [values for _, values in recorder.batches] == [["first"], ["last"]]
+
+
+def test_whoever_goes_away_frees_the_place():
+    recorder = Recorder(0.05)
+
+    async def main():
+        batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0, at_once=1))
+        first = asyncio.create_task(batcher.submit("k", ["first"], [1]))
+        await asyncio.sleep(0.01)
+        gone = asyncio.create_task(batcher.submit("k", ["gone"] * 5, [1] * 5))
+        await asyncio.sleep(0.01)
+        assert batcher.waiting == 5
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert batcher.waiting == 0
+        await first
+        assert await batcher.submit("k", ["next"], [1]) == ["nextnext"]
+        await batcher.close()
+
+    asyncio.run(main())
+    assert [values for _, values in recorder.batches] == [["first"], ["next"]]
+
+
+def test_a_batch_that_fails_is_the_error_of_its_items():
+    async def main():
+        batcher = Batcher(Recorder().run, BatchLimits(items=2, delay_seconds=0.0))
+        found = await batcher.submit("k", ["good", "good", "bad", "good"], [1] * 4)
+        await batcher.close()
+        return found
+
+    first, second, third, fourth = asyncio.run(main())
+    assert (first, second) == ("goodgood", "goodgood")
+    assert isinstance(third, ValueError)
+    assert isinstance(fourth, ValueError)
+
+
+def test_closing_ends_the_wait():
+    async def main():
+        batcher = Batcher(Recorder(60).run, BatchLimits(items=1, delay_seconds=0.0, at_once=1))
+        calls = [asyncio.create_task(batcher.submit("k", [n], [1])) for n in range(3)]
+        await asyncio.sleep(0.01)
+        await batcher.close()
+        return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
+
+    found = asyncio.run(main())
+    assert all(isinstance(one, BaseException) for one in found)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"items": 0}, {"weight": 0}, {"at_once": 0}, {"delay_seconds": -1.0}]
+)
+def test_limits_must_make_sense(wrong):
+    with pytest.raises(ValueError, match="at least 1"):
+        BatchLimits(**wrong)
