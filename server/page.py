@@ -7,7 +7,6 @@ any other: through the limits, the token and the queue of the server.
 import asyncio
 import base64
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +24,7 @@ from .calls_seen import CallSeen, request_id_of, set_current_call
 from .logs import event
 from .metrics import CONTENT_TYPE, Metrics
 from .security import Tls, is_loopback
-from .status import status_of
+from .status import InvalidRequestError, status_of
 
 _logger = logging.getLogger(__name__)
 
@@ -243,7 +242,7 @@ def _request(query: Any, content: bytes) -> codec_pb2.EvaluateRequest:
         try:
             selector.fine_quality = float(quality)
         except ValueError:
-            selector.fine_quality = math.nan  # refused like any other that no model has
+            raise InvalidRequestError(f"quality: a number, got {quality[:20]!r}") from None
     return codec_pb2.EvaluateRequest(
         model=selector,
         image=codec_pb2.Image(file=content),
