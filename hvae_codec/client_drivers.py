@@ -235,6 +235,7 @@ class LoopClient(BaseClient):
                     case steps.Send(message):
                         assert stream is not None
                         stream.send(message)
+                        await asyncio.sleep(0)  # it goes out while the next one is made
                     case steps.Receive() | steps.Finish():
                         assert stream is not None
                         try:

@@ -80,6 +80,14 @@ def is_too_large(error: grpc.RpcError) -> bool:
     return exhausted and retry_delay(error) is None
 
 
+def is_status_lost(error: grpc.RpcError) -> bool:
+    """Whether gRPC's asyncio side lost the status of a stream that ended while it was sending
+    (grpc/grpc#36066): what the server said is not known then.
+    """
+    internal: bool = error.code() is grpc.StatusCode.INTERNAL
+    return internal and (error.details() or "").startswith("Internal error from Core")
+
+
 def _status(error: grpc.RpcError) -> status_pb2.Status | None:
     """The status of a failed call with its details, or None where there are none."""
     if isinstance(error, StreamEndedError):

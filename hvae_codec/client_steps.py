@@ -204,8 +204,8 @@ def streamed(
     """The outcomes of the values that are pulled, in order, over the call's form for many messages.
 
     Messages that wait for their answers are in `pending`. A stream that breaks is
-    opened again and begins with the first of those. What a stream could break on, and what it was
-    refused for its size, goes by a call of its own, which can halve it.
+    opened again and begins with the first of those. What a stream could break on, or broke on for
+    its size or an unknown reason, goes by a call of its own.
     """
     facts, packer = yield from known.packer(streaming.message_items, tries)
     pending: deque[Part[Any]] = deque()
@@ -235,7 +235,9 @@ def streamed(
                     raise StreamEndedError
             except grpc.RpcError as error:
                 is_open = False
-                if not client_errors.is_too_large(error):
+                # A call of its own can be halved, and says what became of it.
+                by_call = client_errors.is_too_large(error) or client_errors.is_status_lost(error)
+                if not by_call:
                     yield Wait(_wait_after(error, tries))
                     continue
             else:
