@@ -9,6 +9,15 @@ import pytest
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
+from tests.server.conftest import (  # noqa: E402, F401
+    codec,
+    model,
+    other_rung,
+    rung,
+    smooth_picture,
+    tiles,
+)
+
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}
 SOON |= {"health_check_timeout_ms": 2000, "health_check_failure_threshold": 4}
 """When a worker counts as dead: otherwise half a minute later."""
