@@ -220,13 +220,14 @@ class RayCodecService:
 def build(arguments: Arguments) -> serve.Application:
     """The application, of a config file's `args`."""
     # Not as a decorator: under its own name the class is sent to workers as a name alone.
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         RayCodecService,
         name="CodecService",
         ray_actor_options={"num_cpus": 1},
         max_ongoing_requests=64,
     )
-    return deployment.bind(arguments)
+    application: serve.Application = deployment.bind(arguments)
+    return application
 
 
 def _answer_type(method: str) -> Callable[[], Message]:
