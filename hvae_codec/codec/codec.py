@@ -388,7 +388,7 @@ class Codec:
                 f"top: need finite latents of shape [{dims}] or [{count}, {dims}], "
                 f"got {list(given.shape)}"
             )
-        given = np.ascontiguousarray(np.broadcast_to(given, (count, dims)))
+        given = np.array(np.broadcast_to(given, (count, dims)))  # torch takes no read-only views
         return self.networks.sample(count, seed=seed, temperature=temperature, top=given)
 
     def information_bits(self, images: Pictures) -> NDArray[np.float64]:
