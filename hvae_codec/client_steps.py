@@ -221,7 +221,7 @@ def streamed(
                 if is_open and _by_stream(part):
                     yield Send(operation.message(part.items))
                 elif _by_stream(part):
-                    is_open = yield from _opened(operation, [part], tries)
+                    is_open = yield from _opened(operation, filter(_by_stream, pending), tries)
         if not pending:
             break
         part = pending[0]

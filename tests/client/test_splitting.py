@@ -94,17 +94,18 @@ def test_an_item_that_no_call_may_carry_fails_alone(ask, small, pictures, hashes
         ask(small.address, "encode", pictures[:2], model="m")
 
 
+@pytest.mark.parametrize("stated", [2**20, 2**26])
 @pytest.mark.parametrize("method", ["encode", "encode_stream"])
-def test_messages_larger_than_the_server_reads(ask, small, pictures, hashes, method):
-    """One file of 2 MB among small pictures: gRPC itself refuses it, and would end a stream."""
-    mixed = [pictures[0], b"\x89PNG" + bytes(2 * 2**20), *pictures[1:4]]
-    found = ask(
-        small.address, method, mixed, model="m", on_error="return",
-        settings={"max_message_bytes": 2**26},
-    )  # fmt: skip
-    assert [found[0], *found[2:]] == hashes[:4]
-    assert isinstance(found[1], ServiceError)
-    assert "larger than max" in str(found[1])
+def test_messages_larger_than_the_server_reads(ask, small, pictures, hashes, method, stated):
+    """One file of 2 MB among small pictures: gRPC itself refuses it, which ends a stream."""
+    small.limits["message_bytes"] = stated
+    mixed = [*pictures[:9], b"\x89PNG" + bytes(2 * 2**20), *pictures[9:]]
+    settings = {"max_message_bytes": 2**27}
+    found = ask(small.address, method, mixed, model="m", on_error="return", settings=settings)
+    assert [*found[:9], *found[10:]] == hashes
+    assert isinstance(found[9], ServiceError)
+    assert "larger than max" in str(found[9])
+    assert set(small.answered) == set(hashes)
 
 
 @pytest.mark.parametrize("method", ["encode", "encode_stream"])

@@ -142,7 +142,7 @@ def test_a_full_server_lets_a_stream_wait(ask, small, failing, pictures, hashes)
 
 
 def test_what_is_wrong_as_a_whole_ends_the_stream(ask, small, failing, pictures):
-    small.failures.append(failing(grpc.StatusCode.UNAUTHENTICATED))
+    small.failures.extend([failing(grpc.StatusCode.UNAUTHENTICATED)] * 2)
     with pytest.raises(ServiceError, match="UNAUTHENTICATED"):
         ask(small.address, "encode_stream", pictures, model="m", on_error="return")
 
