@@ -30,6 +30,7 @@ from tqdm import tqdm
 import hvae_codec
 from benchmarks.codec_speed import photographs_crops
 from benchmarks.common import environment, write_json
+from benchmarks.service_growth import growth
 from benchmarks.service_load import Plan
 from benchmarks.service_picture import draw
 from benchmarks.service_processes import Server, codec_server, echo_server, load
@@ -209,6 +210,9 @@ def print_rows(result: dict[str, Any]) -> None:
             f"{row['answered_per_second']:>8.0f} {ms['p50']:>26.2f} {ms['p95']:>8.2f} "
             f"{ms['p99']:>8.2f} {row['server_cpu_cores']:>7.2f} + {row['client_cpu_cores']:.2f}"
         )
+    for row in result["growth"]:
+        what = f"{row['cores']} cores, {row['kind']}, {row['form']}"
+        print(f"{what:36} {row['images_per_second']:>8.0f} {row['server_cpu_cores']:>51.2f}")
     for target in result["targets"]:
         state = {True: "PASS", False: "NOT", None: "not measured"}[target["met"]]
         print(f"{state:>12}  {target['what']}: {target['measured']} (limit {target['limit']})")
@@ -225,6 +229,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
+    busy = os.getloadavg()[0]
     starts = []
     for _ in range(min(3, arguments.rounds)):
         with codec_server() as server:
@@ -238,6 +243,7 @@ def main() -> None:
         result: dict[str, Any] = {
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
+            "load_before": round(busy, 2),
             "rounds": arguments.rounds,
             "seconds": arguments.seconds,
             "start_seconds": round(float(np.median([seconds for seconds, _ in starts])), 3),
@@ -253,6 +259,8 @@ def main() -> None:
         }
         if arguments.soak:
             result["soak"] = soak(folder, server, 60.0 * arguments.soak)
+    with tempfile.TemporaryDirectory() as name:
+        result["growth"] = growth(Path(name), arguments.seconds)
     result["targets"] = targets(result)
     print_rows(result)
     if arguments.json is not None:

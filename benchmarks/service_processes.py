@@ -63,15 +63,10 @@ class Server:
 
 
 @contextmanager
-def codec_server(flags: Sequence[str] = ()) -> Iterator[Server]:
-    """The service itself; it serves once its health says so."""
-    with _started(
-        [sys.executable, "-m", "hvae_codec.server", "--port", "0", *flags], "--port-file"
-    ) as (
-        process,
-        address,
-        began,
-    ):
+def codec_server(flags: Sequence[str] = (), cpus: Sequence[int] | None = None) -> Iterator[Server]:
+    """The service itself, on these CPUs (None: any); it serves once its health says so."""
+    command = [sys.executable, "-m", "hvae_codec.server", "--port", "0", *flags]
+    with _started(command, "--port-file", cpus) as (process, address, began):
         with grpc.insecure_channel(address) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service="hvae_codec.v1.CodecService")
@@ -94,13 +89,13 @@ def _serving(health: Any, request: Any) -> bool:
 def echo_server() -> Iterator[Server]:
     """The peer that moves the same bytes."""
     command = [sys.executable, "-m", "benchmarks.service_echo"]
-    with _started(command, None) as (process, address, began):
+    with _started(command, None, None) as (process, address, began):
         yield Server(address, psutil.Process(process.pid), time.perf_counter() - began)
 
 
 @contextmanager
 def _started(
-    command: list[str], port_flag: str | None
+    command: list[str], port_flag: str | None, cpus: Sequence[int] | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], str, float]]:
     """A server process, its address and when it was started; it ends with the context."""
     with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +104,10 @@ def _started(
         words = [*command, *([port_flag] if port_flag else []), str(port_file)]
         began = time.perf_counter()
         with log.open("wb") as errors:
-            process = subprocess.Popen(words, stdout=errors, stderr=errors, env=_environment())
+            environment = _environment(torch.get_num_threads() if cpus is None else len(cpus))
+            process = subprocess.Popen(words, stdout=errors, stderr=errors, env=environment)
+        if cpus is not None:  # before it has threads or children, which would keep all CPUs
+            psutil.Process(process.pid).cpu_affinity(list(cpus))
         try:
             while not port_file.exists():
                 if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
@@ -125,9 +123,9 @@ def _started(
                 process.wait()
 
 
-def _environment() -> dict[str, str]:
-    """Servers compute with as many threads as this process does."""
-    return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+def _environment(threads: int) -> dict[str, str]:
+    """Of a server that computes with so many threads."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
 
 class Client:

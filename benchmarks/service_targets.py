@@ -42,9 +42,15 @@ def targets(result: dict[str, Any]) -> list[Target]:
         found += [
             _target("soak: change of memory", abs(soak["memory_change"]), MEMORY_CHANGE),
             _target("soak: requests without an answer", float(soak["lost"]), 0.0),
-            _target("soak: seconds until throughput is back", soak["back_seconds"], BACK_SECONDS),
+            _back(soak["back_seconds"]),
         ]
     return found
+
+
+def _back(seconds: float | None) -> Target:
+    """None: throughput never came back, which is a target not met."""
+    target = _target("soak: seconds until throughput is back", seconds, BACK_SECONDS)
+    return target | {"met": bool(target["met"])}
 
 
 def _lost(row: dict[str, Any]) -> int:
