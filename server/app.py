@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Awaitable
 from typing import Any, Final
@@ -38,6 +39,10 @@ USUALLY_WARM: Final = (Warm("cifar10"), Warm("photo"))
 """Loaded before serving where they are at hand and nothing else was asked for."""
 
 _ENDING_SECONDS: Final = 2.0
+
+_LEAVING_SECONDS: Final = 3.0
+"""How long the process stays after its last call for threads in the middle of a computation, which
+nobody waits for any more and Python cannot interrupt."""
 
 
 class StartError(Exception):
@@ -233,3 +238,7 @@ async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
         _logger.info("stopping; calls in flight have %g s", settings.grace_seconds)
     finally:
         await app.stop()
+        if stopping.is_set():
+            leave = threading.Timer(_LEAVING_SECONDS, os._exit, (0,))
+            leave.daemon = True
+            leave.start()
