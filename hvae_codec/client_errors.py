@@ -1,5 +1,6 @@
 """What a client raises: the codec's own errors where the server names one, else `ServiceError`."""
 
+import re
 from datetime import timedelta
 from typing import Final, cast
 
@@ -54,8 +55,12 @@ def of_status(status: codec_pb2.Status) -> Exception:
 
 
 def placed(error: Exception, field: str, index: int) -> Exception:
-    """The same error, its message led by the place of the item that it is about."""
-    message = f"{field}[{index}]: {error}"
+    """The same error, its message led by the place of the item that it is about.
+
+    Servers may say the place in their message, which is another where a request was split.
+    """
+    said = re.sub(rf"^{field}\[\d+\]: ", "", str(error))
+    message = f"{field}[{index}]: {said}"
     if isinstance(error, ServiceError):
         return ServiceError(message, error.code)
     found = type(error)(message)

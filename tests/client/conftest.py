@@ -128,7 +128,7 @@ class SmallServer(codec_pb2_grpc.CodecServiceServicer):
 
 
 def _status(code, reason):
-    return codec_pb2.Status(code=code.value[0], message="told to fail", reason=reason)
+    return codec_pb2.Status(code=code.value[0], message="images[0]: told to fail", reason=reason)
 
 
 @pytest.fixture
