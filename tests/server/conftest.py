@@ -94,6 +94,46 @@ def server(start_server: StartServer) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
+def watched(start_server: StartServer) -> Iterator[ServerProcess]:
+    """A server with metrics, and logs in JSON."""
+    server = start_server("--metrics-port", "0", "--log-format", "json", "--warm", "mnist")
+    yield server
+    assert "Traceback" not in server.log, server.log
+
+
+TOKENS = {
+    "alice": "alice-0123456789abcdef0123456789",
+    "bob": "bob+0123456789abcdef0123456789/==",
+    "carol": "carol~0123456789abcdef0123456789",
+}
+
+
+@pytest.fixture(scope="session")
+def tokens() -> dict[str, str]:
+    """Tokens by name."""
+    return TOKENS
+
+
+@pytest.fixture(scope="session")
+def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """They in a file: bob may have 4 items in flight, carol begin 2 requests a second."""
+    path = tmp_path_factory.mktemp("tokens") / "tokens"
+    limits = {"alice": "", "bob": "items=4", "carol": "requests=2"}
+    path.write_text("".join(f"{name} {TOKENS[name]} {limits[name]}\n" for name in TOKENS))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(scope="session")
+def guarded(start_server: StartServer, token_file: Path) -> Iterator[ServerProcess]:
+    """A server that wants these tokens, with a status page."""
+    server = start_server("--token-file", str(token_file), "--metrics-port", "0")
+    yield server
+    assert "Traceback" not in server.log, server.log
+    assert not any(token in server.log for token in TOKENS.values())
+
+
+@pytest.fixture(scope="session")
 def client(server: ServerProcess) -> Iterator[Client]:
     with Client(server.address) as connected:
         yield connected

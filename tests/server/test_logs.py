@@ -18,15 +18,8 @@ MODEL = codec_pb2.ModelSelector(name="mnist")
 
 
 @pytest.fixture(scope="module")
-def logging_server(start_server):
-    server = start_server("--log-format", "json", "--warm", "mnist")
-    yield server
-    assert "Traceback" not in server.log
-
-
-@pytest.fixture(scope="module")
-def stub(logging_server):
-    with grpc.insecure_channel(logging_server.address) as channel:
+def stub(watched):
+    with grpc.insecure_channel(watched.address) as channel:
         yield codec_pb2_grpc.CodecServiceStub(channel)
 
 
@@ -41,12 +34,12 @@ def lines_of(server, request_id):
     pytest.fail(f"no line of {request_id}:\n{server.log}")
 
 
-def test_every_line_is_an_object_and_a_call_has_one(stub, logging_server):
+def test_every_line_is_an_object_and_a_call_has_one(stub, watched):
     request = codec_pb2.SampleRequest(model=MODEL, count=3)
     metadata = [("x-request-id", "job-17/part.3")]
     _, call = stub.Sample.with_call(request, metadata=metadata, timeout=SECONDS)
     assert dict(call.trailing_metadata())["x-request-id"] == "job-17/part.3"
-    (line,) = lines_of(logging_server, "job-17/part.3")
+    (line,) = lines_of(watched, "job-17/part.3")
     assert line["time"].endswith("Z")
     assert line["level"] == "info"
     assert (line["method"], line["code"], line["items"]) == ("Sample", "OK", 3)
@@ -54,39 +47,39 @@ def test_every_line_is_an_object_and_a_call_has_one(stub, logging_server):
     assert line["peer"].startswith("ipv4:127.0.0.1:")
 
 
-def test_a_call_that_fails_has_its_id_too(stub, logging_server):
+def test_a_call_that_fails_has_its_id_too(stub, watched):
     request = codec_pb2.SampleRequest(model=codec_pb2.ModelSelector(name="none"), count=1)
     with pytest.raises(grpc.RpcError) as raised:
         stub.Sample(request, metadata=[("x-request-id", "failing")], timeout=SECONDS)
     assert dict(raised.value.trailing_metadata())["x-request-id"] == "failing"
-    assert lines_of(logging_server, "failing")[0]["code"] == "NOT_FOUND"
+    assert lines_of(watched, "failing")[0]["code"] == "NOT_FOUND"
 
 
 @pytest.mark.parametrize("given", [None, "two words", "x" * 129, '"quoted"', "-leading"])
-def test_an_id_that_is_not_sane_is_replaced(stub, logging_server, given):
+def test_an_id_that_is_not_sane_is_replaced(stub, watched, given):
     metadata = [] if given is None else [("x-request-id", given)]
     request = codec_pb2.ListModelsRequest()
     _, call = stub.ListModels.with_call(request, metadata=metadata, timeout=SECONDS)
     made = dict(call.trailing_metadata())["x-request-id"]
     assert len(made) == 32
-    assert lines_of(logging_server, made)[0]["method"] == "ListModels"
+    assert lines_of(watched, made)[0]["method"] == "ListModels"
 
 
-def test_items_that_fail_are_counted(stub, logging_server):
+def test_items_that_fail_are_counted(stub, watched):
     images = [codec_pb2.Image(file=b"none"), codec_pb2.Image()]
     request = codec_pb2.EncodeRequest(model=MODEL, images=images)
     stub.Encode(request, metadata=[("x-request-id", "items")], timeout=SECONDS)
-    (line,) = lines_of(logging_server, "items")
+    (line,) = lines_of(watched, "items")
     assert (line["code"], line["items"], line["failed_items"]) == ("OK", 2, 2)
 
 
-def test_streams_and_deadlines(stub, logging_server):
+def test_streams_and_deadlines(stub, watched):
     messages = [
         codec_pb2.StreamSampleRequest(request=codec_pb2.SampleRequest(model=MODEL, count=2))
     ] * 3
     metadata = [("x-request-id", "streaming")]
     assert len(list(stub.StreamSample(iter(messages), metadata=metadata, timeout=SECONDS))) == 3
-    (line,) = lines_of(logging_server, "streaming")
+    (line,) = lines_of(watched, "streaming")
     assert (line["method"], line["code"], line["items"]) == ("StreamSample", "OK", 6)
 
     def never():
@@ -96,7 +89,7 @@ def test_streams_and_deadlines(stub, logging_server):
     metadata = [("x-request-id", "late")]
     with pytest.raises(grpc.RpcError):
         list(stub.StreamSample(never(), metadata=metadata, timeout=0.2))
-    (line,) = lines_of(logging_server, "late")
+    (line,) = lines_of(watched, "late")
     assert line["code"] in {"DEADLINE_EXCEEDED", "CANCELLED"}
 
 

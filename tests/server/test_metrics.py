@@ -18,13 +18,6 @@ MODEL = codec_pb2.ModelSelector(name="mnist", quality=1)
 
 
 @pytest.fixture(scope="module")
-def watched(start_server):
-    server = start_server("--metrics-port", "0", "--warm", "mnist")
-    yield server
-    assert "Traceback" not in server.log
-
-
-@pytest.fixture(scope="module")
 def stub(watched):
     with grpc.insecure_channel(watched.address) as channel:
         yield codec_pb2_grpc.CodecServiceStub(channel)

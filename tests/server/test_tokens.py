@@ -17,6 +17,7 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 ALICE = "alice-0123456789abcdef0123456789"
 BOB = "bob+0123456789abcdef0123456789/=="
 CAROL = "carol~0123456789abcdef0123456789"
+# The same as those of conftest, which wrong lines could otherwise not name.
 SECONDS = 30
 
 
@@ -102,28 +103,12 @@ def test_a_file_that_cannot_be_used_ends_the_start(tmp_path, capsys, content, wo
     assert "Traceback" not in message
 
 
-@pytest.fixture(scope="module")
-def token_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tokens") / "tokens"
-    write(path, f"alice {ALICE}\nbob {BOB} items=4\ncarol {CAROL} requests=2\n")
-    return path
-
-
 def write(path, text):
     """Replace the file at once, as `mv` and mounted secrets do."""
     made = path.with_name("new")
     made.write_text(text)
     made.chmod(0o600)
     made.replace(path)
-
-
-@pytest.fixture(scope="module")
-def guarded(start_server, token_file):
-    server = start_server("--token-file", str(token_file), "--warm", "mnist")
-    yield server
-    assert "Traceback" not in server.log
-    for token in (ALICE, BOB, CAROL):
-        assert token not in server.log
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Traces of a real server, received by a collector that speaks OTLP over gRPC."""
 
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1 import (
     trace_service_pb2_grpc,
 )
 
+from hvae_codec.server.tracing import is_wanted, start_tracing
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 SECONDS = 30
@@ -65,29 +67,28 @@ def collector():
     made.stop()
 
 
-@pytest.fixture(scope="module")
-def traced(start_server, collector):
-    environment = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_RESOURCE_ATTRIBUTES": "zone=test"}
-    flags = ["--otlp-endpoint", collector.url, "--warm", "mnist"]
-    return start_server(*flags, environment=environment)
-
-
-@pytest.fixture(scope="module")
-def stub(traced):
-    with grpc.insecure_channel(traced.address) as channel:
-        yield codec_pb2_grpc.CodecServiceStub(channel)
-
-
 def attributes(span):
     return {
         each.key: getattr(each.value, each.value.WhichOneof("value")) for each in span.attributes
     }
 
 
-def test_a_call_is_a_span_below_its_callers(stub, collector):
+def test_calls_are_spans_below_their_callers_and_the_last_are_sent(start_server, collector):
+    """From a server that waits a minute before it sends, unless it ends."""
+    environment = {"OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_RESOURCE_ATTRIBUTES": "zone=test"}
+    flags = ["--otlp-endpoint", collector.url, "--warm", "mnist"]
+    server = start_server(*flags, environment=environment)
     request = codec_pb2.SampleRequest(model=codec_pb2.ModelSelector(name="mnist"), count=3)
     metadata = [("traceparent", f"00-{TRACE}-{PARENT}-01"), ("x-request-id", "traced")]
-    stub.Sample(request, metadata=metadata, timeout=SECONDS)
+    with grpc.insecure_channel(server.address) as channel:
+        stub = codec_pb2_grpc.CodecServiceStub(channel)
+        stub.Sample(request, metadata=metadata, timeout=SECONDS)
+        messages = [codec_pb2.StreamSampleRequest(request=request)] * 2
+        assert len(list(stub.StreamSample(iter(messages), timeout=SECONDS))) == 2
+        with pytest.raises(grpc.RpcError):
+            stub.GetModel(codec_pb2.GetModelRequest(), timeout=SECONDS)
+    assert server.terminate() == 0
+
     (span,) = collector.spans("Sample")
     assert span.trace_id.hex() == TRACE
     assert span.parent_span_id.hex() == PARENT
@@ -101,36 +102,35 @@ def test_a_call_is_a_span_below_its_callers(stub, collector):
     resource = attributes(collector.resources[0].resource)
     assert (resource["service.name"], resource["zone"]) == ("hvae-codec", "test")
 
-
-def test_streams_and_failures(stub, collector):
-    message = codec_pb2.StreamSampleRequest(
-        request=codec_pb2.SampleRequest(model=codec_pb2.ModelSelector(name="mnist"), count=2)
-    )
-    assert len(list(stub.StreamSample(iter([message] * 2), timeout=SECONDS))) == 2
     (span,) = collector.spans("StreamSample")
-    assert attributes(span)["hvae.items"] == 4
+    assert attributes(span)["hvae.items"] == 6
     assert not span.parent_span_id
-    with pytest.raises(grpc.RpcError):
-        stub.GetModel(codec_pb2.GetModelRequest(), timeout=SECONDS)
     (span,) = collector.spans("GetModel")
     assert attributes(span)["rpc.response.status_code"] == "INVALID_ARGUMENT"
     assert span.status.code == 0, "the caller's fault is no error of the server"
 
 
-def test_the_last_spans_are_sent_before_the_end(start_server, collector):
-    """Through the environment alone, from a server that would wait a minute before it sends."""
-    environment = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-        "OTEL_BSP_SCHEDULE_DELAY": "60000",
-        "OTEL_SERVICE_NAME": "named",
-    }
-    server = start_server("--warm", "mnist", environment=environment)
-    with grpc.insecure_channel(server.address) as channel:
-        stub = codec_pb2_grpc.CodecServiceStub(channel)
-        stub.ListModels(codec_pb2.ListModelsRequest(), timeout=SECONDS)
-    assert server.terminate() == 0
-    assert len(collector.spans("ListModels")) == 1
-    assert attributes(collector.resources[-1].resource)["service.name"] == "named"
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "x", "OTEL_TRACES_EXPORTER": "none"}, False),
+    ],
+)
+def test_the_usual_variables_ask_for_traces(monkeypatch, environment, wanted):
+    for name in list(os.environ):
+        if name.startswith("OTEL_"):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_wanted(None) is wanted
+    tracing = start_tracing(None)
+    assert (tracing is not None) is wanted
+    if tracing is not None:
+        tracing.stop()
 
 
 WITHOUT = """
