@@ -20,6 +20,7 @@ from hvae_codec.cli import (
     evaluating,
     info,
     latents,
+    remote,
     reporting,
     serving,
     sweeping,
@@ -58,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         evaluating,
         reporting,
         serving,
+        remote,
     ):
         module.add_commands(commands)
     return parser

@@ -51,10 +51,7 @@ def run_in_batches(
     OSError is reported on standard error, and the other files are still done. A progress bar shows
     files a second and the time left when there is more than one file and somebody to see it.
     """
-    from tqdm import tqdm
-
-    hidden = True if len(jobs) == 1 else None
-    with tqdm(total=len(jobs), desc=label, unit=" files", disable=hidden) as bar:
+    with progress(jobs, label) as bar:
         run = _Run(jobs, convert, finish, bar)
         for index, job in enumerate(jobs):
             try:
@@ -64,7 +61,15 @@ def run_in_batches(
             else:
                 run.add(index, item)
         run.flush_all()
-    return [run.rows[index] for index in range(len(jobs))]
+    return run.in_order()
+
+
+def progress(jobs: Sequence[Job], label: str) -> tqdm[NoReturn]:
+    """A bar that shows files a second and the time left, hidden where nobody would miss it."""
+    from tqdm import tqdm
+
+    hidden = True if len(jobs) == 1 else None
+    return tqdm(total=len(jobs), desc=label, unit=" files", disable=hidden)
 
 
 def failures(rows: Iterable[Row]) -> int:
@@ -72,7 +77,41 @@ def failures(rows: Iterable[Row]) -> int:
     return sum("error" in row for row in rows)
 
 
-class _Run(Generic[Value, Result]):
+class Rows(Generic[Result]):
+    """What is reported of each file, in whatever order they come to their ends."""
+
+    def __init__(
+        self, jobs: Sequence[Job], finish: Callable[[Job, Result], Row], bar: tqdm[NoReturn]
+    ) -> None:
+        self._rows: dict[int, Row] = {}
+        self._jobs = jobs
+        self._finish = finish
+        self._bar = bar
+
+    def in_order(self) -> list[Row]:
+        """The rows of all files, in the files' order."""
+        return [self._rows[index] for index in range(len(self._jobs))]
+
+    def finish(self, index: int, result: Result) -> None:
+        """Finish a file; where that fails with a HvaeCodecError or OSError, the file failed."""
+        try:
+            self._rows[index] = self._finish(self._jobs[index], result)
+        except (HvaeCodecError, OSError) as error:
+            self.fail(index, error)
+        else:
+            self._bar.update()
+
+    def fail(self, index: int, error: Exception) -> None:
+        """Report a file that could not be done."""
+        source, message = str(self._jobs[index].source), describe(error)
+        message = message if source in message else f"{source}: {message}"
+        with self._bar.external_write_mode(file=sys.stderr):
+            print_error(message)
+        self._rows[index] = {"input": source, "error": message}
+        self._bar.update()
+
+
+class _Run(Rows[Result], Generic[Value, Result]):
     def __init__(
         self,
         jobs: Sequence[Job],
@@ -80,11 +119,8 @@ class _Run(Generic[Value, Result]):
         finish: Callable[[Job, Result], Row],
         bar: tqdm[NoReturn],
     ) -> None:
-        self.rows: dict[int, Row] = {}
-        self._jobs = jobs
+        super().__init__(jobs, finish, bar)
         self._convert = convert
-        self._finish = finish
-        self._bar = bar
         self._waiting: dict[Hashable, list[tuple[int, Item[Value]]]] = {}
 
     def add(self, index: int, item: Item[Value]) -> None:
@@ -99,27 +135,13 @@ class _Run(Generic[Value, Result]):
         for group in list(self._waiting):
             self._flush(group)
 
-    def fail(self, index: int, error: Exception) -> None:
-        """Report a file that could not be done."""
-        source, message = str(self._jobs[index].source), describe(error)
-        message = message if source in message else f"{source}: {message}"
-        with self._bar.external_write_mode(file=sys.stderr):
-            print_error(message)
-        self.rows[index] = {"input": source, "error": message}
-        self._bar.update()
-
     def _flush(self, group: Hashable) -> None:
         waiting = self._waiting.pop(group)
         for (index, _), result in zip(waiting, self._converted(group, waiting), strict=True):
             if isinstance(result, HvaeCodecError):
                 self.fail(index, result)
-                continue
-            try:
-                self.rows[index] = self._finish(self._jobs[index], result)
-            except (HvaeCodecError, OSError) as error:
-                self.fail(index, error)
             else:
-                self._bar.update()
+                self.finish(index, result)
 
     def _converted(
         self, group: Hashable, items: list[tuple[int, Item[Value]]]

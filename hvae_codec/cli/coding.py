@@ -53,7 +53,7 @@ def add_commands(commands: Commands) -> None:
         commands,
         "decode",
         _decode,
-        _decode_arguments,
+        decode_arguments,
         summary="decode .hvae files into PNG pictures",
         example="hvae-codec decode encoded/ --output decoded/",
     )
@@ -67,6 +67,11 @@ def _encode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--psnr", action="store_true", help="decode again and report the PSNR")
     add_model_arguments(parser, auto=True)
     add_effort_argument(parser)
+    add_target_arguments(parser)
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """--target-bytes, --target-psnr and --max-bytes."""
     wanted = parser.add_argument_group(
         "a size or a quality instead of --quality",
         "of each file, by whichever rung or quality of the model does it best",
@@ -76,7 +81,8 @@ def _encode_arguments(parser: argparse.ArgumentParser) -> None:
     wanted.add_argument("--max-bytes", type=positive_int, help="never more; alone: the best within")
 
 
-def _decode_arguments(parser: argparse.ArgumentParser) -> None:
+def decode_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to decode, and where to."""
     parser.add_argument("inputs", nargs="+", type=path, help=".hvae files, or folders of them")
     parser.add_argument(
         "-o",
@@ -93,12 +99,7 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
 def _encode(arguments: argparse.Namespace) -> int:
     from hvae_codec.codec.images import as_uint8
 
-    targets = {name: getattr(arguments, name) for name in TARGETS}
-    targets = {name: value for name, value in targets.items() if value is not None}
-    if len(targets) == 2 and "max_bytes" not in targets:
-        arguments.usage_error("--target-bytes and --target-psnr exclude each other")
-    if targets and arguments.quality is not None:
-        arguments.usage_error("--quality cannot be asked for together with a size or a PSNR")
+    targets = targets_of(arguments)
     if targets and arguments.effort == 0 and not continuous(arguments.model):
         arguments.usage_error("a size or a PSNR is reached with --effort 1 or 2")
     jobs = plan(arguments.inputs, arguments.output, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
@@ -130,7 +131,18 @@ def _encode(arguments: argparse.Namespace) -> int:
 
     start = time.perf_counter()
     rows = run_in_batches(jobs, "encoding", read=read, convert=convert, finish=finish)
-    return _report(rows, time.perf_counter() - start, _encode_line, arguments.json)
+    return report(rows, time.perf_counter() - start, encode_line, arguments.json)
+
+
+def targets_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The sizes and PSNR that are asked for, by name; wrong usage where they exclude each other."""
+    targets = {name: getattr(arguments, name) for name in TARGETS}
+    targets = {name: value for name, value in targets.items() if value is not None}
+    if len(targets) == 2 and "max_bytes" not in targets:
+        arguments.usage_error("--target-bytes and --target-psnr exclude each other")
+    if targets and arguments.quality is not None:
+        arguments.usage_error("--quality cannot be asked for together with a size or a PSNR")
+    return targets
 
 
 def _rows(pictures: list[Pixels], blobs: list[bytes], with_psnr: bool) -> list[Row]:
@@ -173,7 +185,8 @@ def _add_psnr(row: Row, codec: hvae_codec.Codec, picture: Pixels, strips: Iterab
     row["psnr_db"] = round(decibels, 3) if math.isfinite(decibels) else None
 
 
-def _encode_line(row: Row) -> str:
+def encode_line(row: Row) -> str:
+    """What is printed of one encoded picture."""
     line = f"{row['input']} -> {row['output']}: {row['width']}x{row['height']}, "
     line += f"{row['file_bytes']} bytes, {row['bits_per_pixel']:.3f} bits/pixel, "
     line += f"{row['model']} quality {row['quality']:g}"
@@ -196,10 +209,10 @@ def _decode(arguments: argparse.Namespace) -> int:
         codec, large = group
         if large or arguments.preview:
             return [_strips(codec, blob, arguments.preview) for blob in blobs]
-        return map(_whole, codec.decode_batch(blobs))
+        return map(whole, codec.decode_batch(blobs))
 
     def finish(job: Job, picture: Strips) -> Row:
-        _write_picture(job.target, picture)
+        write_picture(job.target, picture)
         return {
             "input": str(job.source),
             "output": str(job.target),
@@ -209,7 +222,7 @@ def _decode(arguments: argparse.Namespace) -> int:
 
     start = time.perf_counter()
     rows = run_in_batches(jobs, "decoding", read=read, convert=convert, finish=finish)
-    return _report(rows, time.perf_counter() - start, _decode_line, arguments.json)
+    return report(rows, time.perf_counter() - start, decode_line, arguments.json)
 
 
 def _strips(codec: hvae_codec.Codec, blob: bytes, preview: bool) -> Strips:
@@ -219,14 +232,15 @@ def _strips(codec: hvae_codec.Codec, blob: bytes, preview: bool) -> Strips:
     return Strips(height, width, channels, codec.decode_rows(blob, preview=preview))
 
 
-def _whole(picture: Pixels) -> Strips:
+def whole(picture: Pixels) -> Strips:
+    """A picture in one strip."""
     from hvae_codec.codec.strip_files import Strips
 
     height, width, channels = picture.shape
     return Strips(height, width, channels, iter([picture]))
 
 
-def _write_picture(path: Path, picture: Strips) -> None:
+def write_picture(path: Path, picture: Strips) -> None:
     """As a PPM or PGM if the name says so, else as a PNG; large pictures strip by strip."""
     from hvae_codec.codec.images import encode_png
     from hvae_codec.codec.strip_files import PNM_SUFFIXES, write_png, write_ppm
@@ -242,11 +256,12 @@ def _write_picture(path: Path, picture: Strips) -> None:
             file.write(encode_png(np.concatenate(list(picture.rows))))
 
 
-def _decode_line(row: Row) -> str:
+def decode_line(row: Row) -> str:
+    """What is printed of one decoded picture."""
     return f"{row['input']} -> {row['output']}: {row['width']}x{row['height']}"
 
 
-def _report(
+def report(
     rows: list[Row], seconds: float, line: Callable[[dict[str, Any]], str], as_json: bool
 ) -> int:
     """Say what was done; the exit code."""

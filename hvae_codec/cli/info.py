@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hvae_codec
 from hvae_codec.cli.archive_files import open_archive
 from hvae_codec.cli.common import Commands, add_command, path, print_json
+
+if TYPE_CHECKING:
+    from hvae_codec.client import RemoteModel
 
 
 def add_commands(commands: Commands) -> None:
@@ -152,6 +156,12 @@ def _models(arguments: argparse.Namespace) -> int:
                 del row["card"]
         print_json(rows)
         return 0
+    print_models(models)
+    return 0
+
+
+def print_models(models: Iterable[hvae_codec.ModelInfo | RemoteModel]) -> None:
+    """A table of models, here or of a server."""
     print("model      quality  id        pixels    payload bytes  PSNR dB  rates nats (top first)")
     for model in models:
         channels, height, width = model.image_shape
@@ -160,4 +170,3 @@ def _models(arguments: argparse.Namespace) -> int:
         quality = "1-100" if model.continuous else model.quality
         start = f"{model.name:<10} {quality:>7}  {model.model_id}  {pixels:<8}"
         print(f"{start}  {model.payload_bytes:>13.1f}  {model.psnr_db:>7.2f}  {rates}")
-    return 0

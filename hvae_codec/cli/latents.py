@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_COLUMNS = 8
+COLUMNS = 8
 
 
 def add_commands(commands: Commands) -> None:
@@ -39,7 +39,7 @@ def add_commands(commands: Commands) -> None:
         commands,
         "features",
         _features,
-        _features_arguments,
+        features_arguments,
         summary="extract the top layer's latents of pictures, or of .hvae files from their first "
         "bytes",
         example="hvae-codec features thumbnails/ --output z2.npz",
@@ -48,13 +48,14 @@ def add_commands(commands: Commands) -> None:
         commands,
         "sample",
         _sample,
-        _sample_arguments,
+        sample_arguments,
         summary="draw pictures from a model's prior into one PNG sheet",
         example="hvae-codec sample --count 16 --seed 7 --output samples.png",
     )
 
 
-def _features_arguments(parser: argparse.ArgumentParser) -> None:
+def features_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of what to extract features, and where to."""
     parser.add_argument("inputs", nargs="+", type=path, help="pictures, .hvae files, or folders")
     parser.add_argument(
         "-o",
@@ -65,7 +66,8 @@ def _features_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
 
 
-def _sample_arguments(parser: argparse.ArgumentParser) -> None:
+def sample_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to draw, and where to."""
     parser.add_argument("-n", "--count", type=positive_int, default=16, help="pictures to draw")
     parser.add_argument("--seed", type=seed, default=0, help="equal seeds draw equal pictures")
     parser.add_argument(
@@ -92,7 +94,15 @@ def _features(arguments: argparse.Namespace) -> int:
         require_file_path(arguments.output)
     suffixes = (*PICTURE_SUFFIXES, ENCODED_SUFFIX)
     jobs = [Job(source, source) for source, _ in find(arguments.inputs, suffixes)]
-    rows = _feature_rows(jobs, arguments)
+    return report_features(_feature_rows(jobs, arguments), arguments)
+
+
+def report_features(rows: list[Row], arguments: argparse.Namespace) -> int:
+    """Write, or print, features: rows of input, model_id, mean and std, or error; the exit code.
+
+    Raises:
+        HvaeCodecError: the features are of different sizes.
+    """
     done = [row for row in rows if "error" not in row]
     if len({len(row["mean"]) for row in done}) > 1:
         raise HvaeCodecError(
@@ -152,30 +162,43 @@ def _npz(rows: list[Row]) -> bytes:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    from hvae_codec.codec.images import check_size, encode_png
-
     require_file_path(arguments.output)
     codec = load(arguments)
-    _, height, width = codec.info.image_shape
-    rows = -(-arguments.count // _COLUMNS)
-    check_size(width * min(arguments.count, _COLUMNS), height * rows)  # before they are drawn
+    check_sheet(arguments.count, codec.info.image_shape)
     pictures = codec.sample(arguments.count, seed=arguments.seed, temperature=arguments.temperature)
-    write_bytes(arguments.output, encode_png(_sheet(pictures)))
+    return report_samples(pictures, codec.info.model_id, arguments)
+
+
+def check_sheet(count: int, image_shape: tuple[int, int, int]) -> None:
+    """Refuse a sheet of so many pictures that is too large, before they are drawn."""
+    from hvae_codec.codec.images import check_size
+
+    _, height, width = image_shape
+    check_size(width * min(count, COLUMNS), height * -(-count // COLUMNS))
+
+
+def report_samples(
+    pictures: NDArray[np.uint8], model_id: str, arguments: argparse.Namespace
+) -> int:
+    """Write samples [N, h, w, C] as a sheet and say so; the exit code."""
+    from hvae_codec.codec.images import encode_png
+
+    write_bytes(arguments.output, encode_png(sheet(pictures)))
     if arguments.json:
         named = ("count", "seed", "temperature")
         row = {name: getattr(arguments, name) for name in named}
-        print_json({"output": str(arguments.output), "model_id": codec.info.model_id, **row})
+        print_json({"output": str(arguments.output), "model_id": model_id, **row})
     else:
         print(f"{arguments.count} samples in {arguments.output}")
     return 0
 
 
-def _sheet(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures [N, h, w, C] side by side, _COLUMNS to a row, unused places white."""
+def sheet(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures [N, h, w, C] side by side, COLUMNS to a row, unused places white."""
     import numpy as np
 
     count, height, width, channels = pictures.shape
-    columns = min(count, _COLUMNS)
+    columns = min(count, COLUMNS)
     rows = -(-count // columns)
     sheet = np.full((rows * columns, height, width, channels), 255, dtype=np.uint8)
     sheet[:count] = pictures

@@ -23,7 +23,7 @@ from hvae_codec.cli.common import print_json
 COMMANDS = (
     *("encode", "decode", "pack", "unpack", "ls", "cat"),
     *("info", "models", "features", "sample", "train", "sweep", "calibrate"),
-    *("train-classifier", "evaluate", "report", "serve"),
+    *("train-classifier", "evaluate", "report", "serve", "remote"),
 )
 
 
@@ -62,7 +62,7 @@ def test_the_examples_in_the_help_texts_work(run, save, picture, tmp_path, monke
         save(tmp_path / "thumbnails" / f"{index}.png", picture(32, 32, 3, index))
     for split in ("train", "test"):
         save(tmp_path / "crops" / split / "a.png", picture(192, 192, 3, 7))
-    examples = {name: example_of(run(name, "--help").out) for name in COMMANDS[:-1]}
+    examples = {name: example_of(run(name, "--help").out) for name in COMMANDS[:-2]}
     assert all(words[0] == name for name, words in examples.items())
     # A small data set stands in for CIFAR-10 and one epoch for sixty; all else is as it stands.
     examples["train"] += ["--data", "folder:crops", "--epochs", "1", "--threads", "1"]
@@ -126,6 +126,11 @@ def test_the_example_of_serve_works(command, run, tmp_path):
         "train-classifier --arch cnn --data mnist --stem 3 --out x.safetensors",
         "train-classifier --arch cnn --data mnist --device abacus --out x.safetensors",
         "serve --port 65536",
+        "remote",
+        "remote train",
+        "remote encode x.png",
+        "remote sample --server 127.0.0.1:1 --count 0",
+        "remote encode x.png --server a:1 --target-bytes 9 --target-psnr 30",
     ],
 )
 def test_wrong_usage_exits_with_2(run, line):
@@ -142,7 +147,8 @@ def test_help_and_wrong_usage_do_not_wait_for_torch():
 import sys
 from hvae_codec.cli import main
 for line in ("--help", "--version", "", "encode --help", "decode x --bogus", "sample --seed -1",
-             "features", "info --help", "models --help", "serve --help"):
+             "features", "info --help", "models --help", "serve --help",
+             "remote --help", "remote encode --help", "remote decode x"):
     try:
         main(line.split())
     except SystemExit:

@@ -1,0 +1,113 @@
+"""Many files through a server's streams, a bad one among them failing alone."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from hvae_codec.cli.batches import Row, Rows, progress
+from hvae_codec.cli.common import path
+from hvae_codec.cli.files import Job
+from hvae_codec.errors import HvaeCodecError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from hvae_codec.client import Client
+
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+
+_PLACE = re.compile(r"^\w+\[\d+\]: ")
+"""What leads an item's error; of a file its name says more."""
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which server, and how to reach it."""
+    server = parser.add_argument_group("server")
+    server.add_argument("--server", required=True, metavar="HOST:PORT", help="where it listens")
+    server.add_argument(
+        "--token-file", type=path, metavar="FILE", help="holds the token that the server wants"
+    )
+    server.add_argument(
+        "--root-certificates",
+        type=path,
+        metavar="FILE",
+        help="PEM of the authorities to trust; encrypts",
+    )
+    server.add_argument(
+        "--certificate", type=path, metavar="FILE", help="PEM of what to show of oneself; encrypts"
+    )
+    server.add_argument("--private-key", type=path, metavar="FILE", help="its key, PEM")
+    server.add_argument(
+        "--tls", action="store_true", help="encrypt, trusting the authorities that gRPC knows"
+    )
+    server.add_argument(
+        "--insecure",
+        action="store_true",
+        help="let the token travel unencrypted to another machine",
+    )
+
+
+@contextmanager
+def connected(arguments: argparse.Namespace) -> Iterator[Client]:
+    """A client of the server that `add_server_arguments` name.
+
+    Raises:
+        HvaeCodecError: the arguments contradict each other, or, inside, a call fails.
+        MissingDependencyError: gRPC is not installed.
+    """
+    try:
+        from hvae_codec.client import Client, ServiceError
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"remote needs gRPC, which is not installed ({error}): pip install 'hvae-codec[server]'"
+        ) from error
+    named = ("root_certificates", "certificate", "private_key", "tls", "insecure")
+    settings = {name: getattr(arguments, name) for name in named}
+    token = None if arguments.token_file is None else arguments.token_file.read_text().strip()
+    try:
+        with Client(arguments.server, token=token, **settings) as client:
+            yield client
+    except ServiceError as error:
+        raise HvaeCodecError(str(error)) from error
+
+
+def run_streamed(
+    jobs: Sequence[Job],
+    label: str,
+    *,
+    read: Callable[[Path], Value],
+    answers: Callable[[Iterator[Value]], Iterator[Result | Exception]],
+    finish: Callable[[Job, Result], Row],
+) -> list[Row]:
+    """Read every file, stream them through a call, finish each; one row a file, in order.
+
+    `answers` makes of an iterator of values one of results, exceptions in the place of those that
+    failed. These, and files that fail with a HvaeCodecError or OSError here, are reported on
+    standard error, and the other files are still done; the progress is shown as of local commands.
+    """
+    with progress(jobs, label) as bar:
+        rows: Rows[Result] = Rows(jobs, finish, bar)
+        sent: deque[int] = deque()
+
+        def values() -> Iterator[Value]:
+            for index, job in enumerate(jobs):
+                try:
+                    value = read(job.source)
+                except (HvaeCodecError, OSError) as error:
+                    rows.fail(index, error)
+                else:
+                    sent.append(index)
+                    yield value
+
+        for result in answers(values()):
+            index = sent.popleft()
+            if isinstance(result, Exception):
+                rows.fail(index, HvaeCodecError(_PLACE.sub("", str(result))))
+            else:
+                rows.finish(index, result)
+    return rows.in_order()
