@@ -23,6 +23,8 @@ def _lacking() -> dict[str, tuple[str, str]]:
         lacking["cuda"] = "no CUDA device", "see benchmarks/gpu_check.sh"
     if find_browser() is None:
         lacking["browser"] = "no Chromium or Chrome on PATH", "install chromium"
+    if not (shutil.which("node") and shutil.which("npm")):
+        lacking["node"] = "no node and npm on PATH", "install Node.js"
     return lacking
 
 
