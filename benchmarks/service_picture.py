@@ -36,6 +36,9 @@ def _latency(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.axvline(capacity, color="0.6", linestyle=":", linewidth=1)
     axes.text(capacity, axes.get_ylim()[1], " closed loop", color="0.4", va="top", fontsize=8)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.set(
         xlabel="single-image calls offered a second",
         ylabel="latency, ms",

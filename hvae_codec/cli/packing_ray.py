@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RETRIES = 5
-"""How many deaths of its worker a task survives."""
-
 OPENED_TOGETHER = 64
 """Pictures of files that a task opens."""
 
@@ -88,8 +85,11 @@ def cluster() -> Iterator[None]:
             handler.setLevel(logging.ERROR)
     started = not ray.is_initialized()
     if started:
+        # Workers of Ray give way to all other programs, and beside busy ones never get on; the
+        # local engine does not. (Ray's name has small letters.)
+        os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(log_to_driver=False, include_dashboard=None)
+        ray.init(log_to_driver=False, include_dashboard=None, logging_level=logging.WARNING)
     try:
         yield
     finally:
@@ -114,8 +114,7 @@ def pack_on_ray(
         progress: told how many pictures every block had that was written.
 
     Raises:
-        HvaeCodecError: a picture changed meanwhile, or a task's workers died more than RETRIES
-            times.
+        HvaeCodecError: a picture changed meanwhile, or Ray gave up.
     """
     import ray
 
@@ -255,14 +254,10 @@ def _mapped(
     data = ray.data.from_items(rows, override_num_blocks=tasks)
     data.context.execution_options.preserve_order = True
     data.context.enable_progress_bars = False
-    mapped = partial(_row, function=function)
-    results = data.map(mapped, num_cpus=1, ray_remote_args_fn=_task_arguments)
+    # A task whose worker dies is run again, as often as it takes: Ray Data's own rule.
+    results = data.map(partial(_row, function=function), num_cpus=1)
     for row in results.iter_rows():
         yield row["result"]
-
-
-def _task_arguments() -> dict[str, int]:
-    return {"max_retries": RETRIES}  # Ray Data's own number has no end
 
 
 # What follows runs on workers.
