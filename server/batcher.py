@@ -34,7 +34,7 @@ class BatchLimits:
     items: int = 256
     weight: int = 1 << 20
     delay_seconds: float = 0.002
-    at_once: int = 3
+    at_once: int = 2
 
     def __post_init__(self) -> None:
         if min(self.items, self.weight, self.at_once) < 1 or not 0 <= self.delay_seconds < 60:

@@ -14,6 +14,7 @@ import numpy as np
 import hvae_codec
 from hvae_codec import Codec, Features
 from hvae_codec.codec.format import parse
+from hvae_codec.codec.images import decode_image_bytes
 from hvae_codec.codec.registry import AUTO
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.evaluation.quality import psnr_of, squared_error_each
@@ -202,7 +203,7 @@ class Calls:
         (file,) = await self._encoded(encoding, codec, [picture], until)
         if isinstance(file, Exception):
             raise file
-        codec = await self._codecs.of_file(file)
+        codec = await self._codecs.of_id(parse(file).header.model_id)
 
         def evaluated() -> tuple[list[float], Picture]:
             (part,) = codec.entropy.read([file])
@@ -247,17 +248,21 @@ class Calls:
         pixels, files = 0, []
         for number, image in enumerate(images):
             try:
-                pixels += convert.pixels_of(image)
-                if image.WhichOneof("content") == "raw":
-                    pictures.append(convert.to_picture(image))
-                else:
-                    files.append(number)
+                kind = image.WhichOneof("content")
+                if kind == "raw":
+                    pictures.append(convert.from_raw(image.raw))
+                    pixels += image.raw.height * image.raw.width
+                elif kind == "file":
+                    pixels += convert.pixels_of_file(image.file)
                     pictures.append(ImageError("not read yet"))
+                    files.append(number)
+                else:
+                    raise InvalidRequestError(convert.EMPTY)
             except HvaeCodecError as error:
                 pictures.append(error)
         self._limits.check_pixels(pixels)
         if files:
-            found = await self._engine.on_files(_read_all, [images[number] for number in files])
+            found = await self._engine.on_files(_read_all, [images[n].file for n in files])
             for number, picture in zip(files, found, strict=True):
                 pictures[number] = picture
         return pictures
@@ -267,10 +272,14 @@ class Calls:
     ) -> list[tuple[Codec, list[int]]]:
         """Pictures by the codec that takes them; one that none takes becomes an error."""
         groups: dict[Codec, list[int]] = defaultdict(list)
+        codecs: dict[str, Codec] = {}
         for number, picture in enumerate(pictures):
             if isinstance(picture, Exception):
                 continue
-            codec = await self._codecs.named(encoding.model_of(picture), encoding.quality)
+            name = encoding.model_of(picture)
+            if name not in codecs:
+                codecs[name] = await self._codecs.named(name, encoding.quality)
+            codec = codecs[name]
             try:
                 codec.check_channels(picture.shape[2])
                 groups[codec].append(number)
@@ -323,8 +332,9 @@ class Calls:
             if not isinstance(file, bytes):
                 continue
             try:
-                codec = named or await self._codecs.of_file(file)
-                shapes[number] = convert.shape_of(file, codec, whole=whole)
+                frame = parse(file)
+                codec = named or await self._codecs.of_id(frame.header.model_id)
+                shapes[number] = convert.shape_of(file, frame, codec, whole=whole)
                 groups[codec].append(number)
             except HvaeCodecError as error:
                 files[number] = error
@@ -360,11 +370,11 @@ class Calls:
         )
 
 
-def _read_all(images: Sequence[codec_pb2.Image]) -> list[Picture | Exception]:
+def _read_all(files: Sequence[bytes]) -> list[Picture | Exception]:
     pictures: list[Picture | Exception] = []
-    for image in images:
+    for file in files:
         try:
-            pictures.append(convert.to_picture(image))
+            pictures.append(decode_image_bytes(file))
         except HvaeCodecError as error:
             pictures.append(error)
     return pictures

@@ -1,12 +1,13 @@
 """Between the messages of `codec.proto` and arrays."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec import Codec, Features, ModelInfo
-from hvae_codec.codec.format import parse, verify_file
+from hvae_codec.codec.format import Frame, verify_file
 from hvae_codec.codec.image_headers import read_image_header
 from hvae_codec.codec.images import as_uint8, check_size, decode_image_bytes, encode_png
 from hvae_codec.errors import ImageError
@@ -16,6 +17,8 @@ from .status import InvalidRequestError
 
 Picture = NDArray[np.uint8]
 """One picture, uint8 [height, width, channels]."""
+
+EMPTY: Final = "the picture is empty: set `file` or `raw`"
 
 Shape = tuple[int, int, int]
 """Height, width and channels of a picture."""
@@ -27,42 +30,45 @@ _PNG_OVERHEAD_BYTES: Final = 128
 """Signature, header and end of a PNG file, at most."""
 
 
-def _check_raw(raw: codec_pb2.RawImage) -> None:
-    """Refuse a raw picture whose sizes are not those of its data."""
-    expected = raw.height * raw.width * raw.channels
-    if len(raw.data) != expected:
+def from_raw(raw: codec_pb2.RawImage) -> Picture:
+    """Samples of a raw picture.
+
+    Raises ImageError, ImageTooLargeError.
+    """
+    height, width, channels, data = raw.height, raw.width, raw.channels, raw.data
+    if len(data) != height * width * channels:
+        check_size(width, height)
         raise ImageError(
-            f"a raw picture of height {raw.height}, width {raw.width} and {raw.channels} channels "
-            f"has {expected:,} bytes of data, got {len(raw.data):,}"
+            f"a raw picture of height {height}, width {width} and {channels} channels "
+            f"has {height * width * channels:,} bytes of data, got {len(data):,}"
         )
+    return as_uint8(np.frombuffer(data, np.uint8).reshape(height, width, channels).copy())
 
 
-def pixels_of(image: codec_pb2.Image) -> int:
-    """Pixels of a picture, from what it says of itself, before its samples are decoded.
+def pixels_of_file(data: bytes) -> int:
+    """Pixels of a picture, from the header of its file, before its samples are decoded.
+
+    Raises ImageError, ImageTooLargeError.
+    """
+    header = read_image_header(data)
+    check_size(header.width, header.height)
+    return header.width * header.height
+
+
+def to_picture(image: codec_pb2.Image, check_pixels: Callable[[int], None]) -> Picture:
+    """Samples of a picture, whose number of pixels is checked before they are decoded.
 
     Raises ImageError, ImageTooLargeError, InvalidRequestError.
     """
     match image.WhichOneof("content"):
         case "raw":
-            width, height = image.raw.width, image.raw.height
-            check_size(width, height)
-            _check_raw(image.raw)
+            check_pixels(image.raw.height * image.raw.width)
+            return from_raw(image.raw)
         case "file":
-            header = read_image_header(image.file)
-            width, height = header.width, header.height
-            check_size(width, height)
+            check_pixels(pixels_of_file(image.file))
+            return decode_image_bytes(image.file)
         case _:
-            raise InvalidRequestError("the picture is empty: set `file` or `raw`")
-    return width * height
-
-
-def to_picture(image: codec_pb2.Image) -> Picture:
-    """Samples of a picture that `pixels_of` took."""
-    if image.WhichOneof("content") == "file":
-        return decode_image_bytes(image.file)
-    raw = image.raw
-    samples = np.frombuffer(raw.data, np.uint8).copy()
-    return as_uint8(samples.reshape(raw.height, raw.width, raw.channels))
+            raise InvalidRequestError(EMPTY)
 
 
 def check_known(field: str, value: int, kind: Any) -> None:
@@ -97,20 +103,19 @@ def result_bytes(shape: Shape, image_format: codec_pb2.ImageFormat) -> int:
     return rows + rows // 500 + _PNG_OVERHEAD_BYTES + _ITEM_OVERHEAD_BYTES
 
 
-def shape_of(encoded: bytes, codec: Codec, *, whole: bool) -> Shape:
-    """Shape that a picture will have once `codec` decodes it, from the header of its bytes.
+def shape_of(encoded: bytes, frame: Frame, codec: Codec, *, whole: bool) -> Shape:
+    """Shape that a picture will have once `codec` decodes it, from its bytes and their frame.
 
     `whole`: the bytes are a whole file, so that its check can be verified first, and a damaged
     size is found to be damage. Raises BitstreamError, and InvalidRequestError for a block.
     """
-    frame = parse(encoded)
     if whole:
         verify_file(encoded, frame)
     if frame.header.block:
         raise InvalidRequestError(
             f"a block of {frame.header.count:,} pictures; this call takes files of one picture"
         )
-    height, width, channels, _ = codec.picture_shape(encoded)
+    height, width, channels, _ = codec.stated_shape(frame.header)
     return height, width, channels
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec import Codec
+from hvae_codec.codec.format import parse
 from hvae_codec.v1 import codec_pb2
 
 from . import convert
@@ -73,12 +74,14 @@ class Sampling:
         """The mean [D] of the top layer of a picture or file."""
         match source.WhichOneof("source"):
             case "image":
-                self._limits.check_pixels(convert.pixels_of(source.image))
-                picture: Picture = await self._engine.on_files(convert.to_picture, source.image)
+                picture: Picture = await self._engine.on_files(
+                    convert.to_picture, source.image, self._limits.check_pixels
+                )
                 codec.check_channels(picture.shape[2])
                 (features,) = await self._engine.features(codec, [picture], 0, until)
             case "encoded":
-                height, width, _ = convert.shape_of(source.encoded, codec, whole=False)
+                frame = parse(source.encoded)
+                height, width, _ = convert.shape_of(source.encoded, frame, codec, whole=False)
                 self._limits.check_pixels(height * width)
                 (features,) = await self._engine.file_features(
                     codec, [source.encoded], [height * width], 0, until

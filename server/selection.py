@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import hvae_codec
 from hvae_codec import Codec
-from hvae_codec.codec.format import read_header
 from hvae_codec.codec.rate_control import encode
 from hvae_codec.codec.registry import AUTO, codec_of, model_for
 from hvae_codec.v1 import codec_pb2
@@ -96,9 +95,8 @@ class Codecs:
             self._loaded[key] = codec
         return self._loaded[key]
 
-    async def of_file(self, encoded: bytes) -> Codec:
-        """`hvae_codec.codec_for`."""
-        model_id = read_header(encoded).model_id
+    async def of_id(self, model_id: bytes) -> Codec:
+        """The codec of the model with this id, as files state it. Raises UnknownModelError."""
         if model_id not in self._loaded:
             self._loaded[model_id] = await asyncio.to_thread(codec_of, model_id)
         return self._loaded[model_id]

@@ -431,7 +431,14 @@ class Codec:
         Raises:
             BitstreamError: the header cannot be read or is of another model.
         """
-        header = read_header(blob)
+        return self.stated_shape(read_header(blob))
+
+    def stated_shape(self, header: Header) -> tuple[int, int, int, int]:
+        """`picture_shape` of a file whose header has been read.
+
+        Raises:
+            BitstreamError: it is of another model.
+        """
         if header.model_id != self._id:
             raise WrongModelError(
                 f"the file is of model {header.model_id.hex()}, not {self._id.hex()}"

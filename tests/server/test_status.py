@@ -2,11 +2,14 @@
 
 import grpc
 import pytest
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status.rpc_status import GRPC_DETAILS_METADATA_KEY
 
 from hvae_codec import error_info, errors
-from hvae_codec.server.status import ItemError, LimitError, blame, code_of, status_of
+from hvae_codec.server.admission import OverloadError
+from hvae_codec.server.batcher import DeadlinePassedError
+from hvae_codec.server.status import LimitError, StoppingError, code_of, item_status, status_of
+from hvae_codec.server.workers import WorkerLostError
 
 LIBRARY_CLASSES = [
     each
@@ -29,7 +32,11 @@ LIBRARY_CLASSES = [
         (errors.WrongModelError, "INVALID_ARGUMENT"),
         (errors.CorruptError, "DATA_LOSS"),
         (errors.TruncatedError, "DATA_LOSS"),
+        (errors.RateError, "OUT_OF_RANGE"),
         (LimitError, "RESOURCE_EXHAUSTED"),
+        (DeadlinePassedError, "DEADLINE_EXCEEDED"),
+        (WorkerLostError, "UNAVAILABLE"),
+        (StoppingError, "UNAVAILABLE"),
         # The server's own fault:
         (errors.CheckpointError, "INTERNAL"),
         (errors.HvaeCodecError, "INTERNAL"),
@@ -71,14 +78,26 @@ def test_an_unexpected_error_tells_nothing():
 
 def test_a_long_message_is_cut():
     """A client drops metadata of more than 8 KiB, status and all."""
-    status = status_of(ItemError("images", 3, errors.ImageError("x" * 100_000)))
+    status = status_of(errors.ImageError("x" * 100_000))
     [(key, value)] = status.trailing_metadata
     assert key == GRPC_DETAILS_METADATA_KEY
     assert len(status.details) == 1_000
     assert len(value) + len(status.details) < 4_096
 
 
-def test_blame_names_the_item_and_keeps_the_cause():
-    with pytest.raises(ItemError, match=r"^images\[7\]: too odd$") as raised, blame("images", 7):
-        raise errors.ImageError("too odd")
-    assert isinstance(raised.value.__cause__, errors.ImageError)
+def test_an_overload_says_when_to_come_back():
+    status = status_of(OverloadError("full", 0.25))
+    assert status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    [(_, value)] = status.trailing_metadata
+    details = status_pb2.Status.FromString(value).details
+    info = error_details_pb2.RetryInfo()
+    assert [detail.Unpack(info) for detail in details] == [False, True]
+    assert info.retry_delay.ToTimedelta().total_seconds() == 0.25
+
+
+def test_statuses_of_items():
+    status = item_status(errors.TruncatedError("ends too early"))
+    assert (status.code, status.message, status.reason) == (15, "ends too early", "TRUNCATED")
+    hidden = item_status(OSError("/secret/path is missing"))
+    assert (hidden.code, hidden.reason) == (13, "")
+    assert "secret" not in hidden.message
