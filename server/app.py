@@ -24,6 +24,7 @@ from .engine import Engine
 from .grpc_options import MOST_CALLS, server_options
 from .metrics import Metrics
 from .page import StatusPage
+from .reloading import watch
 from .security import Tls
 from .service import CodecServicer
 from .settings import Settings, Warm
@@ -133,8 +134,9 @@ class App:
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         await asyncio.gather(self.engine.start(), self._warm())
-        if self._tokens is not None:
-            self._background.append(asyncio.create_task(self._tokens.watch()))
+        files = [each.refresh for each in (self._tokens, self._tls) if each is not None]
+        if files:
+            self._background.append(asyncio.create_task(watch(files)))
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._serving = True

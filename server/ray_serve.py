@@ -33,6 +33,7 @@ from .admission import Admission, Capacity
 from .calls import Calls
 from .engine import Engine, EngineSettings
 from .limits import Limits
+from .reloading import watch
 from .service import CodecServicer
 from .settings import Warm
 from .status import LimitError, status_of
@@ -110,7 +111,7 @@ class RayCodecService:
         if arguments.token_file is not None:
             tokens = TokenFile(Path(arguments.token_file))
             self._access = Access(tokens)
-            self._watching = asyncio.create_task(tokens.watch())
+            self._watching = asyncio.create_task(watch([tokens.refresh]))
         for warm in map(Warm.parse, arguments.warm):
             hvae_codec.load(warm.name, warm.quality)
         await self._engine.start()

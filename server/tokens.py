@@ -9,7 +9,6 @@ One token a line, `#` begins a comment:
 made with `python -c "import secrets; print(secrets.token_urlsafe(32))"`.
 """
 
-import asyncio
 import hashlib
 import hmac
 import logging
@@ -21,15 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from .reloading import FileVersion
 from .security import SecurityError
 
 _logger = logging.getLogger(__name__)
 
 SHORTEST_TOKEN: Final = 32
 LONGEST_TOKEN: Final = 256
-POLL_SECONDS: Final = 1.0
-"""How often the file is looked at; a change holds after at most so long."""
-
 _MAX_FILE_BYTES: Final = 1024 * 1024
 _NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
@@ -129,19 +126,6 @@ def _parse_line(words: list[str], where: str) -> Token:
     return Token(name, _digest(token), bounds.get("items"), bounds.get("requests"))
 
 
-@dataclass(frozen=True)
-class _Version:
-    """What tells one state of a file from another."""
-
-    modified_ns: int
-    inode: int
-    size: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> "_Version":
-        return cls(status.st_mtime_ns, status.st_ino, status.st_size)
-
-
 class TokenFile:
     """The tokens of a file, read again when it changes."""
 
@@ -152,14 +136,14 @@ class TokenFile:
             TokenFileError: it cannot be read, others could read it, or a line is wrong.
         """
         self._path = path
-        self._version: _Version | None = None
+        self._version: FileVersion | None = None
         self.tokens = self._read()
 
     def _read(self) -> Tokens:
         try:
             with self._path.open("rb") as file:
                 status = os.fstat(file.fileno())
-                self._version = _Version.of(status)
+                self._version = FileVersion.of(status)
                 _check_mode(self._path, status)
                 content = file.read(_MAX_FILE_BYTES + 1)
         except OSError as error:
@@ -179,13 +163,7 @@ class TokenFile:
         So does a file that is gone: what removes it by mistake should not lock everybody out, and
         who wants that stops the server.
         """
-        try:
-            version = _Version.of(self._path.stat())
-        except OSError as error:
-            if self._version is not None:
-                self._version = None
-                _logger.error("tokens stay as they are: %s: %s", self._path, error.strerror)
-            return
+        version = FileVersion.at(self._path)
         if version == self._version:
             return
         try:
@@ -195,12 +173,6 @@ class TokenFile:
             _logger.error("tokens stay as they are: %s", error)
         else:
             _logger.info("%d tokens read from %s", len(self.tokens), self._path)
-
-    async def watch(self) -> None:
-        """Refresh for ever."""
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            self.refresh()
 
 
 def _check_mode(path: Path, status: os.stat_result) -> None:

@@ -5,6 +5,7 @@ import ipaddress
 import re
 import socket
 import ssl
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -157,6 +158,49 @@ def test_metrics_are_under_tls_too_and_pictures_want_the_certificate(mutual, aut
     known = ssl.create_default_context(cafile=authority.ca)
     known.load_cert_chain(*authority.issue("operator"))
     assert ask("evaluate", known, b"no picture") == 400
+
+
+def test_certificates_that_change_hold_for_new_connections(
+    start_server, authority, other_authority, tmp_path
+):
+    """Half of a change is waited out, and connections that are open go on."""
+    paths = [tmp_path / "server.pem", tmp_path / "server.key"]
+
+    def replace(new, old):
+        made = old.with_suffix(".new")
+        made.write_bytes(new.read_bytes())
+        made.replace(old)
+
+    for new, old in zip(authority.issue("first"), paths, strict=True):
+        replace(new, old)
+    flags = ["--tls-certificate", str(paths[0]), "--tls-key", str(paths[1])]
+    server = start_server(*flags, "--metrics-port", "0", "--warm", "mnist")
+    trusting_new = ssl.create_default_context(cafile=other_authority.ca)
+
+    def wait_for(words):
+        deadline = time.monotonic() + 10
+        while words not in server.log:
+            assert time.monotonic() < deadline, server.log
+            time.sleep(0.05)
+
+    with grpc.secure_channel(server.address, credentials(authority.ca)) as channel:
+        stub = codec_pb2_grpc.CodecServiceStub(channel)
+        request = codec_pb2.ListModelsRequest()
+        assert stub.ListModels(request, timeout=SECONDS).models
+        certificate, key = other_authority.issue("second")
+        replace(certificate, paths[0])
+        wait_for("certificates stay as they are")
+        assert models(server.address, credentials(authority.ca))
+        replace(key, paths[1])
+        wait_for("certificate read from")
+        assert stub.ListModels(request, timeout=SECONDS).models
+    assert models(server.address, credentials(other_authority.ca))
+    with pytest.raises(grpc.RpcError):
+        models(server.address, credentials(authority.ca))
+    with urllib.request.urlopen(
+        server.page + "healthz", context=trusting_new, timeout=SECONDS
+    ) as a:
+        assert a.status == 200
 
 
 @pytest.mark.parametrize(
