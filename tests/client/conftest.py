@@ -208,36 +208,72 @@ def hashes(pictures):
     return [hashlib.sha256(picture.tobytes()).digest() for picture in pictures]
 
 
+class RealServer:
+    """A server of the codec in a process of its own; `start` may be called again once it ended."""
+
+    def __init__(self, folder):
+        self._port_file, self._log = folder / "port", folder / "log"
+        self.process = None
+        self.port = 0
+
+    def start(self):
+        self._port_file.unlink(missing_ok=True)
+        words = ["--port", str(self.port), "--port-file", str(self._port_file)]
+        with self._log.open("a") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "hvae_codec.server", *words],
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                # One thread, as in this process: the same floats, so the same bytes.
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._port_file.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the server did not start:\n{self.log}")
+            time.sleep(0.02)
+        self.port = int(self._port_file.read_text())
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log(self):
+        return self._log.read_text()
+
+    def end(self):
+        """Stop it if it still runs."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
 @pytest.fixture(scope="session")
 def real(tmp_path_factory):
-    """Address of a server of the codec in a process of its own, which must outlive the tests."""
-    folder = tmp_path_factory.mktemp("server")
-    port, log = folder / "port", folder / "log"
-    command = [sys.executable, "-m", "hvae_codec.server", "--port", "0", "--port-file", str(port)]
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            # One thread, as in this process: the same floats, so the same bytes.
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+    """Address of a server of the codec, which must outlive the tests."""
+    server = RealServer(tmp_path_factory.mktemp("server"))
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not port.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the server did not start:\n{log.read_text()}")
-            time.sleep(0.02)
-        yield f"127.0.0.1:{port.read_text().strip()}"
-        assert process.poll() is None, f"the server died:\n{log.read_text()}"
-        assert "Traceback" not in log.read_text(), log.read_text()
+        server.start()
+        yield server.address
+        assert server.process.poll() is None, f"the server died:\n{server.log}"
+        assert "Traceback" not in server.log, server.log
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        server.end()
+
+
+@pytest.fixture
+def mortal(tmp_path):
+    """A server of the codec that a test may end, and start again where it was."""
+    server = RealServer(tmp_path)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvae_codec.client import RemoteLimits, ServiceError
@@ -21,6 +21,7 @@ def packed(budget, weighed):
     return [*parts, *packer.rest()]
 
 
+@settings(deadline=None)
 @given(budget=budgets, drawn=slots)
 def test_every_item_goes_once_in_its_place_within_the_budget(budget, drawn):
     weighed = [
@@ -41,6 +42,7 @@ def test_every_item_goes_once_in_its_place_within_the_budget(budget, drawn):
         assert len(part.slots) <= budget.items
 
 
+@settings(deadline=None)
 @given(budget=budgets, drawn=st.lists(weights, max_size=60))
 def test_no_message_is_smaller_than_it_has_to_be(budget, drawn):
     parts = packed(budget, list(enumerate(drawn)))
@@ -100,8 +102,8 @@ def test_messages_larger_than_the_server_reads(ask, small, pictures, hashes, met
     """One file of 2 MB among small pictures: gRPC itself refuses it, which ends a stream."""
     small.limits["message_bytes"] = stated
     mixed = [*pictures[:9], b"\x89PNG" + bytes(2 * 2**20), *pictures[9:]]
-    settings = {"max_message_bytes": 2**27}
-    found = ask(small.address, method, mixed, model="m", on_error="return", settings=settings)
+    large = {"max_message_bytes": 2**27}
+    found = ask(small.address, method, mixed, model="m", on_error="return", settings=large)
     assert [*found[:9], *found[10:]] == hashes
     assert isinstance(found[9], ServiceError)
     assert "larger than max" in str(found[9])
