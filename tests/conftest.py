@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+pytest_plugins = ["tests.ray_cluster"]
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 _left_out = pytest.StashKey[list[str]]()

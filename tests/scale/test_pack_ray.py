@@ -116,7 +116,7 @@ def test_shards_hold_the_pictures_in_order(run, tmp_path, monkeypatch):
 def test_a_killed_worker_costs_time_alone(tmp_path):
     codec = hvae_codec.load("cifar10", effort=1)
     with hvae_codec.ArchiveWriter(tmp_path / "local.hvaa", codec) as writer:
-        writer.extend(CROPS[:1024])
+        writer.extend(CROPS[:768])
     killed = []
 
     def kill(pictures):
@@ -126,8 +126,7 @@ def test_a_killed_worker_costs_time_alone(tmp_path):
 
     with open_writer(tmp_path / "ray.hvaa", codec, "new", whole=True) as writer:
         assert (
-            pack_on_ray(writer, array_sources(CROPS[:1024]), codec, ("cifar10", None, 1), kill)
-            == []
+            pack_on_ray(writer, array_sources(CROPS[:768]), codec, ("cifar10", None, 1), kill) == []
         )
         assert not (tmp_path / "ray.hvaa").exists()
     assert len(killed) == 1

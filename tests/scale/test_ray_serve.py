@@ -3,6 +3,7 @@
 import socket
 
 import grpc
+import psutil
 import pytest
 import yaml
 from ray import serve
@@ -95,3 +96,14 @@ def test_a_call_without_a_token_is_refused(channel):
         stub.ListModels(codec_pb2.ListModelsRequest())
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert "grpc-status-details-bin" in dict(caught.value.trailing_metadata())
+
+
+def test_a_killed_replica_is_replaced_while_its_caller_tries_again(client, codec, model, tiles):
+    replicas = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ServeReplica")
+    ]
+    assert len(replicas) == 1
+    replicas[0].kill()
+    assert client.encode(tiles, timeout=120, **model) == codec.encode_batch(tiles)
