@@ -41,7 +41,7 @@ class AsyncClient(LoopClient):
 
     Those ending in `_stream` are asynchronous generators, and take asynchronous iterables too; one
     that is left before its end wants closing, as by `contextlib.aclosing`. Files of paths are read
-    in the event loop. Make it inside the one that uses it, and close it or use it with `async with`.
+    in the event loop. Make it inside the one that uses it; close it or use it with `async with`.
     """
 
     async def models(self, *, timeout: float | None = None) -> list[RemoteModel]:
