@@ -5,14 +5,13 @@ A log line never holds a token, a picture, or anything else of a request but its
 
 import json
 import logging
-import queue
 import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler
 from typing import Any, Final, Literal
 
 from .calls_seen import current_call
@@ -20,7 +19,8 @@ from .calls_seen import current_call
 LogFormat = Literal["text", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")
 
-_QUEUED_LINES: Final = 10_000
+_MOST_LINES: Final = 10_000
+_LOOK_SECONDS: Final = 0.05
 _ENDING_SECONDS: Final = 2.0
 _FIELDS: Final = "fields"
 """Attribute of a log record with a dict of what it says besides its message."""
@@ -71,57 +71,57 @@ class TextFormatter(logging.Formatter):
         return " ".join([super().formatMessage(record), *words])
 
 
-class _Enqueue(QueueHandler):
-    """Puts records into a queue, and counts those that find it full."""
+class _Keep(logging.Handler):
+    """Keeps records for a thread that writes them, and counts those that find no room."""
 
-    def __init__(self, records: "queue.Queue[Any]", dropped: Callable[[], None]) -> None:
-        super().__init__(records)
+    def __init__(self, records: "deque[logging.LogRecord]", dropped: Callable[[], None]) -> None:
+        super().__init__()
+        self._records = records
         self._dropped = dropped
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Keep what only this thread knows; formatting is left to the other one."""
-        record.request_id = current_call().request_id
-        return record
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Of logging."""
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
+    def emit(self, record: logging.LogRecord) -> None:
+        """Of logging. What only this thread knows is noted; formatting is left to the other."""
+        if len(self._records) >= _MOST_LINES:
             self._dropped()
+            return
+        record.request_id = current_call().request_id
+        self._records.append(record)
 
 
 class Logs:
     """The process's logs from `start` to `stop`.
 
-    A thread writes them, so that a pipe nobody reads holds up no call; what does not fit into its
-    queue is dropped, and counted by calls of `dropped`.
+    A thread writes them, so that a pipe nobody reads holds up no call; what it has not written when
+    there are too many is dropped, and counted by calls of `dropped`. The thread looks for lines
+    every now and then: to be woken for each would cost a call more than all the rest of its log.
     """
 
     def __init__(self, log_format: LogFormat, level: str, dropped: Callable[[], None]) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue(_QUEUED_LINES)
-        self._enqueue = _Enqueue(self._queue, dropped)
+        self._records: deque[logging.LogRecord] = deque()
+        self._keep = _Keep(self._records, dropped)
         self._write = logging.StreamHandler(sys.stderr)
         self._write.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
         self._level = level
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
 
     def start(self) -> None:
         """Take over the root logger."""
         root = logging.getLogger()
         root.setLevel(self._level.upper())
-        root.addHandler(self._enqueue)
+        root.addHandler(self._keep)
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is queued, as far as that is possible, and let go of the root logger."""
-        logging.getLogger().removeHandler(self._enqueue)
-        try:
-            self._queue.put(None, timeout=_ENDING_SECONDS)
-        except queue.Full:
-            return
+        """Write what is there, as far as that is possible, and let go of the root logger."""
+        logging.getLogger().removeHandler(self._keep)
+        self._ending.set()
         self._thread.join(_ENDING_SECONDS)
 
     def _run(self) -> None:
-        while (record := self._queue.get()) is not None:
-            self._write.handle(record)
+        while True:
+            last = self._ending.wait(_LOOK_SECONDS)
+            while self._records:
+                self._write.handle(self._records.popleft())
+            if last:
+                return

@@ -1,44 +1,57 @@
-"""What the messages of the contract hold, whichever method they belong to."""
+"""What the messages of the contract hold, whichever method they belong to.
 
-from collections.abc import Iterator
-from typing import Any
+Looked up by class: this runs for every call, and descriptors are slow to ask.
+"""
 
+from collections.abc import Callable
+from typing import Any, Final
 
-def request_of(message: Any) -> Any:
-    """The request inside a message of a stream, or the message itself."""
-    return message.request if "request" in message.DESCRIPTOR.fields_by_name else message
+from hvae_codec.v1 import codec_pb2
+
+_ITEMS: Final[dict[type[Any], Callable[[Any], int]]] = {
+    codec_pb2.EncodeRequest: lambda request: len(request.images),
+    codec_pb2.DecodeRequest: lambda request: len(request.encoded),
+    codec_pb2.ExtractFeaturesRequest: lambda request: len(request.sources),
+    codec_pb2.SampleRequest: lambda request: int(request.count),
+    codec_pb2.EvaluateRequest: lambda request: 1,
+}
+
+_STREAMED: Final[frozenset[type[Any]]] = frozenset(
+    {
+        *(codec_pb2.StreamEncodeRequest, codec_pb2.StreamEncodeResponse),
+        *(codec_pb2.StreamDecodeRequest, codec_pb2.StreamDecodeResponse),
+        *(codec_pb2.StreamExtractFeaturesRequest, codec_pb2.StreamExtractFeaturesResponse),
+        *(codec_pb2.StreamSampleRequest, codec_pb2.StreamSampleResponse),
+    }
+)
+
+_WITH_RESULTS: Final[frozenset[type[Any]]] = frozenset(
+    {
+        codec_pb2.EncodeResponse,
+        codec_pb2.DecodeResponse,
+        codec_pb2.ExtractFeaturesResponse,
+        codec_pb2.SampleResponse,
+    }
+)
 
 
 def items_of(message: Any) -> int:
     """Pictures, files or sources that a request, unary or of a stream, asks about; of Sample the
     pictures that it wants. 0 where it is about none."""
-    request = request_of(message)
-    match request.DESCRIPTOR.name:
-        case "EncodeRequest":
-            return len(request.images)
-        case "DecodeRequest":
-            return len(request.encoded)
-        case "ExtractFeaturesRequest":
-            return len(request.sources)
-        case "SampleRequest":
-            return int(request.count)
-        case "EvaluateRequest":
-            return 1
-        case _:
-            return 0
+    request = message.request if type(message) in _STREAMED else message
+    count = _ITEMS.get(type(request))
+    return 0 if count is None else count(request)
 
 
 def message_code(message: Any) -> int:
     """Number of the status code of a response: of a message of a stream its own, else 0."""
-    return int(message.status.code) if "status" in message.DESCRIPTOR.fields_by_name else 0
+    return int(message.status.code) if type(message) in _STREAMED else 0
 
 
-def item_codes(message: Any) -> Iterator[int]:
-    """Numbers of the status codes of the items of a response, 0 for those that have a result."""
-    fields = message.DESCRIPTOR.fields_by_name
-    response = message.response if "response" in fields else message
-    if response.DESCRIPTOR.name == "EvaluateResponse":
-        yield 0
-    elif "results" in response.DESCRIPTOR.fields_by_name:
-        for result in response.results:
-            yield result.status.code if result.HasField("status") else 0
+def item_codes(message: Any) -> tuple[int, list[int]]:
+    """How many items of a response have a result, and the status codes of those that have none."""
+    response = message.response if type(message) in _STREAMED else message
+    if type(response) in _WITH_RESULTS:
+        failed = [each.status.code for each in response.results if each.HasField("status")]
+        return len(response.results) - len(failed), failed
+    return int(type(response) is codec_pb2.EvaluateResponse), []

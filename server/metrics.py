@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -56,9 +57,10 @@ class Metrics:
             _SECONDS,
         )
         self._streams = self._counter("streams", "Streams that ended", ("method", "code"))
-        self._in_flight = Gauge(
+        in_flight = Gauge(
             "hvae_calls_in_flight", "Calls being answered", ("method",), registry=self.registry
         )
+        self._in_flight = cache(in_flight.labels)
         self._items = self._counter("items", "Items answered", ("method", "code"))
         self._received = self._counter("received_bytes", "Bytes of requests", ("method",))
         self._sent = self._counter("sent_bytes", "Bytes of answers", ("method",))
@@ -80,52 +82,55 @@ class Metrics:
             registry=self.registry,
         )
 
-    def _counter(self, name: str, text: str, labels: Iterable[str]) -> Counter:
-        return Counter(f"hvae_{name}", text, labels, registry=self.registry)
+    def _counter(self, name: str, text: str, labels: Iterable[str]) -> Callable[..., Counter]:
+        """A counter's value for labels. Those are few, and prometheus_client takes its time to find
+        them."""
+        return cache(Counter(f"hvae_{name}", text, labels, registry=self.registry).labels)
 
     def _histogram(
         self, name: str, text: str, labels: Iterable[str], buckets: tuple[float, ...]
-    ) -> Histogram:
-        return Histogram(f"hvae_{name}", text, labels, registry=self.registry, buckets=buckets)
+    ) -> Callable[..., Histogram]:
+        made = Histogram(f"hvae_{name}", text, labels, registry=self.registry, buckets=buckets)
+        return cache(made.labels)
 
     def call_began(self, method: str) -> None:
         """A call is being answered."""
-        self._in_flight.labels(method).inc()
+        self._in_flight(method).inc()
 
     def call_ended(self, method: str) -> None:
         """It is no more."""
-        self._in_flight.labels(method).dec()
+        self._in_flight(method).dec()
 
     def request(self, method: str, code: str, seconds: float) -> None:
         """A unary call or a message of a stream was answered."""
-        self._requests.labels(method, code).inc()
-        self._seconds.labels(method).observe(seconds)
+        self._requests(method, code).inc()
+        self._seconds(method).observe(seconds)
 
     def stream(self, method: str, code: str) -> None:
         """A stream ended."""
-        self._streams.labels(method, code).inc()
+        self._streams(method, code).inc()
 
     def items(self, method: str, code: str, count: int) -> None:
         """Items were answered."""
-        self._items.labels(method, code).inc(count)
+        self._items(method, code).inc(count)
 
     def received(self, method: str, count: int) -> None:
         """So many bytes of a request."""
-        self._received.labels(method).inc(count)
+        self._received(method).inc(count)
 
     def sent(self, method: str, count: int) -> None:
         """So many bytes of an answer."""
-        self._sent.labels(method).inc(count)
+        self._sent(method).inc(count)
 
     def batch(self, model: str, kind: str, items: int, seconds: float) -> None:
         """A batch went through a model; `kind` is "encode", "decode", "features" and so on."""
-        self._batches.labels(model, kind).observe(items)
-        self._batch_seconds.labels(model, kind).observe(seconds)
+        self._batches(model, kind).observe(items)
+        self._batch_seconds(model, kind).observe(seconds)
 
     def coded(self, model: str, kind: str, picture_bytes: int, encoded_bytes: int) -> None:
         """Pictures of so many bytes of samples went to or from files; `kind` as of `batch`."""
-        self._picture_bytes.labels(model, kind).inc(picture_bytes)
-        self._encoded_bytes.labels(model, kind).inc(encoded_bytes)
+        self._picture_bytes(model, kind).inc(picture_bytes)
+        self._encoded_bytes(model, kind).inc(encoded_bytes)
 
     def show(self, figures: Figures) -> None:
         """Show these numbers as gauges `hvae_NAME`."""

@@ -96,7 +96,7 @@ class _Seen:
         self._stream = stream
         self._arrivals: deque[float] = deque()
         self._answered = 0
-        self._codes: Counter[int] = Counter()
+        self._failed = 0
 
     def began(self) -> None:
         self._metrics.call_began(self._call.method)
@@ -118,10 +118,13 @@ class _Seen:
         method = self._call.method
         self._metrics.request(method, code, now - arrived)
         self._metrics.sent(method, response.ByteSize())
-        codes = Counter(item_codes(response))
-        for number, count in codes.items():
-            self._metrics.items(method, _CODE_NAMES.get(number, "UNKNOWN"), count)
-        self._codes.update(codes)
+        good, failed = item_codes(response)
+        if good:
+            self._metrics.items(method, _OK, good)
+        if failed:
+            self._failed += len(failed)
+            for number, count in Counter(failed).items():
+                self._metrics.items(method, _CODE_NAMES.get(number, "UNKNOWN"), count)
 
     def ended(self, code: str, peer: str) -> None:
         call, metrics = self._call, self._metrics
@@ -133,7 +136,6 @@ class _Seen:
             waiting = self._arrivals or ([] if self._answered else [call.began])
             for arrived in waiting:
                 metrics.request(call.method, code, time.perf_counter() - arrived)
-        failed = self._codes.total() - self._codes[0]
         event(
             _logger,
             logging.INFO,
@@ -143,7 +145,7 @@ class _Seen:
             code=code,
             seconds=round(seconds, 6),
             items=call.items,
-            failed_items=failed or None,
+            failed_items=self._failed or None,
             peer=peer,
             token=call.token,
         )
