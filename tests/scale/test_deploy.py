@@ -1,6 +1,7 @@
 """What deploy/ says, against schemas and against the server's own flags. Nothing is downloaded."""
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,18 +153,36 @@ def test_the_image_is_of_two_stages_and_not_of_root():
     assert entry == '["hvae-codec", "serve"]'
 
 
-def test_the_health_check_asks_a_server(tmp_path):
-    def check(*flags):
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory):
+    """A folder with what the first commands of deploy/README.md make."""
+    folder = tmp_path_factory.mktemp("deploy")
+    commands = (DEPLOY / "README.md").read_text().split("```bash\n")[1].split("```")[0]
+    subprocess.run(["bash", "-euc", commands], cwd=folder, check=True, timeout=60)
+    return folder
+
+
+def test_a_server_with_the_flags_of_the_pod_is_healthy(secrets, tmp_path):
+    """Its ports aside, which may be taken here."""
+    (container,) = of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
+    words = [word.replace("/etc/hvae", str(secrets)) for word in container["args"]]
+    words = [word for word in words if not word.startswith(("--port=", "--metrics-port="))]
+    settings = of_kind("ConfigMap")["data"] | {"HEALTH_CA": str(secrets / "tls/ca.crt")}
+
+    def check(*flags, **changed):
         command = [sys.executable, DEPLOY / "healthcheck.py", *flags]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        environment = os.environ | settings | changed
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout.strip()
 
-    server = ServerProcess(tmp_path)
+    server = ServerProcess(tmp_path, *words, "--metrics-port=0")
+    port = server.address.rpartition(":")[2]
+    here = ("--address", f"127.0.0.1:{port}")
     try:
-        assert check("--address", server.address) == (0, f"{server.address}: SERVING")
-        assert check("--address", server.address, "--alive")[0] == 0
-        code, said = check("--address", "127.0.0.1:9")
-        assert code == 1
-        assert "UNAVAILABLE" in said
+        assert check(*here) == (0, f"{here[1]}: SERVING")
+        assert check(*here, "--alive")[0] == 0
+        code, said = check(*here, HEALTH_NAME="somebody-else")
+        assert (code, "UNAVAILABLE" in said) == (1, True)
+        assert check("--address", "127.0.0.1:9")[0] == 1
     finally:
-        server.terminate()
+        assert server.terminate() == 0
