@@ -114,7 +114,7 @@ def pack_on_ray(
         progress: told how many pictures every block had that was written.
 
     Raises:
-        HvaeCodecError: a picture changed meanwhile, or Ray gave up.
+        HvaeCodecError: a picture is a pipe or changed meanwhile, or Ray gave up.
     """
     import ray
 
@@ -147,9 +147,11 @@ class _Arrays:
         self._numbers: dict[int, int] = {}
 
     def place(self, source: Source) -> Place:
-        """Where workers find a picture."""
+        """Where workers find a picture. Raises HvaeCodecError for a pipe."""
         picture = source.picture
         if isinstance(picture, FilePicture):
+            if picture.path.is_fifo():
+                raise HvaeCodecError(f"{picture.path} is a pipe; --engine ray reads files twice")
             return Place(str(picture.path.absolute()))
         key = id(picture.images)
         if key not in self._numbers:

@@ -93,6 +93,14 @@ def test_arrays_and_appending(run, tmp_path, monkeypatch):
     assert twice["ray"][3] == twice["local"][3] == again["local"][3]
 
 
+def test_a_pipe_is_refused(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    words = ["pack", tmp_path / "pipe", "-o", tmp_path / "a.hvaa", "--engine", "ray"]
+    assert main([str(word) for word in words]) == 1
+    assert "is a pipe" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
 def test_shards_hold_the_pictures_in_order(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("a.npy", CROPS[:10])
