@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc
@@ -16,7 +16,7 @@ from hvae_codec import error_info
 from hvae_codec.errors import HvaeCodecError
 
 from .calls_seen import current_call
-from .interception import Proceed, refusing, wrap
+from .interception import refusing, wrap
 from .messages import items_of
 from .tokens import Token, TokenFile
 
@@ -56,7 +56,7 @@ class Usage:
         self._items = 0
         self._begun = 0.0  # requests in the bucket that are used up
         self._looked = time.monotonic()
-        self._freed = asyncio.Condition()
+        self._freed = asyncio.Event()
 
     def take(self, token: Token, items: int) -> None:
         """Begin a request of so many items.
@@ -105,18 +105,15 @@ class Usage:
             except TokenLimitError as error:
                 if error.retry_seconds is None:
                     raise
-                async with self._freed:
-                    try:
-                        async with asyncio.timeout(error.retry_seconds):
-                            await self._freed.wait()
-                    except TimeoutError:
-                        pass
+                self._freed.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(error.retry_seconds):
+                        await self._freed.wait()
 
-    async def release(self, items: int) -> None:
+    def release(self, items: int) -> None:
         """End a request of so many items."""
         self._items -= items
-        async with self._freed:
-            self._freed.notify_all()
+        self._freed.set()
 
 
 class Access:
@@ -164,35 +161,36 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         current_call().token = token.name
         usage = self._access.usage_of(token)
 
-        async def around(
-            requests: AsyncIterable[Any], context: Any, proceed: Proceed
-        ) -> AsyncIterator[Any]:
-            taken: deque[int] = deque()
-            try:
-                admitted = _admitted(requests, handler.request_streaming, token, usage, taken)
-                async for response in proceed(admitted, context):
-                    if taken:
-                        await usage.release(taken.popleft())
-                    yield response
-            except TokenLimitError as error:
-                await _abort(context, refusal(error))
-            finally:
-                await usage.release(sum(taken))
-
-        return wrap(handler, around)
+        streaming = bool(handler.request_streaming)
+        return wrap(handler, lambda context: _Admitted(context, token, usage, streaming))
 
 
-async def _admitted(
-    requests: AsyncIterable[Any], streaming: bool, token: Token, usage: Usage, taken: deque[int]
-) -> AsyncIterator[Any]:
-    async for request in requests:
-        items = items_of(request)
-        if streaming:
-            await usage.take_in_turn(token, items)
+class _Admitted:
+    """A call whose requests are counted among what its token has in use."""
+
+    def __init__(self, context: Any, token: Token, usage: Usage, streaming: bool) -> None:
+        self.context = context
+        self._token = token
+        self._usage = usage
+        self._streaming = streaming
+        self._taken: deque[int] = deque()
+
+    async def request(self, message: Any) -> None:
+        items = items_of(message)
+        if self._streaming:
+            await self._usage.take_in_turn(self._token, items)
         else:
-            usage.take(token, items)
-        taken.append(items)
-        yield request
+            self._usage.take(self._token, items)
+        self._taken.append(items)
+
+    async def response(self, message: Any) -> None:
+        if self._taken:
+            self._usage.release(self._taken.popleft())
+
+    async def end(self, error: BaseException | None) -> None:
+        self._usage.release(sum(self._taken))
+        if isinstance(error, TokenLimitError):
+            await _abort(self.context, refusal(error))
 
 
 def authorizations(metadata: Any) -> list[str]:

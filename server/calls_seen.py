@@ -1,8 +1,8 @@
 """What is known of the call that is being answered, for logs, traces and limits."""
 
+import random
 import re
 import time
-import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -42,4 +42,4 @@ def request_id_of(metadata: Any) -> str:
     given = [value for key, value in metadata if key == REQUEST_ID]
     if len(given) == 1 and isinstance(given[0], str) and _SANE.fullmatch(given[0]):
         return given[0]
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(64):016x}"

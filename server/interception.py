@@ -1,58 +1,105 @@
-"""Standing between gRPC and a method: one shape for unary and streaming methods alike.
-
-Whatever its kind, a call is an iterator of requests that becomes an iterator of responses; a unary
-side has exactly one.
-"""
+"""Standing between gRPC and a method, in the same way for unary and streaming methods."""
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Proceed = Callable[[AsyncIterable[Any], Any], AsyncIterator[Any]]
-"""Requests and context to responses: the method itself."""
 
-Around = Callable[[AsyncIterable[Any], Any, Proceed], AsyncIterator[Any]]
-"""The same with the method as a further argument: what stands around it."""
+class Witness(Protocol):
+    """What sees one call go by. What its methods raise ends the call in the method's place."""
+
+    @property
+    def context(self) -> Any:
+        """The context that the method is given."""
+
+    async def request(self, message: Any) -> None:
+        """A request came; the method has it when this returns."""
+
+    async def response(self, message: Any) -> None:
+        """A response is about to be sent."""
+
+    async def end(self, error: BaseException | None) -> None:
+        """The method ended, with an error unless it is None."""
 
 
-def wrap(handler: Any, around: Around) -> Any:
-    """A handler of the same kind that runs `around` with the method of `handler` inside.
+def wrap(handler: Any, begin: Callable[[Any], Witness]) -> Any:
+    """A handler of the same kind, with a witness `begin(context)` around each call.
 
     Raises TypeError for a method that writes its stream through the context; one that is an
     asynchronous generator can be wrapped.
     """
-    proceed = _as_streams(handler)
 
-    async def unary_to_unary(request: Any, context: Any) -> Any:
-        [response] = [each async for each in around(_one(request), context, proceed)]
+    async def one_answer(requests: Any, context: Any, method: Any, stream: bool) -> Any:
+        witness = begin(context)
+        try:
+            if stream:
+                requests = _seen(requests, witness)
+            else:
+                await witness.request(requests)
+            response = await method(requests, witness.context)
+            await witness.response(response)
+        except BaseException as error:
+            await witness.end(error)
+            raise
+        await witness.end(None)
         return response
 
-    async def unary_to_stream(request: Any, context: Any) -> AsyncIterator[Any]:
-        async with aclosing(around(_one(request), context, proceed)) as responses:  # type: ignore[type-var]
-            async for response in responses:
-                yield response
+    async def many_answers(
+        requests: Any, context: Any, method: Any, stream: bool
+    ) -> AsyncIterator[Any]:
+        witness = begin(context)
+        try:
+            if stream:
+                requests = _seen(requests, witness)
+            else:
+                await witness.request(requests)
+            async with aclosing(method(requests, witness.context)) as responses:
+                async for response in responses:
+                    await witness.response(response)
+                    yield response
+        except BaseException as error:
+            await witness.end(error)
+            raise
+        await witness.end(None)
+
+    # gRPC tells the kinds apart by what a function is, so each needs one of its own.
+    async def unary_to_unary(request: Any, context: Any) -> Any:
+        return await one_answer(request, context, handler.unary_unary, False)
 
     async def stream_to_unary(requests: Any, context: Any) -> Any:
-        [response] = [each async for each in around(requests, context, proceed)]
-        return response
+        return await one_answer(requests, context, handler.stream_unary, True)
 
-    async def stream_to_stream(requests: Any, context: Any) -> AsyncIterator[Any]:
-        async with aclosing(around(requests, context, proceed)) as responses:  # type: ignore[type-var]
-            async for response in responses:
+    async def unary_to_stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        async with aclosing(many_answers(request, context, handler.unary_stream, False)) as all_:  # type: ignore[type-var]
+            async for response in all_:
                 yield response
 
+    async def stream_to_stream(requests: Any, context: Any) -> AsyncIterator[Any]:
+        async with aclosing(many_answers(requests, context, handler.stream_stream, True)) as all_:  # type: ignore[type-var]
+            async for response in all_:
+                yield response
+
+    if handler.response_streaming:
+        method = handler.stream_stream or handler.unary_stream
+        if not inspect.isasyncgenfunction(method):
+            raise TypeError(f"{method} is not an asynchronous generator")
     kinds: dict[tuple[bool, bool], tuple[Any, Any]] = {
         (False, False): (grpc.unary_unary_rpc_method_handler, unary_to_unary),
         (False, True): (grpc.unary_stream_rpc_method_handler, unary_to_stream),
         (True, False): (grpc.stream_unary_rpc_method_handler, stream_to_unary),
         (True, True): (grpc.stream_stream_rpc_method_handler, stream_to_stream),
     }
-    make, method = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
-    return make(method, handler.request_deserializer, handler.response_serializer)
+    make, wrapped = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
+    return make(wrapped, handler.request_deserializer, handler.response_serializer)
+
+
+async def _seen(requests: AsyncIterable[Any], witness: Witness) -> AsyncIterator[Any]:
+    async for request in requests:
+        await witness.request(request)
+        yield request
 
 
 def refusing(refuse: Callable[[Any], Any]) -> Any:
@@ -66,40 +113,13 @@ def refusing(refuse: Callable[[Any], Any]) -> Any:
     return grpc.stream_stream_rpc_method_handler(method)
 
 
-async def _one(request: Any) -> AsyncIterator[Any]:
-    yield request
-
-
-def _as_streams(handler: Any) -> Proceed:
-    """The method of `handler` as a function of iterators."""
-    if handler.response_streaming:
-        method = handler.stream_stream if handler.request_streaming else handler.unary_stream
-        if not inspect.isasyncgenfunction(method):
-            raise TypeError(f"{method} is not an asynchronous generator")
-    else:
-        method = handler.stream_unary if handler.request_streaming else handler.unary_unary
-
-    async def proceed(requests: AsyncIterable[Any], context: Any) -> AsyncIterator[Any]:
-        argument: Any = requests
-        if not handler.request_streaming:
-            argument = await anext(aiter(requests))
-        if not handler.response_streaming:
-            yield await method(argument, context)
-            return
-        async with aclosing(method(argument, context)) as responses:
-            async for response in responses:
-                yield response
-
-    return proceed
-
-
 class AnsweringContext:
     """The context of a call, whose trailing metadata always have `extra` in them."""
 
     def __init__(self, context: Any, extra: tuple[str, str]) -> None:
         self._context = context
         self._extra = extra
-        self.set_trailing_metadata(())
+        context.set_trailing_metadata((extra,))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -20,6 +21,7 @@ LogFormat = Literal["text", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 _MOST_LINES: Final = 10_000
+_LINES_AT_ONCE: Final = 100
 _LOOK_SECONDS: Final = 0.05
 _ENDING_SECONDS: Final = 2.0
 _FIELDS: Final = "fields"
@@ -99,8 +101,8 @@ class Logs:
     def __init__(self, log_format: LogFormat, level: str, dropped: Callable[[], None]) -> None:
         self._records: deque[logging.LogRecord] = deque()
         self._keep = _Keep(self._records, dropped)
-        self._write = logging.StreamHandler(sys.stderr)
-        self._write.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+        self._stream = sys.stderr
+        self._formatter = JsonFormatter() if log_format == "json" else TextFormatter()
         self._level = level
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
@@ -121,7 +123,31 @@ class Logs:
     def _run(self) -> None:
         while True:
             last = self._ending.wait(_LOOK_SECONDS)
+            lines = []
             while self._records:
-                self._write.handle(self._records.popleft())
+                lines.append(self._line(self._records.popleft()))
+                if len(lines) == _LINES_AT_ONCE or not self._records:
+                    self._put("".join(lines))
+                    lines.clear()
             if last:
                 return
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self._formatter.format(record) + "\n"
+        except Exception as error:  # as logging does: what is wrong with a line ends nothing else
+            return (
+                self._formatter.format(
+                    logging.LogRecord(
+                        *(record.name, logging.ERROR, record.pathname, record.lineno),
+                        *("a log line cannot be written: %r", (error,), None),
+                    )
+                )
+                + "\n"
+            )
+
+    def _put(self, text: str) -> None:
+        # Standard error may be closed before the server is, and then there is nobody to tell.
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+            self._stream.flush()

@@ -215,7 +215,7 @@ class StatusPage:
         try:
             yield
         finally:
-            await usage.release(1)
+            usage.release(1)
 
 
 def _static(name: str, content: bytes) -> Any:

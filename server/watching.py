@@ -4,14 +4,13 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, Final
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from .calls_seen import REQUEST_ID, CallSeen, request_id_of, set_current_call
-from .interception import AnsweringContext, Proceed, wrap
+from .interception import AnsweringContext, wrap
 from .logs import event
 from .messages import item_codes, items_of, message_code
 from .metrics import Metrics
@@ -47,31 +46,8 @@ class WatchingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             return None
         span = self._tracing.begin(details.method, metadata) if self._tracing else None
 
-        async def around(
-            requests: AsyncIterable[Any], context: Any, proceed: Proceed
-        ) -> AsyncIterator[Any]:
-            seen = _Seen(call, self._metrics, span, call.method in self._streams)
-            answering = AnsweringContext(context, (REQUEST_ID, call.request_id))
-            seen.began()
-            code = grpc.StatusCode.UNKNOWN.name
-            try:
-                async for response in proceed(seen.requests(requests), answering):
-                    seen.answered(response)
-                    yield response
-                code = _OK
-            except asyncio.CancelledError:
-                code = _cancellation(context)
-                raise
-            except grpc.aio.AbortError:
-                code = _name(context.code())
-                raise
-            except Exception:
-                _logger.exception("%s failed", call.method)
-                raise
-            finally:
-                seen.ended(code, context.peer())
-
-        return wrap(handler, around)
+        stream = call.method in self._streams
+        return wrap(handler, lambda context: _Seen(call, context, self._metrics, span, stream))
 
 
 def _cancellation(context: Any) -> str:
@@ -89,7 +65,11 @@ def _name(code: Any) -> str:
 class _Seen:
     """Counts one call."""
 
-    def __init__(self, call: CallSeen, metrics: Metrics, span: Span | None, stream: bool) -> None:
+    def __init__(
+        self, call: CallSeen, context: Any, metrics: Metrics, span: Span | None, stream: bool
+    ) -> None:
+        self.context = AnsweringContext(context, (REQUEST_ID, call.request_id))
+        self._grpc = context
         self._call = call
         self._metrics = metrics
         self._span = span
@@ -97,28 +77,23 @@ class _Seen:
         self._arrivals: deque[float] = deque()
         self._answered = 0
         self._failed = 0
+        metrics.call_began(call.method)
 
-    def began(self) -> None:
-        self._metrics.call_began(self._call.method)
+    async def request(self, message: Any) -> None:
+        # A unary call is measured from its first byte, a stream's message from its last.
+        self._arrivals.append(time.perf_counter() if self._stream else self._call.began)
+        self._call.items += items_of(message)
+        self._metrics.received(self._call.method, message.ByteSize())
 
-    async def requests(self, requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
-        """The requests, each counted on its way."""
-        async for request in requests:
-            # A unary call is measured from its first byte, a stream's message from its last.
-            self._arrivals.append(time.perf_counter() if self._stream else self._call.began)
-            self._call.items += items_of(request)
-            self._metrics.received(self._call.method, request.ByteSize())
-            yield request
-
-    def answered(self, response: Any) -> None:
+    async def response(self, message: Any) -> None:
         self._answered += 1
         now = time.perf_counter()
         arrived = self._arrivals.popleft() if self._arrivals else self._call.began
-        code = _CODE_NAMES.get(message_code(response), "UNKNOWN")
+        code = _CODE_NAMES.get(message_code(message), "UNKNOWN")
         method = self._call.method
         self._metrics.request(method, code, now - arrived)
-        self._metrics.sent(method, response.ByteSize())
-        good, failed = item_codes(response)
+        self._metrics.sent(method, message.ByteSize())
+        good, failed = item_codes(message)
         if good:
             self._metrics.items(method, _OK, good)
         if failed:
@@ -126,28 +101,40 @@ class _Seen:
             for number, count in Counter(failed).items():
                 self._metrics.items(method, _CODE_NAMES.get(number, "UNKNOWN"), count)
 
-    def ended(self, code: str, peer: str) -> None:
-        call, metrics = self._call, self._metrics
-        seconds = time.perf_counter() - call.began
+    async def end(self, error: BaseException | None) -> None:
+        call, metrics, code = self._call, self._metrics, self._code_of(error)
+        now = time.perf_counter()
         metrics.call_ended(call.method)
         if self._stream:
             metrics.stream(call.method, code)
         if code != _OK:  # of those that got no answer, or the call itself where it sent none
-            waiting = self._arrivals or ([] if self._answered else [call.began])
-            for arrived in waiting:
-                metrics.request(call.method, code, time.perf_counter() - arrived)
-        event(
-            _logger,
-            logging.INFO,
-            "call",
-            request_id=call.request_id,
-            method=call.method,
-            code=code,
-            seconds=round(seconds, 6),
-            items=call.items,
-            failed_items=self._failed or None,
-            peer=peer,
-            token=call.token,
-        )
+            for arrived in self._arrivals or ([] if self._answered else [call.began]):
+                metrics.request(call.method, code, now - arrived)
+        if _logger.isEnabledFor(logging.INFO):
+            event(
+                _logger,
+                logging.INFO,
+                "call",
+                request_id=call.request_id,
+                method=call.method,
+                code=code,
+                seconds=round(now - call.began, 6),
+                items=call.items,
+                failed_items=self._failed or None,
+                peer=self._grpc.peer(),
+                token=call.token,
+            )
         if self._span is not None:
             self._span.end(code, {"hvae.items": call.items, "hvae.request_id": call.request_id})
+
+    def _code_of(self, error: BaseException | None) -> str:
+        match error:
+            case None:
+                return _OK
+            case grpc.aio.AbortError():
+                return _name(self._grpc.code())
+            case asyncio.CancelledError() | GeneratorExit():
+                return _cancellation(self._grpc)
+            case _:
+                _logger.error("%s failed", self._call.method, exc_info=error)
+                return str(grpc.StatusCode.UNKNOWN.name)

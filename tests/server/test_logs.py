@@ -61,7 +61,7 @@ def test_an_id_that_is_not_sane_is_replaced(stub, watched, given):
     request = codec_pb2.ListModelsRequest()
     _, call = stub.ListModels.with_call(request, metadata=metadata, timeout=SECONDS)
     made = dict(call.trailing_metadata())["x-request-id"]
-    assert len(made) == 32
+    assert len(made) == 16
     assert lines_of(watched, made)[0]["method"] == "ListModels"
 
 
@@ -135,10 +135,10 @@ def test_lines_that_nobody_takes_are_dropped_and_counted(monkeypatch):
     logs.start()
     try:
         began = time.monotonic()
-        for number in range(11_000):
+        for number in range(15_000):
             logging.getLogger("hvae_codec.test").info("line %d", number)
         assert time.monotonic() - began < 5
-        assert 900 <= len(dropped) <= 1_000
+        assert 3_000 <= len(dropped) <= 5_000
     finally:
         began = time.monotonic()
         logs.stop()
