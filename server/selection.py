@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import hvae_codec
 from hvae_codec import Codec
-from hvae_codec.codec.rate_control import encode
 from hvae_codec.codec.registry import AUTO, codec_of, model_for
 from hvae_codec.v1 import codec_pb2
 
@@ -26,7 +25,7 @@ class Target:
 
     def encode(self, picture: Picture, name: str) -> bytes:
         """A picture by a model of that name. Raises RateError and what else that raises."""
-        return encode(picture, name, **self.arguments)
+        return hvae_codec.encode(picture, name, **self.arguments)
 
 
 @dataclass(frozen=True)
