@@ -77,6 +77,10 @@ class EvaluationError(HvaeCodecError):
     """A model cannot be evaluated or reported as asked: no labels, no classifier, no rows."""
 
 
+class DeviceError(HvaeCodecError):
+    """PyTorch has no such device here."""
+
+
 class MissingDependencyError(HvaeCodecError):
     """A package that this feature needs is not installed; the message names the extra."""
 

@@ -63,6 +63,8 @@ class App:
         if settings.models is not None:
             # For all of this process and those that it starts: nothing else names models.
             os.environ["HVAE_MODELS"] = str(settings.models)
+        if settings.device is not None:
+            os.environ["HVAE_DEVICE"] = settings.device
         self.metrics = metrics or Metrics()
         self._tls = Tls(settings.tls) if settings.tls else None
         self._tokens = TokenFile(settings.token_file) if settings.token_file else None

@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             metrics_host=args.metrics_host,
             metrics_port=args.metrics_port,
             models=args.models,
+            device=args.device,
             warm=None if args.warm is None else tuple(map(Warm.parse, args.warm)),
             otlp_endpoint=args.otlp_endpoint,
         )

@@ -132,6 +132,11 @@ def limit_flags(group: Group) -> None:
 def engine_flags(group: Group) -> None:
     """How calls share the machine."""
     group.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="where the networks run: cpu, cuda, cuda:1, ... (default: HVAE_DEVICE, or cpu)",
+    )
+    group.add_argument(
         "--coding-processes",
         type=_count,
         default=min(os.cpu_count() or 1, 8),

@@ -48,6 +48,7 @@ class Settings:
         token_file: who may call; None for everybody.
         metrics_port: where metrics and the status page are; None for nowhere.
         models: directory of the models; None for HVAE_MODELS or those of the package.
+        device: where the networks run; None for HVAE_DEVICE, or cpu.
         warm: what to load before serving; None for the usual ones that are at hand.
         otlp_endpoint: where traces go; None for what the environment says.
 
@@ -67,6 +68,7 @@ class Settings:
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     models: Path | None = None
+    device: str | None = None
     warm: tuple[Warm, ...] | None = None
     otlp_endpoint: str | None = None
 

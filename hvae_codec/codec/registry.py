@@ -16,10 +16,13 @@ from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.quality import operating_point
 from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
-from hvae_codec.errors import CheckpointError, UnknownModelError, UnknownQualityError
+from hvae_codec.errors import CheckpointError, DeviceError, UnknownModelError, UnknownQualityError
 
 MODELS_VARIABLE = "HVAE_MODELS"
 """Environment variable that names a directory of checkpoints to use instead of the shipped ones."""
+
+DEVICE_VARIABLE = "HVAE_DEVICE"
+"""Environment variable that names the device of the networks: cpu (the default), cuda, cuda:1."""
 
 AUTO = "auto"
 """In the place of a model's name: the model that `model_for` gives for each picture."""
@@ -74,26 +77,27 @@ def load(name: str, quality: float | None = None, *, effort: int | None = None) 
 
     Raises:
         UnknownModelError, UnknownQualityError: there is no such model or quality; the message lists
-        those at hand. CheckpointError: its files are damaged. ValueError: no such effort.
+        those at hand. CheckpointError: its files are damaged. DeviceError: HVAE_DEVICE names a
+        device that is not here. ValueError: no such effort.
     """
     rungs = _rungs(name)
     numbers = [info.quality for info in rungs]
     if rungs[0].continuous:
-        codec = _load(_directory(), name, numbers[0])
+        codec = _loaded(name, numbers[0])
         assert isinstance(codec, MapCodec)
         codec = codec if quality is None else codec.at_quality(quality)
         return codec if effort is None else codec.tuned(effort)
     if quality is None:
         quality = numbers[len(numbers) // 2]
     if quality in numbers:
-        codec = _load(_directory(), name, int(quality))
+        codec = _loaded(name, int(quality))
         return codec if effort is None else codec.tuned(effort)
     if float(quality).is_integer():
         raise UnknownQualityError(
             f"model {name!r} has no quality {quality!r}; at hand: {', '.join(map(str, numbers))}"
         )
     info, trade = operating_point(rungs, quality)
-    return _load(_directory(), name, info.quality).tuned(1 if effort is None else effort, trade)
+    return _loaded(name, info.quality).tuned(1 if effort is None else effort, trade)
 
 
 def ladder(name: str) -> list[Codec]:
@@ -102,7 +106,7 @@ def ladder(name: str) -> list[Codec]:
     Raises:
         UnknownModelError, CheckpointError: as `load`.
     """
-    return [_load(_directory(), name, info.quality) for info in _rungs(name)]
+    return [_loaded(name, info.quality) for info in _rungs(name)]
 
 
 def _rungs(name: str) -> list[ModelInfo]:
@@ -185,9 +189,21 @@ def _entries(directory: Path) -> tuple[tuple[ModelInfo, Path], ...]:
     return tuple(found.values())
 
 
+def _loaded(name: str, quality: int) -> Codec:
+    return _load(_directory(), name, quality, os.environ.get(DEVICE_VARIABLE, "cpu"))
+
+
 @lru_cache(maxsize=32)
-def _load(directory: Path, name: str, quality: int) -> Codec:
+def _load(directory: Path, name: str, quality: int, device: str) -> Codec:
     for info, path in _entries(directory):
         if (info.name, info.quality) == (name, quality):
-            return load_file(path)
+            checkpoint = load_checkpoint(path)
+            try:
+                checkpoint.model.to(device)
+            # What PyTorch raises depends on how it was built.
+            except (RuntimeError, AssertionError, NotImplementedError) as error:
+                raise DeviceError(
+                    f"the networks cannot run on {DEVICE_VARIABLE}={device}: {error}"
+                ) from error
+            return open_codec(checkpoint)
     raise UnknownModelError(f"{name} quality {quality} is no longer in {directory}")
