@@ -109,14 +109,8 @@ TOKENS = {
 
 
 @pytest.fixture(scope="session")
-def tokens() -> dict[str, str]:
-    """Tokens by name."""
-    return TOKENS
-
-
-@pytest.fixture(scope="session")
 def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """They in a file: bob may have 4 items in flight, carol begin 2 requests a second."""
+    """TOKENS in a file: bob may have 4 items in flight, carol begin 2 requests a second."""
     path = tmp_path_factory.mktemp("tokens") / "tokens"
     limits = {"alice": "", "bob": "items=4", "carol": "requests=2"}
     path.write_text("".join(f"{name} {TOKENS[name]} {limits[name]}\n" for name in TOKENS))

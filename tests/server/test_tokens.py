@@ -17,7 +17,7 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 ALICE = "alice-0123456789abcdef0123456789"
 BOB = "bob+0123456789abcdef0123456789/=="
 CAROL = "carol~0123456789abcdef0123456789"
-# The same as those of conftest, which wrong lines could otherwise not name.
+# TOKENS of conftest.
 SECONDS = 30
 
 
