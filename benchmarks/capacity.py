@@ -29,7 +29,7 @@ def machine_line(result: Result) -> str:
     busy = result["load_before"]
     others = "" if busy < 0.5 else f" Other programs were at work meanwhile (load {busy:.1f})."
     return (
-        f"{result['cores']} cores of an {machine['processor']}, {result['threads']} threads, "
+        f"{machine['processor']}, cores: {result['cores']}, threads: {result['threads']}, "
         f"Python {machine['python']}, {versions}; medians of {result['rounds']} rounds of "
         f"{result['seconds']:g} s. Client, server and peers share the cores.{others}"
     )

@@ -34,8 +34,8 @@ def _latency(axes: Any, rows: list[dict[str, Any]]) -> None:
         axes.plot(offered, values, marker="o", color=colour, label=name)
     capacity = next(row["offered_per_second"] / row["share_of_capacity"] for row in rows)
     axes.axvline(capacity, color="0.6", linestyle=":", linewidth=1)
-    axes.text(capacity, axes.get_ylim()[1], " closed loop", color="0.4", va="top", fontsize=8)
     axes.set_yscale("log")
+    axes.text(capacity, axes.get_ylim()[0], " closed loop", color="0.4", va="bottom", fontsize=8)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="y", which="minor", labelsize=7)
@@ -60,7 +60,7 @@ def _rates(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.axvline(1.0, color="0.6", linestyle=":", linewidth=1)
     axes.set(xlabel="images/s over those of the codec in one process", title="Closed loop")
     axes.grid(alpha=0.3, axis="x")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper right")
 
 
 def _soak(axes: Any, soak: dict[str, Any]) -> None:

@@ -1,8 +1,12 @@
 """The benchmark's client processes against its echo server: what was sent is what was counted."""
 
+import json
+
 import numpy as np
 import pytest
 
+from benchmarks.capacity import PAGE, rendered
+from benchmarks.common import RESULTS
 from benchmarks.service_load import Plan, quantile
 from benchmarks.service_processes import Client, echo_server, load
 from benchmarks.service_targets import targets
@@ -90,3 +94,8 @@ def test_targets_are_met_or_not():
         "soak: requests without an answer": True,
         "soak: seconds until throughput is back": False,
     }
+
+
+def test_the_capacity_page_has_the_figures_of_the_committed_run():
+    result = json.loads((RESULTS / "service.json").read_text())
+    assert rendered(PAGE.read_text(), result) == PAGE.read_text()
