@@ -3,12 +3,14 @@
 import asyncio
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -20,6 +22,7 @@ from grpc_status import rpc_status
 from hvae_codec.client import AsyncClient, Client, Retry
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
+ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
 LIMITS = {"message_bytes": 2**20, "items": 5, "pixels": 10_000}
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -286,3 +289,16 @@ def failing():
 def small_server():
     """Makes small servers that do not run yet."""
     return SmallServer
+
+
+@pytest.fixture(scope="session")
+def node_folder(tmp_path_factory):
+    """A folder with the Node program of tests/node and what it needs; for tests marked `node`."""
+    folder = tmp_path_factory.mktemp("node")
+    for source in (ROOT / "tests" / "node").iterdir():
+        if source.is_file():
+            shutil.copy(source, folder)
+    install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return folder

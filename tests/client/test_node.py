@@ -1,7 +1,6 @@
 """Another language: Node makes its code from the contract, and gets the same file and picture."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,15 +17,9 @@ pytestmark = [pytest.mark.node, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
+def program(node_folder):
     """The program, with what it needs installed beside it."""
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "round_trip.mjs"):
-        shutil.copy(ROOT / "tests" / "node" / name, folder)
-    install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return folder / "round_trip.mjs"
+    return node_folder / "round_trip.mjs"
 
 
 def run(program, *arguments):
