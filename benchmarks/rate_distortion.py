@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import hvae_codec
 from benchmarks.common import environment, write_json
 from benchmarks.curves import at_equal_psnr, bd_rate_percent, bytes_at
 from benchmarks.peers import JBIG2, LeftOut, Peer, at_hand, binary_peers, lossy_peers, versions
@@ -31,7 +32,13 @@ from benchmarks.rate_pictures import budget_sheet, ladder_sheet, plot_curves
 from benchmarks.rate_points import our_points, peer_points
 from benchmarks.report import write_report
 from benchmarks.similarity import similarity_name
-from benchmarks.targets import against_each, binary_targets, lossy_targets, photograph_targets
+from benchmarks.targets import (
+    against_each,
+    binary_targets,
+    lossy_targets,
+    map_targets,
+    photograph_targets,
+)
 from hvae_codec.codec.images import as_uint8, encode_png
 from hvae_codec.data import binarise, load_dataset, picture_paths, search_roots
 from hvae_codec.errors import DatasetError
@@ -42,6 +49,8 @@ EQUAL_PSNR_DB = tuple(float(value) for value in np.arange(20.0, 30.01, 0.5))
 SHEET_PSNR_DB = 25.0
 ANCHOR = "WebP"
 PHOTOGRAPHS = "photo"
+OF_MAPS = {"cifar10": "cifar10-maps"}
+"""Models of maps that code the pictures of a ladder, too."""
 SIZES = {"file_bytes": "whole file", "payload_bytes": "payload"}
 
 Pixels = NDArray[np.uint8]
@@ -104,6 +113,11 @@ def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
     peers, left_out = choose_peers(material)
     ours = our_points(material.model, material.pictures, efforts)
     rows = {peer.name: peer_points(peer, material.pictures) for peer in peers}
+    maps = {
+        name: our_points(name, material.pictures, (0,))
+        for name in [OF_MAPS.get(material.model)]
+        if name is not None and any(info.name == name for info in hvae_codec.models())
+    }
     by_effort = {str(e): [row for row in ours if row["effort"] == e] for e in efforts}
     result = {
         "data": material.data,
@@ -113,6 +127,7 @@ def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
         "similarity": similarity_name(material.pictures),
         "definitions": _definitions(similarity_name(material.pictures)),
         "ours": by_effort,
+        "maps": maps,
         "peers": rows,
         "peer_settings": {peer.name: peer.remark for peer in peers},
         "left_out": dict(left_out),
@@ -120,9 +135,10 @@ def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
     if material.binary:
         result["targets"] = binary_targets(by_effort, rows)
     else:
-        result |= compare(by_effort, rows)
+        result |= compare(by_effort, rows, maps)
         of_kind = photograph_targets if material.photographs else lossy_targets
         result["targets"] = of_kind(by_effort, rows)
+        result["targets"] += map_targets(maps)
         if material.photographs:
             result["bd_rate_against_each_percent"] = against_each(by_effort, rows)
     names = ("pillow", "scipy", "bjontegaard", "pytorch-msssim")
@@ -138,11 +154,13 @@ def choose_peers(material: Material) -> tuple[list[Peer], list[LeftOut]]:
     return peers, left_out + ([JBIG2] if material.binary else [])
 
 
-def compare(ours: dict[str, list[Result]], peers: dict[str, list[Result]]) -> Result:
+def compare(
+    ours: dict[str, list[Result]], peers: dict[str, list[Result]], maps: dict[str, list[Result]]
+) -> Result:
     """BD-rates against WebP, what efforts save, and bytes at equal PSNR; by whole file and
     payload.
     """
-    curves = {f"hvae_codec, effort {e}": rows for e, rows in ours.items()} | peers
+    curves = {f"hvae_codec, effort {e}": rows for e, rows in ours.items()} | maps | peers
     anchor = peers.get(ANCHOR, [])
     return {
         "bd_rate_percent": {
@@ -203,6 +221,10 @@ def print_result(result: Result) -> None:
             elbo = f"{row['elbo_bytes']:>9.2f}" if "elbo_bytes" in row else " " * 9
             extra = f" {elbo} {row['information_bytes']:>9.2f}"
             print(_line(name, row, similarity) + extra)
+    for name, rows in result["maps"].items():
+        for row in rows:
+            extra = f" {'':9} {row['information_bytes']:>9.2f}"
+            print(_line(f"{name} {row['quality']:g}", row, similarity) + extra)
     for name, rows in result["peers"].items():
         for row in rows:
             setting = "" if row["setting"] is None else f" {row['setting']}"

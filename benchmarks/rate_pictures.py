@@ -26,6 +26,7 @@ CELL = 128
 CROP = 224
 """Side, in pixels, of the part of a photograph that is shown."""
 OUR_COLOUR = "C3"
+MAPS_COLOUR = "C6"
 PEER_COLOURS = ("C0", "C1", "C2", "C4", "C5")
 BITS_TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0)
 _GAP, _LABEL = 6, 28
@@ -66,6 +67,9 @@ def _plot_lossy(axis: Any, result: dict[str, Any], size: str, measure: str) -> N
         axis.plot(
             *zip(*points, strict=True), style, color=OUR_COLOUR, marker="o", ms=4, label=label
         )
+    for name, rows in result["maps"].items():
+        points = [(row[size], row[measure]) for row in rows]
+        axis.plot(*zip(*points, strict=True), color=MAPS_COLOUR, marker="s", ms=4, label=name)
     for colour, (name, rows) in zip(PEER_COLOURS, result["peers"].items(), strict=False):
         points = [(row[size], row[measure]) for row in rows]
         axis.plot(*zip(*points, strict=True), color=colour, marker=".", label=name)

@@ -18,6 +18,7 @@ from hvae_codec.files import write_atomically
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 OUR_COLOUR = "#c8102e"
+MAPS_COLOUR = "#8b3fc6"
 DASHES = ("dot", "dashdot", "solid")
 
 Result = dict[str, Any]
@@ -87,6 +88,9 @@ def _figure(result: Result, x: str, y: str, title: str, x_title: str, y_title: s
         line = {"color": OUR_COLOUR, "dash": DASHES[int(effort) % len(DASHES)]}
         labels = [f"rung {row['quality']}" for row in rows]
         figure.add_trace(_curve(f"hvae_codec, effort {effort}", rows, x, y, labels, line))
+    for name, rows in result["maps"].items():
+        labels = [f"quality {row['quality']:g}" for row in rows]
+        figure.add_trace(_curve(name, rows, x, y, labels, {"color": MAPS_COLOUR}))
     for name, rows in result["peers"].items():
         labels = [_setting(row) for row in rows]
         figure.add_trace(_curve(name, rows, x, y, labels, {}))
@@ -170,6 +174,8 @@ def _points_table(result: Result) -> str:
         for effort, rows in result["ours"].items()
         for row in rows
     ]
+    maps = result["maps"].items()
+    named += [(f"{name} {row['quality']:g}", row) for name, rows in maps for row in rows]
     named += [(f"{n}, {_setting(row)}", row) for n, rows in result["peers"].items() for row in rows]
     body = [
         [escape(name), *(_number(row.get(key), ".3f") for key in (*keys, *more))]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.curves import Curve, at_equal_psnr, bd_rate_percent
+from benchmarks.curves import Curve, at_equal_psnr, bd_rate_percent, bytes_at
 
 FILE_PSNR_DB = tuple(float(value) for value in np.arange(20.0, 25.01, 0.25))
 PAYLOAD_PSNR_DB = tuple(float(value) for value in np.arange(22.0, 25.01, 0.25))
@@ -22,6 +22,8 @@ DIFFERING_SAMPLES = 0.02
 PHOTOGRAPH_BITS = (0.12, 1.0)
 PHOTOGRAPH_BD_RATES_PERCENT = {"JPEG": -50.0, "WebP": -20.0, "AVIF": 0.0}
 PHOTOGRAPH_OVERHEAD = 0.01
+MAPS_PSNR_DB = 24.3
+MAPS_PAYLOAD_BYTES = 46.0
 
 Target = dict[str, Any]
 Curves = Mapping[str, Curve]
@@ -95,6 +97,18 @@ def photograph_targets(ours: Curves, peers: Curves) -> list[Target]:
             for row in within
         ]
     return targets
+
+
+def map_targets(maps: Curves) -> list[Target]:
+    """Payload at MAPS_PSNR_DB of models of maps that code small pictures, in bytes."""
+    return [
+        _at_most(
+            f"{name}, payload bytes at {MAPS_PSNR_DB:g} dB",
+            bytes_at(rows, "payload_bytes", MAPS_PSNR_DB),
+            MAPS_PAYLOAD_BYTES,
+        )
+        for name, rows in maps.items()
+    ]
 
 
 def _information_targets(ours: Curves) -> list[Target]:
