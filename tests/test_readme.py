@@ -118,13 +118,21 @@ def test_features_of_an_archive(here, capsys):
     assert HVAEFeatures.load("features.json").quality == 3
 
 
-def test_as_a_service(here):
-    (program,) = [p for p in PROGRAMS if "Client(" in p]
+def test_as_a_service(here, capsys):
+    plain, streaming = [p for p in PROGRAMS if "Client(" in p]
+    Path("broken.png").write_bytes(Path("photo.png").read_bytes()[:500])
     scope = {}
     with running_server() as target:
-        exec(program.replace("127.0.0.1:50051", target), scope)
-    assert scope["pictures"][0].shape == (64, 96, 3)
-    assert scope["features"].mean.shape == (1, 32)
+        exec(plain.replace("127.0.0.1:50051", target), scope)
+        assert scope["pictures"][0].shape == (64, 96, 3)
+        assert scope["features"].mean.shape == (1, 32)
+        exec(streaming.replace("127.0.0.1:50051", target), scope)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\d+ bytes", lines[0])
+    assert "truncated PNG" in lines[1]
+    size, psnr = re.fullmatch(r"(\d+) bytes, ([\d.]+) dB", lines[2]).groups()
+    assert int(size) == len(scope["found"].encoded)
+    assert float(psnr) >= 33.0
 
 
 def test_on_the_command_line(here, capsys):
