@@ -1,4 +1,4 @@
-"""Keeping freed memory in the process.
+"""Keeping freed memory in the process, or giving it back.
 
 Networks allocate the same tensors again at every step. glibc gives freed memory back to the system
 at once, and the system clears every page of it before it is used again: some 10,000 page faults a
@@ -32,3 +32,12 @@ def keep_freed_memory() -> bool:
     return bool(
         mallopt(_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK) and mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
     )
+
+
+def give_back_freed_memory() -> bool:
+    """Give what this process has freed, and glibc keeps, back to the system; whether any was.
+
+    Worth it after a burst, not between steps: what comes next pays for its pages again.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    return trim is not None and bool(trim(0))

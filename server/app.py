@@ -1,6 +1,7 @@
 """Building, starting and stopping the server."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 import hvae_codec
 from hvae_codec.files import write_atomically
+from hvae_codec.memory import give_back_freed_memory
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 from .access import Access, AccessInterceptor
@@ -40,6 +42,8 @@ USUALLY_WARM: Final = (Warm("cifar10"), Warm("photo"))
 """Loaded before serving where they are at hand and nothing else was asked for."""
 
 _ENDING_SECONDS: Final = 2.0
+_TIDY_SECONDS: Final = 1.0
+_TIDY_ITEMS: Final = 1_024
 
 _LEAVING_SECONDS: Final = 3.0
 """How long the process stays after its last call for threads in the middle of a computation, which
@@ -136,6 +140,10 @@ class App:
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         await asyncio.gather(self.engine.start(), self._warm())
+        # What is there now stays: without it, collections walk all of torch's objects under load.
+        gc.collect()
+        gc.freeze()
+        self._background.append(asyncio.create_task(self._tidy()))
         files = [each.refresh for each in (self._tokens, self._tls) if each is not None]
         if files:
             self._background.append(asyncio.create_task(watch(files)))
@@ -176,6 +184,17 @@ class App:
             began = time.monotonic()
             await asyncio.to_thread(hvae_codec.load, warm.name, warm.quality)
             _logger.info("%s loaded in %.1f s", warm, time.monotonic() - began)
+
+    async def _tidy(self) -> None:
+        """Give memory back after bursts: allocators keep what overload took."""
+        busy = False
+        while True:
+            await asyncio.sleep(_TIDY_SECONDS)
+            if self.admission.items > _TIDY_ITEMS:
+                busy = True
+            elif busy and self.admission.items < _TIDY_ITEMS // 8:
+                busy = False
+                await asyncio.to_thread(give_back_freed_memory)
 
     async def stop(self) -> None:
         """Refuse new calls at once, let those in flight finish within the grace, then stop."""

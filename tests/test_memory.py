@@ -48,3 +48,29 @@ def test_memory_freed_by_one_step_is_there_for_the_next():
 
 def test_a_choice_in_the_environment_stands():
     assert run("kept", MALLOC_ARENA_MAX="2")[0] is False
+
+
+TRIM = """
+import resource
+import numpy as np
+from hvae_codec.memory import give_back_freed_memory, keep_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+keep_freed_memory()
+arrays = [np.ones(2**17) for _ in range(200)]  # 1 MiB each
+del arrays
+before = resident()
+give_back_freed_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim is glibc's")
+def test_what_is_kept_can_be_given_back():
+    done = subprocess.run(
+        [sys.executable, "-c", TRIM], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert float(done.stdout) > 150
