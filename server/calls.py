@@ -6,7 +6,7 @@ raised, before anything is computed.
 
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import numpy as np
@@ -14,7 +14,6 @@ import numpy as np
 import hvae_codec
 from hvae_codec import Codec, Features
 from hvae_codec.codec.format import parse
-from hvae_codec.codec.images import decode_image_bytes
 from hvae_codec.codec.registry import AUTO
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.evaluation.quality import psnr_of, squared_error_each
@@ -24,6 +23,7 @@ from . import convert
 from .convert import Picture, Shape
 from .engine import Engine
 from .limits import Limits
+from .pictures import Pictures
 from .sampling import Sampling
 from .selection import Codecs, Encoding, encoding_of
 from .status import InvalidRequestError, item_status, status_of
@@ -51,6 +51,7 @@ class Calls:
         self._engine = engine
         self._limits = limits
         self._codecs = Codecs()
+        self._pictures = Pictures(engine, limits)
         self._sampling = Sampling(engine, limits, self._codecs)
 
     async def encode(
@@ -62,7 +63,7 @@ class Calls:
         encoding = encoding_of(request.model, effort, request.max_bytes)
         if encoding.name != AUTO:
             await self._codecs.named(encoding.name, encoding.quality)  # or fail as a whole
-        pictures = await self._pictures("images", request.images)
+        pictures = await self._pictures.read(request.images)
         groups = await self._by_encoder(encoding, pictures)
 
         async def encoded(codec: Codec, some: Sequence[int]) -> Sequence[bytes | Exception]:
@@ -87,7 +88,7 @@ class Calls:
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         files: list[bytes | Exception] = list(request.encoded)
         groups, shapes = await self._by_codec(request, files, whole=not request.preview)
-        self._check_pictures(shapes.values(), request.format)
+        self._pictures.check_answer(shapes.values(), request.format)
         layers = 1 if request.preview else None
 
         async def decoded(codec: Codec, some: Sequence[int]) -> Sequence[Picture | Exception]:
@@ -97,7 +98,7 @@ class Calls:
 
         results = await self._in_groups(files, groups, decoded)
         response = codec_pb2.DecodeResponse()
-        images = await self.images(results, request.format)
+        images = await self._pictures.write(results, request.format)
         for number, image in enumerate(images):
             if isinstance(image, Exception):
                 response.results.add(status=_failed("encoded", number, image))
@@ -124,9 +125,7 @@ class Calls:
                 sources[number] = request.sources[number].encoded
         in_pictures = [number for number, kind in enumerate(kinds) if kind == "image"]
         images = [request.sources[number].image for number in in_pictures]
-        for number, picture in zip(
-            in_pictures, await self._pictures("sources", images), strict=True
-        ):
+        for number, picture in zip(in_pictures, await self._pictures.read(images), strict=True):
             sources[number] = picture
         groups, shapes = await self._by_codec(request, sources, whole=False)
         self._limits.check_pixels(sum(map(_pixels, shapes.values())))
@@ -165,10 +164,10 @@ class Calls:
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         codec = await self._codecs.selected(request.model)
         channels, height, width = codec.info.image_shape
-        self._check_pictures([(height, width, channels)] * request.count, request.format)
+        self._pictures.check_answer([(height, width, channels)] * request.count, request.format)
         pictures = await self._sampling.draw(codec, request, until)
         drawn: list[Picture | Exception] = list(pictures)
-        images = await self.images(drawn, request.format)
+        images = await self._pictures.write(drawn, request.format)
         response = codec_pb2.SampleResponse()
         for image in images:
             assert isinstance(image, codec_pb2.Image)
@@ -196,7 +195,7 @@ class Calls:
         """Encode and decode a picture, and say what it cost and how good it is."""
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         encoding = encoding_of(request.model)
-        (picture,) = await self._pictures("image", [request.image])
+        (picture,) = await self._pictures.read([request.image])
         if isinstance(picture, Exception):
             raise picture
         codec = await self._codecs.named(encoding.model_of(picture), encoding.quality)
@@ -210,7 +209,7 @@ class Calls:
             return codec.entropy.information_bits(part).tolist(), codec.pictures_of([part])[0]
 
         bits, decoded = await self._engine.call(codec, evaluated, until)
-        (image,) = await self.images([decoded], request.format)
+        (image,) = await self._pictures.write([decoded], request.format)
         assert isinstance(image, codec_pb2.Image)
         error = squared_error_each(codec.reference(picture[None]), decoded[None])
         response = codec_pb2.EvaluateResponse(
@@ -224,48 +223,6 @@ class Calls:
             response.psnr_db = float(psnr_of(error)[0])
         self._limits.check_response(response.ByteSize())
         return response
-
-    async def images(
-        self, pictures: Sequence[Picture | Exception], image_format: codec_pb2.ImageFormat
-    ) -> list[codec_pb2.Image | Exception]:
-        """Messages of pictures; errors stay what they are."""
-
-        def written() -> list[codec_pb2.Image | Exception]:
-            return [
-                one if isinstance(one, Exception) else convert.to_image(one, image_format)
-                for one in pictures
-            ]
-
-        if image_format == codec_pb2.IMAGE_FORMAT_RAW:
-            return written()
-        return await self._engine.on_files(written)
-
-    async def _pictures(
-        self, field: str, images: Sequence[codec_pb2.Image]
-    ) -> list[Picture | Exception]:
-        """Samples of the pictures of a request, after their sizes together were found to fit."""
-        pictures: list[Picture | Exception] = []
-        pixels, files = 0, []
-        for number, image in enumerate(images):
-            try:
-                kind = image.WhichOneof("content")
-                if kind == "raw":
-                    pictures.append(convert.from_raw(image.raw))
-                    pixels += image.raw.height * image.raw.width
-                elif kind == "file":
-                    pixels += convert.pixels_of_file(image.file)
-                    pictures.append(ImageError("not read yet"))
-                    files.append(number)
-                else:
-                    raise InvalidRequestError(convert.EMPTY)
-            except HvaeCodecError as error:
-                pictures.append(error)
-        self._limits.check_pixels(pixels)
-        if files:
-            found = await self._engine.on_files(_read_all, [images[n].file for n in files])
-            for number, picture in zip(files, found, strict=True):
-                pictures[number] = picture
-        return pictures
 
     async def _by_encoder(
         self, encoding: Encoding, pictures: list[Picture | Exception]
@@ -355,29 +312,11 @@ class Calls:
                 results |= zip(numbers, await work(codec, numbers), strict=True)
         return [results[number] for number in range(len(items))]
 
-    def _check_pictures(
-        self, shapes: Collection[Shape], image_format: codec_pb2.ImageFormat
-    ) -> None:
-        """Refuse an answer with too many pixels or bytes of pictures."""
-        self._limits.check_pixels(sum(map(_pixels, shapes)))
-        answer = sum(convert.result_bytes(shape, image_format) for shape in shapes)
-        self._limits.check_response(answer)
-
     def _call_limits(self) -> codec_pb2.CallLimits:
         limits = self._limits
         return codec_pb2.CallLimits(
             message_bytes=limits.message_bytes, items=limits.items, pixels=limits.pixels
         )
-
-
-def _read_all(files: Sequence[bytes]) -> list[Picture | Exception]:
-    pictures: list[Picture | Exception] = []
-    for file in files:
-        try:
-            pictures.append(decode_image_bytes(file))
-        except HvaeCodecError as error:
-            pictures.append(error)
-    return pictures
 
 
 def _pixels(shape: Shape) -> int:

@@ -1,0 +1,80 @@
+"""Pictures of requests and of answers: their samples, and their messages."""
+
+from collections.abc import Collection, Sequence
+
+from hvae_codec.codec.images import decode_image_bytes
+from hvae_codec.errors import HvaeCodecError, ImageError
+from hvae_codec.v1 import codec_pb2
+
+from . import convert
+from .convert import Picture, Shape
+from .engine import Engine
+from .limits import Limits
+from .status import InvalidRequestError
+
+
+class Pictures:
+    """Reads and writes them; files (PNG, JPEG, WebP) in a thread beside the networks."""
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine = engine
+        self._limits = limits
+
+    async def read(self, images: Sequence[codec_pb2.Image]) -> list[Picture | Exception]:
+        """Samples of the pictures of a request, or the error of each that cannot be read.
+
+        Raises LimitError where their sizes together do not fit, before files are decoded.
+        """
+        pictures: list[Picture | Exception] = []
+        pixels, files = 0, []
+        for number, image in enumerate(images):
+            try:
+                kind = image.WhichOneof("content")
+                if kind == "raw":
+                    pictures.append(convert.from_raw(image.raw))
+                    pixels += image.raw.height * image.raw.width
+                elif kind == "file":
+                    pixels += convert.pixels_of_file(image.file)
+                    pictures.append(ImageError("not read yet"))
+                    files.append(number)
+                else:
+                    raise InvalidRequestError(convert.EMPTY)
+            except HvaeCodecError as error:
+                pictures.append(error)
+        self._limits.check_pixels(pixels)
+        if files:
+            found = await self._engine.on_files(_decoded, [images[n].file for n in files])
+            for number, picture in zip(files, found, strict=True):
+                pictures[number] = picture
+        return pictures
+
+    async def write(
+        self, pictures: Sequence[Picture | Exception], image_format: codec_pb2.ImageFormat
+    ) -> list[codec_pb2.Image | Exception]:
+        """Messages of pictures; errors stay what they are."""
+
+        def written() -> list[codec_pb2.Image | Exception]:
+            return [
+                one if isinstance(one, Exception) else convert.to_image(one, image_format)
+                for one in pictures
+            ]
+
+        if image_format == codec_pb2.IMAGE_FORMAT_RAW:
+            return written()
+        return await self._engine.on_files(written)
+
+    def check_answer(self, shapes: Collection[Shape], image_format: codec_pb2.ImageFormat) -> None:
+        """Raises LimitError for an answer with too many pixels or bytes of pictures."""
+        self._limits.check_pixels(sum(height * width for height, width, _ in shapes))
+        answer = sum(convert.result_bytes(shape, image_format) for shape in shapes)
+        self._limits.check_response(answer)
+
+
+def _decoded(files: Sequence[bytes]) -> list[Picture | Exception]:
+    pictures: list[Picture | Exception] = []
+    for file in files:
+        try:
+            pictures.append(decode_image_bytes(file))
+        except HvaeCodecError as error:
+            pictures.append(error)
+    return pictures
