@@ -45,6 +45,7 @@ SERVER_MAY_USE = {
     "hvae_codec.errors",
     "hvae_codec.files",
     "hvae_codec.error_info",
+    "hvae_codec.memory",
     "hvae_codec.v1",
     # What stands in a header, and pictures in transit, are not matters of the public face.
     "hvae_codec.codec.format",

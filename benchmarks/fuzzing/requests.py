@@ -6,9 +6,7 @@ import asyncio
 import logging
 import random
 import sys
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from typing import Any, NoReturn
+from typing import Any
 from zlib import crc32
 
 import grpc
@@ -20,32 +18,39 @@ from benchmarks.fuzzing.files import FileTarget
 from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome
 from hvae_codec.codec.images import encode_png
-from hvae_codec.server.handlers import Handlers
+from hvae_codec.server.batcher import BatchLimits
+from hvae_codec.server.calls import Calls
+from hvae_codec.server.engine import Engine, EngineSettings
 from hvae_codec.server.limits import Limits
-from hvae_codec.server.service import CodecServicer
+from hvae_codec.server.status import code_of
 from hvae_codec.v1 import codec_pb2
 
 CALLS: tuple[tuple[str, type[Message]], ...] = (
-    ("Encode", codec_pb2.EncodeRequest),
-    ("Decode", codec_pb2.DecodeRequest),
-    ("ExtractFeatures", codec_pb2.ExtractFeaturesRequest),
-    ("Sample", codec_pb2.SampleRequest),
-    ("ListModels", codec_pb2.ListModelsRequest),
+    ("encode", codec_pb2.EncodeRequest),
+    ("decode", codec_pb2.DecodeRequest),
+    ("extract_features", codec_pb2.ExtractFeaturesRequest),
+    ("sample", codec_pb2.SampleRequest),
+    ("list_models", codec_pb2.ListModelsRequest),
+    ("get_model", codec_pb2.GetModelRequest),
+    ("evaluate", codec_pb2.EvaluateRequest),
 )
 
-ALLOWED = {"INVALID_ARGUMENT", "NOT_FOUND", "DATA_LOSS", "RESOURCE_EXHAUSTED"}
-"""Codes that the contract names."""
+ALLOWED = {"INVALID_ARGUMENT", "NOT_FOUND", "DATA_LOSS", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED"}
+"""Codes that the contract names for what is wrong with a request."""
 
 LIMITS = Limits(message_bytes=256 * 1024, items=64, pixels=2**20)
 """Smaller than the server's own, so that an input takes milliseconds; the checks are the same."""
 
 _KEPT_FORGERIES = 100_000
+_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 _DOUBLES = (0.0, 1.0, -1.0, 1e308, 1e-320, float("nan"), float("inf"))
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class RequestTarget:
-    """Request bodies through the servicer, its networks included; statuses are all it may give."""
+    """Request bodies through the server's calls, networks included; statuses are all they may
+    give, of a request or of its items.
+    """
 
     check_bits: dict[str, int] = {}  # noqa: RUF012 (requests carry none; files in them do)
 
@@ -54,9 +59,9 @@ class RequestTarget:
         self._sound = set(self._files.seeds)
         self._loop = asyncio.new_event_loop()
         self._log = _Log()
-        logging.getLogger("hvae_codec.server.service").addHandler(self._log)
-        models = codec_pb2.ListModelsResponse()
-        self._servicer = CodecServicer(Handlers(LIMITS), LIMITS, models, _Inline())
+        logging.getLogger("hvae_codec.server.calls").addHandler(self._log)
+        settings = EngineSettings(coding_processes=0, batches=BatchLimits(delay_seconds=0.0))
+        self._calls = Calls(Engine(settings), LIMITS)
         self.seeds = list(_seeds(self._files.seeds))
 
     def mutate(self, data: bytes, rng: random.Random) -> Mutant:
@@ -85,21 +90,38 @@ class RequestTarget:
             request.ParseFromString(data[1:])
         except DecodeError:
             return Outcome("not parsed", "DecodeError")
-        context = _Context()
         try:
-            call = getattr(self._servicer, name)(request, context)
-            response = self._loop.run_until_complete(call)
-        except _AbortedError:
-            self._log.raise_what_was_logged()
-            if context.code not in ALLOWED:
-                raise AssertionError(f"{name} ended with {context.code}") from None
-            return Outcome(f"{name}: {context.code}", context.code)
+            response = self._loop.run_until_complete(getattr(self._calls, name)(request))
+        except Exception as error:
+            return self._outcome(name, code_of(error).name, error)
         if response.ByteSize() > LIMITS.message_bytes:
             raise AssertionError(f"an answer of {response.ByteSize():,} bytes")
+        self._log.raise_what_was_logged()
+        results = getattr(response, "results", ())
         meaning = frozenset[int]()
-        if name == "Decode" and not request.preview:
-            meaning = frozenset(map(hash, set(request.encoded) - self._sound))
+        if name == "decode" and not request.preview:
+            whole_files = {
+                encoded
+                for encoded, result in zip(request.encoded, results, strict=True)
+                if not result.status.code
+            }
+            meaning = frozenset(map(hash, whole_files - self._sound))
+        for result in results:
+            if result.status.code:
+                return self._outcome(name, _NAMES[result.status.code], None, meaning)
         return Outcome(f"{name}: OK", meaning=meaning)
+
+    def _outcome(
+        self,
+        name: str,
+        code: str,
+        error: Exception | None,
+        meaning: frozenset[int] = frozenset(),
+    ) -> Outcome:
+        """That of a request, or the first of its items, that was refused."""
+        if code not in ALLOWED:
+            raise AssertionError(f"{name} ended with {code}") from error
+        return Outcome(f"{name}: {code}", code, meaning=meaning)
 
     def _forge_a_field(self, message: Any, rng: random.Random) -> bool:
         """Change something in a message; whether it may be a sound `.hvae` file now."""
@@ -121,8 +143,10 @@ class RequestTarget:
         if not items or choice < 0.1:
             if field.message_type is not None:
                 items.add()
-            else:
+            elif field.type == FieldDescriptor.TYPE_BYTES:
                 items.append(rng.choice(self._files.seeds))
+            else:
+                items.extend([rng.choice(_DOUBLES[:3])] * rng.choice((1, 31, 32)))
         elif choice < 0.2:
             items.extend([items[rng.randrange(len(items))]] * rng.choice((1, 1, 2, 70)))
         elif choice < 0.3:
@@ -148,12 +172,19 @@ class RequestTarget:
                 again = changed(value or b"\0", rng, self.seeds)
                 return (_png_sealed(again) if rng.random() < 0.7 else again), False
             case FieldDescriptor.TYPE_STRING:
-                names = ("cifar10", "mnist", "", "cifar10\0", "é" * 300, "../x", str(value)[:3])
+                names = (
+                    "cifar10",
+                    "mnist",
+                    "",
+                    "auto",
+                    "cifar10\0",
+                    "é" * 300,
+                    "../x",
+                    str(value)[:3],
+                )
                 return rng.choice(names), False
-            case FieldDescriptor.TYPE_DOUBLE:
-                return rng.choice(
-                    (0.0, 1.0, -1.0, 1e308, 1e-320, float("nan"), float("inf"))
-                ), False
+            case FieldDescriptor.TYPE_DOUBLE | FieldDescriptor.TYPE_FLOAT:
+                return rng.choice(_DOUBLES), False
             case FieldDescriptor.TYPE_BOOL:
                 return not value, False
             case FieldDescriptor.TYPE_ENUM:
@@ -165,34 +196,8 @@ class RequestTarget:
                 return (rng.randrange(40) if small else forged_number(rng, value) % 2**32), False
 
 
-class _AbortedError(Exception):
-    """What ends a call, as grpc's own context does it."""
-
-
-class _Context:
-    """The part of a call's context that the servicer uses: ending it with a status."""
-
-    code = ""
-
-    async def abort(self, code: grpc.StatusCode, details: str, trailing: object) -> NoReturn:
-        self.code = code.name
-        raise _AbortedError
-
-
-class _Inline(Executor):
-    """Runs work where it is submitted, so that one input is worked on at a time."""
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*args, **named))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
 class _Log(logging.Handler):
-    """Keeps what the servicer logs of an error that is none of the library's."""
+    """Keeps what the calls log of an item's error that is none of the library's."""
 
     _error: BaseException | None = None
 
@@ -228,7 +233,15 @@ def _seeds(files: list[bytes]) -> list[bytes]:
                 model=model, count=2, seed=3, temperature=0.5, format=raw_format
             ),
         ),
+        (
+            3,
+            codec_pb2.SampleRequest(
+                model=model, count=2, given={"source": {"encoded": singles[0]}}, format=raw_format
+            ),
+        ),
         (4, codec_pb2.ListModelsRequest()),
+        (5, codec_pb2.GetModelRequest(model=model)),
+        (6, codec_pb2.EvaluateRequest(model=model, image=grey, format=raw_format)),
     ]
     return [bytes([number]) + request.SerializeToString() for number, request in requests]
 

@@ -43,7 +43,7 @@ def run(target, inputs, seed=0, whole_every=100):
     [
         ("files", 4000, {"header", "16-bit check", "32-bit check", "behind the check", "read"}),
         ("archives", 500, {"not opened", "recovered", "damaged", "read"}),
-        ("requests", 200, {"not parsed", "Decode: OK", "Decode: DATA_LOSS", "Encode: OK"}),
+        ("requests", 200, {"not parsed", "decode: OK", "decode: DATA_LOSS", "encode: OK"}),
     ],
 )
 def test_a_short_campaign_finds_nothing_and_gets_everywhere(targets, kind, inputs, stages):
