@@ -137,8 +137,7 @@ def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
     else:
         result |= compare(by_effort, rows, maps)
         of_kind = photograph_targets if material.photographs else lossy_targets
-        result["targets"] = of_kind(by_effort, rows)
-        result["targets"] += map_targets(maps)
+        result["targets"] = [*of_kind(by_effort, rows), *map_targets(maps)]
         if material.photographs:
             result["bd_rate_against_each_percent"] = against_each(by_effort, rows)
     names = ("pillow", "scipy", "bjontegaard", "pytorch-msssim")
