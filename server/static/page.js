@@ -25,7 +25,7 @@ function bytes(count) {
 function duration(seconds) {
   if (seconds === null) return "–";
   if (!isFinite(seconds)) return "> 60 s";
-  return seconds < 1 ? `${(1000 * seconds).toPrecision(2)} ms` : `${seconds.toPrecision(3)} s`;
+  return seconds < 1 ? `${Number((1000 * seconds).toPrecision(2))} ms` : `${seconds.toPrecision(3)} s`;
 }
 
 const rate = value => value === 0 ? "0" : value < 10 ? value.toFixed(1) : value.toFixed(0);
