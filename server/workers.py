@@ -102,9 +102,12 @@ class CodingProcesses:
 
 
 def _begin() -> None:
-    """In a new process: end with the server, and leave its signals to it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """In a new process: end with the server, and leave Ctrl-C in its terminal to it.
+
+    SIGTERM must end it: that is how a pool of which one process died ends the others, and it waits
+    for them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

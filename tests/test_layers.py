@@ -29,10 +29,6 @@ LAYERS = (
     (
         "hvae_codec.error_info",
         "hvae_codec.client",
-        *("hvae_codec.client_errors", "hvae_codec.client_channel", "hvae_codec.client_retry"),
-        *("hvae_codec.client_messages", "hvae_codec.client_split", "hvae_codec.client_operations"),
-        *("hvae_codec.client_steps", "hvae_codec.client_base", "hvae_codec.client_drivers"),
-        "hvae_codec.client_async",
         "hvae_codec.pillow_plugin",
     ),
     ("hvae_codec.server",),

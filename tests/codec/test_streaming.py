@@ -196,7 +196,7 @@ def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").
 before = peak()
 rows, columns = 6400, 8000
 picture = np.broadcast_to(np.arange(rows, dtype=np.uint8)[:, None, None], (rows, columns, 3))
-blob = codec._encode([(picture, False)], None, None)[0]
+blob = codec.entropy.write(codec._parts([(picture, False)], None, None)[0])[0]
 encoded = peak()
 total = sum(len(strip) for strip in codec.decode_rows(blob))
 assert total == rows

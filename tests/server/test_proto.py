@@ -85,8 +85,12 @@ def test_everything_has_a_comment(contract):
     assert len(expected) > 60
 
 
-def test_results_leave_room_for_a_status_of_their_own(contract):
-    results = [message for message in contract.message_type if message.name.endswith("Result")]
-    assert len(results) == 4
-    for message in results:
-        assert all(field.number < 15 for field in message.field)
+def test_results_and_answers_of_streams_have_a_status_of_their_own(contract):
+    results = [m for m in contract.message_type if m.name.endswith("Result")]
+    answers = [
+        m for m in contract.message_type if m.name.startswith("Stream") and "Response" in m.name
+    ]
+    assert len(results) == len(answers) == 4
+    for message in results + answers:
+        (status,) = (field for field in message.field if field.number == 15)
+        assert (status.name, status.type_name) == ("status", ".hvae_codec.v1.Status")

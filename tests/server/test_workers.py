@@ -1,10 +1,12 @@
 """Coding processes: the codec's own bytes, and a process that dies costs nobody an answer."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -16,6 +18,12 @@ from hvae_codec.server import workers
 from hvae_codec.server.workers import CodingProcesses, WorkerLostError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def manager_threads():
+    """Threads of process pools that still work or wait."""
+    kinds = [type(thread).__name__ for thread in threading.enumerate()]
+    return [kind for kind in kinds if "Executor" in kind]
 
 
 def run(count, work):
@@ -72,6 +80,10 @@ def test_a_process_that_dies_is_replaced_and_its_work_done(codec, pictures):
     assert len(files) == 24
     assert all(some == codec.encode_batch(pictures) for some in files)
     assert replaced >= 1
+    deadline = time.monotonic() + 10
+    while multiprocessing.active_children() or manager_threads():
+        assert time.monotonic() < deadline, "what was replaced is still there"
+        time.sleep(0.05)
 
 
 def test_work_that_always_kills_its_process_fails_clearly():

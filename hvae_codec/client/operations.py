@@ -8,9 +8,9 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from hvae_codec import client_messages as messages
-from hvae_codec.client_messages import FeatureType, Picture, RemoteLimits, RemoteModel, Transfer
-from hvae_codec.client_split import Weight
+from hvae_codec.client import messages
+from hvae_codec.client.messages import FeatureType, Picture, RemoteLimits, RemoteModel, Transfer
+from hvae_codec.client.splitting import Weight
 from hvae_codec.codec.format import read_header
 from hvae_codec.codec.image_headers import read_image_header
 from hvae_codec.codec.latents import Features

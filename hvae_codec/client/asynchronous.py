@@ -8,12 +8,10 @@ from typing import Any, TypeAlias, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec import client_messages as messages
-from hvae_codec import client_operations as operations
-from hvae_codec import client_steps as steps
-from hvae_codec.client_base import OnError, Raise, Return
-from hvae_codec.client_drivers import LoopClient
-from hvae_codec.client_messages import (
+from hvae_codec.client import messages, operations, steps
+from hvae_codec.client.base import OnError, Raise, Return
+from hvae_codec.client.drivers import LoopClient
+from hvae_codec.client.messages import (
     Given,
     Picture,
     Pictures,
@@ -22,7 +20,7 @@ from hvae_codec.client_messages import (
     RemoteModel,
     Transfer,
 )
-from hvae_codec.client_operations import (
+from hvae_codec.client.operations import (
     DecodeOptions,
     EncodeOptions,
     FeatureOptions,

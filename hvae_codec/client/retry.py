@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from hvae_codec import client_errors
+from hvae_codec.client import errors
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Tries:
 
     def wait_after(self, error: grpc.RpcError) -> float | None:
         """Seconds to wait before the next try, or None where there is to be none."""
-        asked = client_errors.retry_delay(error)
+        asked = errors.retry_delay(error)
         full = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and asked is not None
         if not full and error.code() is not grpc.StatusCode.UNAVAILABLE:
             return None
@@ -89,7 +89,7 @@ class Tries:
 
     def failure(self, error: grpc.RpcError) -> Exception:
         """The exception that tells the caller of a failed try."""
-        return client_errors.of_call(error, self._target, self._timeout)
+        return errors.of_call(error, self._target, self._timeout)
 
     def _next(self, asked: float) -> float | None:
         self._failures += 1

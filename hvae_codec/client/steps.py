@@ -17,12 +17,11 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from hvae_codec import client_errors
-from hvae_codec import client_messages as messages
-from hvae_codec.client_errors import ServiceError, StreamEndedError
-from hvae_codec.client_operations import Operation, ServerFacts, stacked
-from hvae_codec.client_retry import Tries
-from hvae_codec.client_split import Budget, Packer, Part
+from hvae_codec.client import errors, messages
+from hvae_codec.client.errors import ServiceError, StreamEndedError
+from hvae_codec.client.operations import Operation, ServerFacts, stacked
+from hvae_codec.client.retry import Tries
+from hvae_codec.client.splitting import Budget, Packer, Part
 from hvae_codec.codec.latents import Features
 from hvae_codec.v1 import codec_pb2
 
@@ -151,7 +150,7 @@ def drawn(request: codec_pb2.SampleRequest, tries: Tries) -> UnarySteps[NDArray[
     response = yield from one_call("Sample", request, tries)
     for index, result in enumerate(response.results):
         if result.HasField("status"):
-            raise client_errors.placed(client_errors.of_status(result.status), "samples", index)
+            raise errors.placed(errors.of_status(result.status), "samples", index)
     return np.stack([messages.picture_of(result.image) for result in response.results])
 
 
@@ -236,7 +235,7 @@ def streamed(
             except grpc.RpcError as error:
                 is_open = False
                 # A call of its own can be halved, and says what became of it.
-                by_call = client_errors.is_too_large(error) or client_errors.is_status_lost(error)
+                by_call = errors.is_too_large(error) or errors.is_status_lost(error)
                 if not by_call:
                     yield Wait(_wait_after(error, tries))
                     continue
@@ -292,7 +291,7 @@ def _results(response: Any, part: Part[Any]) -> Sequence[Any] | None:
     again = (_UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
     if response.status.code in again:
         return None
-    raise client_errors.of_status(response.status)
+    raise errors.of_status(response.status)
 
 
 def _answered(
@@ -316,7 +315,7 @@ def _answered(
                 response = yield from _call(operation.method, request, tries)
             except grpc.RpcError as error:
                 failure = tries.failure(error)
-                if not client_errors.is_too_large(error) or not places:
+                if not errors.is_too_large(error) or not places:
                     raise failure from error
                 if len(places) > 1:
                     half = len(places) // 2
@@ -330,7 +329,7 @@ def _answered(
             if not result.HasField("status"):
                 outcomes[place] = operation.read(result)
                 continue
-            outcomes[place] = client_errors.of_status(result.status)
+            outcomes[place] = errors.of_status(result.status)
             if result.status.code == _UNAVAILABLE:
                 lost.append(place)
         results = None
@@ -354,7 +353,7 @@ def _counted(results: Sequence[Any], places: Sequence[int]) -> Sequence[Any]:
 def _placed(operation: Operation[Any, Any], start: int, outcomes: Sequence[Any]) -> list[Any]:
     """The outcomes, errors among them led by their place."""
     return [
-        client_errors.placed(outcome, operation.field, start + at)
+        errors.placed(outcome, operation.field, start + at)
         if isinstance(outcome, Exception)
         else outcome
         for at, outcome in enumerate(outcomes)
@@ -364,7 +363,7 @@ def _placed(operation: Operation[Any, Any], start: int, outcomes: Sequence[Any])
 def _raise_first(operation: Operation[Any, Any], start: int, outcomes: Sequence[Any]) -> None:
     for at, outcome in enumerate(outcomes):
         if isinstance(outcome, Exception):
-            raise client_errors.placed(outcome, operation.field, start + at) from outcome
+            raise errors.placed(outcome, operation.field, start + at) from outcome
 
 
 def _emitted(

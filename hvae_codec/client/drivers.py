@@ -1,4 +1,4 @@
-"""Taking the steps of `client_steps`: with calls that block, and in an event loop."""
+"""Taking the steps of `client/steps.py`: with calls that block, and in an event loop."""
 
 import asyncio
 import time
@@ -10,11 +10,11 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from hvae_codec import client_steps as steps
-from hvae_codec.client_base import BaseClient, OnError
-from hvae_codec.client_channel import Connection
-from hvae_codec.client_operations import Operation
-from hvae_codec.client_steps import End
+from hvae_codec.client import steps
+from hvae_codec.client.base import BaseClient, OnError
+from hvae_codec.client.channel import Connection
+from hvae_codec.client.operations import Operation
+from hvae_codec.client.steps import End
 from hvae_codec.codec.latents import Features
 
 T = TypeVar("T")

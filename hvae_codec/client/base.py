@@ -4,11 +4,11 @@ import random
 from collections.abc import Iterable
 from typing import Any, Final, Literal, TypeVar
 
-from hvae_codec import client_steps as steps
-from hvae_codec.client_channel import Connection, Secret
-from hvae_codec.client_operations import Operation
-from hvae_codec.client_retry import Retry, Tries
-from hvae_codec.client_steps import Known, Streaming, StreamSteps, UnarySteps
+from hvae_codec.client import steps
+from hvae_codec.client.channel import Connection, Secret
+from hvae_codec.client.operations import Operation
+from hvae_codec.client.retry import Retry, Tries
+from hvae_codec.client.steps import Known, Streaming, StreamSteps, UnarySteps
 from hvae_codec.codec.latents import Features
 from hvae_codec.v1 import codec_pb2_grpc
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from hvae_codec.client_messages import RemoteLimits
+from hvae_codec.client.messages import RemoteLimits
 
 Item = TypeVar("Item")
 

@@ -1,16 +1,4 @@
-"""Clients of the gRPC service: arrays and bytes in, arrays and bytes out.
-
-    with Client("127.0.0.1:50051") as client:
-        blobs = client.encode(["photo.jpg", array], model="cifar10", quality=3)
-        pictures = client.decode(blobs)
-        for blob in client.encode_stream(folder.glob("*.png"), model="auto"):
-            ...
-
-`AsyncClient` has the same methods as coroutines and asynchronous generators. Where the server
-refuses an input, both raise the class of `hvae_codec.errors` that the codec itself would raise in
-this process, its message led by the item's place in the request; every other failure is a
-`ServiceError`. What the server could not take just now they send again, as `Retry` says.
-"""
+"""The client for programs that wait for its answers."""
 
 from __future__ import annotations
 
@@ -20,14 +8,10 @@ from typing import Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec import client_messages as messages
-from hvae_codec import client_operations as operations
-from hvae_codec import client_steps as steps
-from hvae_codec.client_async import AsyncClient
-from hvae_codec.client_base import OnError, Raise, Return
-from hvae_codec.client_drivers import BlockingClient
-from hvae_codec.client_errors import ServiceError
-from hvae_codec.client_messages import (
+from hvae_codec.client import messages, operations, steps
+from hvae_codec.client.base import OnError, Raise, Return
+from hvae_codec.client.drivers import BlockingClient
+from hvae_codec.client.messages import (
     Given,
     Picture,
     Pictures,
@@ -36,29 +20,14 @@ from hvae_codec.client_messages import (
     RemoteModel,
     Transfer,
 )
-from hvae_codec.client_operations import (
+from hvae_codec.client.operations import (
     DecodeOptions,
     EncodeOptions,
     FeatureOptions,
     FileFeatureOptions,
 )
-from hvae_codec.client_retry import Retry
-from hvae_codec.client_steps import Streaming
 from hvae_codec.codec.latents import Features
 from hvae_codec.v1 import codec_pb2
-
-__all__ = [
-    "AsyncClient",
-    "Client",
-    "Pictures",
-    "RemoteEvaluation",
-    "RemoteLimits",
-    "RemoteModel",
-    "Retry",
-    "ServiceError",
-    "Streaming",
-    "Transfer",
-]
 
 Array = NDArray[np.uint8]
 
