@@ -28,7 +28,7 @@ class BatchLimits:
 
     items, weight: most of a batch; an item that weighs more makes a batch of its own.
     delay_seconds: longest wait for others to join.
-    at_once: batches that are under way together: some in the networks, some being coded.
+    at_once: batches that are under way together, in the networks or being coded.
     """
 
     items: int = 256

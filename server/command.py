@@ -9,6 +9,7 @@ from hvae_codec.errors import HvaeCodecError
 
 from .flags import (
     address_flags,
+    default_network_threads,
     engine_flags,
     limit_flags,
     model_flags,
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             limits=Limits(args.max_message_bytes, args.max_items, args.max_pixels),
             capacity=Capacity(args.capacity_items, args.capacity_bytes),
             engine=EngineSettings(
+                args.network_threads or default_network_threads(args.device),
                 args.coding_processes,
                 BatchLimits(args.batch_items, delay_seconds=args.batch_delay_ms / 1000),
             ),

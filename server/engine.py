@@ -9,11 +9,12 @@ item shares a batch with: symbols are equal whatever the batch.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
+import torch
 
 from hvae_codec import Codec, Features
 from hvae_codec.codec.entropy import Part, in_order
@@ -51,12 +52,21 @@ class Work:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How the engine uses the machine. `coding_processes` 0 codes in a thread of the server."""
+    """How the engine uses the machine.
 
+    network_threads: batches that are in the networks at once, each on one core; with 1, it has all
+        of them, as is right for a GPU. Cores that share a batch wait for each other, which costs
+        them much where calls and coding want cores, too.
+    coding_processes: 0 codes in a thread of the server.
+    """
+
+    network_threads: int = 1
     coding_processes: int = 2
     batches: BatchLimits = field(default_factory=BatchLimits)
 
     def __post_init__(self) -> None:
+        if not 1 <= self.network_threads <= 256:
+            raise ValueError(f"network threads: 1 to 256, not {self.network_threads}")
         if not 0 <= self.coding_processes <= 256:
             raise ValueError(f"coding processes: 0 to 256, not {self.coding_processes}")
 
@@ -72,13 +82,16 @@ class Engine:
     def __init__(self, settings: EngineSettings, seen: Seen | None = None) -> None:
         self._coding = CodingProcesses(settings.coding_processes)
         self._seen = seen
-        self._fast = ThreadPoolExecutor(1, thread_name_prefix="fast")
-        self._slow = ThreadPoolExecutor(1, thread_name_prefix="slow")
+        cores = torch.get_num_threads()
+        self._fast = _networks("fast", settings.network_threads, cores)
+        self._slow = _networks("slow", 1, cores)
         # Reading and writing PNG, JPEG and WebP files.
         self._files = ThreadPoolExecutor(2, thread_name_prefix="files")
         alone = BatchLimits(items=1, weight=1, delay_seconds=0.0, at_once=2)
         self._fast_lane: Batcher[Work, Any, Any] = Batcher(
-            partial(self._run, self._fast), settings.batches, self._tell
+            partial(self._run, self._fast),
+            replace(settings.batches, at_once=settings.network_threads + 1),
+            self._tell,
         )
         self._slow_lane: Batcher[Work, Any, Any] = Batcher(
             partial(self._run, self._slow), alone, self._tell
@@ -273,6 +286,14 @@ class Engine:
             samples = sum(size for size, _ in both)
             encoded = sum(size for _, size in both)
             self._seen.coded(_label(work.codec), work.kind, samples, encoded)
+
+
+def _networks(name: str, threads: int, cores: int) -> ThreadPoolExecutor:
+    """Threads for networks that share so many cores evenly."""
+    each = cores if threads == 1 else 1
+    return ThreadPoolExecutor(
+        threads, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(each,)
+    )
 
 
 async def _in(thread: ThreadPoolExecutor, function: Callable[[], Result]) -> Result:

@@ -137,9 +137,16 @@ def engine_flags(group: Group) -> None:
         help="where the networks run: cpu, cuda, cuda:1, ... (default: HVAE_DEVICE, or cpu)",
     )
     group.add_argument(
+        "--network-threads",
+        type=_positive,
+        metavar="N",
+        help="batches in the networks at once, a core for each; 1: one with all cores (default: "
+        "one for each core, up to 8; 1 where --device is no CPU)",
+    )
+    group.add_argument(
         "--coding-processes",
         type=_count,
-        default=min(os.cpu_count() or 1, 8),
+        default=_cores(),
         metavar="N",
         help="processes for entropy coding; 0: a thread of the server (default: one for each "
         "core, up to 8)",
@@ -173,6 +180,23 @@ def engine_flags(group: Group) -> None:
         metavar="N",
         help="most bytes of their messages (default: %(default)s)",
     )
+
+
+def default_network_threads(device: str | None) -> int:
+    """For a `--device`, or what the environment says."""
+    named = device or os.environ.get("HVAE_DEVICE", "cpu")
+    return _cores() if named == "cpu" else 1
+
+
+def _cores() -> int:
+    """Cores for this process, 1 to 8: of OMP_NUM_THREADS, which PyTorch heeds as well, or those
+    that it may run on.
+    """
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    if stated.isdecimal() and int(stated) > 0:
+        return min(int(stated), 8)
+    allowed = getattr(os, "sched_getaffinity", None)
+    return min(len(allowed(0)) if allowed else os.cpu_count() or 1, 8)
 
 
 def watching_flags(group: Group) -> None:

@@ -16,8 +16,12 @@ def server_options(message_bytes: int) -> list[tuple[str, int]]:
         # number calls are refused more and more often, above the second always.
         ("grpc.max_metadata_size", 8 * 1024),
         ("grpc.absolute_max_metadata_size", 16 * 1024),
-        # Calls at once of one connection; a client's further calls wait on its side.
-        ("grpc.max_concurrent_streams", 1_000),
+        # Calls at once of one connection; a client's further calls wait on its side. Ended ones
+        # count until gRPC is done with them: at 100, some calls of 64 callers were refused.
+        ("grpc.max_concurrent_streams", 250),
+        # More than a thousand that wait to be looked at gRPC would cancel, which no contract names.
+        ("grpc.server.max_pending_requests", MOST_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MOST_CALLS),
         # A peer that is gone without a word, behind a firewall that forgot it or on a machine that
         # lost power, is found after a minute, its calls cancelled and their places freed.
         ("grpc.keepalive_time_ms", 45_000),

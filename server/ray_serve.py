@@ -105,7 +105,7 @@ class RayCodecService:
         self._message_bytes = arguments.max_message_bytes
         limits = Limits(arguments.max_message_bytes, arguments.max_items, arguments.max_pixels)
         capacity = Capacity(arguments.capacity_items, arguments.capacity_bytes)
-        self._engine = Engine(EngineSettings(arguments.coding_processes))
+        self._engine = Engine(EngineSettings(coding_processes=arguments.coding_processes))
         self._servicer = CodecServicer(Calls(self._engine, limits), Admission(capacity))
         self._access: Access | None = None
         if arguments.token_file is not None:
