@@ -70,6 +70,9 @@ class _Seen:
     ) -> None:
         self.context = AnsweringContext(context, (REQUEST_ID, call.request_id))
         self._grpc = context
+        # Asked now: once a cancelled call has ended, the process dies of this question (grpcio
+        # 1.85.1), and a stream's generator may be closed after that.
+        self._peer = context.peer()
         self._call = call
         self._metrics = metrics
         self._span = span
@@ -121,7 +124,7 @@ class _Seen:
                 seconds=round(now - call.began, 6),
                 items=call.items,
                 failed_items=self._failed or None,
-                peer=self._grpc.peer(),
+                peer=self._peer,
                 token=call.token,
             )
         if self._span is not None:

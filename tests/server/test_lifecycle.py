@@ -120,7 +120,7 @@ def test_a_second_signal_ends_at_once(start_server, model, large_file):
     children = psutil.Process(server.process.pid).children()
     assert children
     with Client(server.address) as client, ThreadPoolExecutor(1) as pool:
-        call = pool.submit(client.encode, [large_file], **model)
+        call = pool.submit(client.encode, [large_file], **model, effort=2)
         with pytest.raises(TimeoutError):
             call.result(timeout=0.5)
         server.process.send_signal(signal.SIGTERM)
