@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, filled
 from hvae_codec.files import write_atomically
 
 PAGE = Path(__file__).parents[1] / "docs" / "CAPACITY.md"
@@ -137,12 +137,7 @@ PARTS: dict[str, Callable[[Result], str]] = {
 
 def rendered(text: str, result: Result) -> str:
     """The page's text with each marked part replaced by its newest form."""
-    for name, part in PARTS.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        if len(pattern.findall(text)) != 1:
-            raise SystemExit(f"{PAGE.name} needs one place for {name!r}")
-        text = pattern.sub(rf"\g<1>{part(result)}\n\g<2>", text)
-    return text
+    return filled(text, {name: partial(part, result) for name, part in PARTS.items()}, PAGE.name)
 
 
 def main() -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,16 @@ def _processor() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def filled(text: str, parts: Mapping[str, Callable[[], str]], page: str) -> str:
+    """The text of a page with what stands between <!-- NAME --> and <!-- end NAME --> replaced by
+    its newest form, for every part.
+    """
+    for name, part in parts.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        if len(pattern.findall(text)) != 1:
+            raise SystemExit(f"{page} needs one place for {name!r}")
+        # A backslash in a part would otherwise be read as that of a template.
+        text = pattern.sub(rf"\g<1>{part().replace(chr(92), chr(92) * 2)}\n\g<2>", text)
+    return text

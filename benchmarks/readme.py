@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, filled
 from benchmarks.curves import bytes_at
 from hvae_codec.files import write_atomically
 
@@ -323,13 +322,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def rendered(text: str) -> str:
     """README text with each marked table replaced by its newest form."""
-    for name, table in TABLES.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        if len(pattern.findall(text)) != 1:
-            raise SystemExit(f"README.md needs one place for the table {name!r}")
-        # A backslash in the table would otherwise be read as part of a template.
-        text = pattern.sub(rf"\g<1>{table().replace(chr(92), chr(92) * 2)}\n\g<2>", text)
-    return text
+    return filled(text, TABLES, README.name)
 
 
 def main() -> int:

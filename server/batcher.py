@@ -28,16 +28,14 @@ class BatchLimits:
 
     items, weight: most of a batch; an item that weighs more makes a batch of its own.
     delay_seconds: longest wait for others to join.
-    at_once: batches that are under way together, in the networks or being coded.
     """
 
     items: int = 256
     weight: int = 1 << 20
     delay_seconds: float = 0.002
-    at_once: int = 2
 
     def __post_init__(self) -> None:
-        if min(self.items, self.weight, self.at_once) < 1 or not 0 <= self.delay_seconds < 60:
+        if min(self.items, self.weight) < 1 or not 0 <= self.delay_seconds < 60:
             raise ValueError(f"batches of at least 1, and a delay below a minute; got {self}")
 
 
@@ -119,15 +117,18 @@ class Batcher(Generic[Key, Value, Result]):
         self,
         run: Callable[[Key, list[Value]], Awaitable[Sequence[Result | Exception]]],
         limits: BatchLimits,
+        at_once: int,
         seen: Callable[[Key, int, float], None] = lambda key, items, seconds: None,
     ) -> None:
-        """seen: is told the key, number of items and seconds of every batch."""
+        """at_once: batches that are under way together. seen: is told the key, number of items and
+        seconds of every batch.
+        """
         self._run = run
         self._limits = limits
         self._seen = seen
         self._queues: dict[Key, _Queue[Value, Result]] = {}
         self._changed = asyncio.Event()
-        self._room = asyncio.Semaphore(limits.at_once)
+        self._room = asyncio.Semaphore(at_once)
         self._under_way: set[asyncio.Task[None]] = set()
         self._server: asyncio.Task[None] | None = None
 

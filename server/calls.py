@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
+import grpc
 import numpy as np
 
 import hvae_codec
@@ -26,7 +27,7 @@ from .limits import Limits
 from .pictures import Pictures
 from .sampling import Sampling
 from .selection import Codecs, Encoding, encoding_of
-from .status import InvalidRequestError, item_status, status_of
+from .status import InvalidRequestError, item_status
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Calls:
         self._limits = limits
         self._codecs = Codecs()
         self._pictures = Pictures(engine, limits)
-        self._sampling = Sampling(engine, limits, self._codecs)
+        self._sampling = Sampling(engine, limits, self._pictures)
 
     async def encode(
         self, request: codec_pb2.EncodeRequest, until: float | None = None
@@ -339,7 +340,7 @@ def _layer_index(codec: Codec, layer: int) -> int:
 def _failed(field: str, number: int, error: Exception) -> codec_pb2.Status:
     """The status of an item's error, its message led by the item's place."""
     status = item_status(error)
-    if status.code == status_of(RuntimeError()).code.value[0]:
+    if status.code == grpc.StatusCode.INTERNAL.value[0]:
         _logger.error("%s[%d] failed", field, number, exc_info=error)
     status.message = f"{field}[{number}]: {status.message}"
     return status

@@ -1,6 +1,5 @@
 """Between the messages of `codec.proto` and arrays."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from hvae_codec import Codec, Features, ModelInfo
 from hvae_codec.codec.format import Frame, verify_file
 from hvae_codec.codec.image_headers import read_image_header
-from hvae_codec.codec.images import as_uint8, check_size, decode_image_bytes, encode_png
+from hvae_codec.codec.images import as_uint8, check_size, encode_png
 from hvae_codec.errors import ImageError
 from hvae_codec.v1 import codec_pb2
 
@@ -53,22 +52,6 @@ def pixels_of_file(data: bytes) -> int:
     header = read_image_header(data)
     check_size(header.width, header.height)
     return header.width * header.height
-
-
-def to_picture(image: codec_pb2.Image, check_pixels: Callable[[int], None]) -> Picture:
-    """Samples of a picture, whose number of pixels is checked before they are decoded.
-
-    Raises ImageError, ImageTooLargeError, InvalidRequestError.
-    """
-    match image.WhichOneof("content"):
-        case "raw":
-            check_pixels(image.raw.height * image.raw.width)
-            return from_raw(image.raw)
-        case "file":
-            check_pixels(pixels_of_file(image.file))
-            return decode_image_bytes(image.file)
-        case _:
-            raise InvalidRequestError(EMPTY)
 
 
 def check_known(field: str, value: int, kind: Any) -> None:

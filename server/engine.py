@@ -9,7 +9,7 @@ item shares a batch with: symbols are equal whatever the batch.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -87,14 +87,16 @@ class Engine:
         self._slow = _networks("slow", 1, cores)
         # Reading and writing PNG, JPEG and WebP files.
         self._files = ThreadPoolExecutor(2, thread_name_prefix="files")
-        alone = BatchLimits(items=1, weight=1, delay_seconds=0.0, at_once=2)
+        alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
+        # One more than the networks take, so that it is coded meanwhile.
         self._fast_lane: Batcher[Work, Any, Any] = Batcher(
             partial(self._run, self._fast),
-            replace(settings.batches, at_once=settings.network_threads + 1),
+            settings.batches,
+            settings.network_threads + 1,
             self._tell,
         )
         self._slow_lane: Batcher[Work, Any, Any] = Batcher(
-            partial(self._run, self._slow), alone, self._tell
+            partial(self._run, self._slow), alone, 2, self._tell
         )
         self._kinds: dict[str, Callable[[ThreadPoolExecutor, Work, Any], Awaitable[list[Any]]]] = {
             "encode": self._encode,
@@ -308,8 +310,7 @@ def _label(codec: Codec) -> str:
 
 def _identity(codec: Codec, *options: Any) -> tuple[str, tuple[Any, ...]]:
     """What tells encoders apart: two of a model may have different qualities."""
-    number = getattr(codec, "number", None)
-    return codec.info.model_id, (number, codec.effort, codec.trade, *options)
+    return codec.info.model_id, (codec.number, codec.effort, codec.trade, *options)
 
 
 def _pixels(picture: Picture) -> int:

@@ -12,10 +12,9 @@ from hvae_codec.codec.format import parse
 from hvae_codec.v1 import codec_pb2
 
 from . import convert
-from .convert import Picture
 from .engine import Engine
 from .limits import Limits
-from .selection import Codecs
+from .pictures import Pictures
 from .status import InvalidRequestError
 
 _MAX_SEED: Final = 2**63 - 1
@@ -24,10 +23,10 @@ _MAX_SEED: Final = 2**63 - 1
 class Sampling:
     """Answers SampleRequests."""
 
-    def __init__(self, engine: Engine, limits: Limits, codecs: Codecs) -> None:
+    def __init__(self, engine: Engine, limits: Limits, pictures: Pictures) -> None:
         self._engine = engine
         self._limits = limits
-        self._codecs = codecs
+        self._pictures = pictures
 
     async def draw(
         self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None
@@ -74,9 +73,9 @@ class Sampling:
         """The mean [D] of the top layer of a picture or file."""
         match source.WhichOneof("source"):
             case "image":
-                picture: Picture = await self._engine.on_files(
-                    convert.to_picture, source.image, self._limits.check_pixels
-                )
+                (picture,) = await self._pictures.read([source.image])
+                if isinstance(picture, Exception):
+                    raise picture
                 codec.check_channels(picture.shape[2])
                 (features,) = await self._engine.features(codec, [picture], 0, until)
             case "encoded":

@@ -92,6 +92,11 @@ class Codec:
         return self._tiles
 
     @property
+    def number(self) -> int | None:
+        """The quality's number in files, 0..255; None for a model of one quality."""
+        return None
+
+    @property
     def model(self) -> HierarchicalVAE:
         """The model itself, in evaluation mode."""
         return self.networks.model

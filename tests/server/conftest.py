@@ -17,6 +17,7 @@ import torch
 import hvae_codec
 from hvae_codec import Codec, ModelInfo
 from hvae_codec.client import Client
+from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 START_SECONDS = 120
 
@@ -160,6 +161,18 @@ def other_rung(rung: ModelInfo) -> ModelInfo:
 def model(rung: ModelInfo) -> dict[str, str | int]:
     """The model's keyword arguments of the client's methods."""
     return {"model": rung.name, "quality": rung.quality}
+
+
+@pytest.fixture
+def selector(model: dict[str, str | int]) -> codec_pb2.ModelSelector:
+    """The model, as requests name it."""
+    return codec_pb2.ModelSelector(name=model["model"], quality=model["quality"])
+
+
+@pytest.fixture(scope="session")
+def stub(channel: grpc.Channel) -> codec_pb2_grpc.CodecServiceStub:
+    """The contract's calls without a client."""
+    return codec_pb2_grpc.CodecServiceStub(channel)
 
 
 @pytest.fixture

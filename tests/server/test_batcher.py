@@ -45,7 +45,7 @@ def test_every_item_once_in_order_within_the_limits(calls, items, weight):
 
     async def main():
         limits = BatchLimits(items=items, weight=weight, delay_seconds=0.0)
-        batcher = Batcher(recorder.run, limits)
+        batcher = Batcher(recorder.run, limits, 3)
         answers = await asyncio.gather(
             *(
                 batcher.submit(key, [v for v, _ in some], [w for _, w in some])
@@ -70,7 +70,7 @@ def test_calls_share_a_batch():
     recorder = Recorder()
 
     async def main():
-        batcher = Batcher(recorder.run, BatchLimits(items=8, delay_seconds=0.05))
+        batcher = Batcher(recorder.run, BatchLimits(items=8, delay_seconds=0.05), 3)
         await asyncio.gather(*(batcher.submit("k", [n], [1]) for n in range(8)))
         await batcher.close()
 
@@ -82,7 +82,7 @@ def test_a_heavy_item_goes_alone():
     recorder = Recorder()
 
     async def main():
-        batcher = Batcher(recorder.run, BatchLimits(items=8, weight=10, delay_seconds=0.0))
+        batcher = Batcher(recorder.run, BatchLimits(items=8, weight=10, delay_seconds=0.0), 3)
         await batcher.submit("k", [1, 2, 3], [4, 40, 4])
         await batcher.close()
 
@@ -95,7 +95,7 @@ def test_a_long_entry_lets_others_in_between():
     ended = []
 
     async def main():
-        batcher = Batcher(recorder.run, BatchLimits(items=4, delay_seconds=0.0, at_once=1))
+        batcher = Batcher(recorder.run, BatchLimits(items=4, delay_seconds=0.0), 1)
 
         async def call(name, count):
             await batcher.submit("k", list(range(count)), [1] * count)
@@ -114,7 +114,7 @@ def test_only_so_many_batches_at_once():
     recorder = Recorder(0.005)
 
     async def main():
-        batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0, at_once=2))
+        batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0), 2)
         await batcher.submit("k", list(range(9)), [1] * 9)
         await batcher.close()
 
@@ -127,7 +127,7 @@ def test_what_is_late_is_never_computed():
 
     async def main():
         loop = asyncio.get_running_loop()
-        batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0, at_once=1))
+        batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0), 1)
         first = asyncio.create_task(batcher.submit("k", ["first"], [1]))
         await asyncio.sleep(0.01)
         late = asyncio.create_task(batcher.submit("k", ["late"], [1], loop.time() + 0.01))
@@ -146,7 +146,7 @@ def test_whoever_goes_away_frees_the_place():
     recorder = Recorder(0.05)
 
     async def main():
-        batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0, at_once=1))
+        batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0), 1)
         first = asyncio.create_task(batcher.submit("k", ["first"], [1]))
         await asyncio.sleep(0.01)
         gone = asyncio.create_task(batcher.submit("k", ["gone"] * 5, [1] * 5))
@@ -166,7 +166,7 @@ def test_whoever_goes_away_frees_the_place():
 
 def test_a_batch_that_fails_is_the_error_of_its_items():
     async def main():
-        batcher = Batcher(Recorder().run, BatchLimits(items=2, delay_seconds=0.0))
+        batcher = Batcher(Recorder().run, BatchLimits(items=2, delay_seconds=0.0), 3)
         found = await batcher.submit("k", ["good", "good", "bad", "good"], [1] * 4)
         await batcher.close()
         return found
@@ -179,7 +179,7 @@ def test_a_batch_that_fails_is_the_error_of_its_items():
 
 def test_closing_ends_the_wait():
     async def main():
-        batcher = Batcher(Recorder(60).run, BatchLimits(items=1, delay_seconds=0.0, at_once=1))
+        batcher = Batcher(Recorder(60).run, BatchLimits(items=1, delay_seconds=0.0), 1)
         calls = [asyncio.create_task(batcher.submit("k", [n], [1])) for n in range(3)]
         await asyncio.sleep(0.01)
         await batcher.close()
@@ -189,9 +189,7 @@ def test_closing_ends_the_wait():
     assert all(isinstance(one, BaseException) for one in found)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"items": 0}, {"weight": 0}, {"at_once": 0}, {"delay_seconds": -1.0}]
-)
+@pytest.mark.parametrize("wrong", [{"items": 0}, {"weight": 0}, {"delay_seconds": -1.0}])
 def test_limits_must_make_sense(wrong):
     with pytest.raises(ValueError, match="at least 1"):
         BatchLimits(**wrong)

@@ -7,26 +7,11 @@ import pytest
 import hvae_codec
 from hvae_codec.codec.format import parse
 from hvae_codec.errors import RateError
-from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from hvae_codec.v1 import codec_pb2
+from tests.server.messages import raw_image
 
 RAW = codec_pb2.IMAGE_FORMAT_RAW
 SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def stub(channel):
-    return codec_pb2_grpc.CodecServiceStub(channel)
-
-
-@pytest.fixture
-def selector(model):
-    return codec_pb2.ModelSelector(name=model["model"], quality=model["quality"])
-
-
-def image(picture):
-    height, width, channels = picture.shape
-    content = {"height": height, "width": width, "channels": channels, "data": picture.tobytes()}
-    return codec_pb2.Image(raw=codec_pb2.RawImage(**content))
 
 
 def samples(message):
@@ -35,7 +20,7 @@ def samples(message):
 
 
 def encode(stub, picture, **fields):
-    request = codec_pb2.EncodeRequest(images=[image(picture)], **fields)
+    request = codec_pb2.EncodeRequest(images=[raw_image(picture)], **fields)
     (result,) = stub.Encode(request, timeout=SECONDS).results
     return result
 
@@ -79,21 +64,21 @@ def test_targets(stub, codec, tiles):
 
 def test_auto_takes_the_model_that_suits_the_size(stub, smooth_picture):
     pictures = [smooth_picture(32, 32), smooth_picture(96, 128)]
-    request = codec_pb2.EncodeRequest(model={"name": "auto"}, images=map(image, pictures))
+    request = codec_pb2.EncodeRequest(model={"name": "auto"}, images=map(raw_image, pictures))
     small, large = stub.Encode(request, timeout=SECONDS).results
     names = [hvae_codec.codec_for(r.encoded).info.name for r in (small, large)]
     assert names == ["cifar10", "photo"]
 
 
 def test_one_bad_item_does_not_fail_its_neighbours(stub, codec, selector, tiles):
-    wrong = image(tiles[1])
+    wrong = raw_image(tiles[1])
     wrong.raw.width = 31
     images = [
-        image(tiles[0]),
+        raw_image(tiles[0]),
         wrong,
         codec_pb2.Image(),
         codec_pb2.Image(file=b"no"),
-        image(tiles[2]),
+        raw_image(tiles[2]),
     ]
     request = codec_pb2.EncodeRequest(model=selector, images=images)
     results = stub.Encode(request, timeout=SECONDS).results
@@ -107,7 +92,7 @@ def test_one_bad_item_does_not_fail_its_neighbours(stub, codec, selector, tiles)
     assert [r.status.code for r in decoded] == [0, 15, 3, 0]
     np.testing.assert_array_equal(samples(decoded[3].image), codec.decode(files[3]))
     sources = [codec_pb2.FeatureSource(encoded=file) for file in files]
-    sources[1:2] = [codec_pb2.FeatureSource(), codec_pb2.FeatureSource(image=image(tiles[0]))]
+    sources[1:2] = [codec_pb2.FeatureSource(), codec_pb2.FeatureSource(image=raw_image(tiles[0]))]
     request = codec_pb2.ExtractFeaturesRequest(model=selector, sources=sources)
     features = stub.ExtractFeatures(request, timeout=SECONDS).results
     assert [r.status.code for r in features] == [0, 3, 0, 3, 0]
@@ -121,7 +106,7 @@ def test_features_of_any_layer_in_every_form(stub, codec, selector, tiles, layer
     pictures = codec.layer_features(tiles[:3])[index]
     coded = codec.layer_features_from_bytes(files)[index]
     for expected, sources in (
-        (pictures, [codec_pb2.FeatureSource(image=image(tile)) for tile in tiles[:3]]),
+        (pictures, [codec_pb2.FeatureSource(image=raw_image(tile)) for tile in tiles[:3]]),
         (coded, [codec_pb2.FeatureSource(encoded=file) for file in files]),
     ):
         for encoding, dtype, tolerance in (
@@ -161,7 +146,7 @@ def test_samples_below_given_latents(stub, codec, selector, tiles):
 
     first, second = features.mean
     np.testing.assert_array_equal(drawn(3, values={"values": first.tolist()}), expected(3, first))
-    source = codec_pb2.FeatureSource(image=image(tiles[0]))
+    source = codec_pb2.FeatureSource(image=raw_image(tiles[0]))
     np.testing.assert_array_equal(drawn(2, source=source), expected(2, first))
     end = codec_pb2.FeatureSource(encoded=file)
     way = np.linspace(first, coded, 5)
@@ -190,7 +175,7 @@ def test_what_is_known_of_a_model(stub, codec, selector):
 def test_evaluation_of_one_picture(stub, smooth_picture, name):
     codec = hvae_codec.load(name)
     picture = smooth_picture(*codec.info.image_shape[1:])
-    request = codec_pb2.EvaluateRequest(model={"name": name}, image=image(picture), format=RAW)
+    request = codec_pb2.EvaluateRequest(model={"name": name}, image=raw_image(picture), format=RAW)
     found = stub.Evaluate(request, timeout=SECONDS)
     assert found.encoded == codec.encode(picture)
     decoded = samples(found.decoded)
@@ -206,7 +191,7 @@ def test_evaluation_of_one_picture(stub, smooth_picture, name):
 
 
 def test_requests_that_are_wrong_as_a_whole(stub, selector, tiles):
-    one = [image(tiles[0])]
+    one = [raw_image(tiles[0])]
     target = codec_pb2.ModelSelector(name="cifar10", target_bytes=50)
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     source = codec_pb2.FeatureSource(image=one[0])

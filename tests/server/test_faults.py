@@ -15,6 +15,7 @@ import pytest
 
 from hvae_codec.client import Client
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests.server.messages import raw_image
 
 CALLERS = 6
 
@@ -36,14 +37,8 @@ def coding_processes(server):
 
 
 @pytest.fixture
-def encode_request(model, tiles):
-    selector = codec_pb2.ModelSelector(name=model["model"], quality=model["quality"])
-    request = codec_pb2.EncodeRequest(model=selector)
-    for tile in tiles[:8]:
-        request.images.add(
-            raw=codec_pb2.RawImage(height=32, width=32, channels=3, data=tile.tobytes())
-        )
-    return request
+def encode_request(selector, tiles):
+    return codec_pb2.EncodeRequest(model=selector, images=map(raw_image, tiles[:8]))
 
 
 def keep_calling(address, request, found, ended):

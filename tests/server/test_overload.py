@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 
 from hvae_codec.client import Client
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests.server.messages import raw_image
 
 CALLERS, CALLS, ITEMS, CAPACITY = 12, 6, 24, 48
 
@@ -22,14 +23,8 @@ def small(start_server):
 
 
 @pytest.fixture
-def request_of_many(model, tiles):
-    selector = codec_pb2.ModelSelector(name=model["model"], quality=model["quality"])
-    request = codec_pb2.EncodeRequest(model=selector)
-    for tile in tiles[:ITEMS]:
-        request.images.add(
-            raw=codec_pb2.RawImage(height=32, width=32, channels=3, data=tile.tobytes())
-        )
-    return request
+def request_of_many(selector, tiles):
+    return codec_pb2.EncodeRequest(model=selector, images=map(raw_image, tiles[:ITEMS]))
 
 
 def retry_seconds(error):

@@ -7,28 +7,13 @@ import grpc
 import numpy as np
 import pytest
 
-from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
-
-
-@pytest.fixture(scope="module")
-def stub(channel):
-    return codec_pb2_grpc.CodecServiceStub(channel)
-
-
-@pytest.fixture
-def selector(model):
-    return codec_pb2.ModelSelector(name=model["model"], quality=model["quality"])
-
-
-def raw(picture):
-    height, width, channels = picture.shape
-    content = {"height": height, "width": width, "channels": channels, "data": picture.tobytes()}
-    return codec_pb2.Image(raw=codec_pb2.RawImage(**content))
+from hvae_codec.v1 import codec_pb2
+from tests.server.messages import raw_image
 
 
 def encode_requests(selector, tiles, each=4):
     return [
-        codec_pb2.EncodeRequest(model=selector, images=map(raw, tiles[start : start + each]))
+        codec_pb2.EncodeRequest(model=selector, images=map(raw_image, tiles[start : start + each]))
         for start in range(0, len(tiles), each)
     ]
 
@@ -101,7 +86,7 @@ def test_the_server_reads_no_faster_than_its_answers_are_taken(stub, selector):
     more than fit into buffers on the way, few are sent.
     """
     noise = np.random.default_rng(0).integers(0, 256, (512, 640, 3), np.uint8)
-    request = codec_pb2.EncodeRequest(model=selector, images=[raw(noise)])
+    request = codec_pb2.EncodeRequest(model=selector, images=[raw_image(noise)])
     (result,) = stub.Encode(request, timeout=60).results
     request = codec_pb2.DecodeRequest(encoded=[result.encoded], format=codec_pb2.IMAGE_FORMAT_RAW)
     sent = 0
