@@ -2,6 +2,8 @@
 
 A call hands over all its items of a kind as one entry. Batches are made when there is room for one,
 from as many entries as fit, oldest first; what is left of a long entry queues up behind the others.
+A batch that finds nothing under way begins at once, however small: whoever calls alone waits for
+nobody. While others are under way it fills up, which costs its callers little then and saves much.
 An entry whose caller went away leaves the queue at once, and one whose deadline has passed is never
 computed. (Packages that batch for asyncio know neither.)
 """
@@ -27,12 +29,12 @@ class BatchLimits:
     """How batches are made.
 
     items, weight: most of a batch; an item that weighs more makes a batch of its own.
-    delay_seconds: longest wait for others to join.
+    delay_seconds: longest wait for others to join, while another batch is under way.
     """
 
     items: int = 256
     weight: int = 1 << 20
-    delay_seconds: float = 0.002
+    delay_seconds: float = 0.01
 
     def __post_init__(self) -> None:
         if min(self.items, self.weight) < 1 or not 0 <= self.delay_seconds < 60:
@@ -93,15 +95,21 @@ class _Queue(Generic[Value, Result]):
         """Items for a batch; entries whose deadline has passed are ended instead."""
         batch: list[_Slice[Value, Result]] = []
         weight = 0
+
+        def full(item: int) -> bool:
+            return len(batch) >= limits.items or (bool(batch) and weight + item > limits.weight)
+
         while self.entries:
             entry = next(iter(self.entries))
+            if full(entry.weights[entry.begun]):
+                return batch
             self.remove(entry)
             if entry.until is not None and entry.until <= now:
                 entry.fail(DeadlinePassedError("the deadline passed before this was computed"))
                 continue
             while entry.waiting:
                 item = entry.weights[entry.begun]
-                if len(batch) >= limits.items or (batch and weight + item > limits.weight):
+                if full(item):
                     self.add(entry)  # behind the others, which have waited for it long enough
                     return batch
                 batch.append((entry, entry.begun))
@@ -190,10 +198,16 @@ class Batcher(Generic[Key, Value, Result]):
                 batch = queue.take(self._limits, loop.time())
             task = loop.create_task(self._compute(key, batch))
             self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, batch: asyncio.Task[None]) -> None:
+        self._under_way.discard(batch)
+        self._changed.set()
 
     async def _ready(self) -> tuple[Key, _Queue[Value, Result]]:
-        """Wait until some queue has a full batch, or one that has waited long enough."""
+        """Wait until nothing is under way, or some queue has a full batch, or one that has waited
+        long enough.
+        """
         loop = asyncio.get_running_loop()
         limits = self._limits
         while True:
@@ -204,7 +218,7 @@ class Batcher(Generic[Key, Value, Result]):
             if self._queues:
                 key, oldest = min(self._queues.items(), key=lambda pair: pair[1].since)
                 wait = oldest.since + limits.delay_seconds - loop.time()
-                if wait <= 0:
+                if wait <= 0 or not self._under_way:
                     return key, oldest
                 for key, queue in self._queues.items():
                     if queue.items >= limits.items or queue.weight >= limits.weight:

@@ -88,11 +88,11 @@ class Engine:
         # Reading and writing PNG, JPEG and WebP files.
         self._files = ThreadPoolExecutor(2, thread_name_prefix="files")
         alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
-        # One more than the networks take, so that it is coded meanwhile.
+        # Two more than the networks take, which are coded meanwhile.
         self._fast_lane: Batcher[Work, Any, Any] = Batcher(
             partial(self._run, self._fast),
             settings.batches,
-            settings.network_threads + 1,
+            settings.network_threads + 2,
             self._tell,
         )
         self._slow_lane: Batcher[Work, Any, Any] = Batcher(

@@ -161,9 +161,10 @@ def engine_flags(group: Group) -> None:
     group.add_argument(
         "--batch-delay-ms",
         type=_seconds,
-        default=2.0,
+        default=10.0,
         metavar="MS",
-        help="longest wait of an item for others to join it (default: %(default)g)",
+        help="longest wait of an item for others to join it while other batches are under way; "
+        "where none is, it waits for nobody (default: %(default)g)",
     )
     group.add_argument(
         "--capacity-items",

@@ -78,6 +78,27 @@ def test_calls_share_a_batch():
     assert recorder.batches == [("k", list(range(8)))]
 
 
+def test_nobody_waits_for_others_that_do_not_come():
+    """Alone at once, whatever the delay; together once another batch is under way, until it ends or
+    the next one is full.
+    """
+    recorder = Recorder(0.05)
+
+    async def main():
+        batcher = Batcher(recorder.run, BatchLimits(items=4, delay_seconds=50.0), 3)
+        calls = [asyncio.create_task(batcher.submit("k", ["first"], [1]))]
+        await asyncio.sleep(0.02)
+        calls += [asyncio.create_task(batcher.submit("k", [n], [1])) for n in range(6)]
+        await asyncio.sleep(0.02)
+        begun = len(recorder.batches)
+        await asyncio.wait_for(asyncio.gather(*calls), 10)
+        await batcher.close()
+        return begun
+
+    assert asyncio.run(main()) == 2
+    assert [values for _, values in recorder.batches] == [["first"], [0, 1, 2, 3], [4, 5]]
+
+
 def test_a_heavy_item_goes_alone():
     recorder = Recorder()
 
