@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final
+from typing import Final, NoReturn
 
 _LEAST_RETRY_SECONDS: Final = 0.05
 _MOST_RETRY_SECONDS: Final = 5.0
 _RECENT: Final = 0.1  # share of the latest in the running mean of how long calls are held
+_FREE_AGAIN: Final = 1 / 8  # of the capacity, before calls are looked at again after a refusal
 
 
 class OverloadError(Exception):
@@ -42,23 +43,30 @@ class Admission:
         self._turn = asyncio.Lock()  # first come, first served
         self._changed = asyncio.Event()
         self._seconds_held = _LEAST_RETRY_SECONDS
+        self._full = False
         self.items = 0
         self.bytes = 0
         self.refused = 0
+
+    def check(self) -> None:
+        """Raise OverloadError from when a call was refused until an eighth of the capacity is free.
+
+        For calls whose size is not known yet: most would be refused, once they had been read.
+        """
+        if self._full:
+            most = self._capacity
+            share = max(self.items / most.items, self.bytes / most.bytes)
+            self._full = share > 1 - _FREE_AGAIN
+        if self._full:
+            self._refuse()
 
     @contextmanager
     def enter(self, items: int, size: int) -> Iterator[None]:
         """Hold so much until the end of the block. Raises OverloadError where it does not fit."""
         # Streams that wait come first, or a flood of single calls would starve them.
         if self._turn.locked() or not self._fits(items, size):
-            self.refused += 1
-            retry = min(max(self._seconds_held, _LEAST_RETRY_SECONDS), _MOST_RETRY_SECONDS)
-            raise OverloadError(
-                f"the server has {self.items:,} items of {self.bytes:,} bytes to work on, of "
-                f"{self._capacity.items:,} and {self._capacity.bytes:,} that it may hold; try "
-                f"again in {retry:.2f} s",
-                retry,
-            )
+            self._full = True
+            self._refuse()
         with self._held(items, size):
             yield
 
@@ -75,6 +83,16 @@ class Admission:
             yield
         finally:
             held.__exit__(None, None, None)
+
+    def _refuse(self) -> NoReturn:
+        self.refused += 1
+        retry = min(max(self._seconds_held, _LEAST_RETRY_SECONDS), _MOST_RETRY_SECONDS)
+        raise OverloadError(
+            f"the server has {self.items:,} items of {self.bytes:,} bytes to work on, of "
+            f"{self._capacity.items:,} and {self._capacity.bytes:,} that it may hold; try "
+            f"again in {retry:.2f} s",
+            retry,
+        )
 
     @contextmanager
     def _held(self, items: int, size: int) -> Iterator[None]:

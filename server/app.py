@@ -23,6 +23,7 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from .access import Access, AccessInterceptor
 from .admission import Admission
 from .calls import Calls
+from .door import Door
 from .engine import Engine
 from .grpc_options import MOST_CALLS, server_options
 from .metrics import Metrics
@@ -80,6 +81,7 @@ class App:
         self.calls = Calls(self.engine, settings.limits)
         self.admission = Admission(settings.capacity)
         self.metrics.show(self._figures)
+        self._door = Door(SERVICE, self.admission)
         self._servicer = CodecServicer(self.calls, self.admission)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._grpc_server()
@@ -122,6 +124,7 @@ class App:
         interceptors: list[Any] = [watching]
         if self.access is not None:
             interceptors.append(AccessInterceptor(self.access))
+        interceptors.append(self._door)
         return grpc.aio.server(
             interceptors=interceptors,
             options=server_options(self._settings.limits.message_bytes),
@@ -205,7 +208,9 @@ class App:
         self._serving = False
         await self._health.enter_graceful_shutdown()
         self._servicer.stop()
-        await self._server.stop(self._settings.grace_seconds)
+        ends = time.monotonic() + self._settings.grace_seconds
+        await self._door.close(self._settings.grace_seconds)
+        await self._server.stop(max(0.0, ends - time.monotonic()))
         await self._page.stop()
         for task in self._background:
             task.cancel()

@@ -28,6 +28,28 @@ def test_what_is_larger_than_the_capacity_goes_alone():
         admission.enter(11, 1).__enter__()
 
 
+def test_once_full_calls_are_not_looked_at_until_an_eighth_is_free():
+    admission = Admission(Capacity(items=16, bytes=1600))
+    admission.check()
+    with admission.enter(13, 1300):
+        with admission.enter(2, 1):
+            admission.check()  # one is free, and nobody was refused
+            with pytest.raises(OverloadError):
+                admission.enter(2, 1).__enter__()
+            with pytest.raises(OverloadError, match="15 items"):
+                admission.check()
+        admission.check()
+        with admission.enter(2, 1):
+            admission.check()
+    with admission.enter(1, 1401):
+        with pytest.raises(OverloadError):
+            admission.enter(1, 200).__enter__()
+        with pytest.raises(OverloadError):
+            admission.check()
+    admission.check()
+    assert admission.refused == 4
+
+
 def test_an_error_gives_the_place_back():
     admission = Admission(Capacity(items=10, bytes=1000))
     with pytest.raises(RuntimeError), admission.enter(10, 1000):
