@@ -122,7 +122,9 @@ async def _closed(plan: Plan, calls: list[Call], request: bytes, began: float) -
 
 
 async def _open(plan: Plan, calls: list[Call], request: bytes, began: float) -> Outcome:
-    """Requests at random times; all are waited for."""
+    """Requests at random times; all are waited for. What is late when the time is over stays
+    unsent.
+    """
     outcome = Outcome()
     draw = random.Random(plan.seed)
     due = time.perf_counter()
@@ -139,6 +141,8 @@ async def _open(plan: Plan, calls: list[Call], request: bytes, began: float) -> 
             await asyncio.sleep(wait)
         elif number % 16 == 0:
             await asyncio.sleep(0)  # behind its time: still hear of answers
+        if time.perf_counter() >= began + plan.seconds:
+            break  # what it cannot send in time is no load
         task = asyncio.create_task(one(calls[number % len(calls)], due))
         number += 1
         outcome.sent += due >= began

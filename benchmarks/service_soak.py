@@ -14,8 +14,12 @@ from benchmarks.service_processes import Client, Server, load
 from benchmarks.service_requests import write_requests
 from benchmarks.service_targets import ANSWERS
 
-IMAGES = 64
-"""Images of a request: so few requests make the overload that its client can send them."""
+IMAGES = 256
+"""Files of a request: so few and small requests make the overload that its client, on the same
+cores, can send them, and the server can refuse them.
+"""
+
+CHANNELS = 8
 
 BASE = 0.5
 """Share of the capacity that is asked for all the time."""
@@ -36,12 +40,12 @@ def soak(folder: Path, server: Server, seconds: float) -> dict[str, Any]:
     Returns:
         capacity and answered calls a second, for every second; all answers by status; `lost`, the
         requests without one; `memory_change`, of the last tenth against the tenth before the
-        overload; `back_seconds` after the overload until a second has BACK of the throughput that
+        overload; `overload_times_capacity`, what its client could send; `back_seconds` after the overload until a second has BACK of the throughput that
         was usual before, None where none has.
     """
-    sent = write_requests(folder, "encode", IMAGES, stream=False)
+    sent = write_requests(folder, "decode", IMAGES, stream=False)
     common: dict[str, Any] = {"address": server.address, "method": sent.method}
-    common |= {"request": str(sent.path), "channels": 2}
+    common |= {"request": str(sent.path), "channels": CHANNELS}
     capacity = load(Plan(**common, seconds=SETTLE_SECONDS, callers=8), server)[
         "requests_per_second"
     ]
@@ -87,6 +91,7 @@ def soak(folder: Path, server: Server, seconds: float) -> dict[str, Any]:
         "memory_change": round(late / early - 1.0, 4),
         "overload_began": round(before, 1),
         "overload_seconds": round(over, 1),
+        "overload_times_capacity": round(outcomes[-1]["sent"] / (over * capacity), 2),
         "back_seconds": _back(series, before, before + over),
         "answered_per_second": series,
     }

@@ -44,7 +44,7 @@ USUALLY_WARM: Final = (Warm("cifar10"), Warm("photo"))
 """Loaded before serving where they are at hand and nothing else was asked for."""
 
 _ENDING_SECONDS: Final = 2.0
-_SWITCH_SECONDS: Final = 0.001  # tried while tuning: 0.005, 0.001, 0.0002
+_SWITCH_SECONDS: Final = 0.0002  # tried while tuning: 0.005, 0.001, 0.0002
 _TIDY_SECONDS: Final = 1.0
 _TIDY_ITEMS: Final = 1_024
 

@@ -6,6 +6,8 @@ MOST_CALLS: Final = 4_096
 """Calls at once, over all connections; beyond, gRPC answers RESOURCE_EXHAUSTED unread. Each may
 hold one message, so this bounds what waits before the engine's own bounds are asked."""
 
+_MOST_PENDING: Final = 65_536
+
 
 def server_options(message_bytes: int) -> list[tuple[str, int]]:
     """Options of a gRPC server whose messages have at most so many bytes, either way."""
@@ -16,13 +18,20 @@ def server_options(message_bytes: int) -> list[tuple[str, int]]:
         # number calls are refused more and more often, above the second always.
         ("grpc.max_metadata_size", 8 * 1024),
         ("grpc.absolute_max_metadata_size", 16 * 1024),
-        # Calls at once of one connection; beyond, gRPC refuses them unread, with UNAVAILABLE. Ended
-        # ones count until it is done with them: at 100, some calls of 64 callers were refused. At
-        # 2,000, ten times the capacity took 1.7 GiB of messages that waited, and was cancelled.
-        ("grpc.max_concurrent_streams", 250),
-        # More than a thousand that wait to be looked at gRPC would cancel, which no contract names.
-        ("grpc.server.max_pending_requests", MOST_CALLS),
-        ("grpc.server.max_pending_requests_hard_limit", MOST_CALLS),
+        # Calls at once of one connection; a client's gRPC keeps the others until one of these has
+        # ended. Without the second line those count as well that have ended but are not cleared
+        # away yet, of which no client can know: some calls of busy ones were refused, with
+        # UNAVAILABLE.
+        ("grpc.max_concurrent_streams", 100),
+        ("grpc.http.overload_protection", 0),
+        # What nobody reads yet fills 64 KiB of its call at most, then its sender waits. By default
+        # gRPC grows that to megabytes on fast networks, and calls that wait unread hold all of it:
+        # at ten times the capacity 1.5 GiB instead of 1.1.
+        ("grpc.http2.bdp_probe", 0),
+        # Calls that wait to be looked at, of all connections; beyond, gRPC cancels them, which no
+        # contract names. They wait unread, a few KiB each.
+        ("grpc.server.max_pending_requests", _MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
         # A peer that is gone without a word, behind a firewall that forgot it or on a machine that
         # lost power, is found after a minute, its calls cancelled and their places freed.
         ("grpc.keepalive_time_ms", 45_000),

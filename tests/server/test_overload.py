@@ -65,6 +65,23 @@ def test_a_flood_is_refused_with_a_time_to_come_back(small, request_of_many):
         assert len(stub.Encode(request_of_many, timeout=60).results) == ITEMS
 
 
+def test_every_call_of_a_great_flood_is_told_why(small, selector, tiles):
+    """More calls of each connection than it may have open, and more of all than gRPC lets wait by
+    default: none is cancelled by gRPC, or refused by it without a time to come back.
+    """
+    request = codec_pb2.EncodeRequest(model=selector, images=[raw_image(tiles[0])])
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.insecure_channel(small.address, options) for _ in range(10)]
+    stubs = [codec_pb2_grpc.CodecServiceStub(channel) for channel in channels]
+    calls = [stub.Encode.future(request, timeout=60) for _ in range(250) for stub in stubs]
+    found = Counter(call.code() for call in calls)
+    refused = grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert set(found) == {grpc.StatusCode.OK, refused}
+    assert all(retry_seconds(call) for call in calls if call.code() is refused)
+    for channel in channels:
+        channel.close()
+
+
 def test_streams_wait_instead(small, request_of_many):
     """Ten streams of five times the capacity: all is answered, nothing refused."""
 
