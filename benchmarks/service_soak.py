@@ -40,8 +40,9 @@ def soak(folder: Path, server: Server, seconds: float) -> dict[str, Any]:
     Returns:
         capacity and answered calls a second, for every second; all answers by status; `lost`, the
         requests without one; `memory_change`, of the last tenth against the tenth before the
-        overload; `overload_times_capacity`, what its client could send; `back_seconds` after the overload until a second has BACK of the throughput that
-        was usual before, None where none has.
+        overload; `overload_times_capacity`, what its client could send; `back_seconds` after the
+        overload until a second has BACK of the throughput that was usual before, None where none
+        has.
     """
     sent = write_requests(folder, "decode", IMAGES, stream=False)
     common: dict[str, Any] = {"address": server.address, "method": sent.method}
