@@ -23,13 +23,11 @@ def cluster() -> Iterator[Any]:
     this process has joined it. A test that kills a worker adds another one.
     """
     ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
     # Beside other programs its workers would not get on. (Ray's name has small letters.)
     os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     store = {"object_store_memory": STORE_BYTES}
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": SOON, **store}
-    started = Cluster(initialize_head=True, head_node_args=head)
+    started = with_head(head)
     for _ in range(2):
         started.add_node(num_cpus=1, **store)
     started.wait_for_nodes()
@@ -38,6 +36,20 @@ def cluster() -> Iterator[Any]:
     yield started
     ray.shutdown()
     started.shutdown()
+
+
+def with_head(arguments: dict[str, Any]) -> Any:
+    """A cluster with its head alone. Now and then Ray's first question to a new head is never
+    answered, and half a minute later it gives up: then another one is started.
+    """
+    from ray.cluster_utils import Cluster
+
+    try:
+        return Cluster(initialize_head=True, head_node_args=arguments)
+    except Exception as error:
+        if "timed out during startup" not in str(error):
+            raise
+    return Cluster(initialize_head=True, head_node_args=arguments)
 
 
 def warm_up() -> None:
