@@ -93,9 +93,10 @@ def soak_text(result: Result) -> str:
     memory, back = soak["memory_mib"], soak["back_seconds"]
     later = "not within the run" if back is None else f"{back:.0f} s later"
     load = (
-        f"{soak['seconds'] / 60:g} minutes of calls of {soak['images_of_a_request']} images at "
-        f"half of the capacity of {soak['capacity_per_second']:.0f} calls a second, ten times the "
-        f"capacity for {soak['overload_seconds']:.0f} s in the middle."
+        f"{soak['seconds'] / 60:g} minutes of calls that decode {soak['images_of_a_request']} "
+        f"images at half of the capacity of {soak['capacity_per_second']:.0f} calls a second, and "
+        f"in the middle, for {soak['overload_seconds']:.0f} s, "
+        f"{soak['overload_times_capacity']:.1f} times the capacity on top."
     )
     return (
         f"{load} {soak['offered']:,} calls: {answers}. Memory {memory['before']:.0f} MiB before, "

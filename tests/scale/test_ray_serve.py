@@ -3,6 +3,7 @@
 import socket
 
 import grpc
+import numpy as np
 import psutil
 import pytest
 import yaml
@@ -78,9 +79,31 @@ def test_models_features_samples_and_evaluation(client, codec, model, tiles):
     assert client.evaluate(tiles[0], **model).encoded == codec.encode(tiles[0])
 
 
-def test_streams(client, codec, model, tiles):
+def test_streams(client, channel, codec, model, tiles):
     files = list(client.encode_stream(tiles, **model))
-    assert [getattr(file, "value", file) for file in files] == codec.encode_batch(tiles)
+    assert files == codec.encode_batch(tiles)
+    pictures = list(client.decode_stream(files))
+    np.testing.assert_array_equal(pictures, codec.decode_batch(files))
+    found = np.stack([each.mean for each in client.features_stream(files)])
+    np.testing.assert_allclose(found, codec.features_from_bytes(files).mean, atol=1e-5)
+    stub = codec_pb2_grpc.CodecServiceStub(channel)
+    selector = codec_pb2.ModelSelector(name=model["model"], quality=model["quality"])
+    raw = codec_pb2.IMAGE_FORMAT_RAW
+    messages = [
+        codec_pb2.StreamSampleRequest(
+            request=codec_pb2.SampleRequest(model=selector, count=2, seed=seed, format=raw)
+        )
+        for seed in (3, 4)
+    ]
+    token = (("authorization", f"Bearer {TOKEN}"),)
+    answers = stub.StreamSample(iter(messages), timeout=120, metadata=token)
+    drawn = [
+        np.frombuffer(result.image.raw.data, np.uint8)
+        for answer in answers
+        for result in answer.response.results
+    ]
+    expected = np.concatenate([codec.sample(2, seed=seed) for seed in (3, 4)])
+    np.testing.assert_array_equal(drawn, expected.reshape(4, -1))
 
 
 def test_errors_have_their_status_and_its_details(client, tiles):
