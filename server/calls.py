@@ -99,12 +99,15 @@ class Calls:
 
         results = await self._in_groups(files, groups, decoded)
         response = codec_pb2.DecodeResponse()
-        images = await self._pictures.write(results, request.format)
-        for number, image in enumerate(images):
-            if isinstance(image, Exception):
-                response.results.add(status=_failed("encoded", number, image))
+        images, pictures = [], []
+        for number, picture in enumerate(results):
+            result = response.results.add()
+            if isinstance(picture, Exception):
+                result.status.CopyFrom(_failed("encoded", number, picture))
             else:
-                response.results.add(image=image)
+                images.append(result.image)
+                pictures.append(picture)
+        await self._pictures.write(images, pictures, request.format)
         return response
 
     async def extract_features(
@@ -167,12 +170,9 @@ class Calls:
         channels, height, width = codec.info.image_shape
         self._pictures.check_answer([(height, width, channels)] * request.count, request.format)
         pictures = await self._sampling.draw(codec, request, until)
-        drawn: list[Picture | Exception] = list(pictures)
-        images = await self._pictures.write(drawn, request.format)
         response = codec_pb2.SampleResponse()
-        for image in images:
-            assert isinstance(image, codec_pb2.Image)
-            response.results.add(image=image)
+        images = [response.results.add().image for _ in pictures]
+        await self._pictures.write(images, list(pictures), request.format)
         return response
 
     async def list_models(
@@ -210,16 +210,14 @@ class Calls:
             return codec.entropy.information_bits(part).tolist(), codec.pictures_of([part])[0]
 
         bits, decoded = await self._engine.call(codec, evaluated, until)
-        (image,) = await self._pictures.write([decoded], request.format)
-        assert isinstance(image, codec_pb2.Image)
         error = squared_error_each(codec.reference(picture[None]), decoded[None])
         response = codec_pb2.EvaluateResponse(
             encoded=file,
             payload_bytes=len(file) - parse(file).payload_at,
             rates_nats=[_NATS_PER_BIT * layer for layer in bits],
-            decoded=image,
             model=convert.to_description(codec.info),
         )
+        await self._pictures.write([response.decoded], [decoded], request.format)
         if error[0] > 0:
             response.psnr_db = float(psnr_of(error)[0])
         self._limits.check_response(response.ByteSize())

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hvae_codec import Codec, Features, ModelInfo
 from hvae_codec.codec.format import Frame, verify_file
 from hvae_codec.codec.image_headers import read_image_header
-from hvae_codec.codec.images import as_uint8, check_size, encode_png
+from hvae_codec.codec.images import as_uint8, check_size
 from hvae_codec.errors import ImageError
 from hvae_codec.v1 import codec_pb2
 
@@ -61,15 +61,11 @@ def check_known(field: str, value: int, kind: Any) -> None:
         raise InvalidRequestError(f"{field}: unknown value {value}, known are {known}")
 
 
-def to_image(picture: Picture, image_format: codec_pb2.ImageFormat) -> codec_pb2.Image:
-    """Message of a picture, in the format that the request asked for."""
-    if image_format == codec_pb2.IMAGE_FORMAT_RAW:
-        height, width, channels = picture.shape
-        raw = codec_pb2.RawImage(
-            height=height, width=width, channels=channels, data=picture.tobytes()
-        )
-        return codec_pb2.Image(raw=raw)
-    return codec_pb2.Image(file=encode_png(picture))
+def fill_raw(image: codec_pb2.Image, picture: Picture) -> None:
+    """Put a picture's samples into a message, in place: they are many, and copied once."""
+    raw = image.raw
+    raw.height, raw.width, raw.channels = picture.shape
+    raw.data = picture.tobytes()
 
 
 def result_bytes(shape: Shape, image_format: codec_pb2.ImageFormat) -> int:

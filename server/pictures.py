@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from hvae_codec.codec.images import decode_image_bytes
+from hvae_codec.codec.images import decode_image_bytes, encode_png
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.v1 import codec_pb2
 
@@ -49,19 +49,20 @@ class Pictures:
         return pictures
 
     async def write(
-        self, pictures: Sequence[Picture | Exception], image_format: codec_pb2.ImageFormat
-    ) -> list[codec_pb2.Image | Exception]:
-        """Messages of pictures; errors stay what they are."""
-
-        def written() -> list[codec_pb2.Image | Exception]:
-            return [
-                one if isinstance(one, Exception) else convert.to_image(one, image_format)
-                for one in pictures
-            ]
-
+        self,
+        images: Sequence[codec_pb2.Image],
+        pictures: Sequence[Picture],
+        image_format: codec_pb2.ImageFormat,
+    ) -> None:
+        """Put pictures into the messages of an answer, one into each."""
+        both = zip(images, pictures, strict=True)
         if image_format == codec_pb2.IMAGE_FORMAT_RAW:
-            return written()
-        return await self._engine.on_files(written)
+            for image, picture in both:
+                convert.fill_raw(image, picture)
+            return
+        files = await self._engine.on_files(lambda: [encode_png(each) for each in pictures])
+        for (image, _), file in zip(both, files, strict=True):
+            image.file = file
 
     def check_answer(self, shapes: Collection[Shape], image_format: codec_pb2.ImageFormat) -> None:
         """Raises LimitError for an answer with too many pixels or bytes of pictures."""

@@ -13,8 +13,9 @@ from hvae_codec import ops
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.models.hvae import HierarchicalVAE
 
-CHUNK = 256
-"""Tiles that go through the networks at once."""
+CHUNK = 128
+"""Tiles that go through the networks at once. Of 32x32 pixels this many are a little faster on CPU
+cores than half or twice as many, which is when they leave a core's cache."""
 
 Symbols = list[NDArray[np.int32]]
 Tiles = NDArray[np.uint8]
