@@ -79,6 +79,15 @@ def retry_delay(error: grpc.RpcError) -> float | None:
     return None
 
 
+def is_away(error: grpc.RpcError) -> bool:
+    """Whether no server took a call. gRPC's own server says CANCELLED, and no more than that, of
+    calls that it had not looked at when it stopped; who gives up a call reads something else.
+    """
+    code, details = error.code(), error.details()
+    cancelled: bool = code is grpc.StatusCode.CANCELLED and details == code.name
+    return cancelled or code is grpc.StatusCode.UNAVAILABLE
+
+
 def is_too_large(error: grpc.RpcError) -> bool:
     """Whether a call asked for more than one call may carry, so that a part of it may do."""
     exhausted: bool = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -14,7 +14,8 @@ from hvae_codec.client import errors
 class Retry:
     """How often a client makes a call that the server could not take just now, and how it waits.
 
-    Calls are made again where the server is not there or stopping (UNAVAILABLE), and where it is
+    Calls are made again where the server is not there or stopping (UNAVAILABLE, or CANCELLED where
+    gRPC itself says it for a server that stopped before it saw the call), and where it is
     full and asks to be called later (RESOURCE_EXHAUSTED with a google.rpc.RetryInfo, whose delay is
     waited at least). The wait doubles from `first_delay` up to `greatest_delay`, both in seconds,
     and of each only a random share from half to whole is waited, so that clients that failed
@@ -79,7 +80,7 @@ class Tries:
         """Seconds to wait before the next try, or None where there is to be none."""
         asked = errors.retry_delay(error)
         full = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and asked is not None
-        if not full and error.code() is not grpc.StatusCode.UNAVAILABLE:
+        if not full and not errors.is_away(error):
             return None
         return self._next(asked or 0.0)
 

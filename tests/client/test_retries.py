@@ -5,6 +5,8 @@ import time
 
 import grpc
 import pytest
+from google.rpc import status_pb2
+from grpc_status import rpc_status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +54,21 @@ def test_a_server_that_is_away_is_asked_again(ask, small, failing, pictures, has
     small.failures.extend([failing(UNAVAILABLE)] * failures)
     assert ask(small.address, "encode", pictures[:1], model="m") == hashes[:1]
     assert len(small.of("Encode")) == failures + 1
+
+
+@pytest.mark.parametrize(("details", "tries"), [("CANCELLED", 2), ("by somebody", 1)])
+def test_what_a_stopping_server_never_saw_is_asked_again(
+    ask, small, pictures, hashes, details, tries
+):
+    """gRPC's server cancels the calls that wait when it stops; it is nobody's decision."""
+    status = rpc_status.to_status(status_pb2.Status(code=1, message=details))
+    small.failures.append(status)
+    if tries == 2:
+        assert ask(small.address, "encode", pictures[:1], model="m") == hashes[:1]
+    else:
+        with pytest.raises(ServiceError, match=details):
+            ask(small.address, "encode", pictures[:1], model="m")
+    assert len(small.of("Encode")) == tries
 
 
 def test_but_not_for_ever(ask, small, failing, pictures):

@@ -84,7 +84,7 @@ def test_streams(client, channel, codec, model, tiles):
     assert files == codec.encode_batch(tiles)
     pictures = list(client.decode_stream(files))
     np.testing.assert_array_equal(pictures, codec.decode_batch(files))
-    found = np.stack([each.mean for each in client.features_stream(files)])
+    found = np.stack([each.mean for each in client.features_stream(files, **model)])
     np.testing.assert_allclose(found, codec.features_from_bytes(files).mean, atol=1e-5)
     stub = codec_pb2_grpc.CodecServiceStub(channel)
     selector = codec_pb2.ModelSelector(name=model["model"], quality=model["quality"])
