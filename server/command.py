@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.memory import keep_freed_memory
 
 from .flags import (
     address_flags,
@@ -103,7 +102,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
-    keep_freed_memory()
     return run(parser.parse_args(argv))
 
 
