@@ -16,7 +16,7 @@ from hvae_codec import error_info
 from hvae_codec.errors import HvaeCodecError
 
 from .calls_seen import current_call
-from .interception import refusing, wrap
+from .interception import abort_with, refusing, wrap
 from .messages import items_of
 from .tokens import Token, TokenFile
 
@@ -157,7 +157,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             token = self._access.token_of(authorizations(details.invocation_metadata))
         except UnauthenticatedError as error:
             status = refusal(error)
-            return refusing(lambda context: _abort(context, status))
+            return refusing(lambda context: abort_with(context, status))
         current_call().token = token.name
         usage = self._access.usage_of(token)
 
@@ -190,7 +190,7 @@ class _Admitted:
     async def end(self, error: BaseException | None) -> None:
         self._usage.release(sum(self._taken))
         if isinstance(error, TokenLimitError):
-            await _abort(self.context, refusal(error))
+            await abort_with(self.context, refusal(error))
 
 
 def authorizations(metadata: Any) -> list[str]:
@@ -214,7 +214,3 @@ def refusal(error: UnauthenticatedError | TokenLimitError) -> grpc.Status:
         packed.Pack(detail)
         status.details.append(packed)
     return rpc_status.to_status(status)
-
-
-async def _abort(context: Any, status: grpc.Status) -> None:
-    await context.abort(status.code, status.details, status.trailing_metadata)

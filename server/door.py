@@ -7,14 +7,13 @@ alone takes more than the machine has.
 
 import asyncio
 import time
-from functools import partial
 from typing import Any, Final
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from .admission import Admission, OverloadError
-from .interception import refusing
+from .interception import abort_with, refusing
 from .status import StoppingError, status_of
 
 _QUIET_SECONDS: Final = 0.1
@@ -44,7 +43,8 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 self._admission.check()
         except (StoppingError, OverloadError) as error:
             self._turned_away = time.monotonic()
-            return refusing(partial(_abort, status_of(error)))
+            status = status_of(error)
+            return refusing(lambda context: abort_with(context, status))
         return handler
 
     async def close(self, seconds: float) -> None:
@@ -61,7 +61,3 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             if self._admission.items == 0 and now - since >= _QUIET_SECONDS:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
-
-
-async def _abort(status: grpc.Status, context: Any) -> None:
-    await context.abort(status.code, status.details, status.trailing_metadata)

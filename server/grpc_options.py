@@ -26,7 +26,7 @@ def server_options(message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.http.overload_protection", 0),
         # What nobody reads yet fills 64 KiB of its call at most, then its sender waits. By default
         # gRPC grows that to megabytes on fast networks, and calls that wait unread hold all of it:
-        # at ten times the capacity 1.5 GiB instead of 1.1.
+        # tried once, at ten times the capacity, 1.5 GiB instead of 1.1.
         ("grpc.http2.bdp_probe", 0),
         # Calls that wait to be looked at, of all connections; beyond, gRPC cancels them, which no
         # contract names. They wait unread, a few KiB each.

@@ -113,6 +113,11 @@ def refusing(refuse: Callable[[Any], Any]) -> Any:
     return grpc.stream_stream_rpc_method_handler(method)
 
 
+async def abort_with(context: Any, status: grpc.Status) -> None:
+    """End a call with a status and its details."""
+    await context.abort(status.code, status.details, status.trailing_metadata)
+
+
 class AnsweringContext:
     """The context of a call, whose trailing metadata always have `extra` in them."""
 
