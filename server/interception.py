@@ -1,5 +1,6 @@
 """Standing between gRPC and a method, in the same way for unary and streaming methods."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
@@ -100,6 +101,8 @@ async def _seen(requests: AsyncIterable[Any], witness: Witness) -> AsyncIterator
     async for request in requests:
         await witness.request(request)
         yield request
+    # Where a call is cancelled, gRPC ends its requests a moment before it cancels its method.
+    await asyncio.sleep(0)
 
 
 def refusing(refuse: Callable[[Any], Any]) -> Any:

@@ -50,11 +50,11 @@ class WatchingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return wrap(handler, lambda context: _Seen(call, context, self._metrics, span, stream))
 
 
-def _cancellation(context: Any) -> str:
-    """Why a call was given up: its deadline, or its caller."""
+def _unless_late(context: Any, code: grpc.StatusCode) -> str:
+    """The name of a code, or of DEADLINE_EXCEEDED where its caller has heard that already."""
     remaining = context.time_remaining()
-    over = remaining is not None and remaining <= 0
-    return str((grpc.StatusCode.DEADLINE_EXCEEDED if over else grpc.StatusCode.CANCELLED).name)
+    late = remaining is not None and remaining <= 0
+    return str((grpc.StatusCode.DEADLINE_EXCEEDED if late else code).name)
 
 
 def _name(code: Any) -> str:
@@ -133,11 +133,11 @@ class _Seen:
     def _code_of(self, error: BaseException | None) -> str:
         match error:
             case None:
-                return _OK
+                return _unless_late(self._grpc, grpc.StatusCode.OK)
             case grpc.aio.AbortError():
                 return _name(self._grpc.code())
             case asyncio.CancelledError() | GeneratorExit():
-                return _cancellation(self._grpc)
+                return _unless_late(self._grpc, grpc.StatusCode.CANCELLED)
             case _:
                 _logger.error("%s failed", self._call.method, exc_info=error)
                 return str(grpc.StatusCode.UNKNOWN.name)

@@ -86,11 +86,12 @@ def test_streams_and_deadlines(stub, watched):
         time.sleep(1)
         yield from ()
 
-    metadata = [("x-request-id", "late")]
-    with pytest.raises(grpc.RpcError):
-        list(stub.StreamSample(never(), metadata=metadata, timeout=0.2))
-    (line,) = lines_of(watched, "late")
-    assert line["code"] in {"DEADLINE_EXCEEDED", "CANCELLED"}
+    for number in range(5):
+        metadata = [("x-request-id", f"late-{number}")]
+        with pytest.raises(grpc.RpcError):
+            list(stub.StreamSample(never(), metadata=metadata, timeout=0.2))
+        (line,) = lines_of(watched, f"late-{number}")
+        assert line["code"] in {"DEADLINE_EXCEEDED", "CANCELLED"}
 
 
 def record(message="text", level=logging.INFO, exc_info=None, **attributes):
