@@ -2,8 +2,9 @@
 
 A call hands over all its items of a kind as one entry. Batches are made when there is room for one,
 from as many entries as fit, oldest first; what is left of a long entry queues up behind the others.
-A batch that finds nothing under way begins at once, however small: whoever calls alone waits for
-nobody. While others are under way it fills up, which costs its callers little then and saves much.
+A batch that finds nothing under way begins as soon as no more calls come, however small: whoever
+calls alone waits for nobody. While others are under way it fills up, which costs its callers little
+then and saves much.
 An entry whose caller went away leaves the queue at once, and one whose deadline has passed is never
 computed. (Packages that batch for asyncio know neither.)
 """
@@ -13,11 +14,15 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 Result = TypeVar("Result")
+
+_QUIET_TURNS: Final = 64
+"""Turns of the event loop without a new entry after which none is on its way: from when gRPC has
+taken a call until it gets here, the loop turns about ten times; it takes one after the other."""
 
 
 class DeadlinePassedError(Exception):
@@ -39,6 +44,18 @@ class BatchLimits:
     def __post_init__(self) -> None:
         if min(self.items, self.weight) < 1 or not 0 <= self.delay_seconds < 60:
             raise ValueError(f"batches of at least 1, and a delay below a minute; got {self}")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Key, Value]):
+    """Items that are computed together: values that want the same, of so many calls, and what they
+    weigh together.
+    """
+
+    key: Key
+    values: list[Value]
+    calls: int
+    weight: int
 
 
 @dataclass(eq=False)
@@ -119,11 +136,11 @@ class _Queue(Generic[Value, Result]):
 
 
 class Batcher(Generic[Key, Value, Result]):
-    """Runs `run(key, values)` on batches; it gives a result, or an error, for each value."""
+    """Runs `run(batch)` on batches; it gives a result, or an error, for each value."""
 
     def __init__(
         self,
-        run: Callable[[Key, list[Value]], Awaitable[Sequence[Result | Exception]]],
+        run: Callable[[Batch[Key, Value]], Awaitable[Sequence[Result | Exception]]],
         limits: BatchLimits,
         at_once: int,
         seen: Callable[[Key, int, float], None] = lambda key, items, seconds: None,
@@ -135,6 +152,7 @@ class Batcher(Generic[Key, Value, Result]):
         self._limits = limits
         self._seen = seen
         self._queues: dict[Key, _Queue[Value, Result]] = {}
+        self._entries = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(at_once)
         self._under_way: set[asyncio.Task[None]] = set()
@@ -172,6 +190,7 @@ class Batcher(Generic[Key, Value, Result]):
         )
         queue = self._queues.setdefault(key, _Queue())
         queue.add(entry)
+        self._entries += 1
         self._changed.set()
         try:
             return await entry.future
@@ -205,8 +224,8 @@ class Batcher(Generic[Key, Value, Result]):
         self._changed.set()
 
     async def _ready(self) -> tuple[Key, _Queue[Value, Result]]:
-        """Wait until nothing is under way, or some queue has a full batch, or one that has waited
-        long enough.
+        """Wait until some queue has a full batch, or one that has waited long enough, or nothing is
+        under way and no more entries come.
         """
         loop = asyncio.get_running_loop()
         limits = self._limits
@@ -218,27 +237,44 @@ class Batcher(Generic[Key, Value, Result]):
             if self._queues:
                 key, oldest = min(self._queues.items(), key=lambda pair: pair[1].since)
                 wait = oldest.since + limits.delay_seconds - loop.time()
-                if wait <= 0 or not self._under_way:
+                if wait <= 0:
                     return key, oldest
                 for key, queue in self._queues.items():
                     if queue.items >= limits.items or queue.weight >= limits.weight:
                         return key, queue
+                if not self._under_way:
+                    if await self._no_more_come():
+                        return key, oldest
+                    continue
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait)
 
-    async def _compute(self, key: Key, batch: list[_Slice[Value, Result]]) -> None:
+    async def _no_more_come(self) -> bool:
+        """Whether no entry comes for a moment."""
+        entries = self._entries
+        for _ in range(_QUIET_TURNS):
+            await asyncio.sleep(0)
+        return entries == self._entries
+
+    async def _compute(self, key: Key, slices: list[_Slice[Value, Result]]) -> None:
+        batch = Batch(
+            key,
+            [entry.values[number] for entry, number in slices],
+            len({entry for entry, _ in slices}),
+            sum(entry.weights[number] for entry, number in slices),
+        )
         started = time.perf_counter()
         results: Sequence[Result | Exception]
         try:
-            results = await self._run(key, [entry.values[number] for entry, number in batch])
+            results = await self._run(batch)
         except asyncio.CancelledError:
-            for entry, _ in batch:
+            for entry, _ in slices:
                 entry.future.cancel()
             raise
         except Exception as error:
-            results = [error] * len(batch)
+            results = [error] * len(slices)
         finally:
             self._room.release()
-        for (entry, number), result in zip(batch, results, strict=True):
+        for (entry, number), result in zip(slices, results, strict=True):
             entry.finish(number, result)
-        self._seen(key, len(batch), time.perf_counter() - started)
+        self._seen(key, len(slices), time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""What computes: batches of items through networks in a thread and entropy coding in processes.
+"""What computes: batches of items through networks and entropy coding.
 
 Two lanes share the cores. Items of many callers go through the fast one in batches; what takes long
 by itself (a large picture, a search for a size or a quality, samples) goes through the slow one,
@@ -7,6 +7,7 @@ item shares a batch with: symbols are equal whatever the batch.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ from hvae_codec import Codec, Features
 from hvae_codec.codec.entropy import Part, in_order
 from hvae_codec.errors import HvaeCodecError
 
-from .batcher import Batcher, BatchLimits
+from .batcher import Batch, Batcher, BatchLimits
 from .convert import Picture
+from .places import BesideLoop, InLoop, Pace, Place
 from .workers import CodingProcesses
 
 SLOW_PIXELS: Final = 1 << 20
@@ -52,7 +54,7 @@ class Work:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How the engine uses the machine.
+    """How the engine uses the machine for what it does not compute at once in the event loop.
 
     network_threads: batches that are in the networks at once, each on one core; with 1, it has all
         of them, as is right for a GPU. Cores that share a batch wait for each other, which costs
@@ -83,22 +85,22 @@ class Engine:
         self._coding = CodingProcesses(settings.coding_processes)
         self._seen = seen
         cores = torch.get_num_threads()
-        self._fast = _networks("fast", settings.network_threads, cores)
-        self._slow = _networks("slow", 1, cores)
+        self._fast = BesideLoop("fast", settings.network_threads, cores, self._coding)
+        self._slow = BesideLoop("slow", 1, cores, self._coding)
+        self._in_loop = InLoop()
+        self._pace = Pace()
         # Reading and writing PNG, JPEG and WebP files.
         self._files = ThreadPoolExecutor(2, thread_name_prefix="files")
         alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
         # Two more than the networks take, which are coded meanwhile.
         self._fast_lane: Batcher[Work, Any, Any] = Batcher(
-            partial(self._run, self._fast),
+            self._run_fast,
             settings.batches,
             settings.network_threads + 2,
             self._tell,
         )
-        self._slow_lane: Batcher[Work, Any, Any] = Batcher(
-            partial(self._run, self._slow), alone, 2, self._tell
-        )
-        self._kinds: dict[str, Callable[[ThreadPoolExecutor, Work, Any], Awaitable[list[Any]]]] = {
+        self._slow_lane: Batcher[Work, Any, Any] = Batcher(self._run_slow, alone, 2, self._tell)
+        self._kinds: dict[str, Callable[[Place, Work, Any], Awaitable[list[Any]]]] = {
             "encode": self._encode,
             "decode": self._decode,
             "features": self._features,
@@ -114,8 +116,9 @@ class Engine:
         """End all work and all processes."""
         await self._fast_lane.close()
         await self._slow_lane.close()
-        for pool in (self._fast, self._slow, self._files):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._fast.stop()
+        self._slow.stop()
+        self._files.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._coding.stop)
 
     def figures(self) -> dict[str, float]:
@@ -205,71 +208,79 @@ class Engine:
         results = await asyncio.gather(*lanes)
         return in_order(zip((light, heavy), results, strict=True))
 
-    async def _run(self, thread: ThreadPoolExecutor, work: Work, values: list[Any]) -> list[Any]:
+    async def _run_fast(self, batch: Batch[Work, Any]) -> list[Any]:
+        work = batch.key
+        kind = work.kind, work.codec.info.name, work.options[-1]
+        here = self._pace.fits_loop(kind, batch.weight, batch.calls)
+        started = time.perf_counter()
+        results = await self._run(self._in_loop if here else self._fast, work, batch.values)
+        self._pace.saw(kind, batch.weight, time.perf_counter() - started)
+        return results
+
+    async def _run_slow(self, batch: Batch[Work, Any]) -> list[Any]:
+        return await self._run(self._slow, batch.key, batch.values)
+
+    async def _run(self, place: Place, work: Work, values: list[Any]) -> list[Any]:
         """A batch; where it fails, its items one by one, so that an error is that of its item."""
         try:
-            return await self._kinds[work.kind](thread, work, values)
+            return await self._kinds[work.kind](place, work, values)
         except HvaeCodecError as error:
             if len(values) == 1:
                 return [error]
-        return [(await self._run(thread, work, [value]))[0] for value in values]
+        return [(await self._run(place, work, [value]))[0] for value in values]
 
-    async def _encode(
-        self, thread: ThreadPoolExecutor, work: Work, pictures: list[Picture]
-    ) -> list[bytes]:
+    async def _encode(self, place: Place, work: Work, pictures: list[Picture]) -> list[bytes]:
         codec, effort = work.codec, work.options[-1]
-        parts = await _in(thread, partial(codec.quantise, pictures, effort=effort))
-        written = await asyncio.gather(*(self._coding.write(codec.entropy, part) for part in parts))
+        parts = await place.run(partial(codec.quantise, pictures, effort=effort))
+        written = await asyncio.gather(*(place.write(codec.entropy, part) for part in parts))
         files = in_order(zip((part.numbers for part in parts), written, strict=True))
         self._tell_coded(work, pictures, files)
         return files
 
     async def _decode(
-        self, thread: ThreadPoolExecutor, work: Work, files: list[bytes]
+        self, place: Place, work: Work, files: list[bytes]
     ) -> list[Picture | Exception]:
         (layers,) = work.options
-        pictures = await self._from_files(thread, work, files, layers, work.codec.pictures_of)
+        pictures = await self._from_files(place, work, files, layers, work.codec.pictures_of)
         if layers is None:
             self._tell_coded(work, pictures, files)
         return pictures
 
-    async def _features(
-        self, thread: ThreadPoolExecutor, work: Work, pictures: list[Picture]
-    ) -> list[Features]:
+    async def _features(self, place: Place, work: Work, pictures: list[Picture]) -> list[Features]:
         layer = work.options[-1]
         read = partial(work.codec.layer_features, pictures, layer + 1)
-        return _rows((await _in(thread, read))[layer])
+        return _rows((await place.run(read))[layer])
 
     async def _file_features(
-        self, thread: ThreadPoolExecutor, work: Work, files: list[bytes]
+        self, place: Place, work: Work, files: list[bytes]
     ) -> list[Features | Exception]:
         (layer,) = work.options
 
         def rows(parts: Sequence[Part]) -> list[Features]:
             return _rows(work.codec.features_of(parts)[layer])
 
-        return await self._from_files(thread, work, files, layer + 1, rows)
+        return await self._from_files(place, work, files, layer + 1, rows)
 
     async def _from_files(
         self,
-        thread: ThreadPoolExecutor,
+        place: Place,
         work: Work,
         files: list[bytes],
         layers: int | None,
         finish: Callable[[Sequence[Part]], Sequence[Result]],
     ) -> list[Result | Exception]:
         """What `finish` makes of the symbols of files, and the errors of those that have none."""
-        parts, errors = await self._coding.read(work.codec.entropy, files, layers)
+        parts, errors = await place.read(work.codec.entropy, files, layers)
         results: dict[int, Result | Exception] = dict(errors)
         if parts:
             good = [number for number in range(len(files)) if number not in errors]
-            results |= zip(good, await _in(thread, partial(finish, parts)), strict=True)
+            results |= zip(good, await place.run(partial(finish, parts)), strict=True)
         return [results[number] for number in range(len(files))]
 
     async def _call(
-        self, thread: ThreadPoolExecutor, work: Work, functions: list[Callable[[], Any]]
+        self, place: Place, work: Work, functions: list[Callable[[], Any]]
     ) -> list[Any]:
-        return [await _in(thread, function) for function in functions]
+        return [await place.run(function) for function in functions]
 
     def _tell(self, work: Work, items: int, seconds: float) -> None:
         if self._seen is not None:
@@ -288,18 +299,6 @@ class Engine:
             samples = sum(size for size, _ in both)
             encoded = sum(size for _, size in both)
             self._seen.coded(_label(work.codec), work.kind, samples, encoded)
-
-
-def _networks(name: str, threads: int, cores: int) -> ThreadPoolExecutor:
-    """Threads for networks that share so many cores evenly."""
-    each = cores if threads == 1 else 1
-    return ThreadPoolExecutor(
-        threads, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(each,)
-    )
-
-
-async def _in(thread: ThreadPoolExecutor, function: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(thread, function)
 
 
 def _label(codec: Codec) -> str:

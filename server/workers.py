@@ -15,14 +15,11 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Final, TypeVar
 
-from hvae_codec.codec.entropy import EntropyCoding, Part, read_each
-from hvae_codec.errors import BitstreamError
+from hvae_codec.codec.entropy import EntropyCoding, Part, Read, read_good
 
 _logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-Read = tuple[list[Part], dict[int, BitstreamError]]
-"""Parts of the files that could be read, and the errors of the others, by number."""
 
 _TRIES: Final = 2
 
@@ -69,9 +66,7 @@ class CodingProcesses:
     async def read(
         self, entropy: EntropyCoding, files: Sequence[bytes], layers: int | None
     ) -> Read:
-        """`EntropyCoding.read`, in which a file that cannot be read does not keep the others back.
-        Raises WorkerLostError.
-        """
+        """`read_good`. Raises WorkerLostError."""
         return await self._taught(_read, entropy, files, layers)
 
     async def _taught(
@@ -137,14 +132,5 @@ def _write(model_id: bytes, taught: EntropyCoding | None, part: Part) -> list[by
 def _read(
     model_id: bytes, taught: EntropyCoding | None, files: Sequence[bytes], layers: int | None
 ) -> Read:
-    entropy = _coding(model_id, taught)
-    try:
-        return [part.narrowed() for part in entropy.read(files, layers)], {}
-    except BitstreamError:
-        errors = {
-            number: found
-            for number, found in enumerate(read_each(entropy, files, layers))
-            if isinstance(found, BitstreamError)
-        }
-    good = [file for number, file in enumerate(files) if number not in errors]
-    return [part.narrowed() for part in entropy.read(good, layers)], errors
+    parts, errors = read_good(_coding(model_id, taught), files, layers)
+    return [part.narrowed() for part in parts], errors

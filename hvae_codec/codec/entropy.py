@@ -246,6 +246,26 @@ def read_each(
             yield error
 
 
+Read = tuple[list[Part], dict[int, BitstreamError]]
+"""Parts of the files that could be read, and the errors of the others, by number."""
+
+
+def read_good(entropy: EntropyCoding, files: Sequence[bytes], layers: int | None = None) -> Read:
+    """`EntropyCoding.read`, in which a file that cannot be read does not keep the others back. The
+    parts number the files that could be read.
+    """
+    try:
+        return entropy.read(files, layers), {}
+    except BitstreamError:
+        errors = {
+            number: found
+            for number, found in enumerate(read_each(entropy, files, layers))
+            if isinstance(found, BitstreamError)
+        }
+    good = [file for number, file in enumerate(files) if number not in errors]
+    return entropy.read(good, layers), errors
+
+
 def _narrow(symbols: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
     if symbols.size == 0:
         return symbols

@@ -18,7 +18,8 @@ class Recorder:
         self.at_once = self.most_at_once = 0
         self._seconds = seconds
 
-    async def run(self, key, values):
+    async def run(self, batch):
+        key, values = batch.key, batch.values
         self.batches.append((key, list(values)))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

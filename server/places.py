@@ -1,0 +1,113 @@
+"""Where a batch is computed: beside the event loop, or in it, and when which of them is right.
+
+Beside it, cores work at once, but networks share the interpreter's lock with the loop, and each
+waits for the other at every step. For a few small pictures of many calls that takes longer than to
+compute them in between.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol, TypeVar
+
+import torch
+
+from hvae_codec.codec.entropy import EntropyCoding, Part, Read, read_good
+
+from .workers import CodingProcesses
+
+Result = TypeVar("Result")
+
+_CALL_SECONDS: Final = 0.00025
+"""What the loop spends on a call beside its computing."""
+_LEAST_CALLS: Final = 8
+"""So many calls' worth may always be computed in the loop: to hand it over takes as long."""
+_SLOWING: Final = 1.02
+"""By which a pace is forgotten with each batch, so that one lucky moment does not last."""
+
+
+class Place(Protocol):
+    """Runs networks and codes symbols."""
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """What a function of the networks gives."""
+
+    async def write(self, entropy: EntropyCoding, part: Part) -> list[bytes]:
+        """`EntropyCoding.write`."""
+
+    async def read(
+        self, entropy: EntropyCoding, files: Sequence[bytes], layers: int | None
+    ) -> Read:
+        """`read_good`."""
+
+
+class BesideLoop:
+    """Networks in threads that share so many cores evenly, coding in processes."""
+
+    def __init__(self, name: str, threads: int, cores: int, coding: CodingProcesses) -> None:
+        self._threads = ThreadPoolExecutor(
+            threads,
+            thread_name_prefix=name,
+            initializer=_compute_on,
+            initargs=(cores if threads == 1 else 1,),
+        )
+        self.write = coding.write
+        self.read = coding.read
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """In a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    def stop(self) -> None:
+        """Drop what has not begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class InLoop:
+    """Everything at once in the event loop's thread, on one core; nothing else happens there
+    meanwhile.
+    """
+
+    def __init__(self) -> None:
+        _compute_on(1)
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """Now."""
+        return function()
+
+    async def write(self, entropy: EntropyCoding, part: Part) -> list[bytes]:
+        """Now."""
+        return entropy.write(part)
+
+    async def read(
+        self, entropy: EntropyCoding, files: Sequence[bytes], layers: int | None
+    ) -> Read:
+        """Now."""
+        return read_good(entropy, files, layers)
+
+
+class Pace:
+    """How long work of a kind takes, from the fastest batches of late: what else a machine does
+    makes others slower, wherever they are computed.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[Hashable, float] = {}
+
+    def saw(self, kind: Hashable, weight: int, seconds: float) -> None:
+        """A batch of a kind and weight took so long."""
+        each = seconds / weight
+        self._seconds[kind] = min(each, _SLOWING * self._seconds.get(kind, each))
+
+    def fits_loop(self, kind: Hashable, weight: int, calls: int) -> bool:
+        """Whether a batch of so many calls takes no more of the loop than the calls themselves;
+        False for a kind not seen yet.
+        """
+        each = self._seconds.get(kind)
+        return each is not None and each * weight <= _CALL_SECONDS * max(calls, _LEAST_CALLS)
+
+
+def _compute_on(cores: int) -> None:
+    """Let torch use so many cores for what this thread computes."""
+    torch.set_num_threads(cores)
+    torch.get_num_threads()  # or the first computation would take over what another thread set
