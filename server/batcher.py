@@ -267,12 +267,13 @@ class Batcher(Generic[Key, Value, Result]):
         results: Sequence[Result | Exception]
         try:
             results = await self._run(batch)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             for entry, _ in slices:
                 entry.future.cancel()
             raise
-        except Exception as error:
-            results = [error] * len(slices)
+        except BaseException as error:  # where an extension in Rust panics, that is no Exception
+            failed = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            results = [failed] * len(slices)
         finally:
             self._room.release()
         for (entry, number), result in zip(slices, results, strict=True):

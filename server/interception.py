@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc
 
@@ -116,9 +116,10 @@ def refusing(refuse: Callable[[Any], Any]) -> Any:
     return grpc.stream_stream_rpc_method_handler(method)
 
 
-async def abort_with(context: Any, status: grpc.Status) -> None:
+async def abort_with(context: Any, status: grpc.Status) -> NoReturn:
     """End a call with a status and its details."""
     await context.abort(status.code, status.details, status.trailing_metadata)
+    raise AssertionError("a call goes on after its abort")
 
 
 class AnsweringContext:

@@ -13,6 +13,7 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 from .admission import Admission
 from .calls import Calls
+from .interception import abort_with
 from .status import StoppingError, item_status, status_of
 
 _logger = logging.getLogger(__name__)
@@ -124,8 +125,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 return await call(request, _until(context))
         except Exception as error:
             _log(error, request)
-            status = status_of(error)
-            await context.abort(status.code, status.details, status.trailing_metadata)
+            await abort_with(context, status_of(error))
 
     async def _stream(
         self,
@@ -172,8 +172,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 window.release()
             await reader  # for what it may have raised
             if self._stopping.is_set():
-                status = status_of(StoppingError("the server is stopping; send the rest again"))
-                await context.abort(status.code, status.details, status.trailing_metadata)
+                error = StoppingError("the server is stopping; send the rest again")
+                await abort_with(context, status_of(error))
         finally:
             for task in tasks:
                 task.cancel()

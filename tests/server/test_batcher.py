@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 from hvae_codec.server.batcher import Batcher, BatchLimits, DeadlinePassedError
 
 
+class Panic(BaseException):
+    """As extensions in Rust raise them."""
+
+
 class Recorder:
     """Doubles numbers, slowly if told to, and remembers the batches."""
 
@@ -27,6 +31,8 @@ class Recorder:
         self.at_once -= 1
         if "bad" in values:
             raise ValueError("a bad batch")
+        if "panic" in values:
+            raise Panic("in Rust")
         return [value * 2 for value in values]
 
 
@@ -197,6 +203,19 @@ def test_a_batch_that_fails_is_the_error_of_its_items():
     assert (first, second) == ("goodgood", "goodgood")
     assert isinstance(third, ValueError)
     assert isinstance(fourth, ValueError)
+
+
+def test_a_panic_is_an_error_too():
+    async def main():
+        batcher = Batcher(Recorder().run, BatchLimits(), 3)
+        (found,) = await asyncio.wait_for(batcher.submit("k", ["panic"], [1]), 10)
+        assert await batcher.submit("k", ["good"], [1]) == ["goodgood"]
+        await batcher.close()
+        return found
+
+    found = asyncio.run(main())
+    assert isinstance(found, Exception)
+    assert "in Rust" in str(found)
 
 
 def test_closing_ends_the_wait():
