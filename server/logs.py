@@ -90,6 +90,14 @@ class _Keep(logging.Handler):
         self._records.append(record)
 
 
+def _of_a_caller_gone(record: logging.LogRecord) -> bool:
+    """Whether gRPC tells of a message that it could not send, since its caller had just gone: to it
+    that is an error with a traceback, but nothing is wrong, and the call has a line of its own.
+    """
+    kind = record.exc_info[0] if record.exc_info else None
+    return record.name.startswith("grpc.") and getattr(kind, "__name__", "") == "ExecuteBatchError"
+
+
 class Logs:
     """The process's logs from `start` to `stop`.
 
@@ -101,6 +109,7 @@ class Logs:
     def __init__(self, log_format: LogFormat, level: str, dropped: Callable[[], None]) -> None:
         self._records: deque[logging.LogRecord] = deque()
         self._keep = _Keep(self._records, dropped)
+        self._keep.addFilter(lambda record: not _of_a_caller_gone(record))
         self._stream = sys.stderr
         self._formatter = JsonFormatter() if log_format == "json" else TextFormatter()
         self._level = level

@@ -9,6 +9,7 @@ import time
 
 import grpc
 import pytest
+from grpc._cython import cygrpc
 
 from hvae_codec.server.logs import JsonFormatter, Logs, TextFormatter, event
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
@@ -144,6 +145,21 @@ def test_lines_that_nobody_takes_are_dropped_and_counted(monkeypatch):
         began = time.monotonic()
         logs.stop()
     assert time.monotonic() - began < 5
+
+
+def test_a_caller_that_goes_away_is_no_error(monkeypatch):
+    """gRPC logs a traceback where a message meets a caller who has just gone."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    logs = Logs("json", "info", lambda: None)
+    logs.start()
+    for error in (cygrpc.ExecuteBatchError("Failed"), RuntimeError("of a test")):
+        try:
+            raise error
+        except Exception:
+            logging.getLogger("grpc._cython.cygrpc").exception("raised in core")
+    logs.stop()
+    (line,) = sys.stderr.getvalue().splitlines()
+    assert "of a test" in json.loads(line)["exception"]
 
 
 def test_levels():
