@@ -48,14 +48,19 @@ class BatchLimits:
 
 @dataclass(frozen=True)
 class Batch(Generic[Key, Value]):
-    """Items that are computed together: values that want the same, of so many calls, and what they
-    weigh together.
+    """Items that are computed together: values that want the same, what each weighs, and of how
+    many calls they are.
     """
 
     key: Key
     values: list[Value]
+    weights: list[int]
     calls: int
-    weight: int
+
+    @property
+    def weight(self) -> int:
+        """Of all items."""
+        return sum(self.weights)
 
 
 @dataclass(eq=False)
@@ -260,8 +265,8 @@ class Batcher(Generic[Key, Value, Result]):
         batch = Batch(
             key,
             [entry.values[number] for entry, number in slices],
+            [entry.weights[number] for entry, number in slices],
             len({entry for entry, _ in slices}),
-            sum(entry.weights[number] for entry, number in slices),
         )
         started = time.perf_counter()
         results: Sequence[Result | Exception]

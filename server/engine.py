@@ -7,7 +7,6 @@ item shares a batch with: symbols are equal whatever the batch.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from hvae_codec.errors import HvaeCodecError
 
 from .batcher import Batch, Batcher, BatchLimits
 from .convert import Picture
-from .places import BesideLoop, InLoop, Pace, Place
+from .places import BesideLoop, InLoop, Pace, Place, Timed
 from .workers import CodingProcesses
 
 SLOW_PIXELS: Final = 1 << 20
@@ -212,9 +211,14 @@ class Engine:
         work = batch.key
         kind = work.kind, work.codec.info.name, work.options[-1]
         here = self._pace.fits_loop(kind, batch.weight, batch.calls)
-        started = time.perf_counter()
-        results = await self._run(self._in_loop if here else self._fast, work, batch.values)
-        self._pace.saw(kind, batch.weight, time.perf_counter() - started)
+        place = Timed(self._in_loop if here else self._fast)
+        results = await self._run(place, work, batch.values)
+        done = sum(
+            weight
+            for weight, result in zip(batch.weights, results, strict=True)
+            if not isinstance(result, Exception)
+        )
+        self._pace.saw(kind, done, place.seconds)
         return results
 
     async def _run_slow(self, batch: Batch[Work, Any]) -> list[Any]:

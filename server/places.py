@@ -6,6 +6,9 @@ compute them in between.
 """
 
 import asyncio
+import math
+import time
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, TypeVar
@@ -20,14 +23,17 @@ Result = TypeVar("Result")
 
 _CALL_SECONDS: Final = 0.00025
 """What the loop spends on a call beside its computing."""
-_LEAST_CALLS: Final = 8
-"""So many calls' worth may always be computed in the loop: to hand it over takes as long."""
+_LEAST_CALLS: Final = 16
+"""So many calls' worth may always be computed in the loop: beside calls, it takes as long there."""
 _SLOWING: Final = 1.02
 """By which a pace is forgotten with each batch, so that one lucky moment does not last."""
 
 
 class Place(Protocol):
     """Runs networks and codes symbols."""
+
+    clock: Callable[[], float]
+    """Seconds of a thread of networks, as they would pass in the loop."""
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """What a function of the networks gives."""
@@ -51,6 +57,7 @@ class BesideLoop:
             initializer=_compute_on,
             initargs=(cores if threads == 1 else 1,),
         )
+        self.clock = time.thread_time  # without the time in which others hold the interpreter
         self.write = coding.write
         self.read = coding.read
 
@@ -69,6 +76,7 @@ class InLoop:
     """
 
     def __init__(self) -> None:
+        self.clock = time.perf_counter
         _compute_on(1)
 
     async def run(self, function: Callable[[], Result]) -> Result:
@@ -86,25 +94,53 @@ class InLoop:
         return read_good(entropy, files, layers)
 
 
+class Timed:
+    """A place, and the `seconds` that networks took there."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.clock = place.clock
+        self.write = place.write
+        self.read = place.read
+        self.seconds = 0.0
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """What the place gives."""
+
+        def timed() -> Result:
+            began = self.clock()
+            try:
+                return function()
+            finally:
+                self.seconds += self.clock() - began
+
+        return await self._place.run(timed)
+
+
 class Pace:
-    """How long work of a kind takes, from the fastest batches of late: what else a machine does
-    makes others slower, wherever they are computed.
+    """How long the networks take for work of a kind and size, from the fastest batches of late:
+    what else a machine does makes others slower, wherever they are computed.
     """
 
     def __init__(self) -> None:
-        self._seconds: dict[Hashable, float] = {}
+        # For each kind seconds per weight, by the number of bits of a batch's weight.
+        self._seconds: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
 
     def saw(self, kind: Hashable, weight: int, seconds: float) -> None:
-        """A batch of a kind and weight took so long."""
-        each = seconds / weight
-        self._seconds[kind] = min(each, _SLOWING * self._seconds.get(kind, each))
+        """A batch of a kind and weight took so long; one of weight 0 says nothing."""
+        if weight > 0:
+            paces, size = self._seconds[kind], weight.bit_length()
+            each = seconds / weight
+            paces[size] = min(each, _SLOWING * paces.get(size, each))
 
     def fits_loop(self, kind: Hashable, weight: int, calls: int) -> bool:
         """Whether a batch of so many calls takes no more of the loop than the calls themselves;
         False for a kind not seen yet.
         """
-        each = self._seconds.get(kind)
-        return each is not None and each * weight <= _CALL_SECONDS * max(calls, _LEAST_CALLS)
+        # A larger batch takes less for its weight, so the paces of smaller ones are bounds.
+        paces, size = self._seconds[kind], weight.bit_length()
+        each = min((pace for bits, pace in paces.items() if bits <= size), default=math.inf)
+        return each * weight <= _CALL_SECONDS * max(calls, _LEAST_CALLS)
 
 
 def _compute_on(cores: int) -> None:
