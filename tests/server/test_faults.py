@@ -54,8 +54,11 @@ def keep_calling(address, request, found, ended):
                 return
 
 
-def test_coding_processes_that_are_killed_cost_no_answer(start_server, encode_request):
+def test_coding_processes_that_are_killed_cost_no_answer(start_server, selector, tiles):
     server = start_server("--coding-processes", "2")
+    # More than is computed in the event loop: these need the processes.
+    images = [raw_image(tile) for tile in tiles[:8]] * 16
+    encode_request = codec_pb2.EncodeRequest(model=selector, images=images)
     found, ended = [], threading.Event()
     with ThreadPoolExecutor(CALLERS) as pool:
         calls = [
@@ -74,7 +77,7 @@ def test_coding_processes_that_are_killed_cost_no_answer(start_server, encode_re
         for call in calls:
             call.result(60)
     (files,) = set(found)  # all the same, and no error among them
-    assert len(files) == 8
+    assert len(files) == 128
     assert "starting new ones" in server.log
     processes = coding_processes(server)
     assert server.terminate() == 0
