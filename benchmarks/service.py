@@ -149,6 +149,7 @@ def _row(kind: str, form: str, images: int, rounds: Sequence[dict[str, Any]]) ->
         },
         "server_cpu_cores": _cores(served, "server_cpu_seconds"),
         "client_cpu_cores": _cores(served, "client_cpu_seconds"),
+        "echo_server_cpu_cores": _cores([row["echo"] for row in rounds], "server_cpu_seconds"),
         "sent": sum(one["sent"] for one in served),
         "answers": answers,
         "response_bytes": served[-1]["response_bytes"],
@@ -211,8 +212,8 @@ def print_rows(result: dict[str, Any]) -> None:
             f"{ms['p99']:>8.2f} {row['server_cpu_cores']:>7.2f} + {row['client_cpu_cores']:.2f}"
         )
     for row in result["growth"]:
-        what = f"{row['cores']} cores, {row['kind']}, {row['form']}"
-        print(f"{what:36} {row['images_per_second']:>8.0f} {row['server_cpu_cores']:>51.2f}")
+        what = f"{row['cores']} cores, {row['servers']} servers, {row['kind']}, {row['form']}"
+        print(f"{what:50} {row['images_per_second']:>8.0f} {row['server_cpu_cores']:>37.2f}")
     for target in result["targets"]:
         state = {True: "PASS", False: "NOT", None: "not measured"}[target["met"]]
         print(f"{state:>12}  {target['what']}: {target['measured']} (limit {target['limit']})")

@@ -154,11 +154,15 @@ class Client:
         return found
 
 
-def load(plan: Plan, server: Server) -> dict[str, Any]:
-    """What a client measured, with the CPU seconds that the server's processes took meanwhile."""
-    before = server.usage(memory=False).cpu_seconds
+def load(plan: Plan, *servers: Server) -> dict[str, Any]:
+    """What a client measured, with the CPU seconds that the servers' processes took meanwhile."""
+
+    def used() -> float:
+        return sum(server.usage(memory=False).cpu_seconds for server in servers)
+
+    before = used()
     found = Client(plan).result()
     # The seconds before the measurement count as well: for those, too, the server worked.
     share = found["seconds"] / (found["seconds"] + plan.warm)
-    found["server_cpu_seconds"] = (server.usage(memory=False).cpu_seconds - before) * share
+    found["server_cpu_seconds"] = (used() - before) * share
     return found

@@ -127,7 +127,9 @@ class App:
         interceptors.append(self._door)
         return grpc.aio.server(
             interceptors=interceptors,
-            options=server_options(self._settings.limits.message_bytes),
+            options=server_options(
+                self._settings.limits.message_bytes, share_port=self._settings.share_port
+            ),
             maximum_concurrent_rpcs=MOST_CALLS,
         )
 

@@ -268,6 +268,7 @@ class Calls:
                 files.append(await self._engine.call(codec, search, until))
             except HvaeCodecError as error:
                 files.append(error)
+        self._engine.tell_coded(codec.info.name, "encode", pictures, files)
         return files
 
     async def _by_codec(

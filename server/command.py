@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
             insecure=args.insecure,
             grace_seconds=args.grace,
             port_file=args.port_file,
+            share_port=args.share_port,
             limits=Limits(args.max_message_bytes, args.max_items, args.max_pixels),
             capacity=Capacity(args.capacity_items, args.capacity_bytes),
             engine=EngineSettings(

@@ -187,6 +187,24 @@ class Engine:
         answer: Result = result
         return answer
 
+    def tell_coded(
+        self,
+        model: str,
+        kind: str,
+        pictures: Sequence[Picture | Exception],
+        files: Sequence[bytes | Exception],
+    ) -> None:
+        """Tell how many bytes of samples and files were coded; what failed does not count."""
+        if self._seen is not None:
+            both = [
+                (picture.nbytes, len(file))
+                for picture, file in zip(pictures, files, strict=True)
+                if not isinstance(picture, Exception) and not isinstance(file, Exception)
+            ]
+            samples = sum(size for size, _ in both)
+            encoded = sum(size for _, size in both)
+            self._seen.coded(model, kind, samples, encoded)
+
     async def _each(
         self,
         work: Work,
@@ -238,7 +256,7 @@ class Engine:
         parts = await place.run(partial(codec.quantise, pictures, effort=effort))
         written = await asyncio.gather(*(place.write(codec.entropy, part) for part in parts))
         files = in_order(zip((part.numbers for part in parts), written, strict=True))
-        self._tell_coded(work, pictures, files)
+        self.tell_coded(_label(codec), work.kind, pictures, files)
         return files
 
     async def _decode(
@@ -247,7 +265,7 @@ class Engine:
         (layers,) = work.options
         pictures = await self._from_files(place, work, files, layers, work.codec.pictures_of)
         if layers is None:
-            self._tell_coded(work, pictures, files)
+            self.tell_coded(_label(work.codec), work.kind, pictures, files)
         return pictures
 
     async def _features(self, place: Place, work: Work, pictures: list[Picture]) -> list[Features]:
@@ -289,20 +307,6 @@ class Engine:
     def _tell(self, work: Work, items: int, seconds: float) -> None:
         if self._seen is not None:
             self._seen.batch(_label(work.codec), work.kind, items, seconds)
-
-    def _tell_coded(
-        self, work: Work, pictures: Sequence[Picture | Exception], files: Sequence[bytes]
-    ) -> None:
-        """Tell how many bytes of samples and files were coded; what failed does not count."""
-        if self._seen is not None:
-            both = [
-                (picture.nbytes, len(file))
-                for picture, file in zip(pictures, files, strict=True)
-                if not isinstance(picture, Exception)
-            ]
-            samples = sum(size for size, _ in both)
-            encoded = sum(size for _, size in both)
-            self._seen.coded(_label(work.codec), work.kind, samples, encoded)
 
 
 def _label(codec: Codec) -> str:

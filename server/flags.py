@@ -48,6 +48,12 @@ def address_flags(group: Group) -> None:
         "--port-file", type=Path, metavar="PATH", help="write the port here once it serves"
     )
     group.add_argument(
+        "--share-port",
+        action="store_true",
+        help="other servers with this flag may listen on the same port; the system spreads "
+        "connections over them (Linux, macOS)",
+    )
+    group.add_argument(
         "--grace",
         type=_seconds,
         default=10.0,

@@ -9,8 +9,10 @@ hold one message, so this bounds what waits before the engine's own bounds are a
 _MOST_PENDING: Final = 65_536
 
 
-def server_options(message_bytes: int) -> list[tuple[str, int]]:
-    """Options of a gRPC server whose messages have at most so many bytes, either way."""
+def server_options(message_bytes: int, *, share_port: bool = False) -> list[tuple[str, int]]:
+    """Options of a gRPC server whose messages have at most so many bytes, either way, and that
+    shares its port with others that do, or lets no other have it.
+    """
     return [
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", message_bytes),
@@ -44,6 +46,6 @@ def server_options(message_bytes: int) -> list[tuple[str, int]]:
         # had no call for a while: clients connect again by themselves.
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_connection_idle_ms", 15 * 60_000),
-        # Without this a second server on a busy port would silently share its calls.
-        ("grpc.so_reuseport", 0),
+        # gRPC shares by default: a second server on a busy port would silently get half its calls.
+        ("grpc.so_reuseport", int(share_port)),
     ]

@@ -38,7 +38,8 @@ class Metrics:
     """All counters of one server. Methods are safe in any thread and take microseconds.
 
     `method` is a method of CodecService, `code` the name of a gRPC status code, `model` a model's
-    name with its rung ("cifar10-q3") or alone ("photo"): never anything that a caller made up.
+    name with its rung ("cifar10-q3") or alone ("photo", or where a search chose the rung): never
+    anything that a caller made up.
     """
 
     def __init__(self) -> None:

@@ -44,6 +44,7 @@ class Settings:
         insecure: allow addresses that other machines reach without TLS.
         grace_seconds: how long calls in flight may go on once the server stops.
         port_file: where to write the port of gRPC once the server serves.
+        share_port: let other servers that share it, too, listen on the same port.
         tls: the PEM files of TLS, if any.
         token_file: who may call; None for everybody.
         metrics_port: where metrics and the status page are; None for nowhere.
@@ -60,6 +61,7 @@ class Settings:
     insecure: bool = False
     grace_seconds: float = 10.0
     port_file: Path | None = None
+    share_port: bool = False
     limits: Limits = field(default_factory=Limits)
     capacity: Capacity = field(default_factory=Capacity)
     engine: EngineSettings = field(default_factory=EngineSettings)

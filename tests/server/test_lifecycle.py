@@ -25,6 +25,7 @@ import hvae_codec.server
 from hvae_codec.client import Client, ServiceError
 from hvae_codec.errors import UnknownModelError
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests.server.messages import raw_image
 
 SERVICES = ["hvae_codec.v1.CodecService", "grpc.health.v1.Health"]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -192,6 +193,30 @@ def test_a_port_that_is_taken(server, capsys):
     assert re.fullmatch(
         rf"hvae-codec server: cannot listen on 127.0.0.1:{port}: .+\n", captured.err
     )
+
+
+def test_servers_that_share_a_port(start_server, selector, tiles, capsys):
+    """One event loop bears so many calls; two servers on a port bear those of two."""
+    servers = [start_server("--share-port")]
+    port = servers[0].address.rpartition(":")[2]
+    assert hvae_codec.server.main(["--port", port]) == 1  # not without the flag
+    assert "cannot listen" in capsys.readouterr().err
+    servers.append(start_server("--share-port", "--port", port))
+    assert servers[1].address == servers[0].address
+    request = codec_pb2.EncodeRequest(model=selector, images=[raw_image(tiles[0])])
+
+    def call(_):
+        alone = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own
+        with grpc.insecure_channel(servers[0].address, options=alone) as channel:
+            stub = codec_pb2_grpc.CodecServiceStub(channel)
+            return stub.Encode(request, timeout=30).results[0].encoded
+
+    assert len({call(number) for number in range(32)}) == 1
+    assert servers[0].terminate() == 0
+    counts = [each.log.count("method=Encode code=OK") for each in servers]
+    assert sum(counts) == 32
+    assert min(counts) > 0
+    assert len({call(number) for number in range(8)}) == 1  # by the other one
 
 
 @pytest.mark.parametrize(

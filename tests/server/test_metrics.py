@@ -97,6 +97,22 @@ def test_calls_items_bytes_and_batches_are_counted(stub, watched):
     assert not any("no such model" in str(sample.labels) for sample in after.samples)
 
 
+def test_bytes_of_a_search_are_counted(stub, watched):
+    before = Scrape(watched)
+    model = codec_pb2.ModelSelector(name="mnist", target_bytes=60)
+    request = codec_pb2.EncodeRequest(model=model, images=images(2))
+    answer = stub.Encode(request, timeout=SECONDS)
+    after = Scrape(watched)
+    wanted = {"picture_bytes": 2 * 28 * 28}
+    wanted["encoded_bytes"] = sum(len(result.encoded) for result in answer.results)
+    assert wanted["encoded_bytes"] > 0
+    for name, count in wanted.items():
+        labels = {"model": "mnist", "kind": "encode"}
+        assert (
+            after(f"hvae_{name}_total", **labels) - before(f"hvae_{name}_total", **labels) == count
+        )
+
+
 def test_messages_of_streams_are_requests(stub, watched):
     before = Scrape(watched)
     good = codec_pb2.EncodeRequest(model=MODEL, images=images(2))
