@@ -4,9 +4,21 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, NoReturn, Protocol
 
 import grpc
+
+_wire_bytes: ContextVar[int] = ContextVar("wire_bytes")
+
+
+def wire_bytes() -> int:
+    """Bytes of the request that this task was given last, of a handler that `wrap` made.
+
+    A message that is asked for its size is serialised for that, pictures and all. Raises
+    LookupError where there was no request.
+    """
+    return _wire_bytes.get()
 
 
 class Witness(Protocol):
@@ -26,8 +38,13 @@ class Witness(Protocol):
         """The method ended, with an error unless it is None."""
 
 
-def wrap(handler: Any, begin: Callable[[Any], Witness]) -> Any:
-    """A handler of the same kind, with a witness `begin(context)` around each call.
+def wrap(
+    handler: Any,
+    begin: Callable[[Any], Witness],
+    sent: Callable[[int], None] = lambda size: None,
+) -> Any:
+    """A handler of the same kind, with a witness `begin(context)` around each call; `sent` is told
+    the bytes of every response.
 
     Raises TypeError for a method that writes its stream through the context; one that is an
     asynchronous generator can be wrapped.
@@ -94,7 +111,34 @@ def wrap(handler: Any, begin: Callable[[Any], Witness]) -> Any:
         (True, True): (grpc.stream_stream_rpc_method_handler, stream_to_stream),
     }
     make, wrapped = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
-    return make(wrapped, handler.request_deserializer, handler.response_serializer)
+    return make(
+        wrapped,
+        _measuring(handler.request_deserializer),
+        _telling(handler.response_serializer, sent),
+    )
+
+
+def _measuring(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """The same, in whose task `wire_bytes` is known."""
+
+    def parsed(data: bytes) -> Any:
+        _wire_bytes.set(len(data))
+        return data if parse is None else parse(data)
+
+    return parsed
+
+
+def _telling(
+    serialise: Callable[[Any], bytes] | None, tell: Callable[[int], None]
+) -> Callable[[Any], bytes]:
+    """The same, that tells how many bytes it makes."""
+
+    def serialised(message: Any) -> bytes:
+        data: bytes = message if serialise is None else serialise(message)
+        tell(len(data))
+        return data
+
+    return serialised
 
 
 async def _seen(requests: AsyncIterable[Any], witness: Witness) -> AsyncIterator[Any]:

@@ -13,7 +13,8 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 from .admission import Admission
 from .calls import Calls
-from .interception import abort_with
+from .interception import abort_with, wire_bytes
+from .messages import items_of
 from .status import StoppingError, item_status, status_of
 
 _logger = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     ) -> Response:
         """Answer a call; its errors end it with their status."""
         try:
-            with self._admission.enter(_items(request), request.ByteSize()):
+            with self._admission.enter(_items(request), wire_bytes()):
                 return await call(request, _until(context))
         except Exception as error:
             _log(error, request)
@@ -142,9 +143,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         until = _until(context)
         tasks: set[asyncio.Task[Any]] = set()
 
-        async def answer(request: Message) -> Response:
+        async def answer(request: Message, size: int) -> Response:
             try:
-                async with self._admission.wait(_items(request), request.ByteSize()):
+                async with self._admission.wait(_items(request), size):
                     return kind(response=await call(request, until))
             except Exception as error:
                 _log(error, request)
@@ -154,10 +155,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             try:
                 while True:
                     await window.acquire()
-                    message = await self._next(messages)
+                    message, size = await self._next(messages)
                     if message is None:
                         return
-                    task = asyncio.create_task(answer(message.request))
+                    task = asyncio.create_task(answer(message.request, size))
                     tasks.add(task)
                     answers.put_nowait(task)
             finally:
@@ -178,15 +179,20 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             for task in tasks:
                 task.cancel()
 
-    async def _next(self, messages: AsyncIterator[Any]) -> Any:
-        """The next message; None where there is none, or the server is stopping."""
+    async def _next(self, messages: AsyncIterator[Any]) -> tuple[Any, int]:
+        """The next message and its bytes; None where there is none, or the server is stopping."""
+
+        async def read() -> tuple[Any, int]:
+            message = await anext(messages, None)
+            return message, 0 if message is None else wire_bytes()
+
         if self._stopping.is_set():
-            return None
-        following = asyncio.ensure_future(anext(messages, None))
+            return None, 0
+        following = asyncio.ensure_future(read())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait((following, stopping), return_when=asyncio.FIRST_COMPLETED)
-            return following.result() if following.done() else None
+            return following.result() if following.done() else (None, 0)
         finally:
             stopping.cancel()
             if not following.done():
@@ -196,18 +202,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
 
 def _items(request: Message) -> int:
-    """Items that a request has: of its one repeated field, or those that it counts."""
-    match request:
-        case codec_pb2.EncodeRequest():
-            return len(request.images)
-        case codec_pb2.DecodeRequest():
-            return len(request.encoded)
-        case codec_pb2.ExtractFeaturesRequest():
-            return len(request.sources)
-        case codec_pb2.SampleRequest():
-            return request.count
-        case _:
-            return 1
+    """What a request counts for: its items, or one where it is about none."""
+    return max(1, items_of(request))
 
 
 def _until(context: Context) -> float | None:

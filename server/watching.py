@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from .calls_seen import REQUEST_ID, CallSeen, request_id_of, set_current_call
-from .interception import AnsweringContext, wrap
+from .interception import AnsweringContext, wire_bytes, wrap
 from .logs import event
 from .messages import item_codes, items_of, message_code
 from .metrics import Metrics
@@ -47,7 +47,11 @@ class WatchingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         span = self._tracing.begin(details.method, metadata) if self._tracing else None
 
         stream = call.method in self._streams
-        return wrap(handler, lambda context: _Seen(call, context, self._metrics, span, stream))
+        return wrap(
+            handler,
+            lambda context: _Seen(call, context, self._metrics, span, stream),
+            lambda size: self._metrics.sent(call.method, size),
+        )
 
 
 def _unless_late(context: Any, code: grpc.StatusCode) -> str:
@@ -86,7 +90,7 @@ class _Seen:
         # A unary call is measured from its first byte, a stream's message from its last.
         self._arrivals.append(time.perf_counter() if self._stream else self._call.began)
         self._call.items += items_of(message)
-        self._metrics.received(self._call.method, message.ByteSize())
+        self._metrics.received(self._call.method, wire_bytes())
 
     async def response(self, message: Any) -> None:
         self._answered += 1
@@ -95,7 +99,6 @@ class _Seen:
         code = _CODE_NAMES.get(message_code(message), "UNKNOWN")
         method = self._call.method
         self._metrics.request(method, code, now - arrived)
-        self._metrics.sent(method, message.ByteSize())
         good, failed = item_codes(message)
         if good:
             self._metrics.items(method, _OK, good)
