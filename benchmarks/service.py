@@ -18,6 +18,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,73 +125,87 @@ def closed_loops(
 def _row(kind: str, form: str, images: int, rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Medians of rates, of their ratios, which share a round, and of latencies."""
 
-    def median(values: Sequence[float]) -> float:
-        return float(np.median(values))
-
     rates = [images * row["served"]["requests_per_second"] for row in rounds]
     echo = [images * row["echo"]["requests_per_second"] for row in rounds]
     limits = [row["in_process"] for row in rounds]
     served = [row["served"] for row in rounds]
-    answers: dict[str, int] = {}
-    for one in served:
-        for status, count in one["answers"].items():
-            answers[status] = answers.get(status, 0) + count
     return {
         "kind": kind,
         "form": form,
-        "images_per_second": round(median(rates), 1),
-        "in_process_images_per_second": round(median(limits), 1),
-        "echo_images_per_second": round(median(echo), 1),
-        "ratio_to_in_process": round(median(np.divide(rates, limits).tolist()), 4),
-        "ratio_to_echo": round(median(np.divide(rates, echo).tolist()), 4),
+        "images_per_second": round(_median(rates), 1),
+        "in_process_images_per_second": round(_median(limits), 1),
+        "echo_images_per_second": round(_median(echo), 1),
+        "ratio_to_in_process": round(_median(np.divide(rates, limits).tolist()), 4),
+        "ratio_to_echo": round(_median(np.divide(rates, echo).tolist()), 4),
         "milliseconds": {
-            name: round(median([one["milliseconds"][name] for one in served]), 3)
+            name: round(_median([one["milliseconds"][name] for one in served]), 3)
             for name in ("p50", "p95", "p99")
         },
         "server_cpu_cores": _cores(served, "server_cpu_seconds"),
         "client_cpu_cores": _cores(served, "client_cpu_seconds"),
         "echo_server_cpu_cores": _cores([row["echo"] for row in rounds], "server_cpu_seconds"),
         "sent": sum(one["sent"] for one in served),
-        "answers": answers,
+        "answers": _answers(served),
         "response_bytes": served[-1]["response_bytes"],
         "echo_response_bytes": rounds[-1]["echo"]["response_bytes"],
     }
 
 
 def _cores(outcomes: Sequence[dict[str, Any]], key: str) -> float:
-    return round(float(np.median([one[key] / one["seconds"] for one in outcomes])), 3)
+    return round(_median([one[key] / one["seconds"] for one in outcomes]), 3)
 
 
 def open_loop(
-    folder: Path, server: Server, capacity: float, seconds: float
+    folder: Path, server: Server, capacity: float, rounds: int, seconds: float
 ) -> list[dict[str, Any]]:
-    """Latency of single images at shares of `capacity` calls a second."""
+    """Latency of single images at shares of `capacity` calls a second: medians over the rounds,
+    all shares in turns.
+    """
     sent = write_requests(folder, "encode", 1, stream=False)
-    rows = []
-    for number, share in enumerate(tqdm(SHARES, desc="open loop", disable=None, leave=False)):
-        plan = Plan(
-            address=server.address,
-            method=sent.method,
-            request=str(sent.path),
-            seconds=seconds,
-            channels=CHANNELS,
-            rate=share * capacity,
-            seed=number,
-        )
-        found = load(plan, server)
-        rows.append(
-            {
-                "share_of_capacity": share,
-                "offered_per_second": round(share * capacity, 1),
-                "answered_per_second": round(found["requests_per_second"], 1),
-                "milliseconds": {k: round(v, 3) for k, v in found["milliseconds"].items()},
-                "sent": found["sent"],
-                "answers": found["answers"],
-                "server_cpu_cores": _cores([found], "server_cpu_seconds"),
-                "client_cpu_cores": _cores([found], "client_cpu_seconds"),
-            }
-        )
-    return rows
+    found: dict[float, list[dict[str, Any]]] = {share: [] for share in SHARES}
+    with tqdm(total=rounds * len(SHARES), desc="open loop", disable=None, leave=False) as bar:
+        for turn in range(rounds):
+            for number, share in enumerate(SHARES):
+                plan = Plan(
+                    address=server.address,
+                    method=sent.method,
+                    request=str(sent.path),
+                    seconds=seconds,
+                    channels=CHANNELS,
+                    rate=share * capacity,
+                    seed=turn * len(SHARES) + number,
+                )
+                found[share].append(load(plan, server))
+                bar.update()
+    return [_open_row(share, share * capacity, loads) for share, loads in found.items()]
+
+
+def _open_row(share: float, rate: float, loads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "share_of_capacity": share,
+        "offered_per_second": round(rate, 1),
+        "answered_per_second": round(_median([one["requests_per_second"] for one in loads]), 1),
+        "milliseconds": {
+            name: round(_median([one["milliseconds"][name] for one in loads]), 3)
+            for name in ("p50", "p95", "p99")
+        },
+        "sent": sum(one["sent"] for one in loads),
+        "answers": _answers(loads),
+        "server_cpu_cores": _cores(loads, "server_cpu_seconds"),
+        "client_cpu_cores": _cores(loads, "client_cpu_seconds"),
+    }
+
+
+def _answers(loads: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Answers of all, by status."""
+    answers: Counter[str] = Counter()
+    for one in loads:
+        answers.update(one["answers"])
+    return dict(answers)
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(np.median(values))
 
 
 def print_rows(result: dict[str, Any]) -> None:
@@ -239,7 +254,8 @@ def main() -> None:
         folder = Path(name)
         closed = closed_loops(folder, server, echo, arguments.rounds, arguments.seconds)
         single = next(r for r in closed if r["kind"] == "encode" and "64 callers" in r["form"])
-        rows = open_loop(folder, server, single["images_per_second"], arguments.seconds)
+        capacity = single["images_per_second"]
+        rows = open_loop(folder, server, capacity, arguments.rounds, arguments.seconds)
         loaded = server.usage()
         result: dict[str, Any] = {
             "threads": torch.get_num_threads(),
