@@ -13,12 +13,18 @@ _wire_bytes: ContextVar[int] = ContextVar("wire_bytes")
 
 
 def wire_bytes() -> int:
-    """Bytes of the request that this task was given last, of a handler that `wrap` made.
+    """Bytes of the request that this task was given last, as `set_wire_bytes` says; it does for
+    every request of a handler that `wrap` made.
 
     A message that is asked for its size is serialised for that, pictures and all. Raises
     LookupError where there was no request.
     """
     return _wire_bytes.get()
+
+
+def set_wire_bytes(size: int) -> None:
+    """Say how many bytes the request has that this task is about to answer."""
+    _wire_bytes.set(size)
 
 
 class Witness(Protocol):
@@ -122,7 +128,7 @@ def _measuring(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
     """The same, in whose task `wire_bytes` is known."""
 
     def parsed(data: bytes) -> Any:
-        _wire_bytes.set(len(data))
+        set_wire_bytes(len(data))
         return data if parse is None else parse(data)
 
     return parsed

@@ -32,6 +32,7 @@ from .access import Access, UnauthenticatedError, authorizations, refusal
 from .admission import Admission, Capacity
 from .calls import Calls
 from .engine import Engine, EngineSettings
+from .interception import set_wire_bytes
 from .limits import Limits
 from .reloading import watch
 from .service import CodecServicer
@@ -213,6 +214,7 @@ class RayCodecService:
     async def _check_size(self, message: Message, context: _Context) -> None:
         """Ray's proxy takes messages of any size."""
         size = message.ByteSize()
+        set_wire_bytes(size)
         if size > self._message_bytes:
             text = f"a message of {size:,} bytes; at most {self._message_bytes:,}"
             await context.end(status_of(LimitError(text)))
