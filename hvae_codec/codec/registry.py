@@ -137,14 +137,20 @@ def codec_for(blob: bytes) -> Codec:
     return codec_of(read_header(blob).model_id)
 
 
-def codec_of(model_id: bytes) -> Codec:
-    """The codec of the model with this id, as files state it.
+def codec_of(model_id: bytes, number: int | None = None) -> Codec:
+    """The codec of the model with this id, and of the quality with this number, as files state
+    them; None: the model's own.
 
     Raises:
-        UnknownModelError: no model at hand has it.
+        UnknownModelError: no model at hand has it. UnknownQualityError: it has no such quality.
     """
     info = info_of(model_id)
-    return load(info.name, info.quality)
+    codec = load(info.name, info.quality)
+    if number is None:
+        return codec
+    if not isinstance(codec, MapCodec):
+        raise UnknownQualityError(f"model {info.name!r} has no qualities by number: {number}")
+    return codec.at_number(number)
 
 
 def info_of(model_id: bytes) -> ModelInfo:

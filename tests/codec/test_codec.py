@@ -13,6 +13,7 @@ from sklearn.datasets import load_sample_image
 import hvae_codec
 from hvae_codec.codec.format import parse
 from hvae_codec.codec.limits import MAX_SIDE_PIXELS
+from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import (
     AlphaError,
     BitstreamError,
@@ -157,6 +158,8 @@ def test_models_are_found_by_name_quality_and_id():
     assert [(m.name, m.quality) for m in listed] == sorted((m.name, m.quality) for m in listed)
     blob = CODEC.encode(CROPS[0])
     assert hvae_codec.codec_for(blob) is CODEC
+    with pytest.raises(UnknownQualityError, match="no qualities by number"):
+        codec_of(bytes.fromhex(CODEC.info.model_id), 3)
     assert np.array_equal(hvae_codec.decode(blob), CODEC.decode(blob))
     with pytest.raises(UnknownModelError, match=r"'cifar11'; at hand: .*cifar10"):
         hvae_codec.load("cifar11")

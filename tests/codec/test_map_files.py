@@ -7,6 +7,7 @@ from PIL import Image
 import hvae_codec
 import hvae_codec.pillow_plugin
 from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import ImageTooLargeError, UnknownQualityError
 from tests.codec.map_models import assert_within_a_level, waves
 
@@ -82,6 +83,10 @@ def test_the_registry_knows_qualities(tiny, tiny_at_hand):
     blob = hvae_codec.load("tiny", quality=7).encode(waves(20, 20))
     assert blob == tiny.at_quality(7).encode(waves(20, 20))
     assert hvae_codec.codec_for(blob).info.name == "tiny"
+    model_id = bytes.fromhex(hvae_codec.codec_for(blob).info.model_id)
+    assert codec_of(model_id, 200).number == 200
+    with pytest.raises(UnknownQualityError, match="256"):
+        codec_of(model_id, 256)
     assert hvae_codec.load("tiny").quality == tiny.quality
     for quality in (0, 0.99, 100.5, 101, -1, float("nan"), float("inf")):
         with pytest.raises(UnknownQualityError, match=r"1\.\.100"):
