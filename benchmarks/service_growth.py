@@ -20,9 +20,9 @@ SINGLE_CALLS = CALLS[1:]
 
 
 def growth(folder: Path, seconds: float) -> list[dict[str, Any]]:
-    """Images a second of servers that are bound to one core, two, four ..., with as many threads
-    and coding processes, and for single calls of a server a core, which share a port; clients run
-    on any core, so the rows of all cores share all of them.
+    """Images a second of servers that are bound to one core, two, four ..., with as many coding
+    processes, and for single calls of a server a core, which share a port; clients run on any core,
+    so the rows of all cores share all of them.
     """
     available = sorted(os.sched_getaffinity(0))
     counts = sorted({2**power for power in range(12) if 2**power < len(available)})

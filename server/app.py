@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -65,6 +66,7 @@ class App:
 
         Raises:
             SecurityError, TracingError: as `Tls`, `TokenFile` and `start_tracing`.
+            CheckpointError: a model's card is damaged.
         """
         self._settings = settings
         if settings.models is not None:
@@ -77,7 +79,9 @@ class App:
         self._tokens = TokenFile(settings.token_file) if settings.token_file else None
         self.access = Access(self._tokens) if self._tokens else None
         self._tracing = start_tracing(settings.otlp_endpoint)
-        self.engine = Engine(settings.engine, self.metrics)
+        self._warm_models = _warm_models(settings)
+        warm = [(each.name, each.quality) for each in self._warm_models]
+        self.engine = Engine(replace(settings.engine, warm=warm), self.metrics)
         self.calls = Calls(self.engine, settings.limits)
         self.admission = Admission(settings.capacity)
         self.metrics.show(self._figures)
@@ -185,11 +189,7 @@ class App:
 
     async def _warm(self) -> None:
         """Load models, so that no caller waits for it."""
-        wanted = self._settings.warm
-        if wanted is None:
-            at_hand = {info.name for info in hvae_codec.models()}
-            wanted = tuple(warm for warm in USUALLY_WARM if warm.name in at_hand)
-        for warm in wanted:
+        for warm in self._warm_models:
             began = time.monotonic()
             await asyncio.to_thread(hvae_codec.load, warm.name, warm.quality)
             _logger.info("%s loaded in %.1f s", warm, time.monotonic() - began)
@@ -231,6 +231,13 @@ class App:
     def _remove_port_file(self) -> None:
         if self._settings.port_file is not None:
             self._settings.port_file.unlink(missing_ok=True)
+
+
+def _warm_models(settings: Settings) -> Sequence[Warm]:
+    if settings.warm is not None:
+        return settings.warm
+    at_hand = {info.name for info in hvae_codec.models()}
+    return [warm for warm in USUALLY_WARM if warm.name in at_hand]
 
 
 def _in_address(host: str) -> str:

@@ -21,7 +21,8 @@ from hvae_codec.evaluation.quality import psnr_of, squared_error_each
 from hvae_codec.v1 import codec_pb2
 
 from . import convert
-from .convert import Picture, Shape
+from .computing import Picture
+from .convert import Shape
 from .engine import Engine
 from .limits import Limits
 from .pictures import Pictures

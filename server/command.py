@@ -16,6 +16,7 @@ from .flags import (
     security_flags,
     watching_flags,
 )
+from .processes import COMPUTING, share_imports
 
 EXAMPLE = """example:
   hvae-codec serve --port 50051
@@ -41,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code: 0, 1 for failure, 2 for usage."""
+    threads = args.network_threads
+    if threads is None:
+        threads = default_network_threads(args.device, args.coding_processes)
+    if threads == 0:
+        share_imports(COMPUTING)  # while this process imports the rest
     try:
         from .admission import Capacity
         from .app import StartError, serve
@@ -67,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             limits=Limits(args.max_message_bytes, args.max_items, args.max_pixels),
             capacity=Capacity(args.capacity_items, args.capacity_bytes),
             engine=EngineSettings(
-                args.network_threads or default_network_threads(args.device),
+                threads,
                 args.coding_processes,
                 BatchLimits(args.batch_items, delay_seconds=args.batch_delay_ms / 1000),
             ),

@@ -3,7 +3,6 @@
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hvae_codec import Codec, Features, ModelInfo
 from hvae_codec.codec.format import Frame, verify_file
@@ -12,10 +11,8 @@ from hvae_codec.codec.images import as_uint8, check_size
 from hvae_codec.errors import ImageError
 from hvae_codec.v1 import codec_pb2
 
+from .computing import Picture
 from .status import InvalidRequestError
-
-Picture = NDArray[np.uint8]
-"""One picture, uint8 [height, width, channels]."""
 
 EMPTY: Final = "the picture is empty: set `file` or `raw`"
 

@@ -7,22 +7,20 @@ item shares a batch with: symbols are equal whatever the batch.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-import numpy as np
 import torch
 
 from hvae_codec import Codec, Features
-from hvae_codec.codec.entropy import Part, in_order
+from hvae_codec.codec.entropy import in_order
 from hvae_codec.errors import HvaeCodecError
 
 from .batcher import Batch, Batcher, BatchLimits
-from .convert import Picture
-from .places import BesideLoop, InLoop, Pace, Place, Timed
+from .computing import Picture, compute, compute_now, key_of, preparing
+from .places import BesideLoop, InLoop, Pace, Timed
 from .workers import CodingProcesses
 
 SLOW_PIXELS: Final = 1 << 20
@@ -55,21 +53,26 @@ class Work:
 class EngineSettings:
     """How the engine uses the machine for what it does not compute at once in the event loop.
 
-    network_threads: batches that are in the networks at once, each on one core; with 1, it has all
-        of them, as is right for a GPU. Cores that share a batch wait for each other, which costs
-        them much where calls and coding want cores, too.
+    network_threads: batches that are in the networks at once in threads of this process, each on
+        one core; with 1, it has all of them, as is right for a GPU. With 0, coding processes do
+        whole batches, each on one core: cores that share a batch or an interpreter wait for each
+        other.
     coding_processes: 0 codes in a thread of the server.
+    warm: models, and qualities (None: the default), that coding processes with networks load first.
     """
 
     network_threads: int = 1
     coding_processes: int = 2
     batches: BatchLimits = field(default_factory=BatchLimits)
+    warm: Sequence[tuple[str, float | None]] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.network_threads <= 256:
-            raise ValueError(f"network threads: 1 to 256, not {self.network_threads}")
+        if not 0 <= self.network_threads <= 256:
+            raise ValueError(f"network threads: 0 to 256, not {self.network_threads}")
         if not 0 <= self.coding_processes <= 256:
             raise ValueError(f"coding processes: 0 to 256, not {self.coding_processes}")
+        if self.network_threads == self.coding_processes == 0:
+            raise ValueError("network threads: 0 needs coding processes, which then have networks")
 
 
 class Engine:
@@ -81,31 +84,28 @@ class Engine:
     """
 
     def __init__(self, settings: EngineSettings, seen: Seen | None = None) -> None:
-        self._coding = CodingProcesses(settings.coding_processes)
+        threads = settings.network_threads
+        self._coding = CodingProcesses(
+            settings.coding_processes, preparing(settings.warm) if threads == 0 else None
+        )
         self._seen = seen
         cores = torch.get_num_threads()
-        self._fast = BesideLoop("fast", settings.network_threads, cores, self._coding)
+        # None: the coding processes take whole batches.
+        self._fast = BesideLoop("fast", threads, cores, self._coding) if threads else None
         self._slow = BesideLoop("slow", 1, cores, self._coding)
         self._in_loop = InLoop()
         self._pace = Pace()
         # Reading and writing PNG, JPEG and WebP files.
         self._files = ThreadPoolExecutor(2, thread_name_prefix="files")
         alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
-        # Two more than the networks take, which are coded meanwhile.
+        # Two more than are computed at once: they are coded meanwhile, or next.
         self._fast_lane: Batcher[Work, Any, Any] = Batcher(
             self._run_fast,
             settings.batches,
-            settings.network_threads + 2,
+            (threads or settings.coding_processes) + 2,
             self._tell,
         )
         self._slow_lane: Batcher[Work, Any, Any] = Batcher(self._run_slow, alone, 2, self._tell)
-        self._kinds: dict[str, Callable[[Place, Work, Any], Awaitable[list[Any]]]] = {
-            "encode": self._encode,
-            "decode": self._decode,
-            "features": self._features,
-            "file features": self._file_features,
-            "call": self._call,
-        }
 
     async def start(self) -> None:
         """Bring the coding processes up."""
@@ -115,7 +115,8 @@ class Engine:
         """End all work and all processes."""
         await self._fast_lane.close()
         await self._slow_lane.close()
-        self._fast.stop()
+        if self._fast is not None:
+            self._fast.stop()
         self._slow.stop()
         self._files.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._coding.stop)
@@ -228,81 +229,43 @@ class Engine:
     async def _run_fast(self, batch: Batch[Work, Any]) -> list[Any]:
         work = batch.key
         kind = work.kind, work.codec.info.name, work.options[-1]
-        here = self._pace.fits_loop(kind, batch.weight, batch.calls)
-        place = Timed(self._in_loop if here else self._fast)
-        results = await self._run(place, work, batch.values)
+        if self._pace.fits_loop(kind, batch.weight, batch.calls):
+            results, seconds = await _timed(self._in_loop, work, batch.values)
+        elif self._fast is not None:
+            results, seconds = await _timed(self._fast, work, batch.values)
+        else:
+            results, seconds = await self._coding.run(
+                compute_now, key_of(work.codec), work.kind, work.options[-1], batch.values
+            )
         done = sum(
             weight
             for weight, result in zip(batch.weights, results, strict=True)
             if not isinstance(result, Exception)
         )
-        self._pace.saw(kind, done, place.seconds)
+        self._pace.saw(kind, done, seconds)
+        self._count(work, batch.values, results)
         return results
 
     async def _run_slow(self, batch: Batch[Work, Any]) -> list[Any]:
-        return await self._run(self._slow, batch.key, batch.values)
+        work = batch.key
+        if work.kind == "call":
+            return [await self._called(function) for function in batch.values]
+        results = await compute(self._slow, work.codec, work.kind, work.options[-1], batch.values)
+        self._count(work, batch.values, results)
+        return results
 
-    async def _run(self, place: Place, work: Work, values: list[Any]) -> list[Any]:
-        """A batch; where it fails, its items one by one, so that an error is that of its item."""
+    async def _called(self, function: Callable[[], Any]) -> Any:
         try:
-            return await self._kinds[work.kind](place, work, values)
+            return await self._slow.run(function)
         except HvaeCodecError as error:
-            if len(values) == 1:
-                return [error]
-        return [(await self._run(place, work, [value]))[0] for value in values]
+            return error
 
-    async def _encode(self, place: Place, work: Work, pictures: list[Picture]) -> list[bytes]:
-        codec, effort = work.codec, work.options[-1]
-        parts = await place.run(partial(codec.quantise, pictures, effort=effort))
-        written = await asyncio.gather(*(place.write(codec.entropy, part) for part in parts))
-        files = in_order(zip((part.numbers for part in parts), written, strict=True))
-        self.tell_coded(_label(codec), work.kind, pictures, files)
-        return files
-
-    async def _decode(
-        self, place: Place, work: Work, files: list[bytes]
-    ) -> list[Picture | Exception]:
-        (layers,) = work.options
-        pictures = await self._from_files(place, work, files, layers, work.codec.pictures_of)
-        if layers is None:
-            self.tell_coded(_label(work.codec), work.kind, pictures, files)
-        return pictures
-
-    async def _features(self, place: Place, work: Work, pictures: list[Picture]) -> list[Features]:
-        layer = work.options[-1]
-        read = partial(work.codec.layer_features, pictures, layer + 1)
-        return _rows((await place.run(read))[layer])
-
-    async def _file_features(
-        self, place: Place, work: Work, files: list[bytes]
-    ) -> list[Features | Exception]:
-        (layer,) = work.options
-
-        def rows(parts: Sequence[Part]) -> list[Features]:
-            return _rows(work.codec.features_of(parts)[layer])
-
-        return await self._from_files(place, work, files, layer + 1, rows)
-
-    async def _from_files(
-        self,
-        place: Place,
-        work: Work,
-        files: list[bytes],
-        layers: int | None,
-        finish: Callable[[Sequence[Part]], Sequence[Result]],
-    ) -> list[Result | Exception]:
-        """What `finish` makes of the symbols of files, and the errors of those that have none."""
-        parts, errors = await place.read(work.codec.entropy, files, layers)
-        results: dict[int, Result | Exception] = dict(errors)
-        if parts:
-            good = [number for number in range(len(files)) if number not in errors]
-            results |= zip(good, await place.run(partial(finish, parts)), strict=True)
-        return [results[number] for number in range(len(files))]
-
-    async def _call(
-        self, place: Place, work: Work, functions: list[Callable[[], Any]]
-    ) -> list[Any]:
-        return [await place.run(function) for function in functions]
+    def _count(self, work: Work, values: list[Any], results: list[Any]) -> None:
+        """Tell what was coded."""
+        if work.kind == "encode":
+            self.tell_coded(_label(work.codec), work.kind, values, results)
+        elif work.kind == "decode" and work.options[-1] is None:
+            self.tell_coded(_label(work.codec), work.kind, results, values)
 
     def _tell(self, work: Work, items: int, seconds: float) -> None:
         if self._seen is not None:
@@ -325,8 +288,10 @@ def _pixels(picture: Picture) -> int:
     return int(height * width)
 
 
-def _rows(features: Features) -> list[Features]:
-    """Features [N, D] as N of [1, D]."""
-    count = len(features.mean)
-    rows = np.arange(count)[:, None]
-    return [Features(features.mean[row], features.std[row]) for row in rows]
+async def _timed(
+    place: InLoop | BesideLoop, work: Work, values: list[Any]
+) -> tuple[list[Any], float]:
+    """The results of a batch, and the seconds that its networks took."""
+    timed = Timed(place)
+    results = await compute(timed, work.codec, work.kind, work.options[-1], values)
+    return results, timed.seconds

@@ -144,18 +144,19 @@ def engine_flags(group: Group) -> None:
     )
     group.add_argument(
         "--network-threads",
-        type=_positive,
+        type=_count,
         metavar="N",
-        help="batches in the networks at once, a core for each; 1: one with all cores (default: "
-        "one for each core, up to 8; 1 where --device is no CPU)",
+        help="threads of the server that take batches through networks, a core for each; 1: one "
+        "with all cores; 0: the coding processes do it, a core for each (default: 0, or 1 where "
+        "--device is no CPU or there are no coding processes)",
     )
     group.add_argument(
         "--coding-processes",
         type=_count,
         default=_cores(),
         metavar="N",
-        help="processes for entropy coding; 0: a thread of the server (default: one for each "
-        "core, up to 8)",
+        help="processes for entropy coding, and for networks unless threads have them; 0: a "
+        "thread of the server (default: one for each core, up to 8)",
     )
     group.add_argument(
         "--batch-items",
@@ -189,10 +190,10 @@ def engine_flags(group: Group) -> None:
     )
 
 
-def default_network_threads(device: str | None) -> int:
-    """For a `--device`, or what the environment says."""
+def default_network_threads(device: str | None, coding_processes: int) -> int:
+    """For a `--device`, or what the environment says, and so many `--coding-processes`."""
     named = device or os.environ.get("HVAE_DEVICE", "cpu")
-    return _cores() if named == "cpu" else 1
+    return 0 if named == "cpu" and coding_processes > 0 else 1
 
 
 def _cores() -> int:

@@ -7,7 +7,8 @@ from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.v1 import codec_pb2
 
 from . import convert
-from .convert import Picture, Shape
+from .computing import Picture
+from .convert import Shape
 from .engine import Engine
 from .limits import Limits
 from .status import InvalidRequestError

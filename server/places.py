@@ -1,8 +1,9 @@
-"""Where a batch is computed: beside the event loop, or in it, and when which of them is right.
+"""Where a batch is computed: beside the event loop, or in it, and when the loop is right.
 
-Beside it, cores work at once, but networks share the interpreter's lock with the loop, and each
-waits for the other at every step. For a few small pictures of many calls that takes longer than to
-compute them in between.
+Beside it, in threads or in coding processes, cores work at once. In threads networks share the
+interpreter's lock with the loop, and each waits for the other at every step; processes take the
+cores from a loop that is busy with calls. For a few small pictures of many calls both take longer
+than to compute them in between.
 """
 
 import asyncio
@@ -38,8 +39,8 @@ class Place(Protocol):
     async def run(self, function: Callable[[], Result]) -> Result:
         """What a function of the networks gives."""
 
-    async def write(self, entropy: EntropyCoding, part: Part) -> list[bytes]:
-        """`EntropyCoding.write`."""
+    async def write(self, entropy: EntropyCoding, parts: Sequence[Part]) -> list[list[bytes]]:
+        """`EntropyCoding.write` of each part."""
 
     async def read(
         self, entropy: EntropyCoding, files: Sequence[bytes], layers: int | None
@@ -58,12 +59,16 @@ class BesideLoop:
             initargs=(cores if threads == 1 else 1,),
         )
         self.clock = time.thread_time  # without the time in which others hold the interpreter
-        self.write = coding.write
+        self._coding = coding
         self.read = coding.read
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """In a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    async def write(self, entropy: EntropyCoding, parts: Sequence[Part]) -> list[list[bytes]]:
+        """All parts at once."""
+        return await asyncio.gather(*(self._coding.write(entropy, part) for part in parts))
 
     def stop(self) -> None:
         """Drop what has not begun."""
@@ -71,21 +76,21 @@ class BesideLoop:
 
 
 class InLoop:
-    """Everything at once in the event loop's thread, on one core; nothing else happens there
-    meanwhile.
+    """Everything at once in the thread that asks for it, on one core: an event loop's, in which
+    nothing else happens meanwhile, or a coding process's. No method waits for anything.
     """
 
-    def __init__(self) -> None:
-        self.clock = time.perf_counter
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         _compute_on(1)
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """Now."""
         return function()
 
-    async def write(self, entropy: EntropyCoding, part: Part) -> list[bytes]:
+    async def write(self, entropy: EntropyCoding, parts: Sequence[Part]) -> list[list[bytes]]:
         """Now."""
-        return entropy.write(part)
+        return [entropy.write(part) for part in parts]
 
     async def read(
         self, entropy: EntropyCoding, files: Sequence[bytes], layers: int | None

@@ -10,7 +10,7 @@ from hvae_codec import Codec
 from hvae_codec.codec.registry import AUTO, codec_of, model_for
 from hvae_codec.v1 import codec_pb2
 
-from .convert import Picture
+from .computing import Picture
 from .status import InvalidRequestError
 
 MAX_EFFORT: Final = 2

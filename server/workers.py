@@ -1,33 +1,23 @@
-"""Entropy coding in processes of its own, since constriction never releases the interpreter's lock.
+"""Coding processes: entropy coding, and batches with their networks, away from the event loop.
 
-A coding process imports no torch: it is small and up in a fraction of a second. The first time that
-a process gets work of a model it asks for the model's tables, and keeps them.
+constriction never releases the interpreter's lock, and networks want it again after every one of
+their operations. In a process of its own a batch keeps a core busy and waits for nobody.
 """
 
 import asyncio
-import logging
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Final, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from hvae_codec.codec.entropy import EntropyCoding, Part, Read, read_good
 
-_logger = logging.getLogger(__name__)
+from .processes import COMPUTING, Processes, WorkerLostError
+
+__all__ = ["CodingProcesses", "WorkerLostError"]
 
 Result = TypeVar("Result")
 
-_TRIES: Final = 2
-
 _known: dict[bytes, EntropyCoding] = {}
-
-
-class WorkerLostError(Exception):
-    """A coding process ended in the middle of this work, and another one that tried it again."""
 
 
 class _TablesNeeded(Exception):  # noqa: N818 - an answer, no error
@@ -35,29 +25,44 @@ class _TablesNeeded(Exception):  # noqa: N818 - an answer, no error
 
 
 class CodingProcesses:
-    """Writes and reads symbols in `count` spawned processes; with 0, in a thread of this one.
+    """`count` processes; with 0, a thread of this one, which codes alone.
 
-    A process that dies is replaced, and its work is tried once more.
+    prepare: what each process does first, of a module that imports networks, which it then may
+    `run`; None: they code alone, import no torch, and take 40 MiB.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, prepare: Callable[[], object] | None = None) -> None:
         self.count = count
-        self.replaced = 0
-        self._pool = self._new_pool()
+        self._place: Processes | ThreadPoolExecutor
+        if count == 0:
+            self._place = ThreadPoolExecutor(1, thread_name_prefix="coding")
+        elif prepare is None:
+            self._place = Processes(count)
+        else:
+            self._place = Processes(count, prepare, shared=COMPUTING)
 
-    def _new_pool(self) -> Executor:
-        if self.count == 0:
-            return ThreadPoolExecutor(1, thread_name_prefix="coding")
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.count, context, initializer=_begin)
+    @property
+    def replaced(self) -> int:
+        """Processes that died."""
+        return self._place.replaced if isinstance(self._place, Processes) else 0
 
     async def start(self) -> None:
-        """Bring the processes up before the first request needs them."""
-        await asyncio.gather(*(self._run(_pid) for _ in range(max(1, self.count))))
+        """Bring the processes up before the first request needs them. Raises WorkerLostError."""
+        if isinstance(self._place, Processes):
+            await self._place.start()
 
     def stop(self) -> None:
-        """End the processes; work that has not begun is dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """End the processes; what they do is dropped."""
+        if isinstance(self._place, Processes):
+            self._place.stop()
+        else:
+            self._place.shutdown(wait=True, cancel_futures=True)
+
+    async def run(self, function: Callable[..., Result], *args: Any) -> Result:
+        """What a function of a module gives in one of them, or raises. Raises WorkerLostError."""
+        if isinstance(self._place, Processes):
+            return await self._place.run(function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._place, function, *args)
 
     async def write(self, entropy: EntropyCoding, part: Part) -> list[bytes]:
         """`EntropyCoding.write`. Raises WorkerLostError."""
@@ -73,48 +78,9 @@ class CodingProcesses:
         self, function: Callable[..., Result], entropy: EntropyCoding, *args: Any
     ) -> Result:
         try:
-            return await self._run(function, entropy.model_id, None, *args)
+            return await self.run(function, entropy.model_id, None, *args)
         except _TablesNeeded:
-            return await self._run(function, entropy.model_id, entropy, *args)
-
-    async def _run(self, function: Callable[..., Result], *args: Any) -> Result:
-        for _ in range(_TRIES):
-            pool = self._pool
-            try:
-                return await asyncio.wrap_future(pool.submit(function, *args))
-            except BrokenProcessPool:
-                self._replace(pool)
-        raise WorkerLostError("a coding process ended twice over this work; try again")
-
-    def _replace(self, broken: Executor) -> None:
-        """A new pool for a broken one, which every piece of work that was in it reports."""
-        if self._pool is not broken:
-            return
-        _logger.error("a coding process ended unexpectedly: starting new ones")
-        self.replaced += 1
-        self._pool = self._new_pool()
-        broken.shutdown(wait=False, cancel_futures=True)
-
-
-def _begin() -> None:
-    """In a new process: end with the server, and leave Ctrl-C in its terminal to it.
-
-    SIGTERM must end it: that is how a pool of which one process died ends the others, and it waits
-    for them.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _pid() -> int:
-    return os.getpid()
+            return await self.run(function, entropy.model_id, entropy, *args)
 
 
 def _coding(model_id: bytes, taught: EntropyCoding | None) -> EntropyCoding:

@@ -12,6 +12,7 @@ import pytest
 import hvae_codec
 from hvae_codec.errors import BitstreamError
 from hvae_codec.server.engine import Engine, EngineSettings
+from hvae_codec.server.flags import default_network_threads
 from hvae_codec.server.places import BesideLoop, InLoop, Pace, Timed
 from hvae_codec.server.workers import CodingProcesses
 
@@ -136,3 +137,10 @@ def test_in_the_loop_answers_are_the_same():
     for one, other in zip(beside[2], here[2], strict=True):
         np.testing.assert_allclose(one.mean, other.mean, rtol=1e-5, atol=1e-5)
     assert [isinstance(one, BitstreamError) for one in here[1]] == [n == 2 for n in range(7)]
+
+
+def test_networks_have_a_place():
+    with pytest.raises(ValueError, match="0 needs coding processes"):
+        EngineSettings(network_threads=0, coding_processes=0)
+    assert default_network_threads("cpu", 2) == 0
+    assert default_network_threads("cpu", 0) == default_network_threads("cuda", 2) == 1

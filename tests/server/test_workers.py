@@ -13,22 +13,23 @@ import numpy as np
 import pytest
 
 import hvae_codec
-from hvae_codec.errors import BitstreamError
+from hvae_codec.errors import BitstreamError, UnknownModelError
 from hvae_codec.server import workers
+from hvae_codec.server.computing import compute_now, key_of, preparing
+from hvae_codec.server.processes import COMPUTING
 from hvae_codec.server.workers import CodingProcesses, WorkerLostError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def manager_threads():
+def pool_threads():
     """Threads of process pools that still work or wait."""
-    kinds = [type(thread).__name__ for thread in threading.enumerate()]
-    return [kind for kind in kinds if "Executor" in kind]
+    return [name for thread in threading.enumerate() if "processes" in (name := thread.name)]
 
 
-def run(count, work):
+def run(count, work, prepare=None):
     async def main():
-        processes = CodingProcesses(count)
+        processes = CodingProcesses(count, prepare)
         await processes.start()
         try:
             return await work(processes)
@@ -69,7 +70,7 @@ def test_a_process_that_dies_is_replaced_and_its_work_done(codec, pictures):
         (part,) = codec.quantise(pictures)
         files = []
         for _ in range(3):
-            pid = await processes._run(os.getpid)
+            pid = await processes.run(os.getpid)
             writing = [asyncio.create_task(processes.write(codec.entropy, part)) for _ in range(8)]
             await asyncio.sleep(0.002)
             os.kill(pid, signal.SIGKILL)
@@ -81,36 +82,147 @@ def test_a_process_that_dies_is_replaced_and_its_work_done(codec, pictures):
     assert all(some == codec.encode_batch(pictures) for some in files)
     assert replaced >= 1
     deadline = time.monotonic() + 10
-    while multiprocessing.active_children() or manager_threads():
+    while multiprocessing.active_children() or pool_threads():
         assert time.monotonic() < deadline, "what was replaced is still there"
         time.sleep(0.05)
+
+
+def test_batches_are_computed_as_by_the_codec(codec, pictures):
+    key = key_of(codec.tuned(1, 2.0))
+    expected = codec.encode_batch(pictures, effort=1, trade=2.0)
+
+    async def work(processes):
+        plain = await processes.run(compute_now, key_of(codec), "encode", None, list(pictures))
+        tuned = await processes.run(compute_now, key, "encode", None, list(pictures))
+        files = [*plain[0][:3], b"nonsense", *plain[0][3:]]
+        decoded = await processes.run(compute_now, key_of(codec), "decode", None, files)
+        read = await processes.run(compute_now, key_of(codec), "features", 1, list(pictures))
+        return plain, tuned, decoded, read
+
+    plain, tuned, decoded, read = run(2, work, preparing([("cifar10", None), ("nonsense", None)]))
+    assert plain[0] == codec.encode_batch(pictures)
+    assert tuned[0] == expected != plain[0]
+    assert isinstance(decoded[0].pop(3), BitstreamError)
+    np.testing.assert_array_equal(decoded[0], codec.decode_batch(plain[0]))
+    mean = codec.layer_features(pictures)[1].mean
+    np.testing.assert_allclose(np.concatenate([f.mean for f in read[0]]), mean, atol=1e-5)
+    assert all(0 < seconds < 60 for _, seconds in (plain, tuned, decoded, read))
+
+
+def test_a_quality_of_photographs_and_an_unknown_model(pictures):
+    photo = hvae_codec.load("photo", 30)
+    unknown = key_of(photo)._replace(model_id="00" * 8)
+
+    async def work(processes):
+        with pytest.raises(UnknownModelError, match="not at hand"):
+            await processes.run(compute_now, unknown, "encode", None, list(pictures[:2]))
+        return await processes.run(compute_now, key_of(photo), "encode", None, list(pictures[:2]))
+
+    files, _ = run(1, work, preparing([]))
+    assert files == photo.encode_batch(pictures[:2])
+
+
+def test_models_and_device_are_those_of_the_server(monkeypatch, tmp_path):
+    """Not those of the time at which the process began that the others come from."""
+
+    async def work(processes):
+        return await processes.run(os.getenv, "HVAE_MODELS")
+
+    assert run(1, work, preparing([])) == os.getenv("HVAE_MODELS")
+    monkeypatch.setenv("HVAE_MODELS", str(tmp_path))
+    assert run(1, work, preparing([])) == str(tmp_path)
+
+
+def test_processes_that_are_killed_in_the_middle_of_batches(codec, pictures):
+    expected = codec.encode_batch(pictures)
+
+    async def work(processes):
+        ended = []
+        for _ in range(2):
+            batches = [
+                asyncio.create_task(
+                    processes.run(compute_now, key_of(codec), "encode", None, list(pictures))
+                )
+                for _ in range(8)
+            ]
+            await asyncio.sleep(0.02)
+            os.kill(next(iter(processes._place._all))._process.pid, signal.SIGKILL)
+            ended += await asyncio.gather(*batches)
+        return ended, processes.replaced
+
+    ended, replaced = run(2, work, preparing([("cifar10", None)]))
+    assert [files for files, _ in ended] == [expected] * 16
+    assert 1 <= replaced <= 2
+
+
+def test_a_stop_waits_for_no_work():
+    async def work(processes):
+        sleeping = asyncio.create_task(processes.run(time.sleep, 600))
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        await asyncio.to_thread(processes.stop)
+        with pytest.raises(WorkerLostError):
+            await sleeping
+        return time.monotonic() - began, processes.replaced
+
+    seconds, replaced = run(1, work)
+    assert seconds < 10
+    assert replaced == 0
+
+
+def _raise(kind):
+    if kind == "with no way back":
+        raise UnpicklableError(kind)
+    raise SystemExit(kind) if kind == "exit" else ValueError(kind)
+
+
+class UnpicklableError(Exception):
+    def __reduce__(self):
+        raise TypeError("never")
+
+
+def test_errors_come_back_and_the_process_stays():
+    async def work(processes):
+        pid = await processes.run(os.getpid)
+        with pytest.raises(ValueError, match="bad"):
+            await processes.run(_raise, "bad")
+        with pytest.raises(RuntimeError, match="no way back"):
+            await processes.run(_raise, "with no way back")
+        with pytest.raises(RuntimeError, match="exit"):
+            await processes.run(_raise, "exit")
+        return pid, await processes.run(os.getpid)
+
+    before, after = run(1, work)
+    assert before == after
 
 
 def test_work_that_always_kills_its_process_fails_clearly():
     async def work(processes):
         with pytest.raises(WorkerLostError, match="twice"):
-            await processes._run(os._exit, 3)
-        return await processes._run(os.getpid)
+            await processes.run(os._exit, 3)
+        return await processes.run(os.getpid)
 
     assert run(1, work) != os.getpid()
 
 
 ORPHAN = """
 import asyncio, os
+from hvae_codec.server.computing import preparing
 from hvae_codec.server.workers import CodingProcesses
 if __name__ == "__main__":
     async def main():
-        processes = CodingProcesses(1)
+        processes = CodingProcesses(1, %s)
         await processes.start()
-        print(await processes._run(os.getpid), flush=True)
+        print(await processes.run(os.getpid), flush=True)
         os.kill(os.getpid(), 9)
     asyncio.run(main())
 """
 
 
-def test_processes_end_with_a_server_that_was_killed(tmp_path):
+@pytest.mark.parametrize("prepare", ["None", "preparing([])"])
+def test_processes_end_with_a_server_that_was_killed(tmp_path, prepare):
     script = tmp_path / "orphan.py"
-    script.write_text(ORPHAN)
+    script.write_text(ORPHAN % prepare)
     done = subprocess.run(
         [sys.executable, script], stdout=subprocess.PIPE, timeout=60, check=False, text=True
     )
@@ -137,3 +249,17 @@ def test_a_coding_process_has_no_torch():
         ).stdout.split()
     )
     assert workers.__name__ == "hvae_codec.server.workers"
+
+
+def test_what_coding_processes_share_has_nothing_of_grpc():
+    """gRPC's threads do not survive the fork that they come from."""
+    command = f"import sys, {COMPUTING}; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", command],
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+        text=True,
+    ).stdout.split()
+    assert "torch" in modules
+    assert not {"grpc", "grpc._cython"} & set(modules)
