@@ -156,19 +156,26 @@ def _cores(outcomes: Sequence[dict[str, Any]], key: str) -> float:
 
 
 def open_loop(
-    folder: Path, server: Server, capacity: float, rounds: int, seconds: float
+    folder: Path,
+    server: Server,
+    capacity: float,
+    rounds: int,
+    seconds: float,
+    *,
+    echo: bool = False,
 ) -> list[dict[str, Any]]:
     """Latency of single images at shares of `capacity` calls a second: medians over the rounds,
-    all shares in turns.
+    all shares in turns. echo: the server is the echo server.
     """
     sent = write_requests(folder, "encode", 1, stream=False)
+    method = f"/echo/unary-{sent.response_bytes}" if echo else sent.method
     found: dict[float, list[dict[str, Any]]] = {share: [] for share in SHARES}
     with tqdm(total=rounds * len(SHARES), desc="open loop", disable=None, leave=False) as bar:
         for turn in range(rounds):
             for number, share in enumerate(SHARES):
                 plan = Plan(
                     address=server.address,
-                    method=sent.method,
+                    method=method,
                     request=str(sent.path),
                     seconds=seconds,
                     channels=CHANNELS,
