@@ -111,9 +111,8 @@ def closed_loops(
                 for form in FORMS:
                     stream = form.depth > 0
                     sent = write_requests(folder, kind, form.images, stream=stream)
-                    mode = "stream" if stream else "unary"
-                    method = f"/echo/{mode}-{sent.response_bytes}"
-                    peer = load(closed_plan(form, sent, echo.address, method, seconds), echo)
+                    peer_plan = closed_plan(form, sent, echo.address, sent.echo_method, seconds)
+                    peer = load(peer_plan, echo)
                     plan = closed_plan(form, sent, server.address, sent.method, seconds)
                     row = {"served": load(plan, server), "echo": peer, "in_process": limit}
                     found.setdefault((kind, form.name), []).append(row)
@@ -168,7 +167,7 @@ def open_loop(
     all shares in turns. echo: the server is the echo server.
     """
     sent = write_requests(folder, "encode", 1, stream=False)
-    method = f"/echo/unary-{sent.response_bytes}" if echo else sent.method
+    method = sent.echo_method if echo else sent.method
     found: dict[float, list[dict[str, Any]]] = {share: [] for share in SHARES}
     with tqdm(total=rounds * len(SHARES), desc="open loop", disable=None, leave=False) as bar:
         for turn in range(rounds):

@@ -29,7 +29,7 @@ CALLERS = next(form for form in FORMS if form.callers == 64)
 def capacity(folder: Path, server: Server, rounds: int, seconds: float, *, echo: bool) -> float:
     """Calls a second of 64 callers of single images, median of the rounds."""
     sent = write_requests(folder, "encode", 1, stream=False)
-    method = f"/echo/unary-{sent.response_bytes}" if echo else sent.method
+    method = sent.echo_method if echo else sent.method
     plan = closed_plan(CALLERS, sent, server.address, method, seconds)
     rates = [load(plan, server)["requests_per_second"] for _ in range(rounds)]
     return float(np.median(rates))

@@ -20,9 +20,12 @@ MODEL = "cifar10"
 
 @dataclass(frozen=True)
 class Sent:
-    """One request: method, file with its bytes, images in it, and bytes of its answer."""
+    """One request: method, and that of the echo server which answers with as many bytes; file with
+    its bytes, images in it, and bytes of its answer.
+    """
 
     method: str
+    echo_method: str
     path: Path
     images: int
     response_bytes: int
@@ -56,7 +59,8 @@ def write_requests(folder: Path, kind: str, images: int, *, stream: bool) -> Sen
     path = folder / f"{kind}-{images}{'-stream' if stream else ''}"
     path.write_bytes(message.SerializeToString())
     name = f"{SERVICE}/{'Stream' if stream else ''}{method}"
-    return Sent(name, path, images, answer.ByteSize())
+    size = answer.ByteSize()
+    return Sent(name, f"/echo/{'stream' if stream else 'unary'}-{size}", path, images, size)
 
 
 def _image(picture: Pixels) -> codec_pb2.Image:
