@@ -8,13 +8,12 @@ import signal
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import hvae_codec
-from hvae_codec.cli import main
+from hvae_codec.cli import main, packing_ray
 from hvae_codec.cli.archive_files import array_sources, open_writer
 from hvae_codec.cli.packing_ray import pack_on_ray
 
@@ -121,32 +120,32 @@ def test_shards_hold_the_pictures_in_order(run, tmp_path, monkeypatch):
     assert Path("y.hvaa").read_bytes() == Path(names[1]).read_bytes()
 
 
-def test_a_killed_worker_costs_time_alone(tmp_path):
+def test_a_killed_worker_costs_time_alone(tmp_path, monkeypatch):
     codec = hvae_codec.load("cifar10", effort=1)
     with hvae_codec.ArchiveWriter(tmp_path / "local.hvaa", codec) as writer:
         writer.extend(CROPS[:768])
-    killed = []
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    mapped = packing_ray._mapped
 
-    def kill(pictures):
-        if not killed:
-            killed.extend(busy_workers()[:1])
-            os.kill(killed[0], signal.SIGKILL)
+    def mapped_by_mortals(code, blocks, together):
+        def deadly(block):
+            coded = code(block)
+            (runs / f"{block[0].place.row}-{os.getpid()}").touch()
+            if block[0].place.row == 256 and len(list(runs.glob("256-*"))) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)  # its work is done, and lost
+            return coded
 
-    with open_writer(tmp_path / "ray.hvaa", codec, "new", whole=True) as writer:
-        assert (
-            pack_on_ray(writer, array_sources(CROPS[:768]), codec, ("cifar10", None, 1), kill) == []
-        )
+        return mapped(deadly, blocks, together)
+
+    def unfinished(pictures):
         assert not (tmp_path / "ray.hvaa").exists()
-    assert len(killed) == 1
+
+    monkeypatch.setattr(packing_ray, "_mapped", mapped_by_mortals)
+    wanted = ("cifar10", None, 1)
+    with open_writer(tmp_path / "ray.hvaa", codec, "new", whole=True) as writer:
+        assert pack_on_ray(writer, array_sources(CROPS[:768]), codec, wanted, unfinished) == []
+    of_blocks = [path.name.partition("-")[0] for path in runs.iterdir()]
+    assert set(of_blocks) == {"0", "256", "512"}
+    assert of_blocks.count("256") == 2
     assert (tmp_path / "ray.hvaa").read_bytes() == (tmp_path / "local.hvaa").read_bytes()
-
-
-def busy_workers():
-    """Processes of this cluster that code pictures just now."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with psutil.Process(process.pid).oneshot():
-            line = " ".join(process.cmdline())
-        if line.startswith("ray::Map") and "_row" in line:
-            found.append(process.pid)
-    return found
