@@ -4,12 +4,13 @@ A call hands over all its items of a kind as one entry. Batches are made when th
 from as many entries as fit, oldest first; what is left of a long entry queues up behind the others.
 A batch that finds nothing under way begins as soon as no more calls come, however small: whoever
 calls alone waits for nobody. While others are under way it fills up, which costs its callers little
-then and saves much.
+then and saves much. A long entry that finds places idle is shared out among them.
 An entry whose caller went away leaves the queue at once, and one whose deadline has passed is never
 computed. (Packages that batch for asyncio know neither.)
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
@@ -23,6 +24,11 @@ Result = TypeVar("Result")
 _QUIET_TURNS: Final = 64
 """Turns of the event loop without a new entry after which none is on its way: from when gRPC has
 taken a call until it gets here, the loop turns about ten times; it takes one after the other."""
+
+
+_LEAST_SHARE: Final = 1 << 16
+"""Weight below which an entry is not shared out: so much takes milliseconds, and sharing it out a
+part of one."""
 
 
 class DeadlinePassedError(Exception):
@@ -113,13 +119,28 @@ class _Queue(Generic[Value, Result]):
     def since(self) -> float:
         return next(iter(self.entries)).since
 
-    def take(self, limits: BatchLimits, now: float) -> list[_Slice[Value, Result]]:
-        """Items for a batch; entries whose deadline has passed are ended instead."""
+    @property
+    def begun(self) -> bool:
+        """Whether a part of the oldest entry is under way already."""
+        return next(iter(self.entries)).begun > 0
+
+    def share(self, places: int) -> float:
+        """Most weight of a batch where so many places are idle: any, unless they outnumber the
+        entries.
+        """
+        if len(self.entries) >= places:
+            return math.inf
+        return max(_LEAST_SHARE, math.ceil(self.weight / places))
+
+    def take(self, items: int, most: float, now: float) -> list[_Slice[Value, Result]]:
+        """At most so many items of at most so much weight, but one at least, for a batch; entries
+        whose deadline has passed are ended instead.
+        """
         batch: list[_Slice[Value, Result]] = []
         weight = 0
 
         def full(item: int) -> bool:
-            return len(batch) >= limits.items or (bool(batch) and weight + item > limits.weight)
+            return len(batch) >= items or (bool(batch) and weight + item > most)
 
         while self.entries:
             entry = next(iter(self.entries))
@@ -149,13 +170,15 @@ class Batcher(Generic[Key, Value, Result]):
         limits: BatchLimits,
         at_once: int,
         seen: Callable[[Key, int, float], None] = lambda key, items, seconds: None,
+        places: int = 1,
     ) -> None:
         """at_once: batches that are under way together. seen: is told the key, number of items and
-        seconds of every batch.
+        seconds of every batch. places: how many of them are computed at once.
         """
         self._run = run
         self._limits = limits
         self._seen = seen
+        self._places = places
         self._queues: dict[Key, _Queue[Value, Result]] = {}
         self._entries = 0
         self._changed = asyncio.Event()
@@ -219,10 +242,16 @@ class Batcher(Generic[Key, Value, Result]):
             batch: list[_Slice[Value, Result]] = []
             while not batch:
                 key, queue = await self._ready()
-                batch = queue.take(self._limits, loop.time())
+                share = min(self._limits.weight, queue.share(self._idle))
+                batch = queue.take(self._limits.items, share, loop.time())
             task = loop.create_task(self._compute(key, batch))
             self._under_way.add(task)
             task.add_done_callback(self._ended)
+
+    @property
+    def _idle(self) -> int:
+        """Places that compute nothing."""
+        return self._places - len(self._under_way)
 
     def _ended(self, batch: asyncio.Task[None]) -> None:
         self._under_way.discard(batch)
@@ -242,7 +271,7 @@ class Batcher(Generic[Key, Value, Result]):
             if self._queues:
                 key, oldest = min(self._queues.items(), key=lambda pair: pair[1].since)
                 wait = oldest.since + limits.delay_seconds - loop.time()
-                if wait <= 0:
+                if wait <= 0 or (oldest.begun and self._idle > 0):
                     return key, oldest
                 for key, queue in self._queues.items():
                     if queue.items >= limits.items or queue.weight >= limits.weight:

@@ -98,12 +98,10 @@ class Engine:
         # Reading and writing PNG, JPEG and WebP files.
         self._files = ThreadPoolExecutor(2, thread_name_prefix="files")
         alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
+        places = threads or settings.coding_processes
         # Two more than are computed at once: they are coded meanwhile, or next.
         self._fast_lane: Batcher[Work, Any, Any] = Batcher(
-            self._run_fast,
-            settings.batches,
-            (threads or settings.coding_processes) + 2,
-            self._tell,
+            self._run_fast, settings.batches, places + 2, self._tell, places
         )
         self._slow_lane: Batcher[Work, Any, Any] = Batcher(self._run_slow, alone, 2, self._tell)
 

@@ -118,6 +118,30 @@ def test_a_heavy_item_goes_alone():
     assert [values for _, values in recorder.batches] == [[1], [2], [3]]
 
 
+def test_a_long_entry_alone_is_shared_out_among_idle_places():
+    recorder = Recorder(0.05)
+    tile = 1 << 10
+
+    async def main():
+        batcher = Batcher(recorder.run, BatchLimits(delay_seconds=50.0), 4, places=2)
+        answers = await batcher.submit("k", list(range(200)), [tile] * 200)
+        alone = [list(values) for _, values in recorder.batches]
+        recorder.batches.clear()
+        await asyncio.gather(*(batcher.submit("k", [n] * 200, [tile] * 200) for n in range(2)))
+        two = [len(set(values)) for _, values in recorder.batches]
+        recorder.batches.clear()
+        await batcher.submit("k", list(range(64)), [tile] * 64)
+        await batcher.close()
+        return answers, alone, two
+
+    answers, alone, two = asyncio.run(main())
+    assert answers == [2 * number for number in range(200)]
+    assert alone == [list(range(100)), list(range(100, 200))]
+    assert recorder.most_at_once == 2
+    assert two == [2, 1]  # as if there were one place
+    assert [len(values) for _, values in recorder.batches] == [64]  # too little to share out
+
+
 def test_a_long_entry_lets_others_in_between():
     recorder = Recorder(0.01)
     ended = []
