@@ -530,8 +530,10 @@ class Codec:
         """What is done to the rounded symbols of pictures of so many tiles each."""
         if effort is None:
             effort = self.effort
+        if effort == 0 and trade is None:
+            return None
         if trade is None:
-            trade = self.trade if effort > 0 else 1.0
+            trade = self.trade
         trades = per_tile(effort, trade, tiles)
         return None if effort == 0 else partial(self._search.improve_part, effort, trades)
 

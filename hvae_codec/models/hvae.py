@@ -114,6 +114,13 @@ class _LatentLayer(nn.Module):
         hidden = _run(self.prior, above)
         return self._head(self.prior_mean, hidden), self._head(self.prior_raw, hidden)
 
+    def mode(self, above: Tensor | None) -> Tensor | None:
+        """The mean that `predict` gives, for less: who codes with fixed tables needs no more."""
+        if self.prior_mean is None:
+            return None
+        assert above is not None
+        return self._head(self.prior_mean, _run(self.prior, above))
+
     def _head(self, head: nn.Module, hidden: Tensor) -> Tensor:
         output: Tensor = head(hidden)
         return at_least_fp32(output.reshape(-1, *self.shape))
@@ -234,7 +241,11 @@ class HierarchicalVAE(nn.Module):
         features = self._bottom_up(x)
         for index, layer in self._walk():
             above = _flat(latents)
-            mu_p, raw_p = layer.predict(above)
+            raw_p = None
+            if layer.precision_weighted:
+                mu_p, raw_p = layer.predict(above)
+            else:
+                mu_p = layer.mode(above)
             mean, _ = self._posterior(layer, features[layer.bottom_up], above, mu_p, raw_p)
             step = self.step(index)
             k = torch.round((mean if mu_p is None else mean - mu_p) / step)
@@ -252,7 +263,7 @@ class HierarchicalVAE(nn.Module):
         """
         latents: list[Tensor] = []
         for index, layer in self._walk():
-            mu_p, _ = layer.predict(_flat(latents))
+            mu_p = layer.mode(_flat(latents))
             if index < len(symbols):
                 z = symbols[index] * self.step(index)
                 latents.append(z if mu_p is None else mu_p + z)
@@ -265,7 +276,7 @@ class HierarchicalVAE(nn.Module):
         """Mean of the prior [B, *shape] of the layer at `index`, top first, given the latents above
         it, [B, *shape] each; None for the top layer, whose prior is N(0, I).
         """
-        return self._walk()[index][1].predict(_flat(above))[0]
+        return self._walk()[index][1].mode(_flat(above))
 
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """The decoder's output g(z_1) [B, C, H, W] for latents [B, *shape], top first."""
