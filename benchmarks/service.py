@@ -59,6 +59,7 @@ FORMS = (
     Form("unary 1, one caller", 1, 1),
     Form("unary 1, 64 callers", 1, 64),
     Form("unary 64, 8 callers", 64, 8),
+    Form("unary 256, one caller", 256, 1),
     Form("unary 256, 4 callers", 256, 4),
     Form("stream of 256", 256, 2, depth=4),
 )
