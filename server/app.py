@@ -35,6 +35,7 @@ from .service import CodecServicer
 from .settings import Settings, Warm
 from .tokens import TokenFile
 from .tracing import start_tracing
+from .usage import Usage
 from .watching import WatchingInterceptor
 
 _logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ _ENDING_SECONDS: Final = 2.0
 _SWITCH_SECONDS: Final = 0.0002  # tried while tuning: 0.005, 0.001, 0.0002
 _TIDY_SECONDS: Final = 1.0
 _TIDY_ITEMS: Final = 1_024
+_LOOK_SECONDS: Final = 30.0
 
 _LEAVING_SECONDS: Final = 3.0
 """How long the process stays after its last call for threads in the middle of a computation, which
@@ -84,6 +86,7 @@ class App:
         self.engine = Engine(replace(settings.engine, warm=warm), self.metrics)
         self.calls = Calls(self.engine, settings.limits)
         self.admission = Admission(settings.capacity)
+        self._usage = Usage()
         self.metrics.show(self._figures)
         self._door = Door(SERVICE, self.admission)
         self._servicer = CodecServicer(self.calls, self.admission)
@@ -113,6 +116,7 @@ class App:
         held = self.admission
         return {
             **self.engine.figures(),
+            **self._usage.figures(),
             "held_items": held.items,
             "held_bytes": held.bytes,
             "refused_calls": held.refused,
@@ -157,6 +161,8 @@ class App:
         gc.collect()
         gc.freeze()
         self._background.append(asyncio.create_task(self._tidy()))
+        if self.page_url is not None:
+            self._background.append(asyncio.create_task(self._look()))
         files = [each.refresh for each in (self._tokens, self._tls) if each is not None]
         if files:
             self._background.append(asyncio.create_task(watch(files)))
@@ -204,6 +210,12 @@ class App:
             elif busy and self.admission.items < _TIDY_ITEMS // 8:
                 busy = False
                 await asyncio.to_thread(give_back_freed_memory)
+
+    async def _look(self) -> None:
+        """Keep up what the metrics say of all processes."""
+        while True:
+            await asyncio.to_thread(self._usage.look, self.engine.processes())
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def stop(self) -> None:
         """Refuse new calls at once, let those in flight finish within the grace, then stop."""

@@ -128,6 +128,10 @@ class Engine:
             "coding_processes_replaced": self._coding.replaced,
         }
 
+    def processes(self) -> list[int]:
+        """Numbers of the coding processes in the system, at the moment."""
+        return self._coding.pids
+
     async def on_files(self, function: Callable[..., Result], *args: object) -> Result:
         """Run what reads or writes image files, beside the networks."""
         return await asyncio.get_running_loop().run_in_executor(self._files, function, *args)

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -23,15 +23,18 @@ Figures = Callable[[], Mapping[str, float]]
 
 
 class _FiguresCollector(Collector):
-    """The engine's numbers as gauges, asked for when they are read."""
+    """The server's numbers as gauges, and those named "..._total" as counters, asked for when they
+    are read.
+    """
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         for name, value in self._figures().items():
-            text = f"{name.replace('_', ' ')} of the engine"
-            yield GaugeMetricFamily(f"hvae_{name}", text.capitalize(), value=value)
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            text = f"{name.removesuffix('_total').replace('_', ' ')} of the server".capitalize()
+            yield family(f"hvae_{name}", text, value=value)
 
 
 class Metrics:
@@ -134,7 +137,7 @@ class Metrics:
         self._encoded_bytes(model, kind).inc(encoded_bytes)
 
     def show(self, figures: Figures) -> None:
-        """Show these numbers as gauges `hvae_NAME`."""
+        """Show these numbers as `hvae_NAME`."""
         self.registry.register(_FiguresCollector(figures))
 
     def text(self) -> bytes:

@@ -49,6 +49,11 @@ class _Process:
             self._process = context.Process(target=_serve, args=(theirs, prepare), daemon=True)
             self._process.start()
 
+    @property
+    def pid(self) -> int:
+        """Its number in the system."""
+        return int(self._process.pid)
+
     def do(self, function: Callable[..., Result], *args: Any) -> Result:
         """What a function of a module gives there, or raises. Raises _LostError."""
         request = _bytes((function, args))
@@ -107,6 +112,12 @@ class Processes:
         self._lock = threading.Lock()
         self._stopped = False
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="processes")
+
+    @property
+    def pids(self) -> list[int]:
+        """Their numbers in the system, at the moment."""
+        with self._lock:
+            return [process.pid for process in self._all]
 
     async def start(self) -> None:
         """Bring them up before the first work needs them. Raises WorkerLostError."""

@@ -46,6 +46,11 @@ class CodingProcesses:
         """Processes that died."""
         return self._place.replaced if isinstance(self._place, Processes) else 0
 
+    @property
+    def pids(self) -> list[int]:
+        """Numbers of the processes in the system, at the moment."""
+        return self._place.pids if isinstance(self._place, Processes) else []
+
     async def start(self) -> None:
         """Bring the processes up before the first request needs them. Raises WorkerLostError."""
         if isinstance(self._place, Processes):

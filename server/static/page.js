@@ -68,11 +68,12 @@ function showFigures(live, seconds, then) {
   figure(list, "items a second", rate(change("hvae_items_total")));
   figure(list, "received a second", bytes(change("hvae_received_bytes_total")));
   figure(list, "sent a second", bytes(change("hvae_sent_bytes_total")));
-  const memory = live.process_resident_memory_bytes;
+  const memory = live.hvae_memory_bytes ?? live.process_resident_memory_bytes;
   if (memory !== undefined) figure(list, "memory", bytes(memory));
-  // What the engine says of itself has no labels.
+  // What the server says of itself has no labels.
   for (const [name, value] of Object.entries(live)) {
     if (!name.startsWith("hvae_") || typeof value !== "number" || name.endsWith("_total")) continue;
+    if (name === "hvae_memory_bytes") continue;
     const words = name.slice(5).replaceAll("_", " ");
     figure(list, words, name.endsWith("_bytes") ? bytes(value) : String(Math.round(100 * value) / 100));
   }

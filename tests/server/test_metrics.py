@@ -150,7 +150,12 @@ def test_calls_that_are_given_up(stub, watched):
 
 
 def test_gauges_of_the_moment(watched):
-    scrape = Scrape(watched)
+    deadline = time.monotonic() + 10
+    while not (scrape := Scrape(watched))("hvae_memory_bytes"):
+        assert time.monotonic() < deadline  # looked up soon after the start
+        time.sleep(0.05)
+    assert scrape("hvae_cpu_seconds_total") > 1
+    assert scrape("hvae_memory_bytes") > 100 * 2**20
     names = {sample.name for sample in scrape.samples}
     assert {"hvae_held_items", "hvae_held_bytes", "hvae_waiting_items"} <= names
     assert scrape("process_resident_memory_bytes") > 50 * 2**20
