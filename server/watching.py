@@ -84,6 +84,7 @@ class _Seen:
         self._arrivals: deque[float] = deque()
         self._answered = 0
         self._failed = 0
+        self._unary_code: str | None = None
         metrics.call_began(call.method)
 
     async def request(self, message: Any) -> None:
@@ -97,6 +98,8 @@ class _Seen:
         now = time.perf_counter()
         arrived = self._arrivals.popleft() if self._arrivals else self._call.began
         code = _CODE_NAMES.get(message_code(message), "UNKNOWN")
+        if not self._stream:
+            code = self._unary_code = _unless_late(self._grpc, grpc.StatusCode.OK)
         method = self._call.method
         self._metrics.request(method, code, now - arrived)
         good, failed = item_codes(message)
@@ -136,7 +139,8 @@ class _Seen:
     def _code_of(self, error: BaseException | None) -> str:
         match error:
             case None:
-                return _unless_late(self._grpc, grpc.StatusCode.OK)
+                # That of a unary call is what was counted: it may be late a moment after.
+                return self._unary_code or _unless_late(self._grpc, grpc.StatusCode.OK)
             case grpc.aio.AbortError():
                 return _name(self._grpc.code())
             case asyncio.CancelledError() | GeneratorExit():

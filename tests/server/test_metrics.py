@@ -4,6 +4,8 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
+from contextlib import suppress
 
 import grpc
 import numpy as np
@@ -131,6 +133,43 @@ def test_messages_of_streams_are_requests(stub, watched):
     assert change("hvae_request_seconds_count") == 3
     assert change("hvae_items_total", code="OK") == 4
     assert change("hvae_streams_total", code="OK") == 1
+
+
+def test_calls_are_logged_as_they_are_counted(stub, watched):
+    """Also those whose answer is ready about when its caller stops waiting."""
+    before = Scrape(watched)
+    request = codec_pb2.EncodeRequest(model=MODEL, images=images(1))
+    for number in range(150):
+        seconds = 0.0005 * (1 + number % 20)  # up to 10 ms
+        metadata = [("x-request-id", f"tight-{number}")]
+        with suppress(grpc.RpcError):
+            stub.Encode(request, metadata=metadata, timeout=seconds)
+
+    def counted():
+        after = Scrape(watched)
+        if after("hvae_calls_in_flight"):
+            return None
+        found = {}
+        for code in ("OK", "DEADLINE_EXCEEDED", "CANCELLED"):
+            labels = {"method": "Encode", "code": code}
+            found[code] = after("hvae_requests_total", **labels)
+            found[code] -= before("hvae_requests_total", **labels)
+        return {code: count for code, count in found.items() if count}
+
+    def logged():
+        lines = [json.loads(line) for line in watched.log.splitlines()]
+        return Counter(
+            line["code"]
+            for line in lines
+            if line["message"] == "call" and line["request_id"].startswith("tight-")
+        )
+
+    deadline = time.monotonic() + 10
+    while (both := (counted(), logged()))[0] != both[1] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert both[0] == both[1]
+    assert both[1]["OK"] > 0
+    assert both[1].total() > 75  # the server never hears of a few
 
 
 def test_calls_that_are_given_up(stub, watched):
