@@ -29,7 +29,7 @@ class Usage:
 
     def __init__(self) -> None:
         self._seconds: dict[_Process, float] = {}
-        self._memory_bytes = 0
+        self._figures: dict[str, float] = {}
 
     def look(self, coding: Sequence[int]) -> None:
         """Ask the kernel about this process, coding processes of these numbers, and the one that
@@ -46,16 +46,16 @@ class Usage:
                 seconds = (int(fields[11]) + int(fields[12])) / _TICKS
                 self._seconds[_Process(pid, int(fields[19]))] = seconds
                 memory += _memory_bytes(pid)
-        self._memory_bytes = memory
+        found: dict[str, float] = {}
+        if self._seconds:
+            found["cpu_seconds_total"] = sum(self._seconds.values())
+        if memory:  # which some systems hide
+            found["memory_bytes"] = memory
+        self._figures = found
 
     def figures(self) -> dict[str, float]:
         """As last looked up: processor seconds, and bytes of memory, shared pages counted once."""
-        if not self._seconds:
-            return {}
-        return {
-            "cpu_seconds_total": sum(self._seconds.values()),
-            "memory_bytes": self._memory_bytes,
-        }
+        return self._figures
 
 
 def _between(pid: int, ancestor: int) -> set[int]:
