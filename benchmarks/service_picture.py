@@ -28,6 +28,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 
 def _latency(axes: Any, rows: list[dict[str, Any]]) -> None:
+    from matplotlib.ticker import LogLocator
+
     offered = [row["offered_per_second"] for row in rows]
     for name, colour in COLOURS.items():
         values = [row["milliseconds"][name] for row in rows]
@@ -37,8 +39,8 @@ def _latency(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.set_yscale("log")
     axes.text(capacity, axes.get_ylim()[0], " closed loop", color="0.4", va="bottom", fontsize=8)
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.yaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.set(
         xlabel="single-image calls offered a second",
         ylabel="latency, ms",
