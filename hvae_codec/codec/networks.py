@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hvae_codec import ops
 from hvae_codec.codec.tables import SymbolTables
+from hvae_codec.models.direct import direct
 from hvae_codec.models.hvae import HierarchicalVAE
 
 CHUNK = 128
@@ -33,6 +34,7 @@ class Networks:
 
     def __init__(self, model: HierarchicalVAE, tables: SymbolTables) -> None:
         self.model = model.eval()
+        self._direct = direct(self.model)
         device = next(model.parameters()).device
         self._bounds = [
             (
@@ -50,7 +52,7 @@ class Networks:
         # Tensors of inference mode can take no part in a search by gradients.
         with torch.inference_mode(refine is None), torch.no_grad():
             for index, x in enumerate(self._inputs(tiles)):
-                found = self.model.quantise(x, self._bounds)
+                found = self._direct.quantise(x, self._bounds)
                 chunks.append(
                     self._flat(found if refine is None else refine(x, found, index * CHUNK))
                 )
@@ -63,14 +65,14 @@ class Networks:
         Layers not given take the mode of their prior: given z_L's alone, the tiles are the preview.
         """
         parts = [self._parts(symbols, start) for start in range(0, len(symbols[0]), CHUNK)]
-        return np.concatenate([self._pictures(self.model.dequantise(part)) for part in parts])
+        return np.concatenate([self._pictures(self._direct.dequantise(part)) for part in parts])
 
     @torch.inference_mode()
     def posteriors(self, tiles: Tiles, layers: int) -> list[Moments]:
         """Mean and standard deviation of the first `layers` posteriors, float32 [T, D_l] each, each
         given the modes of those above it; of L layers, 1 asks the least of the networks.
         """
-        model = self.model
+        model = self._direct
         uniform = model.posterior == "uniform"
         chunks: list[list[tuple[Tensor, Tensor]]] = []
         for x in self._inputs(tiles):
@@ -99,7 +101,7 @@ class Networks:
             return [(mean, np.broadcast_to(deviation, mean.shape).copy())]
         chunks: list[list[tuple[Tensor, Tensor]]] = []
         for start in range(0, len(symbols[0]), CHUNK):
-            found = self.model.dequantise(self._parts(symbols, start))[: len(symbols)]
+            found = self._direct.dequantise(self._parts(symbols, start))[: len(symbols)]
             flat = [z.flatten(1) for z in found]
             chunks.append([(z, self._step_deviation(i).expand_as(z)) for i, z in enumerate(flat)])
         return _joined(chunks)
@@ -112,7 +114,7 @@ class Networks:
         [count, D] of the top layer.
         """
         given = None if top is None else torch.from_numpy(top)
-        latents = self.model.sample_latents(count, seed=seed, temperature=temperature, top=given)
+        latents = self._direct.sample_latents(count, seed=seed, temperature=temperature, top=given)
         return np.concatenate(
             [
                 self._pictures([z[start : start + CHUNK] for z in latents])
@@ -149,7 +151,7 @@ class Networks:
         return [k.flatten(1).to(torch.int32).cpu().numpy() for k in symbols]
 
     def _pictures(self, latents: Sequence[Tensor]) -> Tiles:
-        output = self.model.likelihood.mode(self.model.decode(latents))
+        output = self.model.likelihood.mode(self._direct.decode(latents))
         grey_levels = (output * 255.0).round_().to(torch.uint8)
         return np.ascontiguousarray(grey_levels.permute(0, 2, 3, 1).cpu().numpy())
 
