@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ Progress = Callable[[int], None]
 """Called with the pictures seen since the last call, counted once for every model."""
 
 REPORT_SECONDS = 0.5
+_LOOK_SECONDS = 0.1
+_LISTENER_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -85,24 +88,30 @@ def run_locally(work: Work, workers: int, progress: Progress) -> list[str]:
         return [line for number in numbers for line in work.run(number, progress)]
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    listener = threading.Thread(target=_listen, args=(queue, progress), daemon=True)
+    finished, ended = False, threading.Event()
+    listener = threading.Thread(target=_listen, args=(queue, progress, ended), daemon=True)
     listener.start()
     pool = ProcessPoolExecutor(workers, context, _begin_worker, (queue, os.getpid()))
     try:
         futures = [pool.submit(_run_in_worker, work, number) for number in numbers]
-        return [line for future in as_completed(futures) for line in future.result()]
+        lines = [line for future in as_completed(futures) for line in future.result()]
+        finished = True
+        return lines
     except BrokenProcessPool:
         raise SweepError(
             f"a worker was killed, perhaps for lack of memory; run again to go on with "
             f"{work.directory}"
         ) from None
     finally:
-        # Workers whose result nobody awaits any more end with their epoch unfinished.
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
+        if not finished:
+            # Workers whose result nobody awaits any more end with their epoch unfinished.
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
-        queue.put(None)
-        listener.join()
+        ended.set()
+        # One that was ended in the middle of a report leaves the queue locked and half a report in
+        # it: nothing can be put there any more, and reading the rest would take for ever.
+        listener.join(_LISTENER_SECONDS)
 
 
 _queue: Any = None
@@ -126,6 +135,11 @@ def _run_in_worker(work: Work, number: int) -> list[str]:
     return work.run(number, _queue.put)
 
 
-def _listen(queue: Any, progress: Progress) -> None:
-    while (images := queue.get()) is not None:
-        progress(images)
+def _listen(queue: Any, progress: Progress, ended: threading.Event) -> None:
+    """Pass on what workers report, until all have ended and nothing is left."""
+    while True:
+        try:
+            progress(queue.get(timeout=_LOOK_SECONDS))
+        except Empty:
+            if ended.is_set():
+                return

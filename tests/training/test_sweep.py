@@ -190,6 +190,27 @@ def test_workers_give_what_one_process_gives(make_plan, tmp_path):
     assert weights(tmp_path / "one", 3) == weights(tmp_path / "two", 3)
 
 
+class Flooding(Work):
+    """One chunk reports without end; another fails in the middle of that."""
+
+    def run(self, number, progress):
+        if number == 0:
+            time.sleep(2.0)
+            raise SweepError("the first chunk failed")
+        while True:
+            progress(1)
+
+
+@pytest.mark.timeout(100)
+def test_a_chunk_that_fails_while_others_report_ends_the_sweep(make_plan, tmp_path):
+    """They are ended in the middle of a report: nobody may wait for the rest of it."""
+    write_plan(tmp_path / "sweep", make_plan(epochs=1))
+    seen = []
+    with pytest.raises(SweepError, match="the first chunk failed"):
+        run_locally(Flooding(tmp_path / "sweep", threads=1), 2, seen.append)
+    assert sum(seen) > 0
+
+
 KILLED = """
 import sys
 from pathlib import Path
