@@ -58,6 +58,15 @@ class Scrape:
         )
 
 
+def scraped_when(server, there):
+    """The first reading of which `there` holds: a call is counted a moment after its answer."""
+    deadline = time.monotonic() + 10
+    while not there(scrape := Scrape(server)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return scrape
+
+
 def images(count, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (count, 28, 28, 1), np.uint8)
     raws = [
@@ -75,7 +84,7 @@ def test_calls_items_bytes_and_batches_are_counted(stub, watched):
     wrong = codec_pb2.ModelSelector(name="no such model")
     with pytest.raises(grpc.RpcError):
         stub.Encode(codec_pb2.EncodeRequest(model=wrong, images=images(1)), timeout=SECONDS)
-    after = Scrape(watched)
+    after = scraped_when(watched, lambda scrape: scrape("hvae_calls_in_flight") == 0)
 
     def change(name, **labels):
         return after(name, **labels) - before(name, **labels)
@@ -174,18 +183,16 @@ def test_calls_are_logged_as_they_are_counted(stub, watched):
 
 def test_calls_that_are_given_up(stub, watched):
     def silent():
-        time.sleep(1.0)
+        time.sleep(5.0)
         yield from ()
 
     call = stub.StreamEncode(silent(), timeout=SECONDS)
-    time.sleep(0.3)
-    assert Scrape(watched)("hvae_calls_in_flight", method="StreamEncode") == 1
+    labels = {"method": "StreamEncode"}
+    scraped_when(watched, lambda scrape: scrape("hvae_calls_in_flight", **labels) == 1)
     call.cancel()
-    deadline = time.monotonic() + 10
-    while Scrape(watched)("hvae_calls_in_flight", method="StreamEncode"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert Scrape(watched)("hvae_streams_total", method="StreamEncode", code="CANCELLED") == 1
+    labels["code"] = "CANCELLED"
+    scraped_when(watched, lambda scrape: scrape("hvae_streams_total", **labels) == 1)
+    assert Scrape(watched)("hvae_calls_in_flight", method="StreamEncode") == 0
 
 
 def test_gauges_of_the_moment(watched):
