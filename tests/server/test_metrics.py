@@ -131,7 +131,7 @@ def test_messages_of_streams_are_requests(stub, watched):
     messages = [codec_pb2.StreamEncodeRequest(request=each) for each in (good, wrong, good)]
     answers = list(stub.StreamEncode(iter(messages), timeout=SECONDS))
     assert [answer.HasField("status") for answer in answers] == [False, True, False]
-    after = Scrape(watched)
+    after = scraped_when(watched, lambda scrape: scrape("hvae_calls_in_flight") == 0)
 
     def change(name, **labels):
         labels["method"] = "StreamEncode"
