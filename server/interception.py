@@ -75,6 +75,7 @@ def wrap(
         requests: Any, context: Any, method: Any, stream: bool
     ) -> AsyncIterator[Any]:
         witness = begin(context)
+        answered = False
         try:
             if stream:
                 requests = _seen(requests, witness)
@@ -82,8 +83,11 @@ def wrap(
                 await witness.request(requests)
             async with aclosing(method(requests, witness.context)) as responses:
                 async for response in responses:
+                    answered = True
                     await witness.response(response)
                     yield response
+            if not answered:
+                await _cancelled_unless_open(context)
         except BaseException as error:
             await witness.end(error)
             raise
@@ -153,6 +157,18 @@ async def _seen(requests: AsyncIterable[Any], witness: Witness) -> AsyncIterator
         yield request
     # Where a call is cancelled, gRPC ends its requests a moment before it cancels its method.
     await asyncio.sleep(0)
+
+
+async def _cancelled_unless_open(context: Any) -> None:
+    """Raise CancelledError where a call that nothing was sent to is over.
+
+    A call that is cancelled looks at first like one whose requests have ended: gRPC ends them, and
+    cancels the method up to milliseconds later. To send something is to know.
+    """
+    try:
+        await context.send_initial_metadata(())
+    except grpc.aio.InternalError as error:
+        raise asyncio.CancelledError from error
 
 
 def refusing(refuse: Callable[[Any], Any]) -> Any:
