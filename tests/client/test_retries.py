@@ -116,10 +116,11 @@ def test_the_deadline_is_that_of_all_tries(ask, small, failing, pictures):
     start = time.monotonic()
     patiently = {"retry": patient}
     with pytest.raises(ServiceError) as raised:
-        ask(small.address, "encode", pictures[:1], model="m", timeout=0.5, settings=patiently)
-    assert raised.value.code is UNAVAILABLE
+        ask(small.address, "encode", pictures[:1], model="m", timeout=2.0, settings=patiently)
+    # The latter where the last try was under way.
+    assert raised.value.code in {UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
     assert time.monotonic() - start < 10.0
-    assert 2 <= len(small.messages) <= 11
+    assert 2 <= len(small.messages) <= 41
 
 
 def test_a_delay_beyond_the_deadline_is_not_waited_for(ask, small, failing, pictures):

@@ -15,12 +15,18 @@ class Panic(BaseException):
 
 
 class Recorder:
-    """Doubles numbers, slowly if told to, and remembers the batches."""
+    """Doubles numbers, slowly if told to or once `go` is set, and remembers the batches."""
 
-    def __init__(self, seconds=0.0):
+    def __init__(self, seconds=0.0, go=None):
         self.batches = []
         self.at_once = self.most_at_once = 0
         self._seconds = seconds
+        self._go = go
+
+    async def begun(self, batches):
+        """Return once so many have begun."""
+        while len(self.batches) < batches:
+            await asyncio.sleep(0.001)
 
     async def run(self, batch):
         key, values = batch.key, batch.values
@@ -28,6 +34,8 @@ class Recorder:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(self._seconds)
+        if self._go is not None:
+            await self._go.wait()
         self.at_once -= 1
         if "bad" in values:
             raise ValueError("a bad batch")
@@ -89,15 +97,17 @@ def test_nobody_waits_for_others_that_do_not_come():
     """Alone at once, whatever the delay; together once another batch is under way, until it ends or
     the next one is full.
     """
-    recorder = Recorder(0.05)
+    go = asyncio.Event()
+    recorder = Recorder(go=go)
 
     async def main():
         batcher = Batcher(recorder.run, BatchLimits(items=4, delay_seconds=50.0), 3)
         calls = [asyncio.create_task(batcher.submit("k", ["first"], [1]))]
-        await asyncio.sleep(0.02)
+        await recorder.begun(1)
         calls += [asyncio.create_task(batcher.submit("k", [n], [1])) for n in range(6)]
         await asyncio.sleep(0.02)
         begun = len(recorder.batches)
+        go.set()
         await asyncio.wait_for(asyncio.gather(*calls), 10)
         await batcher.close()
         return begun
@@ -175,15 +185,18 @@ def test_only_so_many_batches_at_once():
 
 
 def test_what_is_late_is_never_computed():
-    recorder = Recorder(0.05)
+    go = asyncio.Event()
+    recorder = Recorder(go=go)
 
     async def main():
         loop = asyncio.get_running_loop()
         batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0), 1)
         first = asyncio.create_task(batcher.submit("k", ["first"], [1]))
-        await asyncio.sleep(0.01)
+        await recorder.begun(1)
         late = asyncio.create_task(batcher.submit("k", ["late"], [1], loop.time() + 0.01))
-        last = asyncio.create_task(batcher.submit("k", ["last"], [1], loop.time() + 60))
+        last = asyncio.create_task(batcher.submit("k", ["last"], [1], loop.time() + 600))
+        await asyncio.sleep(0.02)
+        go.set()
         with pytest.raises(DeadlinePassedError):
             await late
         assert await first == ["firstfirst"]
@@ -195,12 +208,13 @@ def test_what_is_late_is_never_computed():
 
 
 def test_whoever_goes_away_frees_the_place():
-    recorder = Recorder(0.05)
+    go = asyncio.Event()
+    recorder = Recorder(go=go)
 
     async def main():
         batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0), 1)
         first = asyncio.create_task(batcher.submit("k", ["first"], [1]))
-        await asyncio.sleep(0.01)
+        await recorder.begun(1)
         gone = asyncio.create_task(batcher.submit("k", ["gone"] * 5, [1] * 5))
         await asyncio.sleep(0.01)
         assert batcher.waiting == 5
@@ -208,6 +222,7 @@ def test_whoever_goes_away_frees_the_place():
         with pytest.raises(asyncio.CancelledError):
             await gone
         assert batcher.waiting == 0
+        go.set()
         await first
         assert await batcher.submit("k", ["next"], [1]) == ["nextnext"]
         await batcher.close()

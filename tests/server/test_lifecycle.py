@@ -65,10 +65,10 @@ def test_a_deadline_that_passes_leaves_the_server_well(client, model, smooth_pic
 
 
 def test_sigterm_lets_calls_in_flight_finish(start_server, codec, model, smooth_picture):
-    """Four calls are under way; all are answered, new ones are refused, and the exit code is 0."""
+    """Eight calls are under way; all are answered, new ones are refused, and the exit code is 0."""
     server = start_server("--grace", "60", "--metrics-port", "0")
-    pictures = [smooth_picture(1_000, 1_000, seed=seed) for seed in range(4)]
-    with Client(server.address) as client, ThreadPoolExecutor(4) as pool:
+    pictures = [smooth_picture(1_000, 1_000, seed=seed) for seed in range(8)]
+    with Client(server.address) as client, ThreadPoolExecutor(8) as pool:
         client.encode(pictures[0][None, :32, :32], **model)
         health = health_pb2_grpc.HealthStub(grpc.insecure_channel(server.address))
         watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICES[0]))
@@ -120,11 +120,18 @@ def test_a_second_signal_ends_at_once(start_server, model, large_file):
     server = start_server("--grace", "60")
     children = psutil.Process(server.process.pid).children()
     assert children
-    with Client(server.address) as client, ThreadPoolExecutor(1) as pool:
+    with (
+        Client(server.address) as client,
+        grpc.insecure_channel(server.address) as channel,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == SERVING
         call = pool.submit(client.encode, [large_file], **model, effort=2)
         with pytest.raises(TimeoutError):
             call.result(timeout=0.5)
         server.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == NOT_SERVING  # it has seen the first signal
         with pytest.raises(subprocess.TimeoutExpired):
             server.process.wait(timeout=0.5)
         began = time.monotonic()

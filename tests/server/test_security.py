@@ -329,7 +329,7 @@ def test_a_caller_that_stops_in_the_middle_of_a_message_holds_up_nobody(server, 
             connection.sendall(preface + frame(1, 0, 1, b"\x83\x86\x84"))
         stub = codec_pb2_grpc.CodecServiceStub(channel)
         for _ in range(20):
-            assert stub.ListModels(codec_pb2.ListModelsRequest(), timeout=5).models
+            assert stub.ListModels(codec_pb2.ListModelsRequest(), timeout=SECONDS).models
     finally:
         for connection in idle:
             connection.close()
