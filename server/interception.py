@@ -5,9 +5,13 @@ import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
-from typing import Any, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import grpc
+
+# Of 800 calls on two cores 50 % took 0.4 ms, 99 % 1.1 ms and the last 1.8 ms; 99 % 1.4 ms and the
+# last 5.6 ms with the cores taken by others.
+_CANCELLATION_SECONDS: Final = 0.005
 
 _wire_bytes: ContextVar[int] = ContextVar("wire_bytes")
 
@@ -155,15 +159,15 @@ async def _seen(requests: AsyncIterable[Any], witness: Witness) -> AsyncIterator
     async for request in requests:
         await witness.request(request)
         yield request
-    # Where a call is cancelled, gRPC ends its requests a moment before it cancels its method.
-    await asyncio.sleep(0)
+    # Where a call is cancelled, gRPC ends its requests a moment before it cancels its method, which
+    # would pass for one that ended well. What is still to be answered is computed meanwhile.
+    await asyncio.sleep(_CANCELLATION_SECONDS)
 
 
 async def _cancelled_unless_open(context: Any) -> None:
     """Raise CancelledError where a call that nothing was sent to is over.
 
-    A call that is cancelled looks at first like one whose requests have ended: gRPC ends them, and
-    cancels the method up to milliseconds later. To send something is to know.
+    Where the wait of `_seen` was too short for gRPC to cancel the method, to send something tells.
     """
     try:
         await context.send_initial_metadata(())
