@@ -60,7 +60,7 @@ class Scrape:
 
 
 def scraped_when(server, there):
-    """The first reading of which `there` holds: a call is counted a moment after its answer."""
+    """The first reading of which `there` holds: much is counted a moment after it happened."""
     deadline = time.monotonic() + 10
     while not there(scrape := Scrape(server)):
         assert time.monotonic() < deadline
@@ -155,10 +155,7 @@ def test_calls_are_logged_as_they_are_counted(stub, watched):
         with suppress(grpc.RpcError):
             stub.Encode(request, metadata=metadata, timeout=seconds)
 
-    def counted():
-        after = Scrape(watched)
-        if after("hvae_calls_in_flight"):
-            return None
+    def counted(after):
         found = {}
         for code in ("OK", "DEADLINE_EXCEEDED", "CANCELLED"):
             labels = {"method": "Encode", "code": code}
@@ -174,12 +171,12 @@ def test_calls_are_logged_as_they_are_counted(stub, watched):
             if line["message"] == "call" and line["request_id"].startswith("tight-")
         )
 
-    deadline = time.monotonic() + 10
-    while (both := (counted(), logged()))[0] != both[1] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert both[0] == both[1]
-    assert both[1]["OK"] > 0
-    assert both[1].total() > 75  # the server never hears of a few
+    def equal(scrape):
+        return scrape("hvae_calls_in_flight") == 0 and counted(scrape) == logged()
+
+    scraped_when(watched, equal)
+    assert logged()["OK"] > 0
+    assert logged().total() > 75  # the server never hears of a few
 
 
 def test_streams_that_are_given_up(stub, watched):
@@ -211,10 +208,8 @@ def test_streams_that_are_given_up(stub, watched):
 
 
 def test_gauges_of_the_moment(watched):
-    deadline = time.monotonic() + 10
-    while not (scrape := Scrape(watched))("hvae_memory_bytes"):
-        assert time.monotonic() < deadline  # looked up soon after the start
-        time.sleep(0.05)
+    # Looked up soon after the start.
+    scrape = scraped_when(watched, lambda scrape: scrape("hvae_memory_bytes") > 0)
     assert scrape("hvae_cpu_seconds_total") > 1
     assert scrape("hvae_memory_bytes") > 100 * 2**20
     names = {sample.name for sample in scrape.samples}
