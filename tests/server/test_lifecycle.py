@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -26,6 +26,7 @@ from hvae_codec.client import Client, ServiceError
 from hvae_codec.errors import UnknownModelError
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.messages import raw_image
+from tests.server.scraping import scraped_when
 
 SERVICES = ["hvae_codec.v1.CodecService", "grpc.health.v1.Health"]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -74,7 +75,13 @@ def test_sigterm_lets_calls_in_flight_finish(start_server, codec, model, smooth_
         watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICES[0]))
         assert next(watch).status == SERVING
         calls = [pool.submit(client.encode, [picture], **model) for picture in pictures]
-        wait(calls, return_when=FIRST_COMPLETED)
+        labels = {"method": "Encode"}
+
+        def taken(scrape):
+            under_way = scrape("hvae_calls_in_flight", **labels)
+            return under_way + scrape("hvae_requests_total", **labels) == 1 + len(calls)
+
+        scraped_when(server, taken)
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == NOT_SERVING
         watch.cancel()

@@ -2,19 +2,16 @@
 
 import json
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from contextlib import suppress
 
 import grpc
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 import hvae_codec.server
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests.server.scraping import Scrape, fetch, scraped_when
 
 SECONDS = 30
 MODEL = codec_pb2.ModelSelector(name="mnist", quality=1)
@@ -24,48 +21,6 @@ MODEL = codec_pb2.ModelSelector(name="mnist", quality=1)
 def stub(watched):
     with grpc.insecure_channel(watched.address) as channel:
         yield codec_pb2_grpc.CodecServiceStub(channel)
-
-
-def fetch(server, path, host=None):
-    request = urllib.request.Request(server.page + path)
-    if host is not None:
-        request.add_header("Host", host)
-    try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            return answer.status, dict(answer.headers), answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, dict(error.headers), error.read()
-
-
-class Scrape:
-    """The values of one reading."""
-
-    def __init__(self, server):
-        status, headers, body = fetch(server, "metrics")
-        assert status == 200
-        assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        self.samples = [
-            sample
-            for family in text_string_to_metric_families(body.decode())
-            for sample in family.samples
-        ]
-
-    def __call__(self, name, **labels):
-        """The sum of the values of a name whose labels are these."""
-        return sum(
-            sample.value
-            for sample in self.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-
-
-def scraped_when(server, there):
-    """The first reading of which `there` holds: much is counted a moment after it happened."""
-    deadline = time.monotonic() + 10
-    while not there(scrape := Scrape(server)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return scrape
 
 
 def images(count, seed=0):
