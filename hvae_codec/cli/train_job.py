@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from hvae_codec.cli.common import print_json, print_warning
-from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, write_card
+from hvae_codec.codec.checkpoint import (
+    Checkpoint,
+    check_replaces,
+    load_checkpoint,
+    make_checkpoint,
+    save_checkpoint,
+)
 from hvae_codec.codec.fit import fit_tables, refit_tables
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.map_fit import fit_map_tables, round_weights
@@ -32,7 +39,7 @@ from hvae_codec.models.build import Model
 from hvae_codec.models.map_spec import MapSpec
 from hvae_codec.models.maps import MapVAE
 from hvae_codec.models.zoo import any_spec
-from hvae_codec.training import Recipe, load_history, train
+from hvae_codec.training import Recipe, load_history, snapshot, train
 from hvae_codec.training.bins import beta_per_layer
 from hvae_codec.training.sweep_run import described_data
 
@@ -47,8 +54,6 @@ RATE_TOLERANCE = 0.02
 
 MAP_TABLE_BATCHES = 200
 """Most photographs, or minibatches of small pictures, that tables of maps are fitted to."""
-
-_UNMEASURED = {"payload_bytes": 0.0, "psnr_db": 0.0, "rates_nats": []}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -80,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         decay=arguments.decay,
         quality_rate=arguments.quality_rate,
         crops=arguments.crops,
+        optimiser=arguments.optimiser,
     )
     if start is not None and start.model.spec.name != recipe.spec:
         raise SpecError(f"--start is a {start.model.spec.name}, --spec says {recipe.spec}")
@@ -90,16 +96,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quality is None:
         arguments.quality = MAP_QUALITY if isinstance(any_spec(recipe.spec), MapSpec) else 1
     training, test = _load_data(arguments, recipe)
-    model = train(
-        recipe,
-        training,
-        arguments.out,
-        start=None if start is None else start.model.state_dict(),
-        device=arguments.device,
-        report=_report,
-    )
+    model = _model(arguments, recipe, training, start)
+    history = load_history(arguments.out)
     if rates is not None:
-        betas = tuple(load_history(arguments.out)[-1]["betas"])
+        betas = tuple(history[-1]["betas"])
     tables = _fit(model.cpu(), training, recipe, betas[-1], arguments.fit_effort)
     card = {
         "name": arguments.name,
@@ -108,18 +108,19 @@ def run(arguments: argparse.Namespace) -> int:
         **({} if rates is None else {"betas": list(betas)}),
         "command": _command(arguments),
         "data": _described_data(training, test, recipe),
-        "measured": _UNMEASURED,
+        "training": {"epochs": len(history), "cpu_seconds": _cpu_seconds(history)},
     }
-    path = arguments.out / f"{arguments.name}-q{arguments.quality}.safetensors"
-    checkpoint = save_checkpoint(path, model, tables, card)
+    path = _checkpoint_path(arguments, len(history))
+    checkpoint = make_checkpoint(model, tables, card)
+    if not arguments.replace:
+        check_replaces(path, checkpoint)
     codec = open_codec(checkpoint)
-    measured = measure_codec(codec, test.images)
-    card = {**checkpoint.card, "measured": measured}
+    card["measured"] = measured = measure_codec(codec, test.images)
     if isinstance(codec, MapCodec):
         card["qualities"] = measure_qualities(codec, test.images[:CALIBRATION_IMAGES])
     if betas[-1] > 0 and not isinstance(model, MapVAE):  # whose quality is no matter of a trade
         card["calibration"] = calibrate_codec(codec, test.images[:CALIBRATION_IMAGES])
-    write_card(path.with_suffix(".json"), card)
+    save_checkpoint(path, model, tables, card, replace=arguments.replace)
     missed = [] if rates is None else _missed(rates, measured["rates_nats"])
     for line in missed:
         print_warning(line)
@@ -136,6 +137,41 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _model(
+    arguments: argparse.Namespace,
+    recipe: Recipe,
+    training: ImageDataset | RandomCrops,
+    start: Checkpoint | None,
+) -> Model:
+    """The trained model, or with --snapshot what the run's newest state has."""
+    if arguments.snapshot:
+        return snapshot(recipe, training, arguments.out)
+    return train(
+        recipe,
+        training,
+        arguments.out,
+        start=None if start is None else start.model.state_dict(),
+        device=arguments.device,
+        report=_report,
+    )
+
+
+def _checkpoint_path(arguments: argparse.Namespace, epochs: int) -> Path:
+    """Where the checkpoint goes; a snapshot has a folder of its own, and so keeps its id."""
+    folder: Path = arguments.out
+    if arguments.snapshot:
+        folder = folder / "snapshots" / f"epoch-{epochs:05}"
+    return folder / f"{arguments.name}-q{arguments.quality}.safetensors"
+
+
+def _cpu_seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
+    """Processor time of all epochs; None of a run that an earlier release began."""
+    if any("cpu_seconds" not in row for row in history):
+        return None
+    seconds: list[float] = [row["cpu_seconds"] for row in history]
+    return round(sum(seconds), 1)
+
+
 def _load_data(
     arguments: argparse.Namespace, recipe: Recipe
 ) -> tuple[ImageDataset | RandomCrops, ImageDataset]:
@@ -143,7 +179,12 @@ def _load_data(
     place = arguments.root, arguments.download
     size = any_spec(recipe.spec).image_shape[1:]
     training = load_training(
-        recipe.dataset, *place, crop=size, crops=recipe.crops, seed=recipe.seed
+        recipe.dataset,
+        *place,
+        crop=size,
+        crops=recipe.crops,
+        seed=recipe.seed,
+        skip=print_warning if arguments.skip_bad_images else None,
     )
     return training, load_dataset(recipe.dataset, "test", *place, crop=size)
 
@@ -269,6 +310,8 @@ def _command(arguments: argparse.Namespace) -> str:
         "start",
         "download",
         "rate",
+        "replace",
+        "snapshot",
     }
     words = ["hvae-codec", "train"]
     for name, value in vars(arguments).items():

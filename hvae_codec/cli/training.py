@@ -58,6 +58,27 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crops", type=positive_int, help="of photographs, random crops an epoch: 20000"
     )
+    parser.add_argument(
+        "--optimiser",
+        choices=("adam", "adamw", "muon"),
+        default="adam",
+        help="muon: orthogonalised momentum for weight matrices, Adam for the rest",
+    )
+    parser.add_argument(
+        "--skip-bad-images",
+        action="store_true",
+        help="of photographs, name and leave out images that cannot be read or are too small",
+    )
+    parser.add_argument(
+        "--snapshot",
+        action="store_true",
+        help="train no further: write a checkpoint of the run's newest state into --out/snapshots",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="overwrite a checkpoint of another model; files coded with that one need it",
+    )
     parser.add_argument("--start", type=path, help="checkpoint (.safetensors) to start from")
     parser.add_argument(
         "--fit-effort",

@@ -36,6 +36,9 @@ _SMALLER = {torch.float32: torch.float16, torch.int32: torch.int16}
 
 Tables = SymbolTables | MapTables
 
+UNMEASURED: dict[str, Any] = {"payload_bytes": 0.0, "psnr_db": 0.0, "rates_nats": []}
+"""The measurements of a checkpoint in memory, which is measured before it is written."""
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -109,25 +112,62 @@ def content_hash(model: Model, tables: Tables) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(path: Path, model: Model, tables: Tables, card: dict[str, Any]) -> Checkpoint:
-    """Write `path` (.safetensors) and its card (.json), the card last; each appears whole or not at
-    all.
+def make_checkpoint(model: Model, tables: Tables, card: dict[str, Any]) -> Checkpoint:
+    """A checkpoint in memory.
 
     `card` holds name, quality, recipe and measurements; format, spec, posterior and hash are added
-    here.
+    here. Before anything is measured, `UNMEASURED` stands for the measurements.
     """
     full = {
         "format": _FORMAT,
         "sha256": content_hash(model, tables),
         "posterior": model.posterior,
         "spec": model.spec.to_json(),
+        "measured": UNMEASURED,
         **card,
     }
+    return Checkpoint(model, tables, full)
+
+
+def save_checkpoint(
+    path: Path, model: Model, tables: Tables, card: dict[str, Any], *, replace: bool = False
+) -> Checkpoint:
+    """Write `path` (.safetensors) and its card (.json), the card last; each appears whole or not at
+    all.
+
+    card: as `make_checkpoint` takes it, with its measurements. replace: whether a checkpoint of
+    another id at `path` is overwritten: files that name it can then no longer be decoded.
+
+    Raises:
+        CheckpointError: `path` holds a checkpoint of another id, and `replace` is False.
+    """
+    checkpoint = make_checkpoint(model, tables, card)
+    if not replace:
+        check_replaces(path, checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: _compact(value) for name, value in _tensors(model, tables).items()}
     write_atomically(path, save(tensors))
-    write_card(path.with_suffix(".json"), full)
-    return Checkpoint(model, tables, full)
+    write_card(path.with_suffix(".json"), checkpoint.card)
+    return checkpoint
+
+
+def check_replaces(path: Path, checkpoint: Checkpoint) -> None:
+    """Check that writing `checkpoint` to `path` (.safetensors) makes no file undecodable.
+
+    Raises:
+        CheckpointError: `path` holds a checkpoint of another id, or one whose id cannot be read.
+    """
+    if not path.exists():
+        return
+    card_path = path.with_suffix(".json")
+    if not card_path.exists():
+        return  # Files name a model by its card: without one nothing was coded with it.
+    found = read_card(card_path)["sha256"][: 2 * MODEL_ID_BYTES]
+    if found != checkpoint.model_id.hex():
+        raise CheckpointError(
+            f"{path} holds model {found}, and files coded with it need it; model "
+            f"{checkpoint.model_id.hex()} would overwrite it: name another file, or replace it"
+        )
 
 
 def write_card(path: Path, card: dict[str, Any]) -> None:

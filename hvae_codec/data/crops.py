@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hvae_codec.data.dataset import content_hash
 from hvae_codec.data.photos import Photos
 from hvae_codec.errors import DatasetError
 
@@ -28,6 +31,8 @@ GAMMAS = (0.8, 1.25)
 FILLED = 0.08
 """Probability that a rectangle of one colour lies on a crop, as drawings and borders have."""
 
+_GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
+
 _AHEAD = 4
 """Batches made before they are asked for."""
 
@@ -35,10 +40,10 @@ _AHEAD = 4
 class RandomCrops:
     """So many crops [h, w, 3] an epoch, each a function of seed, epoch and index alone.
 
-    A crop is cut at random from its picture, whose turn comes as often as that of any other, at its
-    own or at a smaller scale, mirrored or not, sometimes turned, in half of the cases changed in
-    colour, and seldom with a rectangle of one colour on it: photographs have few flat areas, and a
-    model that saw none spends bytes on them.
+    A crop is cut at random from an image, at its own or at a smaller scale, mirrored or not,
+    sometimes turned, in half of the cases changed in colour, and seldom with a rectangle of one
+    colour on it: photographs have few flat areas, and a model that saw none spends bytes on them.
+    An image's share of the crops is its share of all pixels.
     """
 
     def __init__(self, photos: Photos, count: int, seed: int) -> None:
@@ -47,6 +52,7 @@ class RandomCrops:
         self.photos = photos
         self.count = count
         self.seed = seed
+        self._areas = np.cumsum([p.shape[0] * p.shape[1] for p in photos.pictures], dtype=np.int64)
 
     def __len__(self) -> int:
         return self.count
@@ -61,6 +67,11 @@ class RandomCrops:
     def split(self) -> str:
         """The part of the pictures that is cut."""
         return self.photos.split
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of all images that are cut."""
+        return content_hash(self.photos.pictures)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -94,10 +105,18 @@ class RandomCrops:
         # The seeds that SeedSequence((seed, epoch)) would spawn, for the epoch's order.
         key = np.random.SeedSequence((self.seed, epoch), spawn_key=(index,))
         generator = np.random.Generator(np.random.PCG64(key))
-        pictures = self.photos.pictures
-        picture = pictures[(epoch * self.count + index) % len(pictures)]
+        picture = self.photos.pictures[self._image_of(epoch * self.count + index)]
         crop = _turned(_cut(picture, self.photos.size, generator), generator)
         return _filled(np.ascontiguousarray(_recoloured(crop, generator)), generator)
+
+    def _image_of(self, number: int) -> int:
+        """The image of the crop of this number, counted over all epochs.
+
+        Multiples of the golden ratio, modulo 1, spread evenly over [0, 1): so do crops over images.
+        """
+        total = int(self._areas[-1])
+        position = number * round(total * _GOLDEN_RATIO) % total
+        return int(np.searchsorted(self._areas, position, side="right"))
 
 
 def _cut(

@@ -1,7 +1,9 @@
 """A data set in memory: equally sized 8-bit pictures, their labels and the name to publish."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -11,10 +13,16 @@ from hvae_codec.errors import DatasetError
 
 
 class TrainingPictures(Protocol):
-    """What a trainer needs of pictures: their number, shape and name, and those of an epoch."""
+    """What a trainer needs of images: their number, shape, name and hash, and those of an epoch."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def split(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
     @property
     def image_shape(self) -> tuple[int, int, int]: ...
@@ -69,11 +77,25 @@ class ImageDataset:
         height, width, channels = self.images.shape[1:]
         return channels, height, width
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of all images and labels."""
+        return content_hash([self.images, *([] if self.labels is None else [self.labels])])
+
     def batches(
         self, epoch: int, order: Iterable[NDArray[np.int64]]
     ) -> Iterator[NDArray[np.uint8]]:
         """The pictures [B, H, W, C] of each index array [B] of `order`, alike in every epoch."""
         return (self.images[indices] for indices in order)
+
+
+def content_hash(arrays: Iterable[NDArray[np.generic]]) -> str:
+    """SHA-256, in hex, of the types, shapes and values of arrays, in their order."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def binarise(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

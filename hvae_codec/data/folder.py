@@ -24,11 +24,15 @@ def picture_paths(folder: str | os.PathLike[str]) -> list[Path]:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DatasetError(f"folder of pictures not found: {folder}")
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    paths = sorted(path for path in found if path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if is_image(path))
     if not paths:
         raise DatasetError(f"no picture in {folder}: looked for files *{', *'.join(SUFFIXES)}")
     return paths
+
+
+def is_image(path: Path) -> bool:
+    """Whether this is a file that is taken for an image by its name."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def load_folder(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hvae_codec.data.dataset import ImageDataset
-from hvae_codec.data.folder import grid_crops, picture_paths, read_picture
+from hvae_codec.data.folder import grid_crops, is_image, picture_paths, read_picture
 from hvae_codec.data.roots import search_roots
 from hvae_codec.errors import DatasetError
 
@@ -48,58 +49,80 @@ def load_photos(
     split: str,
     size: tuple[int, int],
     root: str | os.PathLike[str] | None = None,
+    *,
+    skip: Callable[[str], None] | None = None,
 ) -> Photos:
-    """Read one split of the pictures in some folders; a progress bar shows when it takes long.
+    """Read one split of the images in some folders; a progress bar shows when it takes long.
 
-    Pictures are ordered by folder, as given, and in a folder by path; of a picture that lies in two
-    of the folders the first counts. The split "test" is every 25th, from the first one on, and
-    "train" the others. Grey pictures become RGB.
+    Images are ordered by place, as given, and in a folder by path; of an image that lies in two of
+    the places the first counts. The split "test" is every 25th, from the first one on, and "train"
+    the others. Grey images become RGB.
 
     Args:
-        places: folders or patterns of folders, such as photos/bsds500_*, with commas between them,
-            each searched with its subfolders; relative ones from here, else from a data root.
+        places: folders or patterns of folders or image files, such as photos/bsds500_* or
+            photos/web/a_*.jpg, with commas between them; folders are searched with their
+            subfolders; relative places from here, else from a data root.
         split: "train" or "test".
         size: height and width that crops will have.
         root: directory of the data; by default those of `hvae_codec.data.search_roots`.
+        skip: leave out images that cannot be read or are smaller than a crop, and call this with a
+            message that names each; without it they are errors.
 
     Raises:
-        DatasetError: a folder is not found, there are no pictures for the split, or one cannot be
+        DatasetError: a place is not found, there are no images for the split, or one cannot be
             read or is smaller than a crop (the message names it).
     """
     if split not in SPLITS:
         raise DatasetError(f"photographs have the splits {' and '.join(SPLITS)}, not {split!r}")
     if min(size) < 1:
         raise DatasetError(f"crop must be at least 1, got {size}")
-    folders = _folders(places, root)
     # A dictionary keeps the first of equal keys where it was.
-    paths = list(dict.fromkeys(path.resolve() for one in folders for path in picture_paths(one)))
+    found = {place: _paths(place, root) for place in places.split(",")}
+    paths = list(dict.fromkeys(path.resolve() for some in found.values() for path in some))
     held_out = range(0, len(paths), HELD_OUT_EVERY)
     chosen = [path for index, path in enumerate(paths) if (index in held_out) == (split == "test")]
     if not chosen:
-        raise DatasetError(f"{places}: one picture is too few to train on and to hold one out")
-    progress = tqdm(chosen, desc="Reading photographs", unit="picture", delay=1, leave=False)
-    pictures = tuple(_as_rgb(read_picture(path, *size)) for path in progress)
-    names = ", ".join(folder.name for folder in folders)
-    return Photos(pictures, size, f"{len(chosen):,} of {len(paths):,} pictures in {names}", split)
+        raise DatasetError(f"{places}: one image is too few to train on and to hold one out")
+    images = []
+    for path in tqdm(chosen, desc="Reading photographs", unit="image", delay=1, leave=False):
+        try:
+            images.append(_as_rgb(read_picture(path, *size)))
+        except DatasetError as error:
+            if skip is None:
+                raise
+            skip(f"skipped {error}")
+    if not images:
+        raise DatasetError(f"{places}: none of {len(chosen):,} images of split {split} is usable")
+    names = ", ".join(dict.fromkeys(_published(place, root) for place in found))
+    name = f"{len(images):,} of {len(paths):,} images in {names}"
+    return Photos(tuple(images), size, name, split)
 
 
-def _folders(places: str, root: str | os.PathLike[str] | None) -> list[Path]:
-    """The folders that `places` names, in its order, those of a pattern sorted."""
-    found: list[Path] = []
-    for place in places.split(","):
-        bases = [Path(), *search_roots(root)]
-        matches: list[Path] = []
-        for base in bases:
-            whole = base / Path(place).expanduser()
-            names = [str(whole)] if whole.is_dir() else sorted(glob.glob(str(whole)))
-            matches = [Path(name) for name in names if Path(name).is_dir()]
-            if matches:
-                break
-        if not place or not matches:
-            looked = " or ".join(str(base) for base in bases)
-            raise DatasetError(f"folder of pictures not found: {place!r}, looked for in {looked}")
-        found += matches
-    return found
+def _matches(place: str, root: str | os.PathLike[str] | None) -> list[Path]:
+    """Folders and image files that a place names, sorted."""
+    bases = [Path(), *search_roots(root)]
+    for base in bases:
+        whole = base / Path(place).expanduser()
+        names = [str(whole)] if whole.is_dir() else sorted(glob.glob(str(whole)))
+        matches = [Path(name) for name in names if Path(name).is_dir() or is_image(Path(name))]
+        if place and matches:
+            return matches
+    looked = " or ".join(str(base) for base in bases)
+    raise DatasetError(f"no folder or image found at {place!r}; looked in {looked}")
+
+
+def _paths(place: str, root: str | os.PathLike[str] | None) -> list[Path]:
+    """The image files of a place, in order."""
+    matches = _matches(place, root)
+    return [path for one in matches for path in ([one] if is_image(one) else picture_paths(one))]
+
+
+def _published(place: str, root: str | os.PathLike[str] | None) -> str:
+    """What a place is called: its folders' names, or its own pattern where it names files."""
+    matches = _matches(place, root)
+    if all(match.is_dir() for match in matches):
+        return ", ".join(match.name for match in matches)
+    return f"{matches[0].parent.name}/{Path(place).name}"
 
 
 def _as_rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

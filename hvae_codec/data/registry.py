@@ -1,6 +1,7 @@
 """The names of the data sets and the one function that loads them."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from hvae_codec.data.crops import RandomCrops
@@ -20,8 +21,8 @@ DATASETS = {
     "packed-mnist": "MNIST, as one file of arrays",
     "packed-svhn": "the first 1,083 crops of SVHN's training set, split by photograph",
     "folder:PATH": "crops of the PNG, JPEG and WebP pictures in the folder PATH, or in PATH/SPLIT",
-    "photos:PATH": "crops of the pictures in PATH, folders or patterns of folders with commas "
-    "between them; every 25th picture is held out for the split test",
+    "photos:PATH": "crops of the images in PATH, folders or patterns of folders or files with "
+    "commas between them; every 25th image is held out for the split test",
 }
 """Names that `load_dataset` takes, and what each is."""
 
@@ -92,6 +93,7 @@ def load_training(
     crop: tuple[int, int],
     crops: int | None = None,
     seed: int = 0,
+    skip: Callable[[str], None] | None = None,
 ) -> ImageDataset | RandomCrops:
     """Load what a model is trained on: of photographs random crops, of other sets the split
     "train".
@@ -101,6 +103,7 @@ def load_training(
         crop: height and width of the model's pictures.
         crops: how many an epoch has, of photographs and only of them.
         seed: of the random crops, >= 0.
+        skip: as `load_photos` takes it; other sets have no images to skip.
 
     Raises:
         DatasetError: as `load_dataset`; or `crops` is missing, or given for another set.
@@ -108,7 +111,7 @@ def load_training(
     if name.startswith(_PHOTOS):
         if crops is None:
             raise DatasetError(f"{name} needs a number of crops an epoch, such as --crops 20000")
-        photos = load_photos(name.removeprefix(_PHOTOS), "train", crop, root)
+        photos = load_photos(name.removeprefix(_PHOTOS), "train", crop, root, skip=skip)
         return RandomCrops(photos, crops, seed)
     if crops is not None:
         raise DatasetError(f"{name} has epochs of its own; only {_PHOTOS}PATH takes crops an epoch")

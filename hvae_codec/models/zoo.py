@@ -183,6 +183,20 @@ _MAPS6 = MapSpec(
 4.0 million parameters.
 """
 
+_LEAN6 = replace(
+    _MAPS6,
+    name="lean6-128x128x3",
+    resolutions=(
+        Resolution(stride=4, width=32, encoder_blocks=1, decoder_blocks=1),
+        Resolution(stride=8, width=80, encoder_blocks=1, decoder_blocks=1),
+        Resolution(stride=16, width=112, encoder_blocks=2, decoder_blocks=1),
+        Resolution(stride=32, width=128, encoder_blocks=2, decoder_blocks=2),
+    ),
+)
+"""The same latents behind leaner networks, of 12.5 instead of 26.9 thousand multiplications per
+pixel to encode and 9.4 instead of 20.1 to decode; 3.1 million parameters.
+"""
+
 _MAPS6_32 = replace(_MAPS6, name="maps6-32x32x3", image_shape=(3, 32, 32), deviations=(0.3, 0.05))
 """The same, for small pictures of few bytes."""
 
@@ -196,6 +210,7 @@ SPECS: dict[str, Spec] = {
         _GHVAE4_32,
         _LVAE3_32,
         _MAPS6,
+        _LEAN6,
         _MAPS6_32,
     )
 }

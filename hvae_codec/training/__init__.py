@@ -2,6 +2,6 @@
 
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.state import load_history
-from hvae_codec.training.trainer import train
+from hvae_codec.training.trainer import snapshot, train
 
-__all__ = ["Recipe", "load_history", "train"]
+__all__ = ["Recipe", "load_history", "snapshot", "train"]

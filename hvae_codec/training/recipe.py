@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from hvae_codec.errors import SpecError
 from hvae_codec.models.hvae import POSTERIORS, Posterior, noise_seed
 from hvae_codec.models.map_spec import MapSpec
 from hvae_codec.models.zoo import any_spec
+from hvae_codec.training.optimisers import OPTIMISERS, OptimiserName
 
 Precision = Literal["fp32", "bf16"]
 Schedule = Literal["constant", "cosine", "hold"]
@@ -36,7 +37,8 @@ class Recipe:
     different weights and draw different noise. `average`: what an exponential moving average of the
     weights keeps of itself in a step; the model trained is the average. `quality_rate`: factor on
     the learning rate of a map model's values by quality. `crops`: of photographs, random crops an
-    epoch.
+    epoch. `optimiser`: as `hvae_codec.training.optimisers` has them; with "muon" one learning rate
+    serves matrices and the rest.
     """
 
     spec: str
@@ -61,6 +63,7 @@ class Recipe:
     decay: float = 0.25
     quality_rate: float = 1.0
     crops: int | None = None
+    optimiser: OptimiserName = "adam"
 
     def __post_init__(self) -> None:
         layers = len(any_spec(self.spec).latents)
@@ -102,6 +105,7 @@ class Recipe:
             ("posterior", POSTERIORS),
             ("precision", ("fp32", "bf16")),
             ("schedule", SCHEDULES),
+            ("optimiser", OPTIMISERS),
         ):
             if getattr(self, name) not in allowed:
                 raise SpecError(f"{name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
@@ -159,6 +163,25 @@ class Recipe:
             return cls(**{**data, "betas": betas, "rates": rates})
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"not a recipe: {error!r}") from error
+
+    def continues(self, earlier: Recipe, epochs: int) -> bool:
+        """Whether a run of `earlier` that has finished so many epochs may go on by this recipe.
+
+        The precision may differ, since it is a matter of the machine, and the number of epochs,
+        while nothing that was done depends on it.
+        """
+        same = replace(earlier, precision=self.precision)
+        if self == same:
+            return True
+        held = all(run.holds_until(epochs) for run in (self, earlier))
+        return held and replace(same, epochs=self.epochs) == self
+
+    def holds_until(self, epochs: int) -> bool:
+        """Whether the first so many epochs are alike however many follow."""
+        if self.rates is not None or epochs > self.epochs - self.rounded_epochs:
+            return False
+        falls = {"constant": 0.0, "hold": self.decay, "cosine": 1.0}[self.schedule]
+        return epochs <= self.epochs * (1.0 - falls)
 
     @property
     def first_weights_seed(self) -> int:

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_codec.data import ImageDataset, epoch_batches
+from hvae_codec.errors import SpecError
 from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
 from hvae_codec.models.stacked import StackedVAE
 from hvae_codec.models.zoo import get_spec
-from hvae_codec.training.state import Progress, load_state, save_state
+from hvae_codec.training.optimisers import Optimiser
+from hvae_codec.training.state import Progress, RunState, data_of
 from hvae_codec.training.sweep import SweepPlan
 from hvae_codec.training.trainer import (
     checked_images,
@@ -61,16 +63,20 @@ def train_chunk(
     Raises:
         DatasetError: the pictures do not fit the model or do not fill a minibatch.
         CheckpointError: `directory` holds another run.
+        SpecError: the optimiser is Muon, which takes the matrices of one model alone.
     """
     recipe = plan.recipe
+    if recipe.optimiser == "muon":
+        raise SpecError("models of a stack train with adam or adamw, not with muon")
     images = checked_images(get_spec(recipe.spec), dataset, recipe)
     directory.mkdir(parents=True, exist_ok=True)
     stack = _fresh_stack(plan, indices)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     stack.to(device)
-    optimiser = torch.optim.Adam(stack.parameters(), lr=recipe.learning_rate, fused=True)
+    optimiser = Optimiser(stack, recipe.optimiser)
     models = [plan.to_json()["models"][index] for index in indices]
-    progress = load_state(directory, recipe, stack, optimiser, models)
+    run = RunState(directory, recipe, stack, optimiser, data_of(dataset), models)
+    progress = run.load()
     if advance is not None:
         advance(progress.epochs * _steps(plan, images) * recipe.batch_size * len(indices))
     while progress.epochs < recipe.epochs:
@@ -78,7 +84,7 @@ def train_chunk(
         rows = epoch.run(images, advance)
         history = [*progress.history, {"epoch": progress.epochs + 1, "models": rows}]
         progress = Progress(progress.epochs + 1, history)
-        save_state(directory, recipe, stack, optimiser, progress, models)
+        run.save(progress)
     return [_trained(stack, progress, slot) for slot in range(len(indices))]
 
 
@@ -109,7 +115,7 @@ class _Epoch:
         plan: SweepPlan,
         indices: range,
         stack: StackedVAE,
-        optimiser: torch.optim.Adam,
+        optimiser: Optimiser,
         progress: Progress,
         layout: torch.memory_format,
     ) -> None:
@@ -143,14 +149,12 @@ class _Epoch:
         for index, batch in enumerate(batches):
             step = self.number * steps + index
             learning_rate = recipe.learning_rate_at(step, total)
-            for group in self.optimiser.param_groups:
-                group["lr"] = learning_rate
             pace = learning_rate / recipe.learning_rate
             betas = [
                 controller.betas(pace) if own.rates else own.betas_at(step / steps)
                 for own, controller in zip(self.recipes, controllers, strict=True)
             ]
-            means = self._step(images[batch], betas, step, rounded)
+            means = self._step(images[batch], betas, step, rounded, learning_rate)
             for slot, controller in enumerate(controllers):
                 if slot not in self.diverged:
                     controller.update(means[slot, 2:].tolist(), pace)
@@ -167,7 +171,12 @@ class _Epoch:
         return rows
 
     def _step(
-        self, batch: NDArray[np.uint8], betas: list[tuple[float, ...]], step: int, rounded: bool
+        self,
+        batch: NDArray[np.uint8],
+        betas: list[tuple[float, ...]],
+        step: int,
+        rounded: bool,
+        learning_rate: float,
     ) -> NDArray[np.float64]:
         """One optimiser step; each model's means of distortion, squared error and each rate."""
         recipe, stack = self.recipe, self.stack
@@ -184,7 +193,7 @@ class _Epoch:
         weights = torch.tensor(betas, device=parameter.device)
         # A sum over models: the gradient of each is that of its own mean.
         loss = (distortion + (rates * weights.unsqueeze(1)).sum(2)).mean(1).sum()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss.backward()
         with torch.no_grad():
             error = (stack.likelihood.mode(outcome.output) - stack.repeated(x)).square()
@@ -197,7 +206,7 @@ class _Epoch:
         self._mask_diverged(means, step)
         if recipe.gradient_norm is not None:
             self._clip_gradients(recipe.gradient_norm)
-        self.optimiser.step()
+        self.optimiser.step(learning_rate)
         return np.where(np.isfinite(means), means, 0.0)
 
     def _mask_diverged(self, means: NDArray[np.float64], step: int) -> None:
@@ -206,9 +215,9 @@ class _Epoch:
             found = divergence(self.stack.spec, means[slot].tolist())
             if found and slot not in self.diverged:
                 self.diverged[slot] = f"training diverged at step {step}: {found}"
-                for moments in self.optimiser.state.values():
-                    moments["exp_avg"][slot].zero_()
-                    moments["exp_avg_sq"][slot].zero_()
+                for moment in self.optimiser.state_tensors().values():
+                    if moment.dim() > 0:  # "step" is one number for the whole stack
+                        moment[slot].zero_()
             if slot in self.diverged:
                 self.stack.clear_slice(slot)
 

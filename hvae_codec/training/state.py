@@ -6,20 +6,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from hvae_codec.data import TrainingPictures
 from hvae_codec.errors import CheckpointError
 from hvae_codec.files import write_atomically
+from hvae_codec.models.zoo import any_spec
+from hvae_codec.training.average import WeightAverage
+from hvae_codec.training.optimisers import Optimiser
 from hvae_codec.training.recipe import Recipe
 
 STATE_FILE = "state.safetensors"
 _FORMAT = "hvae-codec training state 1"
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -30,80 +32,101 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save_state(
-    directory: Path,
-    recipe: Recipe,
-    model: nn.Module,
-    optimiser: torch.optim.Adam,
-    progress: Progress,
-    models: Sequence[Mapping[str, Any]] = (),
-    average: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Write the state of a run; a kill leaves either the old file or the new one.
+class Data(NamedTuple):
+    """What a run is trained on: the name to publish, and a hash of all images."""
 
-    `models`: what distinguishes the models of a stack, JSON-ready. `average`: averages of the
-    weights, by name.
+    name: str
+    fingerprint: str
+
+
+def data_of(dataset: TrainingPictures) -> Data:
+    """The data that a run on `dataset` is bound to."""
+    return Data(f"{dataset.name} {dataset.split}", dataset.fingerprint)
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The state of one run in `directory`: of its recipe, data, model, optimiser and average.
+
+    `models`: what distinguishes the models of a stack, JSON-ready.
     """
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        for moment in _MOMENTS:
-            if moment in (saved := optimiser.state.get(parameter, {})):
-                tensors[f"adam.{moment}.{name}"] = saved[moment]
-    tensors |= {f"average.{name}": value for name, value in (average or {}).items()}
-    metadata = {
-        "format": _FORMAT,
-        "recipe": json.dumps(recipe.to_json()),
-        "models": json.dumps(list(models)),
-        "epochs": str(progress.epochs),
-        "history": json.dumps(progress.history),
-    }
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomically(directory / STATE_FILE, save(contiguous, metadata=metadata))
 
+    directory: Path
+    recipe: Recipe
+    model: nn.Module
+    optimiser: Optimiser
+    data: Data
+    models: Sequence[Mapping[str, Any]] = ()
+    average: WeightAverage | None = None
 
-def load_state(
-    directory: Path,
-    recipe: Recipe,
-    model: nn.Module,
-    optimiser: torch.optim.Adam,
-    models: Sequence[Mapping[str, Any]] = (),
-    average: Mapping[str, Tensor] | None = None,
-) -> Progress:
-    """Restore a run from `directory` into `model`, `optimiser` and the tensors of `average`; a
-    directory without state is a new run.
+    def save(self, progress: Progress) -> None:
+        """Write the state; a kill or a full disk leaves either the old file or the new one."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= self.optimiser.state_tensors()
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.weights.items()}
+        metadata = {
+            "format": _FORMAT,
+            "recipe": json.dumps(self.recipe.to_json()),
+            "spec": json.dumps(any_spec(self.recipe.spec).to_json()),
+            "data": json.dumps(self.data._asdict()),
+            "models": json.dumps(list(self.models)),
+            "epochs": str(progress.epochs),
+            "history": json.dumps(progress.history),
+        }
+        contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        write_atomically(self.directory / STATE_FILE, save(contiguous, metadata=metadata))
 
-    Raises:
-        CheckpointError: the file is damaged, or belongs to another recipe or other models.
-    """
-    path = directory / STATE_FILE
-    if not path.exists():
-        return Progress()
-    metadata, tensors = _read(path)
-    saved = Recipe.from_json(json.loads(metadata["recipe"]))
-    if saved != recipe:
-        differing = [
-            f"{name} {value!r} (now {recipe.to_json()[name]!r})"
-            for name, value in saved.to_json().items()
-            if value != recipe.to_json()[name]
-        ]
-        raise CheckpointError(
-            f"{path} belongs to a run with other settings: {', '.join(differing)}; "
-            "use the same settings, or another --out"
+    def load(self) -> Progress:
+        """Restore model, optimiser and average; a directory without state is a new run.
+
+        Raises:
+            CheckpointError: the file is damaged, or belongs to another recipe, spec, data or models
+                (the message names each difference).
+        """
+        path = self.directory / STATE_FILE
+        if not path.exists():
+            return Progress()
+        metadata, tensors = _read(path)
+        progress = Progress(int(metadata["epochs"]), json.loads(metadata["history"]))
+        if differing := self._differences(metadata, progress):
+            raise CheckpointError(
+                f"{path} belongs to another run: {', '.join(differing)}; "
+                "use the same settings and data, or another --out"
+            )
+        if json.loads(metadata.get("models", "[]")) != json.loads(json.dumps(list(self.models))):
+            raise CheckpointError(f"{path} belongs to other models; use another folder")
+        self.model.load_state_dict(_with_prefix(tensors, "model."))
+        self.optimiser.load_state_tensors(
+            {name: value for name, value in tensors.items() if name.startswith(("adam.", "muon."))}
         )
-    if json.loads(metadata.get("models", "[]")) != json.loads(json.dumps(list(models))):
-        raise CheckpointError(f"{path} belongs to other models; use another folder")
-    model.load_state_dict(_with_prefix(tensors, "model."))
-    parameters = dict(model.named_parameters())
-    for moment in _MOMENTS:
-        for name, value in _with_prefix(tensors, f"adam.{moment}.").items():
-            parameter = parameters[name]
-            if moment != "step":
-                # Adam's kernels want its moments laid out in memory as their parameter is.
-                value = torch.empty_like(parameter).copy_(value)
-            optimiser.state[parameter][moment] = value
-    for name, value in _with_prefix(tensors, "average.").items():
-        (average or {})[name].copy_(value)
-    return Progress(int(metadata["epochs"]), json.loads(metadata["history"]))
+        for name, value in _with_prefix(tensors, "average.").items():
+            if self.average is not None:
+                self.average.weights[name].copy_(value)
+        return progress
+
+    def _differences(self, metadata: Mapping[str, str], progress: Progress) -> list[str]:
+        """What is not as it was in the run that wrote the state."""
+        saved = Recipe.from_json(json.loads(metadata["recipe"]))
+        differing = []
+        if not self.recipe.continues(saved, progress.epochs):
+            now = self.recipe.to_json()
+            differing = [
+                f"{name} {value!r} (now {now[name]!r})"
+                for name, value in saved.to_json().items()
+                if value != now[name]
+            ]
+        # States of earlier releases name neither.
+        spec, data = (json.loads(metadata.get(key, "null")) for key in ("spec", "data"))
+        if spec is not None and spec != any_spec(self.recipe.spec).to_json():
+            differing.append(f"the architecture {self.recipe.spec!r} had other layers")
+        if data is not None and data != self.data._asdict():
+            differing.append(f"data {_described(data)} (now {_described(self.data._asdict())})")
+        return differing
+
+
+def _described(data: Mapping[str, str]) -> str:
+    return f"{data['name']!r} of content {data['fingerprint'][:12]}"
 
 
 def load_history(directory: Path) -> list[dict[str, Any]]:

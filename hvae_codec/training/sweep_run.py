@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvae_codec.codec.checkpoint import save_checkpoint, write_card
+from hvae_codec.codec.checkpoint import make_checkpoint, save_checkpoint
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.fit import fit_tables
 from hvae_codec.data import ImageDataset
@@ -115,10 +115,9 @@ def export_model(
         "data": plan.data,
         "training": last,
     }
-    path = model_path(directory, index)
-    checkpoint = save_checkpoint(path, model, tables, {**card, "measured": _UNMEASURED})
-    measured = measure_codec(Codec(checkpoint), test_images[:MEASURED_IMAGES])
-    write_card(path.with_suffix(".json"), {**checkpoint.card, "measured": measured})
+    codec = Codec(make_checkpoint(model, tables, card))
+    card["measured"] = measure_codec(codec, test_images[:MEASURED_IMAGES])
+    save_checkpoint(model_path(directory, index), model, tables, card, replace=True)
 
 
 def described_data(
@@ -131,9 +130,6 @@ def described_data(
         "test": f"{test.name} {test.split}",
         "test_images": len(test),
     }
-
-
-_UNMEASURED = {"payload_bytes": 0.0, "psnr_db": 0.0, "rates_nats": []}
 
 
 def _betas(plan: SweepPlan, index: int) -> str:

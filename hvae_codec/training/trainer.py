@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hvae_codec.data import ImageDataset, TrainingPictures, epoch_batches
-from hvae_codec.errors import DatasetError, DivergenceError
+from hvae_codec.errors import CheckpointError, DatasetError, DivergenceError
 from hvae_codec.models.build import Model, Spec, build_model
 from hvae_codec.models.hvae import Outcome, noise_seed
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.average import WeightAverage
+from hvae_codec.training.optimisers import Optimiser
 from hvae_codec.training.rates import RateController
 from hvae_codec.training.recipe import Recipe
-from hvae_codec.training.state import Progress, load_state, save_state
+from hvae_codec.training.state import Progress, RunState, data_of
 
 MAX_NATS_PER_DIMENSION = 1e3
 """Mean rate a dimension above which a batch counts as diverged; a float32 holds 22 nats."""
@@ -39,8 +41,9 @@ def train(
 ) -> Model:
     """Train the model of `recipe` on `dataset`, keeping its state in `directory` after every epoch.
 
-    If `directory` holds the state of the same recipe, training goes on from there and ends with the
-    weights of an uninterrupted run (bit for bit on a CPU in fp32 with the same number of threads).
+    If `directory` holds the state of the same recipe and data, training resumes there and ends with
+    the weights of an uninterrupted run (bit for bit on a CPU in fp32 with the same number of
+    threads). What may differ in the recipe is told by `Recipe.continues`.
 
     Args:
         recipe: settings of the run.
@@ -49,32 +52,23 @@ def train(
         start: weights (a state dict) to start from instead of fresh ones; `recipe.start` names
         them.
         device: where to train.
-        report: called after each epoch with its means (rates in nats per layer, PSNR in dB) and,
-        where they adapt to target rates, the betas reached.
+        report: called after each epoch with its means (rates in nats per layer, PSNR in dB), its
+        processor time in seconds and, where they adapt to target rates, the betas reached.
 
     Returns:
         The trained model in evaluation mode, its weights the average where the recipe has one.
 
     Raises:
         DatasetError: the pictures do not fit the model or do not fill a minibatch.
-        CheckpointError: `directory` holds another run.
+        CheckpointError: `directory` holds a run of another recipe or other data.
         DivergenceError: the distortion is no longer finite, or a rate has left all bounds; names
             step and layer.
     """
-    spec = any_spec(recipe.spec)
-    count = checked_count(spec, dataset, recipe)
+    count = checked_count(any_spec(recipe.spec), dataset, recipe)
     directory.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.first_weights_seed)
-    model = build_model(spec, recipe.posterior)
-    if start is not None:
-        model.load_state_dict(dict(start))
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    model = model.to(device).to(memory_format=layout)
-    optimiser = _optimiser(recipe, model)
-    average = None if recipe.average is None else WeightAverage(model, recipe.average)
-    averages = None if average is None else average.weights
-    progress = load_state(directory, recipe, model, optimiser, average=averages)
-    model.train()
+    run = _Run(recipe, dataset, directory, start, device)
+    progress = run.state.load()
+    run.model.train()
     per_epoch = count // recipe.batch_size * recipe.batch_size
     with tqdm(
         total=recipe.epochs * per_epoch,
@@ -84,24 +78,57 @@ def train(
         file=sys.stderr,
     ) as bar:
         while progress.epochs < recipe.epochs:
-            row = _epoch(recipe, model, optimiser, average, dataset, count, progress, bar)
+            row = _epoch(run, dataset, count, progress, bar)
             progress = Progress(progress.epochs + 1, [*progress.history, row])
-            save_state(directory, recipe, model, optimiser, progress, average=averages)
+            run.state.save(progress)
             if report is not None:
                 report(row)
-    if average is not None:
-        average.give_to(model)
-    return model.eval()
+    return run.result()
 
 
-def _optimiser(recipe: Recipe, model: Model) -> torch.optim.Adam:
-    """Adam, its parameters in groups by their "factor" on the learning rate."""
-    factors: dict[float, list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        factor = recipe.quality_rate if name.endswith(".table") else 1.0
-        factors.setdefault(factor, []).append(parameter)
-    groups = [{"params": some, "factor": factor} for factor, some in factors.items()]
-    return torch.optim.Adam(groups, lr=recipe.learning_rate, fused=True)
+def snapshot(recipe: Recipe, dataset: TrainingPictures, directory: Path) -> Model:
+    """The model of a run as its newest state in `directory` has it, as `train` would return it.
+
+    Raises:
+        CheckpointError: `directory` holds no state, or that of another recipe or other data.
+    """
+    run = _Run(recipe, dataset, directory)
+    if run.state.load().epochs == 0:
+        raise CheckpointError(f"{directory} holds no state of a run: train first")
+    return run.result()
+
+
+class _Run:
+    """What a run changes: a model, its optimiser and average; and the state kept of them."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: TrainingPictures,
+        directory: Path,
+        start: Mapping[str, Tensor] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        torch.manual_seed(recipe.first_weights_seed)
+        model = build_model(any_spec(recipe.spec), recipe.posterior)
+        if start is not None:
+            model.load_state_dict(dict(start))
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.recipe = recipe
+        self.model = model.to(device).to(memory_format=layout)
+        self.optimiser = Optimiser(self.model, recipe.optimiser, recipe.quality_rate)
+        self.average = None
+        if recipe.average is not None:
+            self.average = WeightAverage(self.model, recipe.average)
+        self.state = RunState(
+            directory, recipe, self.model, self.optimiser, data_of(dataset), average=self.average
+        )
+
+    def result(self) -> Model:
+        """The model in evaluation mode, its weights the average where the recipe has one."""
+        if self.average is not None:
+            self.average.give_to(self.model)
+        return self.model.eval()
 
 
 def checked_images(spec: Spec, dataset: ImageDataset, recipe: Recipe) -> NDArray[np.uint8]:
@@ -133,16 +160,9 @@ def checked_count(spec: Spec, dataset: TrainingPictures, recipe: Recipe) -> int:
 
 
 def _epoch(
-    recipe: Recipe,
-    model: Model,
-    optimiser: torch.optim.Adam,
-    average: WeightAverage | None,
-    dataset: TrainingPictures,
-    count: int,
-    progress: Progress,
-    bar: tqdm[Any],
+    run: _Run, dataset: TrainingPictures, count: int, progress: Progress, bar: tqdm[Any]
 ) -> dict[str, Any]:
-    epoch = progress.epochs
+    recipe, epoch, start = run.recipe, progress.epochs, time.process_time()
     steps = count // recipe.batch_size
     last = progress.history[-1] if progress.history else None
     controller = rate_controller(recipe, last, steps * recipe.epochs)
@@ -153,18 +173,17 @@ def _epoch(
     for index, batch in enumerate(dataset.batches(epoch, order)):
         step = epoch * steps + index
         learning_rate = recipe.learning_rate_at(step, steps * recipe.epochs)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * group["factor"]
         pace = learning_rate / recipe.learning_rate
         betas = controller.betas(pace) if recipe.rates else recipe.betas_at(step / steps)
-        means = _step(recipe, model, optimiser, batch, betas, step, rounded)
-        if average is not None:
-            average.update(model, step)
+        means = _step(run, batch, betas, step, rounded, learning_rate)
+        if run.average is not None:
+            run.average.update(run.model, step)
         controller.update(means[2:].tolist(), pace)
         sums += means
         bar.update(len(batch))
         bar.set_postfix_str(_summary(epoch_row(epoch, sums / (index + 1))), refresh=False)
-    return {**epoch_row(epoch, sums / steps), **controller_row(recipe, controller)}
+    row = {**epoch_row(epoch, sums / steps), **controller_row(recipe, controller)}
+    return {**row, "cpu_seconds": round(time.process_time() - start, 1)}
 
 
 def rate_controller(recipe: Recipe, last: Mapping[str, Any] | None, steps: int) -> RateController:
@@ -183,15 +202,15 @@ def controller_row(recipe: Recipe, controller: RateController) -> dict[str, Any]
 
 
 def _step(
-    recipe: Recipe,
-    model: Model,
-    optimiser: torch.optim.Adam,
+    run: _Run,
     batch: NDArray[np.uint8],
     betas: tuple[float, ...],
     step: int,
     rounded: bool,
+    learning_rate: float,
 ) -> NDArray[np.float64]:
     """One optimiser step; returns the batch's means of distortion, squared error and each rate."""
+    recipe, model, optimiser = run.recipe, run.model, run.optimiser
     parameter = next(model.parameters())
     # [B, H, W, C] in memory is what channels_last means, so the permuted view needs no copy.
     x = model.likelihood.pixels(torch.from_numpy(batch).to(parameter.device).permute(0, 3, 1, 2))
@@ -208,7 +227,7 @@ def _step(
     weights = torch.tensor(betas, device=parameter.device)
     losses = outcome.distortion_nats + outcome.rates_nats @ weights
     loss = (losses if outcome.weights is None else outcome.weights * losses).mean()
-    optimiser.zero_grad(set_to_none=True)
+    optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         error = (model.likelihood.mode(outcome.output) - x).square().mean()
@@ -222,7 +241,7 @@ def _step(
         )
     if recipe.gradient_norm is not None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
-    optimiser.step()
+    optimiser.step(learning_rate)
     return np.array(means)
 
 

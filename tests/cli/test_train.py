@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import hvae_codec
-from hvae_codec.cli import build_parser
+from hvae_codec.cli import build_parser, train_job
 from hvae_codec.data import load_dataset
 from hvae_codec.evaluation import measure_codec
 from hvae_codec.models import SPECS
@@ -60,11 +60,71 @@ def test_a_finished_run_with_another_recipe_is_refused(run, words):
     assert "runs/a" in done.error()
 
 
+def test_a_finished_run_on_other_images_is_refused_and_changes_nothing(run, words, save, picture):
+    run(*words)
+    before = {path: path.read_bytes() for path in Path("runs/a").iterdir()}
+    save(Path("crops/train/b.png"), picture(64, 64, 3, 9))
+    done = run(*words)
+    assert (done.code, done.out) == (1, "")
+    assert "of 1 pictures in train" in done.error()
+    assert "now '32x32 crops of 2 pictures in train" in done.error()
+    assert {path: path.read_bytes() for path in Path("runs/a").iterdir()} == before
+
+
+def test_a_checkpoint_of_another_model_is_overwritten_only_where_asked(run, words):
+    first = run(*words).json["model_id"]
+    Path("runs/a/state.safetensors").unlink()
+    done = run(*words, "--seed", "4")
+    assert (done.code, done.out) == (1, "")
+    assert f"holds model {first}" in done.err
+    assert hvae_codec.load_file("runs/a/mine-q1.safetensors").info.model_id == first
+    done = run(*words, "--seed", "4", "--replace")
+    assert done.code == 0
+    second = hvae_codec.load_file("runs/a/mine-q1.safetensors").info.model_id
+    assert second == done.json["model_id"] != first
+
+
+def test_a_kill_while_it_is_measured_leaves_no_checkpoint(run, words, monkeypatch):
+    """No card of 0 bytes and 0 dB; the next call measures."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_job, "measure_codec", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_job.run(build_parser().parse_args(words))
+    assert [path.name for path in Path("runs/a").iterdir()] == ["state.safetensors"]
+    done = run(*words)
+    assert done.code == 0
+    with open("runs/a/mine-q1.json") as file:
+        assert json.load(file)["measured"]["psnr_db"] == done.json["psnr_db"] > 5
+
+
+def test_a_snapshot_has_a_folder_of_its_own(run, words):
+    missing = run(*words, "--snapshot")
+    assert missing.code == 1
+    assert "no state of a run" in missing.error()
+    done = run(*words, "--epochs", "1", "--schedule", "constant", "--optimiser", "muon")
+    more = [*words, "--epochs", "3", "--schedule", "constant", "--optimiser", "muon"]
+    taken = run(*more, "--snapshot")
+    assert (taken.code, taken.err) == (0, "")
+    place = "runs/a/snapshots/epoch-00001/mine-q1.safetensors"
+    assert taken.json == {**done.json, "checkpoint": place}
+    assert run(*more, "--replace").json["model_id"] != done.json["model_id"]
+    card = json.loads(Path(place).with_suffix(".json").read_text())
+    assert card["training"]["epochs"] == 1
+    assert card["training"]["cpu_seconds"] > 0
+
+
 def test_tables_can_follow_an_encoder_of_more_effort(run, words):
     shipped = Path(hvae_codec.__file__).parent / "checkpoints" / "cifar10-q3.safetensors"
     words += ["--start", shipped, "--epochs", "1", "--learning-rate", "1e-6"]
     first = run(*words).json
-    again = run(*words, "--fit-effort", "1").json  # training is done: only the tables are new
+    refused = run(*words, "--fit-effort", "1")  # training is done: only the tables are new
+    assert refused.code == 1
+    assert first["model_id"] in refused.error()
+    again = run(*words, "--fit-effort", "1", "--replace").json
     assert again["model_id"] != first["model_id"]
     codec = hvae_codec.load_file("runs/a/mine-q1.safetensors")
     pictures = load_dataset("folder:crops", "train").images
@@ -169,9 +229,9 @@ def test_a_model_of_maps_is_trained_on_photographs(run, save, picture, tmp_path,
         card = json.load(file)
     assert card["recipe"]["betas"] == [1.0, 1.0]
     assert card["data"] == {
-        "train": "random 16x16 crops, 16 an epoch, of 2 of 3 pictures in photos train",
+        "train": "random 16x16 crops, 16 an epoch, of 2 of 3 images in photos train",
         "train_images": 2,
-        "test": "16x16 crops of 1 of 3 pictures in photos test",
+        "test": "16x16 crops of 1 of 3 images in photos test",
         "test_images": 2,
     }
     for options, message in (

@@ -40,7 +40,7 @@ def test_every_25th_picture_is_held_out(root):
     train = load_dataset("photos:set_*", "train", root, crop=8)
     assert numbers(test.images) == [0, 25, 50]
     assert numbers(train.images) == sorted(set(range(54)) - {0, 25, 50})
-    assert test.name == "8x8 crops of 3 of 54 pictures in set_a, set_b"
+    assert test.name == "8x8 crops of 3 of 54 images in set_a, set_b"
     assert (test.split, train.split) == ("test", "train")
 
 
@@ -81,19 +81,50 @@ def test_crops_follow_seed_epoch_and_index_alone(crops):
         assert not np.array_equal(other, crops.crop(2, 5))
 
 
-def test_each_picture_has_its_turn(root):
-    crops = load_training("photos:set_*", root, crop=(8, 8), crops=17)
-    assert len(crops) == 17
-    assert crops.image_shape == (3, 8, 8)
-    seen = [crops.photos.pictures[(epoch * 17 + i) % 51] for epoch in range(3) for i in range(17)]
-    assert numbers(seen) == numbers(crops.photos.pictures)
-    # The third channel holds the number; where the colours were left alone, the crop's is its own.
-    same = sum(
-        set(np.unique(crops.crop(epoch, i)[..., 2])) == {seen[17 * epoch + i][0, 0, 2]}
-        for epoch in range(3)
-        for i in range(17)
-    )
-    assert same >= 15
+def test_an_images_share_of_crops_is_its_share_of_pixels(monkeypatch):
+    """Images of 1, 2 and 5 parts of the area, told apart by one colour each."""
+    for name in ("FILLED", "RECOLOURED"):
+        monkeypatch.setattr(crops_module, name, 0.0)
+    sizes = ((20, 20), (20, 40), (40, 50))
+    pictures = tuple(np.full((*size, 3), i, np.uint8) for i, size in enumerate(sizes))
+    crops = RandomCrops(Photos(pictures, (8, 8), "parts", "train"), 100, seed=0)
+    for first, count in ((0, 8), (0, 160), (3000, 160)):
+        seen = [int(crops.crop(n // 100, n % 100)[0, 0, 0]) for n in range(first, first + count)]
+        shares = np.bincount(seen, minlength=3) / count
+        # Evenly spread: no share is off by more than some crops, however few are drawn.
+        np.testing.assert_allclose(shares, [0.125, 0.25, 0.625], atol=2.0 / count)
+
+
+def test_places_may_be_patterns_of_files(root):
+    names = "photos:set_a/deep/00*.png,set_b"
+    train = load_training(names, root, crop=(8, 8), crops=17).photos
+    # 000 to 009, then 030 to 053: the first and the 26th of them are held out.
+    assert numbers(train.pictures) == sorted({*range(1, 10), *range(30, 54)} - {45})
+    assert train.name == "32 of 34 images in deep/00*.png, set_b"
+
+
+def test_bad_images_are_named_and_skipped_where_asked(root):
+    (root / "set_a" / "deep" / "003.png").write_bytes(b"no image")
+    save(root / "set_a" / "deep" / "004.png", marked(4, height=5))
+    skipped = []
+    photos = load_training("photos:set_a", root, crop=(8, 8), crops=4, skip=skipped.append).photos
+    assert numbers(photos.pictures) == sorted(set(range(30)) - {0, 25, 3, 4})
+    assert photos.name == "26 of 30 images in set_a"
+    assert [("003.png" in line, "004.png" in line) for line in skipped] == [(1, 0), (0, 1)]
+    assert "smaller than a crop of 8x8" in skipped[1]
+    with pytest.raises(DatasetError, match="none of 28 images of split train is usable"):
+        load_training("photos:set_a", root, crop=(99, 8), crops=4, skip=skipped.append)
+
+
+def test_the_fingerprint_is_that_of_all_images(crops):
+    again = RandomCrops(crops.photos, 64, seed=3)
+    assert again.fingerprint == crops.fingerprint
+    assert len(crops.fingerprint) == 64
+    for index in range(3):
+        changed = [picture.copy() for picture in crops.photos.pictures]
+        changed[index][-1, -1, -1] ^= 1
+        other = RandomCrops(Photos(tuple(changed), (16, 16), "noise", "train"), 64, seed=3)
+        assert other.fingerprint != crops.fingerprint
 
 
 def test_what_is_done_to_crops_is_done_as_often_as_stated(monkeypatch):
@@ -148,15 +179,17 @@ def test_the_thread_ends_with_its_reader_and_passes_errors_on(crops):
 
 
 def test_refusals_say_what_was_looked_for(root):
-    with pytest.raises(DatasetError, match=r"not found: 'absent', looked for in \. or "):
+    with pytest.raises(
+        DatasetError, match=r"no folder or image found at 'absent'; looked in \. or "
+    ):
         load_dataset("photos:set_a,absent", "test", root)
-    with pytest.raises(DatasetError, match="not found: ''"):
+    with pytest.raises(DatasetError, match="found at ''"):
         load_dataset("photos:", "test", root)
     with pytest.raises(DatasetError, match="have the splits train and test, not 'val'"):
         load_dataset("photos:set_a", "val", root)
     with pytest.raises(DatasetError, match=r"000\.png: picture of 24x40 .* crop of 32x32"):
         load_dataset("photos:set_a", "test", root)
-    with pytest.raises(DatasetError, match="one picture is too few"):
+    with pytest.raises(DatasetError, match="one image is too few"):
         load_training("photos:other", root, crop=(8, 8), crops=4)
     with pytest.raises(DatasetError, match="such as --crops 20000"):
         load_training("photos:set_a", root, crop=(8, 8))

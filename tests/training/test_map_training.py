@@ -1,5 +1,6 @@
 """Training models of maps: it learns, goes on bit for bit; what recipes hold and refuse."""
 
+import errno
 import itertools
 import math
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.models.build import build_model
 from hvae_codec.models.map_spec import LatentMap, MapSpec, Resolution
 from hvae_codec.models.zoo import SPECS
-from hvae_codec.training import Recipe, train
+from hvae_codec.training import Recipe, snapshot, train
 from hvae_codec.training.average import WeightAverage
 from hvae_codec.training.recipe import WARMUP_STEPS
 from hvae_codec.training.state import STATE_FILE
@@ -162,6 +164,104 @@ def test_a_run_with_an_average_is_another_run(tmp_path):
         train(recipe(epochs=1, average=0.9), crops(), tmp_path)
 
 
+def test_other_data_are_another_run(tmp_path):
+    """One pixel of one image is enough; the state is as it was."""
+    train(recipe(epochs=1), crops(), tmp_path)
+    before = (tmp_path / STATE_FILE).read_bytes()
+    pictures = [picture.copy() for picture in crops().photos.pictures]
+    pictures[1][0, 0, 0] ^= 1
+    other = RandomCrops(Photos(tuple(pictures), (16, 16), "waves", "train"), 64, seed=5)
+    with pytest.raises(CheckpointError, match=r"data .* of content \w{12} \(now .*\)"):
+        train(recipe(epochs=1), other, tmp_path)
+    assert (tmp_path / STATE_FILE).read_bytes() == before
+
+
+def test_a_spec_that_changed_under_its_name_is_another_run(tmp_path, monkeypatch):
+    train(recipe(epochs=1), crops(), tmp_path)
+    monkeypatch.setitem(SPECS, TINY.name, replace(TINY, knots=4))
+    with pytest.raises(CheckpointError, match="'tiny-maps' had other layers"):
+        train(recipe(epochs=1), crops(), tmp_path)
+
+
+def test_another_optimiser_is_another_run(tmp_path):
+    train(recipe(epochs=1), crops(), tmp_path)
+    with pytest.raises(CheckpointError, match=r"optimiser 'adam' \(now 'muon'\)"):
+        train(recipe(epochs=1, optimiser="muon"), crops(), tmp_path)
+
+
+def test_a_run_may_be_lengthened_before_its_learning_rate_falls(tmp_path):
+    """It then ends with the weights of a run that had that length from the first."""
+
+    def settings(epochs):
+        return recipe(epochs=epochs, schedule="hold", decay=0.5, optimiser="muon", average=0.9)
+
+    class StopError(Exception):
+        pass
+
+    def stop(row):
+        if row["epoch"] == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(settings(4), crops(), tmp_path / "a", report=stop)
+    lengthened = train(settings(6), crops(), tmp_path / "a").state_dict()
+    whole = train(settings(6), crops(), tmp_path / "b").state_dict()
+    for name, value in whole.items():
+        assert torch.equal(value, lengthened[name]), name
+    with pytest.raises(CheckpointError, match=r"epochs 6 \(now 7\)"):
+        train(settings(7), crops(), tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "done", "allowed"),
+    [
+        ("hold", (100, 200), 75, True),
+        ("hold", (100, 200), 76, False),  # a quarter of 100 epochs falls
+        ("hold", (100, 50), 37, True),
+        ("hold", (100, 50), 38, False),
+        ("constant", (100, 50), 50, True),
+        ("constant", (100, 50), 51, False),
+        ("cosine", (100, 200), 1, False),
+        ("cosine", (100, 100), 99, True),
+    ],
+)
+def test_what_a_longer_or_shorter_run_may_continue(schedule, epochs, done, allowed):
+    earlier, later = (recipe(schedule=schedule, epochs=some) for some in epochs)
+    assert later.continues(earlier, done) == allowed
+    assert replace(later, precision="bf16").continues(earlier, done) == allowed
+    assert not replace(later, seed=9).continues(earlier, done)
+
+
+def test_a_snapshot_is_the_average_so_far(tmp_path):
+    run = recipe(epochs=2, average=0.9, optimiser="muon")
+    with pytest.raises(CheckpointError, match="no state of a run"):
+        snapshot(run, crops(), tmp_path)
+    trained = train(run, crops(), tmp_path)
+    found = snapshot(recipe(epochs=2, average=0.9, optimiser="muon"), crops(), tmp_path)
+    assert not found.training
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, found.state_dict()[name]), name
+
+
+def test_a_full_disk_loses_no_state(tmp_path, monkeypatch):
+    run = recipe(epochs=3)
+    train(recipe(epochs=1, schedule="constant"), crops(), tmp_path)
+    before = (tmp_path / STATE_FILE).read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(run, crops(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
+    assert (tmp_path / STATE_FILE).read_bytes() == before
+    rows = []
+    train(run, crops(), tmp_path, report=rows.append)
+    assert [row["epoch"] for row in rows] == [2, 3]
+
+
 def test_hold_rises_stands_and_falls():
     run = recipe(schedule="hold", learning_rate=1.0, decay=0.25)
     rates = [run.learning_rate_at(step, 4000) for step in range(4000)]
@@ -195,6 +295,7 @@ def test_recipes_from_before_these_fields_are_equal_to_those_without_them():
         ({"quality_rate": float("inf")}, "quality_rate inf"),
         ({"crops": 0}, "crops 0"),
         ({"images": 5}, "give one"),
+        ({"optimiser": "sgd"}, "optimiser 'sgd'; allowed: adam, adamw, muon"),
         (
             {"spec": "ghvae-32x32x3", "betas": (1.0, 1.0), "quality_rate": 2.0},
             "no values by quality",

@@ -22,6 +22,7 @@ from hvae_codec.models.stacked import StackedVAE
 from hvae_codec.training import stacked_trainer, train
 from hvae_codec.training.chunks import fitting_chunk, model_bytes
 from hvae_codec.training.stacked_trainer import train_chunk
+from hvae_codec.training.state import RunState
 from hvae_codec.training.sweep import (
     SweepModel,
     SweepPlan,
@@ -251,17 +252,18 @@ def test_a_full_disk_leaves_the_last_state(make_plan, tmp_path, monkeypatch):
     plan = make_plan(chunk=3, epochs=3)
     training = load_dataset(plan.recipe.dataset, "train")
     whole = train_chunk(plan, range(3), training, tmp_path / "whole")
-    save, calls = stacked_trainer.save_state, []
+    save, calls = RunState.save, []
 
-    def full(*args):
-        calls.append(args)
+    def full(state, progress):
+        calls.append(progress)
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
-        save(*args)
+        save(state, progress)
 
-    monkeypatch.setattr(stacked_trainer, "save_state", full)
-    with pytest.raises(OSError, match="No space"):
-        train_chunk(plan, range(3), training, tmp_path / "full")
+    with monkeypatch.context() as patch:
+        patch.setattr(RunState, "save", full)
+        with pytest.raises(OSError, match="No space"):
+            train_chunk(plan, range(3), training, tmp_path / "full")
     again = train_chunk(plan, range(3), training, tmp_path / "full")
     for one, other in zip(whole, again, strict=True):
         assert all(torch.equal(one.state[name], other.state[name]) for name in one.state)

@@ -1,0 +1,145 @@
+"""Optimisers of a training run: Adam or AdamW on all parameters, or Muon on the matrices.
+
+To Muon a convolution is the matrix [outputs, inputs * height * width]: it is given views of the
+weights, which share their memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hvae_codec.errors import CheckpointError
+from hvae_codec.training.muon import Muon
+
+OptimiserName = Literal["adam", "adamw", "muon"]
+OPTIMISERS: tuple[OptimiserName, ...] = ("adam", "adamw", "muon")
+
+WEIGHT_DECAY = 0.01
+"""Of AdamW, relative to the learning rate; Muon and Adam have none."""
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_MOMENTUM = "momentum_buffer"
+
+
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether Muon takes this parameter, else Adam.
+
+    Muon takes the weights of convolutions and linear layers. Tables of values per quality are no
+    matrices. Contexts of priors are linear maps of few, sparse features, which Adam fits better.
+    """
+    return parameter.dim() >= 2 and not name.endswith(".table") and ".context." not in name
+
+
+def matrix_view(parameter: Tensor) -> Tensor:
+    """The parameter [outputs, inputs, ...] as a matrix [outputs, rest] that shares its memory.
+
+    Columns are in the order of memory: the update of Muon does not depend on it.
+
+    Raises:
+        ValueError: the memory is laid out otherwise than contiguous or channels_last.
+    """
+    weight = parameter.detach()
+    if not weight.is_contiguous() and weight.dim() == 4:
+        weight = weight.permute(0, 2, 3, 1)
+    if not weight.is_contiguous():
+        raise ValueError(
+            f"a weight of shape {tuple(parameter.shape)} has strides {parameter.stride()}; "
+            "Muon needs contiguous or channels_last memory"
+        )
+    return weight.view(len(weight), -1)
+
+
+class Optimiser:
+    """Up to two of torch's optimisers over the parameters of a model, stepped as one.
+
+    The learning rate of a parameter is that of the step; of values per quality, `table_factor`
+    times that.
+    """
+
+    def __init__(self, model: nn.Module, name: OptimiserName, table_factor: float = 1.0) -> None:
+        self._parameters = dict(model.named_parameters())
+        self._matrices: dict[str, nn.Parameter] = {}
+        if name == "muon":
+            self._matrices = {
+                key: nn.Parameter(matrix_view(parameter))
+                for key, parameter in self._parameters.items()
+                if is_matrix(key, parameter)
+            }
+        groups: dict[float, list[Tensor]] = {}
+        for key, parameter in self._parameters.items():
+            if key not in self._matrices:
+                factor = table_factor if key.endswith(".table") else 1.0
+                groups.setdefault(factor, []).append(parameter)
+        adam_groups = [{"params": some, "factor": factor} for factor, some in groups.items()]
+        self._adam: torch.optim.Adam = (
+            torch.optim.AdamW(adam_groups, weight_decay=WEIGHT_DECAY, fused=True)
+            if name == "adamw"
+            else torch.optim.Adam(adam_groups, fused=True)
+        )
+        self._muon: Muon | None = None
+        if self._matrices:
+            self._muon = Muon([{"params": list(self._matrices.values()), "factor": 1.0}])
+
+    def step(self, learning_rate: float) -> None:
+        """Move all parameters along their gradients, by this learning rate times their factors."""
+        for key, matrix in self._matrices.items():
+            gradient = self._parameters[key].grad
+            matrix.grad = None if gradient is None else _like(gradient, self._parameters[key])
+        for optimiser in (self._adam, self._muon):
+            if optimiser is not None:
+                for group in optimiser.param_groups:
+                    group["lr"] = learning_rate * group["factor"]
+                optimiser.step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in (*self._parameters.values(), *self._matrices.values()):
+            parameter.grad = None
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on beside the parameters, by name."""
+        tensors: dict[str, Tensor] = {}
+        for key, parameter in self._parameters.items():
+            own = self._adam.state.get(parameter, {})
+            tensors |= {f"adam.{m}.{key}": own[m] for m in _MOMENTS if m in own}
+        if self._muon is not None:
+            for key, matrix in self._matrices.items():
+                if _MOMENTUM in (own := self._muon.state.get(matrix, {})):
+                    tensors[f"muon.{_MOMENTUM}.{key}"] = own[_MOMENTUM]
+        return tensors
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state_tensors` gave of an optimiser of the same kind.
+
+        Raises:
+            CheckpointError: a tensor belongs to another kind of optimiser, or to other parameters.
+        """
+        for full, value in tensors.items():
+            kind, moment, key = full.split(".", 2)
+            if kind == "muon" and self._muon is not None and key in self._matrices:
+                owner: Tensor = self._matrices[key]
+                state = self._muon.state[owner]
+            elif kind == "adam" and key in self._parameters and key not in self._matrices:
+                owner = self._parameters[key]
+                state = self._adam.state[owner]
+            else:
+                raise CheckpointError(f"the state of another optimiser or model: it has {full}")
+            if moment != "step":
+                if value.shape != owner.shape:
+                    raise CheckpointError(
+                        f"{full} has shape {tuple(value.shape)}, not {tuple(owner.shape)}"
+                    )
+                # The kernels want moments laid out in memory as their parameter is.
+                value = torch.empty_like(owner).copy_(value)
+            state[moment] = value
+
+
+def _like(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient as a matrix, its columns in the order of the parameter's memory."""
+    if parameter.is_contiguous() or parameter.dim() != 4:
+        return gradient.reshape(len(gradient), -1)
+    return gradient.permute(0, 2, 3, 1).reshape(len(gradient), -1)
