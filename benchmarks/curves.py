@@ -1,7 +1,8 @@
-"""Curves of bytes over PSNR compared: at equal PSNR, and over the range that two have in common.
+"""Curves of bytes over quality compared: at equal PSNR, and over the range that two have in common.
 
-A curve is a list of rows with `psnr_db` and sizes in bytes. Rows that another beats in both are no
-part of it. Between its rows, log bytes are interpolated over PSNR by PCHIP, as BD-rate does.
+A curve is a list of rows with a measure of quality, by default `psnr_db`, and sizes in bytes or
+bits per pixel. Rows that another beats in both are no part of it. Between its rows, log bytes are
+interpolated over PSNR by PCHIP, as BD-rate does.
 """
 
 from __future__ import annotations
@@ -18,12 +19,21 @@ Row = Mapping[str, Any]
 Curve = Sequence[Row]
 
 
-def frontier(rows: Curve, size: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """PSNR in dB and bytes under the key `size`, both rising, of the rows that no other beats."""
+MIN_OVERLAP = 0.5
+"""Least share of the shorter curve's range of quality that a BD-rate is stated for."""
+
+MIN_OVERLAP_DB = 1.0
+"""Least common range of PSNR that a BD-rate is stated for, in dB."""
+
+
+def frontier(
+    rows: Curve, size: str, measure: str = "psnr_db"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The measure and the size, both rising, of the rows that no other beats."""
     kept: list[tuple[float, float]] = []
-    for row in sorted(rows, key=lambda row: (-row["psnr_db"], row[size])):
+    for row in sorted(rows, key=lambda row: (-row[measure], row[size])):
         if not kept or row[size] < kept[-1][1]:
-            kept.append((row["psnr_db"], row[size]))
+            kept.append((row[measure], row[size]))
     psnr, sizes = np.array(kept[::-1], dtype=np.float64).reshape(-1, 2).T
     return psnr, sizes
 
@@ -41,21 +51,32 @@ def bytes_at(rows: Curve, size: str, psnr_db: float) -> float | None:
     return float(np.exp(PchipInterpolator(psnr, np.log(sizes))(psnr_db)))
 
 
-def bd_rate_percent(anchor: Curve, test: Curve, size: str) -> float | None:
-    """Mean difference of the test's bytes from the anchor's, in percent, over the PSNR range that
-    both cover (Bjontegaard's delta, by PCHIP); None where they have none in common.
+def bd_rate_percent(
+    anchor: Curve, test: Curve, size: str, measure: str = "psnr_db"
+) -> float | None:
+    """Mean difference of the test's bytes from the anchor's, in percent, over the range of quality
+    that both cover (Bjontegaard's delta, by PCHIP).
+
+    None where they have less than MIN_OVERLAP of the shorter curve's range in common, or less than
+    MIN_OVERLAP_DB of PSNR: a mean over so little says nothing of the curves.
     """
-    (psnr_a, sizes_a), (psnr_t, sizes_t) = frontier(anchor, size), frontier(test, size)
-    if min(len(psnr_a), len(psnr_t)) < 2:
+    (quality_a, sizes_a), (quality_t, sizes_t) = (
+        frontier(rows, size, measure) for rows in (anchor, test)
+    )
+    if min(len(quality_a), len(quality_t)) < 2:
         return None
-    if min(psnr_a[-1], psnr_t[-1]) <= max(psnr_a[0], psnr_t[0]):
+    common = min(quality_a[-1], quality_t[-1]) - max(quality_a[0], quality_t[0])
+    least = float(MIN_OVERLAP * min(np.ptp(quality_a), np.ptp(quality_t)))
+    if measure == "psnr_db":
+        least = max(least, MIN_OVERLAP_DB)
+    if common < least:
         return None
     return float(
         bjontegaard.bd_rate(
             sizes_a,
-            psnr_a,
+            quality_a,
             sizes_t,
-            psnr_t,
+            quality_t,
             method="pchip",
             require_matching_points=False,
             min_overlap=0.0,

@@ -7,6 +7,9 @@ why: nothing disappears in silence. The settings were chosen for the smallest fi
 from __future__ import annotations
 
 import io
+import re
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +23,10 @@ from benchmarks.containers import payload_bytes
 
 Pixels = NDArray[np.uint8]
 
+Setting = int | str | None
+
+PERCEPTUAL_AVIF = "AVIF, default tuning"
+
 SMALL_SIDE = 64
 """Pictures with a shorter side up to this, in pixels, are small: they get settings of their own."""
 
@@ -30,21 +37,22 @@ class Peer:
 
     kind: of its files, as `containers.KINDS` names them. settings: the qualities, in their own
     unit; one is None where there is nothing to set. options: for one quality, the keyword arguments
-    of each way to save; the smallest file of these ways is the peer's. plugin: module whose import
-    teaches Pillow the format. feature: what Pillow must be built with.
+    of each way to save; the smallest file of these ways is the peer's. remark: encoder, decoder,
+    settings and threads. plugin: module whose import teaches Pillow the format. feature: what
+    Pillow must be built with.
     """
 
     name: str
     kind: str
     save_as: str
-    settings: Sequence[int | None]
+    settings: Sequence[Setting]
     options: Callable[[Any], list[dict[str, Any]]]
     remark: str
     mode: str = "RGB"
     plugin: str | None = None
     feature: str | None = None
 
-    def encode(self, pixels: Pixels, setting: int | None) -> bytes:
+    def encode(self, pixels: Pixels, setting: Setting) -> bytes:
         """A picture uint8 [H, W, C] as a file."""
         picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
         picture = picture.convert(self.mode, dither=Image.Dither.NONE)
@@ -77,6 +85,44 @@ class Peer:
         return buffer.getvalue()
 
 
+@dataclass(frozen=True)
+class ProgramPeer(Peer):
+    """A codec whose encoder is a program: it reads a PNG file and writes the file, by pipes.
+
+    program: its name on PATH. arguments: for one quality, those before input and output.
+    """
+
+    program: str = ""
+    arguments: Callable[[Any], list[str]] = lambda _: []
+
+    def encode(self, pixels: Pixels, setting: Setting) -> bytes:
+        """A picture uint8 [H, W, C] as a file.
+
+        Raises:
+            subprocess.CalledProcessError: the program failed.
+        """
+        buffer = io.BytesIO()
+        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(
+            buffer, "PNG", compress_level=1
+        )
+        command = [self.program, *self.arguments(setting), "-o", "-", "--", "-"]
+        done = subprocess.run(command, input=buffer.getvalue(), capture_output=True, check=True)
+        return done.stdout
+
+    def missing(self) -> str | None:
+        """Why the peer cannot run here; None if it can."""
+        if shutil.which(self.program) is None:
+            return f"no program {self.program} on PATH"
+        return super().missing()
+
+
+def program_version(program: str) -> str:
+    """The first version number that a program prints when asked for it."""
+    done = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
+    return found[0] if found else "unknown"
+
+
 class LeftOut(NamedTuple):
     """A peer that is not measured, and why."""
 
@@ -84,47 +130,85 @@ class LeftOut(NamedTuple):
     reason: str
 
 
+WEBP_QUALITIES = (0, 3, 8, 18, 32, 50, 70, 85)
+SMALL_WEBP_QUALITIES = (0, 1, 2, 3, 5, 8, 12, 18, 26, 36, 50, 65)
+JPEG_QUALITIES = (3, 6, 10, 16, 25, 40, 60, 80)
+SMALL_JPEG_QUALITIES = (1, 3, 5, 8, 12, 18, 26, 38, 52, 66)
+FLAT_STEPS = (150, 108, 76, 54, 38, 26, 18, 12, 8)
+"""Quantisation steps of JPEG's flat tables: PSNR weighs all frequencies alike, its own do not."""
+
+_FLAT = "flat "
+
+
+def _jpeg_ways(setting: Setting, progressive: Sequence[bool]) -> list[dict[str, Any]]:
+    """JPEG's ways to save: its own tables at a quality, or flat ones of one step."""
+    tables: dict[str, Any] = {"quality": setting}
+    if isinstance(setting, str):
+        tables = {"qtables": [[int(setting.removeprefix(_FLAT))] * 64] * 2}
+    common = {**tables, "optimize": True, "subsampling": "4:2:0"}
+    return [{**common, "progressive": way} for way in progressive]
+
+
+def _webp(small: bool) -> Peer:
+    """WebP by its own program, whose settings reach further than Pillow's, where it is there."""
+    settings = SMALL_WEBP_QUALITIES if small else WEBP_QUALITIES
+    if shutil.which("cwebp") is None:
+        remark = "Pillow's encoder (cwebp is not on PATH), method 6, one thread"
+        return Peer(
+            "WebP",
+            "WebP",
+            "WEBP",
+            settings,
+            lambda quality: [{"quality": quality, "method": 6}],
+            remark,
+            feature="webp",
+        )
+    return ProgramPeer(
+        "WebP",
+        "WebP",
+        "WEBP",
+        settings,
+        lambda _: [],
+        f"cwebp {program_version('cwebp')} -m 6 -sns 0 -sharp_yuv, one thread; Pillow's decoder",
+        feature="webp",
+        program="cwebp",
+        arguments=lambda q: ["-quiet", "-q", str(q), "-m", "6", "-sns", "0", "-sharp_yuv"],
+    )
+
+
+def _avif_ways(quality: Setting, advanced: dict[str, str] | None) -> list[dict[str, Any]]:
+    way = {"quality": quality, "speed": 0, "subsampling": "4:4:4", "max_threads": 1}
+    return [way if advanced is None else {**way, "advanced": advanced}]
+
+
 def lossy_peers(shorter_side: int) -> list[Peer]:
     """The codecs for colour pictures with a shorter side of so many pixels."""
     small = shorter_side <= SMALL_SIDE
+    jpeg_ways = (False,) if small else (False, True)
     return [
         Peer(
             "JPEG",
             "JPEG",
             "JPEG",
-            (1, 3, 5, 8, 12, 18, 26, 38, 52, 66) if small else (3, 6, 10, 16, 25, 40, 60, 80),
-            lambda quality: [
-                {"quality": quality, "optimize": True, "subsampling": "4:2:0", "progressive": way}
-                for way in ((False,) if small else (False, True))
-            ],
-            "optimised tables, 4:2:0" + ("" if small else ", baseline or progressive"),
+            (
+                *(SMALL_JPEG_QUALITIES if small else JPEG_QUALITIES),
+                *(f"{_FLAT}{step}" for step in FLAT_STEPS),
+            ),
+            lambda setting: _jpeg_ways(setting, jpeg_ways),
+            "Pillow's libjpeg-turbo, one thread, optimised Huffman tables, 4:2:0, its own or flat "
+            "quantisation tables" + ("" if small else ", baseline or progressive"),
         ),
-        Peer(
-            "WebP",
-            "WebP",
-            "WEBP",
-            (0, 1, 2, 3, 5, 8, 12, 18, 26, 36, 50, 65) if small else (0, 3, 8, 18, 32, 50, 70, 85),
-            lambda quality: [{"quality": quality, "method": 6}],
-            "method 6",
-            feature="webp",
-        ),
+        _webp(small),
         Peer(
             "AVIF",
             "AVIF",
             "AVIF",
             (0, 8, 17, 28, 40, 52) if small else (5, 15, 25, 35, 45, 58),
-            lambda quality: [
-                {
-                    "quality": quality,
-                    "speed": 0 if small else 3,
-                    "subsampling": "4:4:4",
-                    "max_threads": 1,
-                    "advanced": {"tune": "psnr"},
-                }
-            ],
-            f"speed {0 if small else 3}, 4:4:4, tuned for PSNR",
+            lambda quality: _avif_ways(quality, {"tune": "psnr"}),
+            "Pillow's libavif, one thread, speed 0, 4:4:4, tuned for PSNR",
             feature="avif",
         ),
+        *([] if small else [_perceptual_avif()]),
         Peer(
             "JPEG 2000",
             "JPEG 2000",
@@ -141,7 +225,7 @@ def lossy_peers(shorter_side: int) -> list[Peer]:
                     "comment": b" ",
                 }
             ],
-            "9/7 wavelet, colour transform, bare code stream; setting in tenths of dB",
+            "Pillow's OpenJPEG, 9/7 wavelet, colour transform, bare code stream; tenths of dB",
             feature="jpg_2000",
         ),
         Peer(
@@ -152,10 +236,23 @@ def lossy_peers(shorter_side: int) -> list[Peer]:
             lambda quality: [
                 {"quality": quality, "effort": 9 if small else 8, "num_threads": 1},
             ],
-            f"effort {9 if small else 8}, bare code stream",
+            f"libjxl, effort {9 if small else 8}, one thread, bare code stream, perceptual as ever",
             plugin="pillow_jxl",
         ),
     ]
+
+
+def _perceptual_avif() -> Peer:
+    """AVIF as it is tuned by default, for comparisons by perceptual measures."""
+    return Peer(
+        PERCEPTUAL_AVIF,
+        "AVIF",
+        "AVIF",
+        (5, 15, 25, 35, 45, 58),
+        lambda quality: _avif_ways(quality, None),
+        "Pillow's libavif, one thread, speed 0, 4:4:4, its default tuning",
+        feature="avif",
+    )
 
 
 def binary_peers() -> list[Peer]:

@@ -14,6 +14,7 @@ interactive plots.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from benchmarks.targets import (
     lossy_targets,
     map_targets,
     photograph_targets,
+    published_targets,
 )
 from hvae_codec.codec.images import as_uint8, encode_png
 from hvae_codec.data import binarise, load_dataset, picture_paths, search_roots
@@ -51,6 +53,9 @@ ANCHOR = "WebP"
 PHOTOGRAPHS = "photo"
 OF_MAPS = {"cifar10": "cifar10-maps"}
 """Models of maps that code the pictures of a ladder, too."""
+KODAK, KODAK_IMAGES = "photographs of kodak", 24
+PUBLISHED = Path(__file__).with_name("published_kodak.json")
+PERCEPTUAL = ("MS-SSIM", "SSIMULACRA2")
 SIZES = {"file_bytes": "whole file", "payload_bytes": "payload"}
 
 Pixels = NDArray[np.uint8]
@@ -72,6 +77,11 @@ class Material:
     @property
     def photographs(self) -> bool:
         return self.model == PHOTOGRAPHS
+
+    @property
+    def kodak(self) -> bool:
+        """Whether these are the images that published points are of, all of them."""
+        return self.photographs and self.data == KODAK and len(self.pictures) == KODAK_IMAGES
 
 
 def load_material(dataset: str, count: int | None, model: str | None = None) -> Material:
@@ -119,7 +129,7 @@ def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
         if name is not None and any(info.name == name for info in hvae_codec.models())
     }
     by_effort = {str(e): [row for row in ours if row["effort"] == e] for e in efforts}
-    result = {
+    result: Result = {
         "data": material.data,
         "images": len(material.pictures),
         "model": material.model,
@@ -139,11 +149,36 @@ def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
         of_kind = photograph_targets if material.photographs else lossy_targets
         result["targets"] = [*of_kind(by_effort, rows), *map_targets(maps)]
         if material.photographs:
-            result["bd_rate_against_each_percent"] = against_each(by_effort, rows)
-    names = ("pillow", "scipy", "bjontegaard", "pytorch-msssim")
+            result |= _photograph_comparisons(by_effort, rows)
+        if material.kodak:
+            result["published"] = published = published_curves()
+            rates = against_each(by_effort, published, "bits_per_pixel")
+            result["bd_rate_against_published_percent"] = rates
+            result["targets"] += published_targets(rates)
+    names = ("pillow", "scipy", "bjontegaard", "pytorch-msssim", "ssimulacra2")
     plugins = ("pillow-jxl-plugin",) if any(peer.plugin for peer in peers) else ()
     result["environment"] = environment(*names, *plugins) | versions(peers)
     return result
+
+
+def _photograph_comparisons(
+    ours: dict[str, list[Result]], peers: dict[str, list[Result]]
+) -> Result:
+    """BD-rates against each peer at equal PSNR, and at equal perceptual measures."""
+    return {
+        "bd_rate_against_each_percent": against_each(ours, peers),
+        "bd_rate_by_perceptual_measure_percent": {
+            measure: against_each(ours, peers, measure=measure)
+            for measure in PERCEPTUAL
+            if all(measure in row for rows in (*ours.values(), *peers.values()) for row in rows)
+        },
+    }
+
+
+def published_curves() -> dict[str, list[Result]]:
+    """Points that others have published of their codecs on Kodak, by name."""
+    found = json.loads(PUBLISHED.read_text())
+    return {curve["name"]: curve["rows"] for curve in found["curves"]}
 
 
 def choose_peers(material: Material) -> tuple[list[Peer], list[LeftOut]]:
@@ -198,7 +233,10 @@ def _definitions(similarity: str) -> dict[str, str]:
         "payload_bytes": "without container and headers, as benchmarks/containers.py says",
         "psnr_db": "mean over images of the 8-bit picture's; null where all are exact",
         similarity: f"mean over images, by pytorch-msssim, Gaussian window of 11 pixels; {note}",
-        "bd_rate_percent": f"bytes against {ANCHOR} by the package bjontegaard, method pchip",
+        "bd_rate_percent": f"bytes against {ANCHOR} by the package bjontegaard, method pchip; null "
+        "where curves have too little in common",
+        "SSIMULACRA2": "mean over images, by the package ssimulacra2",
+        "published": "bits per pixel and PSNR as others published them, by their decoders",
         "equal_psnr": "bytes interpolated (log, PCHIP) over PSNR; a codec that cannot go so low is "
         "charged its coarsest setting",
         "elbo_bytes": "rate of Eq. 7 of the same model, all layers",
@@ -232,8 +270,12 @@ def print_result(result: Result) -> None:
         print(f"left out: {name}: {reason}")
     for size, table in result.get("bd_rate_percent", {}).items():
         for name, value in table.items():
-            shown = "no common range" if value is None else f"{value:+.1f} %"
-            print(f"BD-rate against {ANCHOR}, {SIZES[size]}: {name:<24} {shown}")
+            print(f"BD-rate against {ANCHOR}, {SIZES[size]}: {name:<24} {_percent(value)}")
+    for measure, efforts in result.get("bd_rate_by_perceptual_measure_percent", {}).items():
+        for name, value in efforts["0"].items():
+            print(f"BD-rate of ours at equal {measure} against {name:<24} {_percent(value)}")
+    for name, value in result.get("bd_rate_against_published_percent", {}).get("0", {}).items():
+        print(f"BD-rate of ours against {name:<24} as published {_percent(value)}")
     for size, efforts in result.get("equal_psnr", {}).items():
         for effort, table in efforts.items():
             print(f"at equal PSNR, {SIZES[size]}, effort {effort}: ours / smallest peer")
@@ -245,6 +287,10 @@ def print_result(result: Result) -> None:
     for target in result["targets"]:
         state = "not measured" if target["met"] is None else "met" if target["met"] else "not met"
         print(f"target: {target['what']}: {target['measured']} (limit {target['limit']}): {state}")
+
+
+def _percent(value: float | None) -> str:
+    return "too little in common" if value is None else f"{value:+.1f} %"
 
 
 def _line(name: str, row: Result, similarity: str) -> str:

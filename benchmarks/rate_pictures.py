@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 import hvae_codec
+from benchmarks.curves import frontier
 from benchmarks.peers import Peer
 from hvae_codec.codec.quality_scale import LOWEST
 from hvae_codec.errors import RateError
@@ -27,7 +28,7 @@ CROP = 224
 """Side, in pixels, of the part of a photograph that is shown."""
 OUR_COLOUR = "C3"
 MAPS_COLOUR = "C6"
-PEER_COLOURS = ("C0", "C1", "C2", "C4", "C5")
+PEER_COLOURS = ("C0", "C1", "C2", "C8", "C4", "C5")
 BITS_TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0)
 _GAP, _LABEL = 6, 28
 
@@ -71,8 +72,10 @@ def _plot_lossy(axis: Any, result: dict[str, Any], size: str, measure: str) -> N
         points = [(row[size], row[measure]) for row in rows]
         axis.plot(*zip(*points, strict=True), color=MAPS_COLOUR, marker="s", ms=4, label=name)
     for colour, (name, rows) in zip(PEER_COLOURS, result["peers"].items(), strict=False):
-        points = [(row[size], row[measure]) for row in rows]
-        axis.plot(*zip(*points, strict=True), color=colour, marker=".", label=name)
+        quality, bits = frontier(rows, size, measure)
+        axis.plot(bits, quality, color=colour, marker=".", label=name)
+    if measure == "psnr_db" and size == "bits_per_pixel":
+        _plot_published(axis, result.get("published", {}))
     kind = "payload" if size.startswith("payload") else "whole file"
     unit = "PSNR (dB)" if measure == "psnr_db" else measure
     axis.set(xlabel=f"bits per pixel, {kind}", ylabel=unit, xscale="log")
@@ -80,6 +83,14 @@ def _plot_lossy(axis: Any, result: dict[str, Any], size: str, measure: str) -> N
     axis.set_xticks([], minor=True)
     axis.autoscale(axis="x")
     axis.grid(alpha=0.3)
+
+
+def _plot_published(axis: Any, published: dict[str, list[dict[str, float]]]) -> None:
+    """Published points as thin grey lines, their names at their ends."""
+    for name, rows in published.items():
+        points = [(row["bits_per_pixel"], row["psnr_db"]) for row in rows]
+        axis.plot(*zip(*points, strict=True), color="0.6", lw=0.8, zorder=0)
+        axis.annotate(name, points[-1], fontsize=6, color="0.4", clip_on=True)
 
 
 def _plot_binary(axis: Any, result: dict[str, Any], size: str) -> None:
@@ -162,14 +173,12 @@ def _peer_within(peer: Peer, picture: Pixels, budget: int) -> bytes:
     """The file of the finest setting within the budget, else of the coarsest. Sizes rise with the
     setting, but for a few bytes here and there, which the last steps allow for.
     """
-    coarsest, finest = peer.settings[0], peer.settings[-1]
-    assert coarsest is not None
-    assert finest is not None
-    settings = range(coarsest, finest + 1)
+    qualities = [setting for setting in peer.settings if isinstance(setting, int)]
+    settings = range(qualities[0], qualities[-1] + 1)
     at = bisect_right(settings, budget, key=lambda s: len(peer.encode(picture, s))) - 1
     while at > 0 and len(blob := peer.encode(picture, settings[at])) > budget:
         at -= 1
-    return blob if at > 0 else peer.encode(picture, coarsest)
+    return blob if at > 0 else peer.encode(picture, settings[0])
 
 
 def _shown(pixels: Pixels) -> Image.Image:

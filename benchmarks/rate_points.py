@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 import hvae_codec
 from benchmarks.containers import payload_bytes
-from benchmarks.peers import Peer
-from benchmarks.similarity import similarities, similarity_name
+from benchmarks.peers import Peer, Setting
+from benchmarks.similarity import similarities, similarity_name, ssimulacra2
 from hvae_codec.codec.tiling import split
 from hvae_codec.evaluation.measure import rates_nats
 from hvae_codec.evaluation.quality import psnr_of, squared_error_each
@@ -60,7 +60,7 @@ def code_ours(codec: hvae_codec.Codec, pictures: Sequence[Pixels], effort: int) 
     return Coded(blobs, [payload_bytes(".hvae", b) for b in blobs], decoded, encoding, decoding)
 
 
-def code_peer(peer: Peer, pictures: Sequence[Pixels], setting: int | None) -> Coded:
+def code_peer(peer: Peer, pictures: Sequence[Pixels], setting: Setting) -> Coded:
     """A peer's files, picture by picture."""
     blobs, decoded, encoding, decoding = [], [], 0.0, 0.0
     label = peer.name if setting is None else f"{peer.name} {setting}"
@@ -75,7 +75,7 @@ def code_peer(peer: Peer, pictures: Sequence[Pixels], setting: int | None) -> Co
 
 def point(pictures: Sequence[Pixels], coded: Coded) -> Row:
     """Means over pictures: bytes, bits a pixel of the whole file and of the payload, PSNR,
-    similarity, milliseconds.
+    similarity, of photographs SSIMULACRA2, and milliseconds.
 
     The PSNR is the mean over the pictures, or, if one is reproduced exactly and has none, that of
     the mean squared error; None if all are.
@@ -86,13 +86,17 @@ def point(pictures: Sequence[Pixels], coded: Coded) -> Row:
     errors = np.array([squared_error_each(a[None], b[None])[0] for a, b in pairs])
     psnr = float(psnr_of(errors if errors.all() else errors.mean()).mean())
     name = similarity_name(pictures)
+    perceptual = {name: round(float(similarities(pictures, coded.decoded, name).mean()), 5)}
+    if name == "MS-SSIM" and all(picture.shape[2] == 3 for picture in pictures):
+        scores = [ssimulacra2(a, b) for a, b in pairs]
+        perceptual["SSIMULACRA2"] = round(float(np.mean(scores)), 3)
     return {
         "file_bytes": round(float(np.mean(sizes)), 4),
         "payload_bytes": round(float(np.mean(coded.payloads)), 4),
         "bits_per_pixel": round(8 * sum(sizes) / pixels, 5),
         "payload_bits_per_pixel": round(8 * sum(coded.payloads) / pixels, 5),
         "psnr_db": round(psnr, 4) if np.isfinite(psnr) else None,
-        name: round(float(similarities(pictures, coded.decoded, name).mean()), 5),
+        **perceptual,
         "differing_samples": round(float(np.mean([(a != b).mean() for a, b in pairs])), 6),
         "encode_ms": round(1e3 * coded.encode_seconds / len(pictures), 4),
         "decode_ms": round(1e3 * coded.decode_seconds / len(pictures), 4),

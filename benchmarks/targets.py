@@ -20,7 +20,8 @@ EFFORT_SAVINGS_PERCENT = {"1": 4.0, "2": 10.0}
 INFORMATION_OVERHEAD = 0.02
 DIFFERING_SAMPLES = 0.02
 PHOTOGRAPH_BITS = (0.12, 1.0)
-PHOTOGRAPH_BD_RATES_PERCENT = {"JPEG": -50.0, "WebP": -20.0, "AVIF": 0.0}
+PHOTOGRAPH_BD_RATES_PERCENT = {"JPEG": -50.0, "WebP": -33.0, "AVIF": -5.0}
+PUBLISHED_BD_RATES_PERCENT = {"bmshj2018-hyperprior": -15.0}
 PHOTOGRAPH_OVERHEAD = 0.01
 MAPS_PSNR_DB = 24.3
 MAPS_PAYLOAD_BYTES = 46.0
@@ -64,16 +65,20 @@ def binary_targets(ours: Curves, peers: Curves) -> list[Target]:
     return targets + _information_targets(ours)
 
 
-def against_each(ours: Curves, peers: Curves) -> dict[str, dict[str, float | None]]:
+def against_each(
+    ours: Curves, peers: Curves, size: str = "file_bytes", measure: str = "psnr_db"
+) -> dict[str, dict[str, float | None]]:
     """BD-rates of whole files against each peer over PHOTOGRAPH_BITS a pixel, in percent, for each
     effort.
+
+    size: what the rows of all call bytes, or bits per pixel. measure: of quality.
     """
     lowest, highest = PHOTOGRAPH_BITS
     rates = {}
     for effort, rows in ours.items():
         within = [row for row in rows if lowest <= row["bits_per_pixel"] <= highest]
         rates[effort] = {
-            name: bd_rate_percent(curve, within, "file_bytes") for name, curve in peers.items()
+            name: bd_rate_percent(curve, within, size, measure) for name, curve in peers.items()
         }
     return rates
 
@@ -97,6 +102,19 @@ def photograph_targets(ours: Curves, peers: Curves) -> list[Target]:
             for row in within
         ]
     return targets
+
+
+def published_targets(rates: Mapping[str, Mapping[str, float | None]]) -> list[Target]:
+    """BD-rates against published points, by effort and name, as `against_each` gives them."""
+    return [
+        _at_most(
+            f"effort {effort}, BD-rate of whole files against {name} as published, percent",
+            by_name.get(name),
+            limit,
+        )
+        for effort, by_name in rates.items()
+        for name, limit in PUBLISHED_BD_RATES_PERCENT.items()
+    ]
 
 
 def map_targets(maps: Curves) -> list[Target]:

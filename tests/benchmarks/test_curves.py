@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.curves import at_equal_psnr, bd_rate_percent, bytes_at, frontier
-from benchmarks.targets import binary_targets, lossy_targets
+from benchmarks.rate_distortion import published_curves
+from benchmarks.targets import against_each, binary_targets, lossy_targets
 
 
 def exponential(factor=1.0, first=20.0, last=26.0, count=7):
@@ -54,6 +55,53 @@ def test_without_a_common_range_there_is_no_bd_rate():
     assert bd_rate_percent(exponential(), exponential(first=27.0, last=30.0), "file_bytes") is None
     assert bd_rate_percent(exponential(), exponential()[:1], "file_bytes") is None
     assert bd_rate_percent([], exponential(), "file_bytes") is None
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "stated"),
+    [
+        (25.9, 32.0, False),  # 0.1 dB in common
+        (25.1, 25.9, False),  # all of a curve, but 0.8 dB
+        (24.9, 25.9, True),
+        (23.1, 29.0, False),  # 2.9 of 5.9 dB
+        (22.9, 28.9, True),
+    ],
+)
+def test_bd_rates_over_too_little_are_refused(first, last, stated):
+    rate = bd_rate_percent(exponential(), exponential(0.5, first=first, last=last), "file_bytes")
+    assert (rate is not None) == stated
+    assert rate is None or rate == pytest.approx(-50.0, abs=1e-6)
+
+
+def test_bd_rate_of_another_measure():
+    """Curves whose quality is a tenth of the PSNR: the same bytes over another axis."""
+    curves = [exponential(factor) for factor in (1.0, 0.8)]
+    for rows in curves:
+        for row in rows:
+            row["score"] = row["psnr_db"] / 10.0
+    assert bd_rate_percent(*curves, "file_bytes", "score") == pytest.approx(-20.0, abs=1e-6)
+
+
+def test_published_points_are_whole_curves():
+    curves = published_curves()
+    assert list(curves) == [
+        "VTM",
+        "HM",
+        "bmshj2018-hyperprior",
+        "mbt2018-mean",
+        "ELIC",
+        "Cool-chic 5.0",
+    ]
+    for rows in curves.values():
+        for key in ("bits_per_pixel", "psnr_db"):
+            values = [row[key] for row in rows]
+            assert values == sorted(values)
+        assert 0.0 < rows[0]["bits_per_pixel"] < 0.13
+    # Published by their authors: ELIC saves about 7 % of VTM's rate, the hyperprior spends more.
+    rates = against_each({"0": curves["VTM"]}, curves, "bits_per_pixel")["0"]
+    assert 4.0 < rates["ELIC"] < 12.0
+    assert rates["bmshj2018-hyperprior"] < -20.0
+    assert rates["VTM"] == pytest.approx(0.0, abs=0.5)
 
 
 def test_the_smallest_peer_is_taken_at_each_psnr():

@@ -2,7 +2,10 @@
 
 import io
 import math
+import shutil
+import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ import hvae_codec
 from benchmarks.containers import payload_bytes
 from benchmarks.peers import at_hand, binary_peers, lossy_peers
 from benchmarks.rate_distortion import Material, load_material, measure
+from benchmarks.rate_points import Coded, point
+from benchmarks.similarity import ssimulacra2
 from hvae_codec.errors import DatasetError
 
 PIXELS = 48 * 40
@@ -52,13 +57,24 @@ def test_information_and_rates_are_of_whole_pictures(run):
             assert 0.4 < row["elbo_bytes"] / row["information_bytes"] < 3.0
 
 
+def saved(picture, kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def cwebp(picture, quality):
+    options = ["-quiet", "-sharp_yuv", "-sns", "0", "-m", "6", "-q", str(quality)]
+    command = ["cwebp", *options, "-o", "-", "--", "-"]
+    return subprocess.run(command, input=saved(picture, "PNG"), capture_output=True).stdout
+
+
 def test_a_peers_rows_are_of_its_files(run, photographs):
+    """WebP by cwebp where it is on PATH, and the result says by which."""
     row = next(row for row in run.result["peers"]["WebP"] if row["setting"] == 12)
-    blobs = []
-    for picture in photographs:
-        buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "WEBP", quality=12, method=6)
-        blobs.append(buffer.getvalue())
+    there = shutil.which("cwebp") is not None
+    assert ("-sharp_yuv" in run.result["peer_settings"]["WebP"]) == there
+    blobs = [cwebp(p, 12) if there else saved(p, "WEBP", quality=12, method=6) for p in photographs]
     decoded = [np.asarray(Image.open(io.BytesIO(blob)).convert("RGB")) for blob in blobs]
     assert row["file_bytes"] == np.mean([len(blob) for blob in blobs])
     assert row["payload_bytes"] == pytest.approx(row["file_bytes"] - 20.0, abs=1.0)  # padding
@@ -66,7 +82,11 @@ def test_a_peers_rows_are_of_its_files(run, photographs):
 
 
 def test_finer_settings_give_better_pictures_for_more_bytes(run):
-    for name, rows in run.result["peers"].items():
+    by_name = dict(run.result["peers"])
+    jpeg = by_name.pop("JPEG")
+    flat = [row for row in jpeg if str(row["setting"]).startswith("flat")]
+    by_name |= {"JPEG's tables": [row for row in jpeg if row not in flat], "flat tables": flat}
+    for name, rows in by_name.items():
         sizes = [row["file_bytes"] for row in rows]
         psnrs = [row["psnr_db"] for row in rows]
         assert sizes[-1] > 1.5 * sizes[0], name
@@ -78,6 +98,27 @@ def test_pictures_too_small_for_ms_ssim_get_ssim(run):
     assert run.result["similarity"] == "SSIM"
     assert "too small" in run.result["definitions"]["SSIM"]
     assert all(0.0 < row["SSIM"] < 1.0 for row in run.result["ours"]["0"])
+
+
+def test_flat_tables_have_one_step(photographs):
+    peer = next(peer for peer in lossy_peers(600) if peer.name == "JPEG")
+    with Image.open(io.BytesIO(peer.encode(photographs[0], "flat 26"))) as picture:
+        assert {tuple(table) for table in picture.quantization.values()} == {(26,) * 64}
+
+
+def test_photographs_are_measured_as_people_see_them(photographs):
+    """SSIMULACRA2: 100 for an exact image; less for one that is further away."""
+    image = np.ascontiguousarray(np.tile(photographs[0], (5, 5, 1)))
+    noise = np.random.default_rng(0).normal(0.0, 1.0, image.shape)
+    scores = [
+        ssimulacra2(image, np.clip(image + scale * noise, 0, 255).astype(np.uint8))
+        for scale in (0.0, 5.0, 20.0)
+    ]
+    assert scores[0] == pytest.approx(100.0)
+    assert scores[0] > scores[1] + 5.0 > scores[2] + 10.0
+    coded = Coded([b"1234"], [2], [image], 0.0, 0.0)
+    assert point([image], coded)["SSIMULACRA2"] == pytest.approx(100.0)
+    assert "SSIMULACRA2" not in point([photographs[0]], replace(coded, decoded=photographs[:1]))
 
 
 def test_curves_and_contact_sheet_are_pictures(run):
