@@ -1,6 +1,7 @@
 """How fast are photographs coded whole, beside a learned peer, and in how much memory?
 
     python -m benchmarks.photographs [--json benchmarks/results/photographs.json]
+    python -m benchmarks.photographs --checkpoint FILE [--threads 1] [--json FILE]
 
 Megapixels per second of encode and decode of a 768x512 photograph, whole calls from pixels to a
 file's bytes and back, with all cores, against CompressAI's bmshj2018_hyperprior (random weights;
@@ -8,6 +9,9 @@ only its speed counts) on the same picture in the same run, in turns; the median
 a 24-megapixel picture, made of photographs, encoded and decoded in a process of its own: seconds,
 and the peak of that process's memory. Last, whether files give equal symbols and pictures whatever
 the number of threads, the height of strips, the memory layout and the batch.
+
+With --checkpoint another model is measured in turns with the shipped one, on whole calls alone: the
+ratio of their speeds at each quality.
 """
 
 from __future__ import annotations
@@ -93,6 +97,36 @@ def measure_speed(rounds: int) -> dict[str, Any]:
         for kind in ("encode", "decode")
     }
     return result
+
+
+def measure_against_shipped(path: Path, rounds: int) -> dict[str, Any]:
+    """Megapixels per second of another model and of the shipped one, in turns, and their ratio."""
+    picture = photograph()
+    megapixels = picture.shape[0] * picture.shape[1] / 1e6
+    calls: dict[tuple[str, str, int], Work] = {}
+    for name in ("shipped", "checkpoint"):
+        codec = hvae_codec.load("photo") if name == "shipped" else hvae_codec.load_file(path)
+        assert isinstance(codec, MapCodec)
+        for quality in QUALITIES:
+            at = codec.at_quality(quality)
+            calls["encode", name, quality] = partial(at.encode, picture)
+            calls["decode", name, quality] = partial(at.decode, at.encode(picture))
+    for work in calls.values():
+        work()
+    seconds: dict[tuple[str, str, int], list[float]] = {key: [] for key in calls}
+    for _ in tqdm(range(rounds), desc="rounds", disable=None, leave=False):
+        for key, work in calls.items():
+            seconds[key].append(seconds_of(work))
+    rows = []
+    for kind in ("encode", "decode"):
+        for quality in QUALITIES:
+            both = np.array([seconds[kind, name, quality] for name in ("shipped", "checkpoint")])
+            shipped, other = megapixels / np.median(both, axis=1)
+            row: dict[str, Any] = {"call": kind, "quality": quality}
+            row |= {"shipped": round(float(shipped), 3), "checkpoint": round(float(other), 3)}
+            # Of each round, so that a busy minute of the machine slows both.
+            rows.append(row | {"ratio": round(float(np.median(both[0] / both[1])), 3)})
+    return {"threads": torch.get_num_threads(), "rounds": rounds, "megapixels_per_s": rows}
 
 
 def measure_large() -> dict[str, Any]:
@@ -203,7 +237,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--in", dest="folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--checkpoint", type=Path, help="measure this model beside the shipped one")
+    parser.add_argument("--threads", type=int, help="default: all cores")
     arguments = parser.parse_args()
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    if arguments.checkpoint is not None:
+        against = measure_against_shipped(arguments.checkpoint, arguments.rounds)
+        for row in against["megapixels_per_s"]:
+            print(
+                f"{row['call']} at quality {row['quality']:>2}: {row['shipped']:.2f} and "
+                f"{row['checkpoint']:.2f} megapixels/s, {row['ratio']:.2f} times"
+            )
+        if arguments.json is not None:
+            write_json(arguments.json, {**against, "environment": environment()})
+        return
     if arguments.way is not None:
         print(json.dumps(run_way(arguments.way, arguments.folder)))
         return

@@ -1,6 +1,6 @@
 """What does a picture cost at a given quality? The shipped ladder against classical codecs.
 
-    python -m benchmarks.rate_distortion [--dataset cifar10|mnist|kodak|DIRECTORY] [--images N]
+    python -m benchmarks.rate_distortion [--dataset cifar10|mnist|kodak|apart|PLACES] [--images N]
                                          [--model NAME] [--json FILE] [--html FILE]
 
 All codecs code the same pictures in the same run; ours at efforts 0, 1 and 2, each peer at the
@@ -42,7 +42,8 @@ from benchmarks.targets import (
     published_targets,
 )
 from hvae_codec.codec.images import as_uint8, encode_png
-from hvae_codec.data import binarise, load_dataset, picture_paths, search_roots
+from hvae_codec.data import binarise, load_dataset, search_roots
+from hvae_codec.data.photos import image_paths, published_name
 from hvae_codec.errors import DatasetError
 from hvae_codec.files import write_atomically
 
@@ -54,6 +55,10 @@ PHOTOGRAPHS = "photo"
 OF_MAPS = {"cifar10": "cifar10-maps"}
 """Models of maps that code the pictures of a ladder, too."""
 KODAK, KODAK_IMAGES = "photographs of kodak", 24
+KEPT_APART = ",".join(
+    f"photos/web/{source}_*.jpg" for source in ("budgie", "drone-bsd2", "pexels", "popos")
+)
+"""Photographs of sources that no model was trained or tuned on."""
 PUBLISHED = Path(__file__).with_name("published_kodak.json")
 PERCEPTUAL = ("MS-SSIM", "SSIMULACRA2")
 SIZES = {"file_bytes": "whole file", "payload_bytes": "payload"}
@@ -85,8 +90,8 @@ class Material:
 
 
 def load_material(dataset: str, count: int | None, model: str | None = None) -> Material:
-    """The test images of "cifar10" or "mnist" (binary: 0 or 255), or the pictures of a folder, for
-    a model (None: photo).
+    """The test images of "cifar10" or "mnist" (binary: 0 or 255), or the photographs of places as
+    `load_photos` takes them, for a model (None: photo); "apart" are those that are kept apart.
 
     Raises:
         DatasetError: there is no such set or folder; the message says where it was looked for.
@@ -98,10 +103,10 @@ def load_material(dataset: str, count: int | None, model: str | None = None) -> 
         if dataset == "mnist":
             pictures = binarise(images) * np.uint8(255)
         return Material(f"{found.name} {found.split}", list(pictures), dataset)
-    folder = _kodak() if dataset == "kodak" else Path(dataset)
-    photographs = [as_uint8(path) for path in picture_paths(folder)[:count]]
+    places = str(_kodak()) if dataset == "kodak" else KEPT_APART if dataset == "apart" else dataset
+    photographs = [as_uint8(path) for path in image_paths(places)[:count]]
     coloured = [np.broadcast_to(p, (*p.shape[:2], 3)).copy() for p in photographs]
-    return Material(f"photographs of {folder.name}", coloured, model or PHOTOGRAPHS)
+    return Material(f"photographs of {published_name(places)}", coloured, model or PHOTOGRAPHS)
 
 
 def _kodak() -> Path:
@@ -320,7 +325,11 @@ def contact_sheet(material: Material, result: Result) -> bytes:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON, pictures and the report if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--dataset", default="cifar10", help="cifar10, mnist, kodak or a folder")
+    parser.add_argument(
+        "--dataset",
+        default="cifar10",
+        help="cifar10, mnist, kodak, apart, or places",
+    )
     parser.add_argument("--images", type=int, help="only the first N pictures")
     parser.add_argument("--model", help="of a folder; default: photo")
     parser.add_argument("--json", type=Path, help="write the result here, and pictures beside it")

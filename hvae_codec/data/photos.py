@@ -76,15 +76,13 @@ def load_photos(
         raise DatasetError(f"photographs have the splits {' and '.join(SPLITS)}, not {split!r}")
     if min(size) < 1:
         raise DatasetError(f"crop must be at least 1, got {size}")
-    # A dictionary keeps the first of equal keys where it was.
-    found = {place: _paths(place, root) for place in places.split(",")}
-    paths = list(dict.fromkeys(path.resolve() for some in found.values() for path in some))
+    paths = image_paths(places, root)
     held_out = range(0, len(paths), HELD_OUT_EVERY)
     chosen = [path for index, path in enumerate(paths) if (index in held_out) == (split == "test")]
     if not chosen:
         raise DatasetError(f"{places}: one image is too few to train on and to hold one out")
     images = []
-    for path in tqdm(chosen, desc="Reading photographs", unit="image", delay=1, leave=False):
+    for path in tqdm(chosen, desc="Reading photographs", unit="image", leave=False, disable=None):
         try:
             images.append(_as_rgb(read_picture(path, *size)))
         except DatasetError as error:
@@ -93,9 +91,24 @@ def load_photos(
             skip(f"skipped {error}")
     if not images:
         raise DatasetError(f"{places}: none of {len(chosen):,} images of split {split} is usable")
-    names = ", ".join(dict.fromkeys(_published(place, root) for place in found))
-    name = f"{len(images):,} of {len(paths):,} images in {names}"
+    name = f"{len(images):,} of {len(paths):,} images in {published_name(places, root)}"
     return Photos(tuple(images), size, name, split)
+
+
+def image_paths(places: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
+    """The image files of some places, as `load_photos` takes them, each once.
+
+    Raises:
+        DatasetError: a place is not found, or a folder has no images.
+    """
+    found = [path for place in places.split(",") for path in _paths(place, root)]
+    # A dictionary keeps the first of equal keys where it was.
+    return list(dict.fromkeys(path.resolve() for path in found))
+
+
+def published_name(places: str, root: str | os.PathLike[str] | None = None) -> str:
+    """What results on these places call them: folders by their names, files by their pattern."""
+    return ", ".join(dict.fromkeys(_published(place, root) for place in places.split(",")))
 
 
 def _matches(place: str, root: str | os.PathLike[str] | None) -> list[Path]:

@@ -1,5 +1,6 @@
 """Comparisons of recipes: every variant is a recipe, losses are those of Eq. 8, rows are kept."""
 
+import fnmatch
 import json
 import math
 import sys
@@ -10,6 +11,7 @@ import torch
 
 from benchmarks import photo_recipes
 from benchmarks.photo_recipes import QUALITIES, held_out_crops, held_out_loss, recipe_of, variants
+from benchmarks.rate_distortion import KEPT_APART
 from hvae_codec.models.build import build_model
 from hvae_codec.models.map_spec import LatentMap, MapSpec, Resolution
 from hvae_codec.models.zoo import SPECS
@@ -69,3 +71,11 @@ def test_rows_that_are_there_are_not_measured_again(tmp_path, monkeypatch, capsy
     with pytest.raises(SystemExit):
         photo_recipes.main()
     assert "no variant nothing; there are base" in capsys.readouterr().err
+
+
+def test_no_image_that_is_kept_apart_is_trained_on():
+    trained = photo_recipes.DATA.split(",")
+    names = [place.replace("*", "00001") for place in KEPT_APART.split(",")]
+    assert len(names) == 4
+    assert not [name for name in names for place in trained if fnmatch.fnmatch(name, place)]
+    assert not [place for place in trained if fnmatch.fnmatch("photos/web", place)]
