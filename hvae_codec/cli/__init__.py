@@ -30,7 +30,7 @@ from hvae_codec.cli import (
     training,
 )
 from hvae_codec.cli.common import CommandParser, describe, print_error, print_warning
-from hvae_codec.errors import ColourWarning, HvaeCodecError
+from hvae_codec.errors import HvaeCodecError, InputWarning
 from hvae_codec.memory import keep_freed_memory
 
 DEBUG_VARIABLE = "HVAE_DEBUG"
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         parsed = build_parser().parse_args(arguments)
-        with _colour_warnings_shown():
+        with _warnings_shown():
             code = int(parsed.run(parsed))
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -102,14 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _colour_warnings_shown() -> Iterator[None]:
-    """Warnings of images' colours as lines on standard error; others as usual."""
+def _warnings_shown() -> Iterator[None]:
+    """This library's warnings of inputs as lines on standard error; others as usual."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", ColourWarning)
+        warnings.simplefilter("always", InputWarning)
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, ColourWarning):
+            if issubclass(category, InputWarning):
                 print_warning(str(message))
             else:
                 usual(message, category, *rest, **more)

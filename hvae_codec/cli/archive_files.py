@@ -16,6 +16,7 @@ import hvae_codec
 from hvae_codec.cli.common import print_warning
 from hvae_codec.cli.files import PICTURE_SUFFIXES, find
 from hvae_codec.errors import CorruptError, HvaeCodecError
+from hvae_codec.folders import in_a_cycle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -212,10 +213,10 @@ def _expanded(inputs: Sequence[Path]) -> list[Path]:
         if path.exists() or not glob.has_magic(str(path)):
             found.append(path)
             continue
-        matches = sorted(glob.glob(str(path), recursive=True))
+        matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not matches:
             raise HvaeCodecError(f"nothing matches {path}")
-        found += map(Path, matches)
+        found += (match for match in matches if not in_a_cycle(match))
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.folders import files_of
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm")
 ENCODED_SUFFIX = ".hvae"
@@ -22,8 +23,8 @@ class Job(NamedTuple):
 def find(inputs: Iterable[Path], suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
     """The files that `inputs` stand for, each with its path below the folder it was found in.
 
-    A folder stands for the files in it, and in the folders in it, with one of `suffixes`, sorted;
-    any other path for itself.
+    A folder stands for the files in it, and in the folders in it, with one of `suffixes`, as
+    `hvae_codec.folders.files_of` finds them; any other path for itself.
 
     Raises:
         HvaeCodecError: an input is missing or is a device, or a folder holds no such file.
@@ -31,8 +32,7 @@ def find(inputs: Iterable[Path], suffixes: Sequence[str]) -> list[tuple[Path, Pa
     found: list[tuple[Path, Path]] = []
     for path in inputs:
         if path.is_dir():
-            below = (f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
-            files = sorted(below)
+            files = files_of(path, suffixes)
             if not files:
                 raise HvaeCodecError(f"{path} holds no file ending in {', '.join(suffixes)}")
             found += [(file, file.relative_to(path)) for file in files]

@@ -122,6 +122,35 @@ def test_bad_pictures_in_a_folder_spoil_nothing_else(run, codec, mixed_folder, t
     assert len(written) == len(good)
 
 
+def test_folders_behind_links_and_files_of_other_kinds(run, save, picture, tmp_path):
+    """Of every command that takes a folder of pictures."""
+    save(tmp_path / "in" / "a.png", picture(32, 32, 3, 1))
+    save(tmp_path / "elsewhere" / "b.png", picture(32, 32, 3, 2))
+    save(tmp_path / "in" / "c.gif", picture(32, 32, 3, 3))
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "in")
+    warning = f"hvae-codec: warning: {tmp_path / 'in'}: skipped 1 *.gif; files taken: *.png, "
+    out = tmp_path / "out"
+    commands = {
+        ("encode", tmp_path / "in", *Q1, "--json", "--output", out): 2,
+        ("features", tmp_path / "in", *Q1, "--json"): 2,
+        ("pack", tmp_path / "in", *Q1, "--output", tmp_path / "x.hvaa"): None,
+    }
+    for command, rows in commands.items():
+        done = run(*command)
+        assert (done.code, done.err.startswith(warning)) == (0, True), command
+        assert len(done.err.splitlines()) == 1
+        if rows is not None:
+            assert len(done.json) == rows
+    with hvae_codec.Archive(tmp_path / "x.hvaa") as archive:
+        assert archive.names == ["a.png", "link/b.png"]
+    assert (out / "link" / "b.hvae").is_file()
+    pattern = tmp_path / "in" / "**" / "*.png"
+    assert run("pack", pattern, *Q1, "--output", tmp_path / "y.hvaa").code == 0
+    with hvae_codec.Archive(tmp_path / "y.hvaa") as archive:
+        assert len(archive) == 2
+
+
 def test_bad_files_in_a_folder_are_not_decoded(run, codec, picture, tmp_path):
     pictures = [picture(32, 32, 3, i) for i in range(6)] + [picture(40, 33, 1, 9)]
     blobs = codec.encode_batch(pictures)
