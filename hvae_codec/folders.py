@@ -14,11 +14,11 @@ from hvae_codec.errors import SkippedFilesWarning
 _NAMES = """
     .apng .avif .avifs .blp .bmp .bufr .bw .cur .dcx .dds .dib .emf .eps .fit .fits .flc .fli .ftc
     .ftu .gbr .gif .grib .h5 .hdf .icb .icns .ico .iim .im .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg
-    .jpf .jpg .jpx .mpeg .mpg .msp .npy .pbm .pcd .pcx .pfm .pgm .png .pnm .ppm .ps .psd .pxr .qoi
+    .jpf .jpg .jpx .mpeg .mpg .msp .pbm .pcd .pcx .pfm .pgm .png .pnm .ppm .ps .psd .pxr .qoi
     .ras .rgb .rgba .sgi .tga .tif .tiff .vda .vst .webp .wmf .xbm .xpm .heic .heif .jxl
     """
 IMAGE_SUFFIXES = frozenset(_NAMES.split())
-"""Suffixes of what Pillow reads, with plugins, and of arrays: no such file is skipped silently."""
+"""Suffixes of what Pillow reads, also with plugins: no such file is skipped silently."""
 
 _Identity = tuple[int, int]
 

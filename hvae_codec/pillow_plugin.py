@@ -233,7 +233,8 @@ def _codec(options: dict[str, Any], image: Image.Image) -> Codec:
 
 def _model(options: dict[str, Any], image: Image.Image) -> str:
     """The model asked for, or that of the picture's size."""
-    from hvae_codec.codec.registry import AUTO, model_for
+    from hvae_codec.codec.model_choice import AUTO
+    from hvae_codec.codec.registry import model_for
 
     named: str = options.get("model") or AUTO
     return model_for(image.height, image.width) if named == AUTO else named

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 import hvae_codec
+from hvae_codec.cli.choosing import size_of
 from hvae_codec.cli.common import print_warning
 from hvae_codec.cli.files import PICTURE_SUFFIXES, find
 from hvae_codec.errors import CorruptError, HvaeCodecError
@@ -61,6 +62,13 @@ class Source:
     label: str
     name: str | None
     picture: FilePicture | ArrayPicture
+
+    def size(self) -> tuple[int, int] | None:
+        """Height and width; None if the file cannot be read, or only once."""
+        if isinstance(self.picture, FilePicture):
+            return size_of(self.picture.path)
+        height, width = self.picture.images.shape[1:3]
+        return height, width
 
 
 def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvae_codec.cli.batches import Row
+from hvae_codec.cli.choosing import one_model, size_of
 from hvae_codec.cli.coding import (
     add_target_arguments,
     decode_arguments,
@@ -34,6 +35,7 @@ from hvae_codec.cli.info import print_models
 from hvae_codec.cli.latents import (
     check_sheet,
     features_arguments,
+    is_encoded,
     report_features,
     report_samples,
     sample_arguments,
@@ -209,13 +211,14 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 def _features(arguments: argparse.Namespace) -> int:
     from hvae_codec.codec.format import read_header
+    from hvae_codec.codec.model_choice import AUTO
 
     if arguments.output is not None:
         require_file_path(arguments.output)
     suffixes = (*PICTURE_SUFFIXES, ENCODED_SUFFIX)
     jobs = [Job(source, source) for source, _ in find(arguments.inputs, suffixes)]
-    encoded = [job for job in jobs if _is_encoded(job)]
-    pictures = [job for job in jobs if not _is_encoded(job)]
+    encoded = [job for job in jobs if is_encoded(job.source)]
+    pictures = [job for job in jobs if not is_encoded(job.source)]
     model_ids: dict[Path, str] = {}
 
     def read(source: Path) -> bytes:
@@ -230,8 +233,11 @@ def _features(arguments: argparse.Namespace) -> int:
     rows: list[Row] = []
     with connected(arguments) as client:
         if pictures:
-            chosen = {"model": arguments.model, "quality": arguments.quality}
-            model = client.model(arguments.model, arguments.quality)
+            by_size = arguments.model == AUTO
+            available = {model.name for model in client.models()} if by_size else ()
+            name = one_model(arguments, (size_of(job.source) for job in pictures), available)
+            chosen = {"model": name, "quality": arguments.quality}
+            model = client.model(name, arguments.quality)
             model_ids.update((job.source, model.model_id) for job in pictures)
             rows += run_streamed(
                 pictures,
@@ -250,10 +256,6 @@ def _features(arguments: argparse.Namespace) -> int:
             )
     order = {str(job.source): place for place, job in enumerate(jobs)}
     return report_features(sorted(rows, key=lambda row: order[row["input"]]), arguments)
-
-
-def _is_encoded(job: Job) -> bool:
-    return job.source.suffix.lower() == ENCODED_SUFFIX
 
 
 def _sample(arguments: argparse.Namespace) -> int:

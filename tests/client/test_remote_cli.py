@@ -141,6 +141,16 @@ def test_features_of_pictures_and_files(run, folder, tmp_path):
         assert list(saved["models"]) == [codec.info.model_id] * 2
 
 
+def test_features_take_the_model_of_the_size(run, folder):
+    photo = hvae_codec.load("photo")
+    code, out, err = run("features", folder / "sub" / "large.jpg", "--json")
+    (row,) = json.loads(out)
+    assert (code, err) == (0, "")
+    assert row["model_id"] == photo.info.model_id
+    expected = photo.features([folder / "sub" / "large.jpg"]).mean[0]
+    np.testing.assert_allclose(row["mean"], expected, atol=1e-4)
+
+
 def test_samples(run, tmp_path):
     target = tmp_path / "samples.png"
     flags = [*MODEL, "--count", "10", "--seed", "4", "--output", target, "--json"]
