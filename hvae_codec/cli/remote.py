@@ -7,13 +7,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvae_codec.cli.batches import Row
+from hvae_codec.cli.batches import Row, with_skipped
 from hvae_codec.cli.choosing import one_model, size_of
 from hvae_codec.cli.coding import (
+    add_skip_argument,
     add_target_arguments,
     decode_arguments,
     decode_line,
     encode_line,
+    planned,
     report,
     targets_of,
     whole,
@@ -30,7 +32,7 @@ from hvae_codec.cli.common import (
     require_file_path,
     write_bytes,
 )
-from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find, plan
+from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
 from hvae_codec.cli.info import print_models
 from hvae_codec.cli.latents import (
     check_sheet,
@@ -120,6 +122,7 @@ def _encode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=path, help="file or folder; default: beside the input"
     )
+    add_skip_argument(parser)
     add_model_arguments(parser, auto=True)
     add_effort_argument(parser)
     add_target_arguments(parser)
@@ -143,7 +146,7 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _encode(arguments: argparse.Namespace) -> int:
     targets = targets_of(arguments)
-    jobs = plan(arguments.inputs, arguments.output, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
+    every, jobs = planned(arguments, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
     named = ("model", "quality", "effort")
     options = {**{name: getattr(arguments, name) for name in named}, **targets}
     start = time.perf_counter()
@@ -161,6 +164,7 @@ def _encode(arguments: argparse.Namespace) -> int:
             answers=lambda paths: client.encode_stream(paths, on_error="return", **options),
             finish=finish,
         )
+    rows = with_skipped(every, jobs, rows)
     return report(rows, time.perf_counter() - start, encode_line, arguments.json)
 
 
@@ -184,7 +188,7 @@ def _measured(blob: bytes, models: dict[str, RemoteModel]) -> Row:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    jobs = plan(arguments.inputs, arguments.output, (ENCODED_SUFFIX,), ".png", replace=False)
+    every, jobs = planned(arguments, (ENCODED_SUFFIX,), ".png", replace=False)
 
     def finish(job: Job, picture: NDArray[np.uint8]) -> Row:
         write_picture(job.target, whole(picture))
@@ -206,6 +210,7 @@ def _decode(arguments: argparse.Namespace) -> int:
             answers=lambda blobs: stream(blobs, on_error="return"),
             finish=finish,
         )
+    rows = with_skipped(every, jobs, rows)
     return report(rows, time.perf_counter() - start, decode_line, arguments.json)
 
 
