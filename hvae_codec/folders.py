@@ -33,8 +33,7 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
         OSError: a folder cannot be listed.
 
     Warns:
-        SkippedFilesWarning: where images are looked for, other images were skipped, or links that
-            lead nowhere.
+        SkippedFilesWarning: links lead nowhere; or, where images are looked for, there are others.
     """
     found: list[Path] = []
     skipped: Counter[str] = Counter()
@@ -43,8 +42,8 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
         suffix = path.suffix.lower()
         if suffix in suffixes and is_file:
             found.append(path)
-        elif suffix in suffixes and path.is_symlink():
-            skipped[f"*{suffix} (broken link)"] += 1
+        elif not is_file and path.is_symlink() and not path.exists():
+            skipped["broken links"] += 1
         elif images and is_file and suffix in IMAGE_SUFFIXES:
             skipped[f"*{suffix}"] += 1
     if skipped:

@@ -76,7 +76,8 @@ def add_skip_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-existing",
         action="store_true",
-        help="resume a run: leave out inputs whose results are there and no older than they are",
+        help="resume a run: leave out inputs whose results are there, and are no older than they "
+        "are where results may be written over",
     )
 
 
@@ -87,7 +88,9 @@ def planned(
     skip = arguments.skip_existing
     inputs, output = arguments.inputs, arguments.output
     jobs = plan(inputs, output, suffixes, new_suffix, replace=replace, skip_existing=skip)
-    return jobs, without_done(jobs) if skip else jobs
+    if not skip:
+        return jobs, jobs
+    return jobs, without_done(jobs, replace=replace or output is not None)
 
 
 def add_target_arguments(parser: argparse.ArgumentParser) -> None:

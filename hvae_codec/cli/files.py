@@ -80,15 +80,17 @@ def plan(
     return jobs
 
 
-def without_done(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs whose results are not there yet, or are older than their inputs.
+def without_done(jobs: Sequence[Job], *, replace: bool) -> list[Job]:
+    """The jobs whose results are not there yet, or, where `replace`, are older than their inputs.
 
     Results appear whole or not at all, so one that is there is done.
     """
-    return [job for job in jobs if not _is_done(job)]
+    return [job for job in jobs if not _is_done(job, replace)]
 
 
-def _is_done(job: Job) -> bool:
+def _is_done(job: Job, replace: bool) -> bool:
+    if not replace:
+        return job.target.exists()
     if not (job.source.is_file() and job.target.is_file()):
         return False
     return job.target.stat().st_mtime_ns >= job.source.stat().st_mtime_ns
