@@ -89,12 +89,16 @@ def to_srgb(picture: Image.Image, source: Image.Image, cicp: Cicp | None, name: 
             return picture
         _refuse_hdr(profile_cicp(profile))
         return _converted(picture, profile)
-    except (ImageCms.PyCMSError, OSError, _UnusableError) as error:
-        reason = str(error) if isinstance(error, _UnusableError) else "damaged ICC profile"
-        # Without a name one of few texts: Python keeps each that it has shown.
-        message = f"{name}: {reason}" if name else reason
-        warnings.warn(f"{message}: its samples are taken as sRGB", ColourWarning, stacklevel=2)
-        return picture
+    except _UnusableError as error:
+        reason = str(error)
+    except (ImageCms.PyCMSError, OSError, UnicodeError):
+        reason = "damaged ICC profile"
+    except ImportError:
+        reason = "Pillow was built without LittleCMS"
+    # Without a name one of few texts: Python keeps each that it has shown.
+    message = f"{name}: {reason}" if name else reason
+    warnings.warn(f"{message}: its samples are taken as sRGB", ColourWarning, stacklevel=2)
+    return picture
 
 
 class _UnusableError(Exception):

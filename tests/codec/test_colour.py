@@ -249,7 +249,9 @@ def test_codes_that_cannot_be_converted_are_refused(codes, message):
 
 
 LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+ODD_SPACE = SRGB_PROFILE[:16] + b"RG\xb2 " + SRGB_PROFILE[20:]
 UNUSABLE = {
+    "space of no letters": (png(flat(), icc_profile=ODD_SPACE), "damaged ICC profile"),
     "no profile": (png(flat(), icc_profile=b"no profile"), "damaged ICC profile"),
     "cut profile": (png(flat(), icc_profile=SRGB_PROFILE[:200]), "damaged ICC profile"),
     "Lab": (png(flat(), icc_profile=LAB), "another colour space than RGB or grey"),
