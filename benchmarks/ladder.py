@@ -24,7 +24,8 @@ import hvae_codec
 from benchmarks.common import environment, write_json
 from hvae_codec.codec.format import parse
 from hvae_codec.data import load_dataset
-from hvae_codec.evaluation import measure_codec, psnr_each_db
+from hvae_codec.evaluation import mean_psnr_db, measure_codec
+from hvae_codec.evaluation.quality import squared_error_each
 
 BLOCK = 256
 WEBP_QUALITIES = (0, 1, 2, 3, 5, 8, 12, 18, 26, 36)
@@ -64,7 +65,7 @@ def measure_webp(images: Pixels, quality: int) -> dict[str, Any]:
         "quality": quality,
         "file_bytes": mean,
         "payload_bytes": mean - _RIFF_HEADER_BYTES - _CHUNK_HEADER_BYTES,
-        "psnr_db": float(psnr_each_db(images, np.stack(decoded)).mean()),
+        "psnr_db": mean_psnr_db(squared_error_each(images, np.stack(decoded)), images[0].size),
     }
 
 
@@ -82,7 +83,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
             points = [(row[key], row["psnr_db"]) for row in rows]
             label = f"{name}, {'without header' if key == 'payload_bytes' else 'whole file'}"
             axes.plot(*zip(*points, strict=True), style, color=colour, label=label, markersize=4)
-    axes.set(xlabel="bytes per image", ylabel="PSNR (dB)", title=result["data"], xlim=(0, 250))
+    axes.set(xlabel="bytes per image", ylabel="mean PSNR (dB)", title=result["data"], xlim=(0, 250))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

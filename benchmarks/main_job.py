@@ -30,7 +30,8 @@ from benchmarks.main_job_sheet import HEADING, Row, WebP, contact_sheet
 from hvae_codec.client import Client
 from hvae_codec.codec.format import parse
 from hvae_codec.codec.images import encode_png
-from hvae_codec.codec.registry import PHOTO_MODEL, SMALL_MODEL, SMALL_PIXELS, model_for
+from hvae_codec.codec.model_choice import PHOTO_MODEL, SMALL_MODEL, SMALL_PIXELS
+from hvae_codec.codec.registry import model_for
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import DatasetError
 from hvae_codec.files import write_atomically

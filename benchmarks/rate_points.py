@@ -21,7 +21,7 @@ from benchmarks.peers import Peer, Setting
 from benchmarks.similarity import similarities, similarity_name, ssimulacra2
 from hvae_codec.codec.tiling import split
 from hvae_codec.evaluation.measure import rates_nats
-from hvae_codec.evaluation.quality import psnr_of, squared_error_each
+from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
 
 BATCH = 256
 QUALITIES = (1, 5, 10, 16, 23, 31, 40, 50, 60, 70, 80, 90, 100)
@@ -77,14 +77,13 @@ def point(pictures: Sequence[Pixels], coded: Coded) -> Row:
     """Means over pictures: bytes, bits a pixel of the whole file and of the payload, PSNR,
     similarity, of photographs SSIMULACRA2, and milliseconds.
 
-    The PSNR is the mean over the pictures, or, if one is reproduced exactly and has none, that of
-    the mean squared error; None if all are.
+    The PSNR is the mean over the pictures (`quality.PSNR_RULE`); None if all are unchanged.
     """
     pixels = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
     sizes = [len(blob) for blob in coded.blobs]
     pairs = list(zip(pictures, coded.decoded, strict=True))
     errors = np.array([squared_error_each(a[None], b[None])[0] for a, b in pairs])
-    psnr = float(psnr_of(errors if errors.all() else errors.mean()).mean())
+    psnr = mean_psnr_db(errors, np.array([picture.size for picture in pictures]))
     name = similarity_name(pictures)
     perceptual = {name: round(float(similarities(pictures, coded.decoded, name).mean()), 5)}
     if name == "MS-SSIM" and all(picture.shape[2] == 3 for picture in pictures):
@@ -95,7 +94,7 @@ def point(pictures: Sequence[Pixels], coded: Coded) -> Row:
         "payload_bytes": round(float(np.mean(coded.payloads)), 4),
         "bits_per_pixel": round(8 * sum(sizes) / pixels, 5),
         "payload_bits_per_pixel": round(8 * sum(coded.payloads) / pixels, 5),
-        "psnr_db": round(psnr, 4) if np.isfinite(psnr) else None,
+        "psnr_db": round(psnr, 4) if errors.any() else None,
         **perceptual,
         "differing_samples": round(float(np.mean([(a != b).mean() for a, b in pairs])), 6),
         "encode_ms": round(1e3 * coded.encode_seconds / len(pictures), 4),

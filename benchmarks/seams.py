@@ -24,7 +24,7 @@ import hvae_codec
 from benchmarks.common import environment, write_json
 from hvae_codec.codec.tiling import merge
 from hvae_codec.data.roots import default_root
-from hvae_codec.evaluation.quality import psnr_db
+from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
 
 INVISIBLE = 0.05
 """Share of the original's ratio that the decoded picture's may differ by."""
@@ -73,12 +73,12 @@ def ratio(found: NDArray[np.float64]) -> float:
 
 
 def measure_rung(codec: hvae_codec.Codec, pictures: list[Pixels]) -> dict[str, Any]:
-    """Ratios and PSNR of one rung over the pictures; every picture weighs as its pixels do."""
+    """Ratios and mean PSNR of one rung over the pictures; every picture weighs as its pixels do."""
     _, height, width = codec.info.image_shape
     tile = (height, width)
     names = ("original", "hard", "soft")
     found = {name: np.zeros((2, 2)) for name in names}
-    psnr: dict[str, list[float]] = {"hard": [], "soft": []}
+    errors: dict[str, list[float]] = {"hard": [], "soft": []}
     size = pixels = 0
     for picture in pictures:
         blob = codec.encode(picture)
@@ -90,19 +90,20 @@ def measure_rung(codec: hvae_codec.Codec, pictures: list[Pixels]) -> dict[str, A
         }
         for name in names:
             found[name] += changes(shown[name], tile)
-        for name, values in psnr.items():
-            values.append(psnr_db(picture, shown[name]))
+        for name, values in errors.items():
+            values.append(float(squared_error_each(picture[None], shown[name][None])[0]))
         size += len(blob)
         pixels += picture.shape[0] * picture.shape[1]
     own = ratio(found["original"])
+    samples = np.array([picture.size for picture in pictures])
     return {
         "quality": codec.info.quality,
         "bits_per_pixel": 8 * size / pixels,
         "ratio_original": own,
         "ratio_hard": ratio(found["hard"]),
         "ratio_soft": ratio(found["soft"]),
-        "psnr_hard_db": float(np.mean(psnr["hard"])),
-        "psnr_soft_db": float(np.mean(psnr["soft"])),
+        "psnr_hard_db": mean_psnr_db(np.array(errors["hard"]), samples),
+        "psnr_soft_db": mean_psnr_db(np.array(errors["soft"]), samples),
         "invisible": abs(ratio(found["soft"]) / own - 1) <= INVISIBLE,
     }
 

@@ -1,6 +1,6 @@
-"""Every error this library raises on bad input, and nothing else.
+"""Every error this library raises on bad input, its warnings, and nothing else.
 
-All of them are `ValueError`s, so that a caller who knows nothing of this module still catches them;
+All errors are `ValueError`s, so that a caller who knows nothing of this module still catches them;
 the service maps each class to one gRPC status in one place (`server/status.py`).
 """
 
@@ -19,6 +19,18 @@ class ImageTooLargeError(ImageError):
 
 class AlphaError(ImageError):
     """A picture has an alpha channel, which this lossy codec would have to drop."""
+
+
+class InputWarning(UserWarning):
+    """Base of warnings of an input of which a part was not taken."""
+
+
+class SkippedFilesWarning(InputWarning):
+    """A folder holds images of kinds that are not read, or links that lead nowhere."""
+
+
+class ColourWarning(InputWarning):
+    """What an image states of its colours cannot be used: its samples are taken as sRGB."""
 
 
 class UnknownModelError(HvaeCodecError):

@@ -18,11 +18,14 @@ Saving takes these arguments, all optional:
 * quality and effort: as `hvae_codec.load` takes them, on the scale of that model: of "photo" 1 to
   100 and no effort, of "cifar10" its rungs;
 * target_bytes, target_psnr, max_bytes: as `hvae_codec.encode` takes them, instead of quality;
-* save_all, append_images: as of Pillow's own formats; all frames, in one block.
+* save_all, append_images: as of Pillow's own formats; all frames, in one block;
+* exif: its orientation is applied to the pixels, in place of the opened file's.
 
 Modes "L" and "RGB" are kept, "1" becomes "L" and "P" becomes "RGB"; others, and transparency in any
-form, are refused with advice. A file holds pixels and nothing else: an EXIF orientation is applied
-and an ICC profile converted to sRGB as the picture is saved (`hvae_codec.codec.images`).
+form, are refused with advice. A file holds pixels and nothing else: as the image is saved, the EXIF
+orientation of an opened file is applied and colours are converted to sRGB. An image that was made
+from it (`rotate`, `convert`, `copy`) is saved as its pixels are, as by Pillow's own formats:
+`ImageOps.exif_transpose` applies its orientation (`hvae_codec.codec.images`).
 
 Errors are those that Pillow's users catch, with this library's messages: UnidentifiedImageError
 where a file's header cannot be used, OSError where its pixels cannot be loaded or a picture cannot
@@ -38,6 +41,7 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
 
 from hvae_codec.codec.format import MAGIC, parse, read_header, verify_file
+from hvae_codec.codec.images import upright_copy
 from hvae_codec.errors import BitstreamError, CorruptError, HvaeCodecError, ImageError
 
 if TYPE_CHECKING:
@@ -180,6 +184,8 @@ def _read_block(codec: Codec, data: bytes) -> Block:
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     options: dict[str, Any] = image.encoderinfo
+    if options.get("exif") is not None:
+        image = _turned(image, options["exif"])
     targets = {name: options[name] for name in _TARGETS if options.get(name) is not None}
     if not targets:
         file.write(_said(_codec(options, image).encode, image))
@@ -199,10 +205,23 @@ def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> Non
         raise ValueError(f"{given[0]} is for one picture; with save_all give quality")
     images = [image, *options.get("append_images", [])]
     shown = [one.tell() for one in images]
-    frames = [frame.copy() for one in images for frame in ImageSequence.Iterator(one)]
+    exif = options.get("exif")
+    frames = [
+        upright_copy(frame) if exif is None else _turned(frame, exif)
+        for one in images
+        for frame in ImageSequence.Iterator(one)
+    ]
     for one, frame in zip(images, shown, strict=True):
         one.seek(frame)
     file.write(_said(_codec(options, image).encode_block, frames))
+
+
+def _turned(image: Image.Image, exif: Image.Exif | bytes) -> Image.Image:
+    """A copy of an image, turned as the EXIF says that `save` was given."""
+    if not isinstance(exif, Image.Exif):
+        data, exif = exif, Image.Exif()
+        exif.load(data)
+    return upright_copy(image, exif)
 
 
 def _codec(options: dict[str, Any], image: Image.Image) -> Codec:
@@ -214,7 +233,8 @@ def _codec(options: dict[str, Any], image: Image.Image) -> Codec:
 
 def _model(options: dict[str, Any], image: Image.Image) -> str:
     """The model asked for, or that of the picture's size."""
-    from hvae_codec.codec.registry import AUTO, model_for
+    from hvae_codec.codec.model_choice import AUTO
+    from hvae_codec.codec.registry import model_for
 
     named: str = options.get("model") or AUTO
     return model_for(image.height, image.width) if named == AUTO else named

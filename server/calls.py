@@ -15,7 +15,7 @@ import numpy as np
 import hvae_codec
 from hvae_codec import Codec, Features
 from hvae_codec.codec.format import parse
-from hvae_codec.codec.registry import AUTO
+from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.evaluation.quality import psnr_of, squared_error_each
 from hvae_codec.v1 import codec_pb2
@@ -27,7 +27,7 @@ from .engine import Engine
 from .limits import Limits
 from .pictures import Pictures
 from .sampling import Sampling
-from .selection import Codecs, Encoding, encoding_of
+from .selection import Codecs, Encoding, encoding_of, refuse_targets
 from .status import InvalidRequestError, item_status
 
 _logger = logging.getLogger(__name__)
@@ -89,7 +89,8 @@ class Calls:
         self._limits.check_items("encoded", len(request.encoded))
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         files: list[bytes | Exception] = list(request.encoded)
-        groups, shapes = await self._by_codec(request, files, whole=not request.preview)
+        named = await self._named(request)
+        groups, shapes = await self._by_codec(named, files, whole=not request.preview)
         self._pictures.check_answer(shapes.values(), request.format)
         layers = 1 if request.preview else None
 
@@ -119,8 +120,11 @@ class Calls:
         convert.check_known("moments", request.moments, codec_pb2.FeatureMoments)
         convert.check_known("encoding", request.encoding, codec_pb2.FeatureEncoding)
         kinds = [source.WhichOneof("source") for source in request.sources]
-        named = await self._codecs.selected(request.model) if request.HasField("model") else None
-        if named is None and "image" in kinds:
+        by_size = request.model.name == AUTO
+        if by_size:
+            refuse_targets(request.model)
+        named = None if by_size else await self._named(request)
+        if named is None and not by_size and "image" in kinds:
             named = await self._codecs.selected(request.model)  # which says what is missing
         sources: list[Picture | bytes | Exception] = [
             InvalidRequestError("empty: set `image` or `encoded`") for _ in kinds
@@ -132,11 +136,13 @@ class Calls:
         images = [request.sources[number].image for number in in_pictures]
         for number, picture in zip(in_pictures, await self._pictures.read(images), strict=True):
             sources[number] = picture
-        groups, shapes = await self._by_codec(request, sources, whole=False)
+        groups, shapes = await self._by_codec(named, sources, whole=False)
         self._limits.check_pixels(sum(map(_pixels, shapes.values())))
+        fit = [n for n in in_pictures if not isinstance(sources[n], Exception)]
         if named is not None:
-            fit = [n for n in in_pictures if not isinstance(sources[n], Exception)]
             groups = [*groups, (named, fit)]
+        elif fit:
+            groups = [*groups, *await self._by_size(encoding_of(request.model), sources, fit)]
         layers = {codec: _layer_index(codec, request.layer) for codec, _ in groups}
         dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
         self._limits.check_response(len(sources) * (8 * dims + _RESULT_BYTES))
@@ -272,18 +278,35 @@ class Calls:
         self._engine.tell_coded(codec.info.name, "encode", pictures, files)
         return files
 
+    async def _by_size(
+        self, encoding: Encoding, sources: list[Picture | bytes | Exception], numbers: list[int]
+    ) -> list[tuple[Codec, list[int]]]:
+        """The pictures of these numbers by the codec of their size, as `_by_encoder` has them."""
+        pictures = [one for n in numbers if isinstance(one := sources[n], np.ndarray)]
+        some: list[Picture | Exception] = [*pictures]
+        groups = await self._by_encoder(encoding, some)
+        for number, picture in zip(numbers, some, strict=True):
+            sources[number] = picture
+        return [(codec, [numbers[place] for place in places]) for codec, places in groups]
+
+    async def _named(
+        self, request: codec_pb2.DecodeRequest | codec_pb2.ExtractFeaturesRequest
+    ) -> Codec | None:
+        """The codec that a request names, None where it names none."""
+        return await self._codecs.selected(request.model) if request.HasField("model") else None
+
     async def _by_codec(
         self,
-        request: codec_pb2.DecodeRequest | codec_pb2.ExtractFeaturesRequest,
+        named: Codec | None,
         files: list[bytes | Exception] | list[Picture | bytes | Exception],
         *,
         whole: bool,
     ) -> tuple[list[tuple[Codec, list[int]]], dict[int, Shape]]:
-        """Files by the codec that reads them: the one that the request names, else that of each
-        file. With them the shapes of the pictures that they say they hold; a file that cannot be
-        read becomes an error.
+        """Files by the codec that reads them: the one that is named, else that of each file.
+
+        With them the shapes of the pictures that they say they hold. A file that cannot be read
+        becomes an error.
         """
-        named = await self._codecs.selected(request.model) if request.HasField("model") else None
         groups: dict[Codec, list[int]] = defaultdict(list)
         shapes: dict[int, Shape] = {}
         for number, file in enumerate(files):

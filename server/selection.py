@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import hvae_codec
 from hvae_codec import Codec
-from hvae_codec.codec.registry import AUTO, codec_of, model_for
+from hvae_codec.codec.model_choice import AUTO
+from hvae_codec.codec.registry import codec_of, model_for
 from hvae_codec.v1 import codec_pb2
 
 from .computing import Picture
@@ -79,9 +80,7 @@ class Codecs:
         Raises InvalidRequestError where it names none or a target, UnknownModelError and
         UnknownQualityError.
         """
-        rung = selector.WhichOneof("rung")
-        if rung in _TARGETS:
-            raise InvalidRequestError(f"model: {rung} is for Encode and Evaluate alone")
+        refuse_targets(selector)
         return await self.named(_name_of(selector), _quality_of(selector))
 
     async def named(self, name: str, quality: float | None = None) -> Codec:
@@ -99,6 +98,12 @@ class Codecs:
         if model_id not in self._loaded:
             self._loaded[model_id] = await asyncio.to_thread(codec_of, model_id)
         return self._loaded[model_id]
+
+
+def refuse_targets(selector: codec_pb2.ModelSelector) -> None:
+    """Raise InvalidRequestError where a target stands in the place of a quality."""
+    if (rung := selector.WhichOneof("rung")) in _TARGETS:
+        raise InvalidRequestError(f"model: {rung} is for Encode and Evaluate alone")
 
 
 def _name_of(selector: codec_pb2.ModelSelector) -> str:

@@ -11,6 +11,7 @@ LAYERS = (
     (
         "hvae_codec.errors",
         "hvae_codec.files",
+        "hvae_codec.folders",
         "hvae_codec.memory",
         "hvae_codec._C",
         "hvae_codec.v1",
@@ -48,6 +49,7 @@ SERVER_MAY_USE = {
     "hvae_codec.codec.image_headers",
     "hvae_codec.codec.images",
     "hvae_codec.codec.limits",
+    "hvae_codec.codec.model_choice",
     # A codec's halves run in different processes, and a request says which models it means.
     "hvae_codec.codec.entropy",
     "hvae_codec.codec.registry",

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageFile, ImageSequence, UnidentifiedImageErro
 
 import hvae_codec
 import hvae_codec.pillow_plugin
-from hvae_codec.errors import RateError, UnknownModelError, UnknownQualityError
+from hvae_codec.errors import ColourWarning, RateError, UnknownModelError, UnknownQualityError
 
 
 def waves(height, width, channels, seed=0):
@@ -171,8 +171,32 @@ def test_orientation_and_profile_are_applied(tmp_path, codec):
     assert (tmp_path / "x.hvae").read_bytes() == codec.encode(np.ascontiguousarray(upright))
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     image.info["icc_profile"] = lab.tobytes()  # of another colour space: ignored
-    image.save(tmp_path / "y.hvae", quality=1)
+    with pytest.warns(ColourWarning, match="another colour space"):
+        image.save(tmp_path / "y.hvae", quality=1)
     assert (tmp_path / "y.hvae").read_bytes() == codec.encode(array)
+
+
+def test_turned_images_are_not_turned_again_and_exif_of_save_counts(tmp_path, codec):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pillow(waves(32, 64, 3)).save(tmp_path / "x.png", exif=exif)
+    stored = np.asarray(Image.open(tmp_path / "x.png"))
+    upright = np.ascontiguousarray(np.rot90(stored, -1))
+    opened = Image.open(tmp_path / "x.png")
+    saved = {
+        "turned": (opened.rotate(-90, expand=True), {}, upright),
+        "as stored": (opened.copy(), {}, stored),
+        "as stored, and exif": (opened.copy(), {"exif": exif}, upright),
+        "opened, and exif": (opened, {"exif": exif.tobytes()}, upright),
+        "opened, and no orientation": (opened, {"exif": Image.Exif()}, stored),
+    }
+    for name, (image, options, pixels) in saved.items():
+        image.save(tmp_path / "x.hvae", quality=1, **options)
+        assert (tmp_path / "x.hvae").read_bytes() == codec.encode(pixels), name
+        image.save(tmp_path / "x.hvae", save_all=True, quality=1, **options)
+        assert (tmp_path / "x.hvae").read_bytes() == codec.encode_block(pixels[None]), name
+    opened.save(tmp_path / "x.hvae", save_all=True, quality=1)
+    assert (tmp_path / "x.hvae").read_bytes() == codec.encode_block(upright[None])
 
 
 def test_a_block_is_an_image_of_several_frames(tmp_path, codec):

@@ -9,7 +9,10 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import hvae_codec
 from hvae_codec.cli import (
@@ -26,8 +29,8 @@ from hvae_codec.cli import (
     sweeping,
     training,
 )
-from hvae_codec.cli.common import CommandParser, describe, print_error
-from hvae_codec.errors import HvaeCodecError
+from hvae_codec.cli.common import CommandParser, describe, print_error, print_warning
+from hvae_codec.errors import HvaeCodecError, InputWarning
 from hvae_codec.memory import keep_freed_memory
 
 DEBUG_VARIABLE = "HVAE_DEBUG"
@@ -72,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         parsed = build_parser().parse_args(arguments)
-        code = int(parsed.run(parsed))
+        with _warnings_shown():
+            code = int(parsed.run(parsed))
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -95,3 +99,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error(f"unexpected {kind}: {error} ({DEBUG_VARIABLE}=1 shows where)")
         return 1
     return code
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """This library's warnings of inputs as lines on standard error; others as usual."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, InputWarning):
+                print_warning(str(message))
+            else:
+                usual(message, category, *rest, **more)
+
+        vars(warnings)["showwarning"] = show
+        yield

@@ -13,9 +13,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 import hvae_codec
+from hvae_codec.cli.choosing import size_of
 from hvae_codec.cli.common import print_warning
 from hvae_codec.cli.files import PICTURE_SUFFIXES, find
 from hvae_codec.errors import CorruptError, HvaeCodecError
+from hvae_codec.folders import in_a_cycle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +62,13 @@ class Source:
     label: str
     name: str | None
     picture: FilePicture | ArrayPicture
+
+    def size(self) -> tuple[int, int] | None:
+        """Height and width; None if the file cannot be read, or only once."""
+        if isinstance(self.picture, FilePicture):
+            return size_of(self.picture.path)
+        height, width = self.picture.images.shape[1:3]
+        return height, width
 
 
 def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:
@@ -212,10 +221,10 @@ def _expanded(inputs: Sequence[Path]) -> list[Path]:
         if path.exists() or not glob.has_magic(str(path)):
             found.append(path)
             continue
-        matches = sorted(glob.glob(str(path), recursive=True))
+        matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not matches:
             raise HvaeCodecError(f"nothing matches {path}")
-        found += map(Path, matches)
+        found += (match for match in matches if not in_a_cycle(match))
     return found
 
 

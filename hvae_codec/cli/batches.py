@@ -77,6 +77,16 @@ def failures(rows: Iterable[Row]) -> int:
     return sum("error" in row for row in rows)
 
 
+def with_skipped(every: Sequence[Job], jobs: Sequence[Job], rows: Iterable[Row]) -> list[Row]:
+    """A row for every job, in order: `rows` of `jobs`, and of the others that they were skipped."""
+    done, found = set(jobs), iter(rows)
+    return [next(found) if job in done else _skipped(job) for job in every]
+
+
+def _skipped(job: Job) -> Row:
+    return {"input": str(job.source), "output": str(job.target), "skipped": True}
+
+
 class Rows(Generic[Result]):
     """What is reported of each file, in whatever order they come to their ends."""
 

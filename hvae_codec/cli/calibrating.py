@@ -45,5 +45,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         return 0
     for row in rows:
         ends = [f"{row['payload_bytes'][i]:.1f} B {row['psnr_db'][i]:.2f} dB" for i in (-1, 0)]
-        print(f"{row['checkpoint']}: {ends[0]} to {ends[1]} over {row['images']} pictures")
+        print(
+            f"{row['checkpoint']}: {ends[0]} to {ends[1]} mean PSNR over {row['images']} pictures"
+        )
     return 0

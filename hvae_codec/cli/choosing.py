@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import hvae_codec
-from hvae_codec.cli.common import load
+from hvae_codec.cli.common import load, print_warning
 from hvae_codec.errors import UnknownQualityError
 
 
@@ -21,7 +21,7 @@ class Choice:
     """
 
     def __init__(self, arguments: argparse.Namespace, sources: Sequence[Path]) -> None:
-        from hvae_codec.codec.registry import AUTO
+        from hvae_codec.codec.model_choice import AUTO
 
         self._arguments = arguments
         self._by_size = arguments.model == AUTO
@@ -45,6 +45,32 @@ class Choice:
         return self._codecs[name]
 
 
+def one_model(
+    arguments: argparse.Namespace,
+    sizes: Iterable[tuple[int, int] | None],
+    available: Collection[str] | None = None,
+) -> str:
+    """The name of the model that codes all images of a run: --model's, or that of the largest.
+
+    Args:
+        arguments: with --model, "auto" for a choice by size.
+        sizes: height and width of each image, None where it cannot be read; read as needed.
+        available: names of the models of a server; None for those at hand.
+    """
+    from hvae_codec.codec.model_choice import AUTO, model_of_all
+
+    if arguments.model != AUTO:
+        return str(arguments.model)
+    if available is None:
+        from hvae_codec.codec.registry import model_names
+
+        available = model_names()
+    name, mixed = model_of_all((size for size in sizes if size is not None), available)
+    if mixed:
+        print_warning(f"the small images take the model of the large ones, {name}; --model sets it")
+    return name
+
+
 def _one_model(sources: Sequence[Path], quality: float) -> set[str]:
     """The model that all pictures take; none if no size can be read: that is said in its place.
 
@@ -53,7 +79,7 @@ def _one_model(sources: Sequence[Path], quality: float) -> set[str]:
     """
     from hvae_codec.codec.registry import model_for, scale_of
 
-    names = {model_for(*size) for source in sources if (size := _size_of(source)) is not None}
+    names = {model_for(*size) for source in sources if (size := size_of(source)) is not None}
     if len(names) > 1:
         scales = " and ".join(f"{name} (qualities {scale_of(name)})" for name in sorted(names))
         raise UnknownQualityError(
@@ -63,7 +89,8 @@ def _one_model(sources: Sequence[Path], quality: float) -> set[str]:
     return names
 
 
-def _size_of(source: Path) -> tuple[int, int] | None:
+def size_of(source: Path) -> tuple[int, int] | None:
+    """Height and width of the image in a file; None if it cannot be read, or only once."""
     from hvae_codec.codec.images import picture_size
 
     try:

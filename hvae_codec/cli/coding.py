@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hvae_codec
-from hvae_codec.cli.batches import MAX_PIXELS, Item, Row, failures, run_in_batches
+from hvae_codec.cli.batches import MAX_PIXELS, Item, Row, failures, run_in_batches, with_skipped
 from hvae_codec.cli.choosing import Choice
 from hvae_codec.cli.common import (
     Commands,
@@ -25,7 +25,7 @@ from hvae_codec.cli.common import (
     print_json,
     write_bytes,
 )
-from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, plan
+from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, plan, without_done
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,9 +65,32 @@ def _encode_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=path, help="file or folder; default: beside the input"
     )
     parser.add_argument("--psnr", action="store_true", help="decode again and report the PSNR")
+    add_skip_argument(parser)
     add_model_arguments(parser, auto=True)
     add_effort_argument(parser)
     add_target_arguments(parser)
+
+
+def add_skip_argument(parser: argparse.ArgumentParser) -> None:
+    """--skip-existing."""
+    parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="resume a run: leave out inputs whose results are there, and are no older than they "
+        "are where results may be written over",
+    )
+
+
+def planned(
+    arguments: argparse.Namespace, suffixes: Sequence[str], new_suffix: str, *, replace: bool
+) -> tuple[list[Job], list[Job]]:
+    """All jobs, as `plan` has them, and those to do, which --skip-existing may make fewer."""
+    skip = arguments.skip_existing
+    inputs, output = arguments.inputs, arguments.output
+    jobs = plan(inputs, output, suffixes, new_suffix, replace=replace, skip_existing=skip)
+    if not skip:
+        return jobs, jobs
+    return jobs, without_done(jobs, replace=replace or output is not None)
 
 
 def add_target_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +117,7 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preview", action="store_true", help="decode the top layer (z2 of two) alone"
     )
+    add_skip_argument(parser)
 
 
 def _encode(arguments: argparse.Namespace) -> int:
@@ -102,7 +126,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     targets = targets_of(arguments)
     if targets and arguments.effort == 0 and not continuous(arguments.model):
         arguments.usage_error("a size or a PSNR is reached with --effort 1 or 2")
-    jobs = plan(arguments.inputs, arguments.output, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
+    every, jobs = planned(arguments, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
     choice = Choice(arguments, [job.source for job in jobs])
     if targets:
         targets["effort"] = 1 if arguments.effort is None else arguments.effort
@@ -130,7 +154,8 @@ def _encode(arguments: argparse.Namespace) -> int:
         return list(zip(blobs, _rows(pictures, blobs, arguments.psnr), strict=True))
 
     start = time.perf_counter()
-    rows = run_in_batches(jobs, "encoding", read=read, convert=convert, finish=finish)
+    done = run_in_batches(jobs, "encoding", read=read, convert=convert, finish=finish)
+    rows = with_skipped(every, jobs, done)
     return report(rows, time.perf_counter() - start, encode_line, arguments.json)
 
 
@@ -196,7 +221,7 @@ def encode_line(row: Row) -> str:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    jobs = plan(arguments.inputs, arguments.output, (ENCODED_SUFFIX,), ".png", replace=False)
+    every, jobs = planned(arguments, (ENCODED_SUFFIX,), ".png", replace=False)
 
     def read(source: Path) -> Item[bytes]:
         blob = source.read_bytes()
@@ -221,7 +246,8 @@ def _decode(arguments: argparse.Namespace) -> int:
         }
 
     start = time.perf_counter()
-    rows = run_in_batches(jobs, "decoding", read=read, convert=convert, finish=finish)
+    done = run_in_batches(jobs, "decoding", read=read, convert=convert, finish=finish)
+    rows = with_skipped(every, jobs, done)
     return report(rows, time.perf_counter() - start, decode_line, arguments.json)
 
 
@@ -265,13 +291,17 @@ def report(
     rows: list[Row], seconds: float, line: Callable[[dict[str, Any]], str], as_json: bool
 ) -> int:
     """Say what was done; the exit code."""
-    failed = failures(rows)
+    failed, skipped = failures(rows), sum("skipped" in row for row in rows)
     if as_json:
         print_json(rows)
     elif len(rows) > 1:
         total = sum(row.get("file_bytes", 0) for row in rows)
         size = f", {total} bytes" if total else ""
-        print(f"{len(rows) - failed} files{size} in {seconds:.1f} s, {failed} failed")
+        more = f", {skipped} skipped" if skipped else ""
+        count = len(rows) - failed - skipped
+        print(f"{count} files{size} in {seconds:.1f} s, {failed} failed{more}")
+    elif skipped:
+        print(f"{rows[0]['input']} -> {rows[0]['output']}: skipped, it is there")
     elif not failed:
         print(line(rows[0]))
     return 1 if failed else 0

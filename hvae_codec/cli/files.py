@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.folders import files_of
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm")
 ENCODED_SUFFIX = ".hvae"
@@ -22,8 +24,8 @@ class Job(NamedTuple):
 def find(inputs: Iterable[Path], suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
     """The files that `inputs` stand for, each with its path below the folder it was found in.
 
-    A folder stands for the files in it, and in the folders in it, with one of `suffixes`, sorted;
-    any other path for itself.
+    A folder stands for the files in it, and in the folders in it, with one of `suffixes`, as
+    `hvae_codec.folders.files_of` finds them; any other path for itself.
 
     Raises:
         HvaeCodecError: an input is missing or is a device, or a folder holds no such file.
@@ -31,8 +33,7 @@ def find(inputs: Iterable[Path], suffixes: Sequence[str]) -> list[tuple[Path, Pa
     found: list[tuple[Path, Path]] = []
     for path in inputs:
         if path.is_dir():
-            below = (f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
-            files = sorted(below)
+            files = files_of(path, suffixes)
             if not files:
                 raise HvaeCodecError(f"{path} holds no file ending in {', '.join(suffixes)}")
             found += [(file, file.relative_to(path)) for file in files]
@@ -52,12 +53,15 @@ def plan(
     new_suffix: str,
     *,
     replace: bool,
+    skip_existing: bool = False,
 ) -> list[Job]:
     """What to read and where each result goes.
 
     Results lie beside their inputs, or in the folder `output`, where those of a folder keep their
-    place below it. `output` names the one result itself where there is one input file and no folder
-    of that name. Without `replace`, no existing file is written over unless `output` is given.
+    place below it. A result's suffix takes the place of the input's; of inputs that differ in the
+    suffix alone it is added, x.png.hvae. `output` names the one result itself where there is one
+    input file and no folder of that name. Without `replace`, no existing file is written over
+    unless `output` is given or `skip_existing` leaves it out.
 
     Raises:
         HvaeCodecError: as `find`; or two results would share a path, or one would replace an input
@@ -65,15 +69,47 @@ def plan(
     """
     found = find(inputs, suffixes)
     if output is None:
-        jobs = [Job(source, source.with_suffix(new_suffix)) for source, _ in found]
+        jobs = _named([(source, source) for source, _ in found], new_suffix)
     elif len(inputs) == 1 and not inputs[0].is_dir() and not output.is_dir():
         jobs = [Job(inputs[0], output)]
     elif output.exists() and not output.is_dir():
         raise HvaeCodecError(f"{output} is a file; --output must be a folder for several results")
     else:
-        jobs = [Job(source, (output / below).with_suffix(new_suffix)) for source, below in found]
-    _check_targets(jobs, keep_existing=output is None and not replace)
+        jobs = _named([(source, output / below) for source, below in found], new_suffix)
+    _check_targets(jobs, keep_existing=output is None and not replace and not skip_existing)
     return jobs
+
+
+def without_done(jobs: Sequence[Job], *, replace: bool) -> list[Job]:
+    """The jobs whose results are not there yet, or, where `replace`, are older than their inputs.
+
+    Results appear whole or not at all, so one that is there is done.
+    """
+    return [job for job in jobs if not _is_done(job, replace)]
+
+
+def _is_done(job: Job, replace: bool) -> bool:
+    if not replace:
+        return job.target.exists()
+    if not (job.source.is_file() and job.target.is_file()):
+        return False
+    return job.target.stat().st_mtime_ns >= job.source.stat().st_mtime_ns
+
+
+def _named(places: Sequence[tuple[Path, Path]], new_suffix: str) -> list[Job]:
+    """Jobs of inputs and of where they would lie among the results."""
+    targets = [place.with_suffix(new_suffix) for _, place in places]
+    long = [place.with_name(place.name + new_suffix) for _, place in places]
+    while True:
+        count = Counter(targets)
+        shared = [index for index, target in enumerate(targets) if count[target] > 1]
+        shared = [index for index in shared if targets[index] != long[index]]
+        if not shared:
+            return [
+                Job(source, target) for (source, _), target in zip(places, targets, strict=True)
+            ]
+        for index in shared:
+            targets[index] = long[index]
 
 
 def _check_targets(jobs: Sequence[Job], *, keep_existing: bool) -> None:

@@ -162,7 +162,7 @@ def _models(arguments: argparse.Namespace) -> int:
 
 def print_models(models: Iterable[hvae_codec.ModelInfo | RemoteModel]) -> None:
     """A table of models, here or of a server."""
-    head = f"{'model':<13} quality  id        pixels    payload bytes  PSNR dB"
+    head = f"{'model':<13} quality  id        pixels    payload bytes  mean PSNR dB"
     print(f"{head}  rates nats (top first)")
     for model in models:
         channels, height, width = model.image_shape
@@ -170,4 +170,4 @@ def print_models(models: Iterable[hvae_codec.ModelInfo | RemoteModel]) -> None:
         rates = ", ".join(f"{rate:.1f}" for rate in model.rates_nats)
         quality = "1-100" if model.continuous else model.quality
         start = f"{model.name:<13} {quality:>7}  {model.model_id}  {pixels:<8}"
-        print(f"{start}  {model.payload_bytes:>13.1f}  {model.psnr_db:>7.2f}  {rates}")
+        print(f"{start}  {model.payload_bytes:>13.1f}  {model.psnr_db:>12.2f}  {rates}")

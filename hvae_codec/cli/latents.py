@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import hvae_codec
 from hvae_codec.cli.batches import Item, Row, failures, run_in_batches
+from hvae_codec.cli.choosing import one_model, size_of
 from hvae_codec.cli.common import (
     Commands,
     add_command,
@@ -63,7 +64,7 @@ def features_arguments(parser: argparse.ArgumentParser) -> None:
         type=path,
         help="a .npz with arrays files, models (their ids), mean and std; default: print the means",
     )
-    add_model_arguments(parser)
+    add_model_arguments(parser, auto=True)
 
 
 def sample_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,10 +126,11 @@ def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
 
     @functools.cache
     def asked_for() -> hvae_codec.Codec:
-        return load(arguments)
+        images = (job.source for job in jobs if not is_encoded(job.source))
+        return load(arguments, one_model(arguments, map(size_of, images)))
 
     def read(source: Path) -> Item[Any]:
-        if source.suffix.lower() == ENCODED_SUFFIX:
+        if is_encoded(source):
             blob = source.read_bytes()
             return Item((hvae_codec.codec_for(blob), True), blob, 0)
         picture = as_uint8(source)
@@ -144,6 +146,11 @@ def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
         return {"input": str(job.source), **row}
 
     return run_in_batches(jobs, "features", read=read, convert=convert, finish=finish)
+
+
+def is_encoded(source: Path) -> bool:
+    """Whether a file is a `.hvae` file by its name."""
+    return source.suffix.lower() == ENCODED_SUFFIX
 
 
 def _npz(rows: list[Row]) -> bytes:

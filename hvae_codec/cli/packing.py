@@ -15,6 +15,7 @@ from hvae_codec.cli.archive_files import (
     open_writer,
     picture_sources,
 )
+from hvae_codec.cli.choosing import one_model
 from hvae_codec.cli.common import (
     Commands,
     add_command,
@@ -73,7 +74,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "RAY_ADDRESS, whose machines see the files under the same paths; without RAY_ADDRESS "
         "on one that is started here",
     )
-    add_model_arguments(parser)
+    add_model_arguments(parser, auto=True)
     add_effort_argument(parser)
 
 
@@ -85,10 +86,10 @@ def _pack(arguments: argparse.Namespace) -> int:
         sources += array_sources(load_dataset(arguments.data, arguments.split).images)
     if not sources:
         raise HvaeCodecError("nothing to pack: give pictures or --data")
-    codec = load(arguments)
     shards = arguments.shards or 1
     if shards > len(sources):
         raise HvaeCodecError(f"--shards {shards}: there are {len(sources)} pictures alone")
+    codec = _codec(arguments, sources, shards)
     mode = "append" if arguments.append else "replace" if arguments.replace else "new"
     rows = []
     with _cluster(arguments.engine):
@@ -99,6 +100,27 @@ def _pack(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(rows[0] if arguments.shards is None else {"archives": rows})
     return 1 if any(row["failed"] for row in rows) else 0
+
+
+def _codec(
+    arguments: argparse.Namespace, sources: Sequence[Source], shards: int
+) -> hvae_codec.Codec:
+    """The codec of all pictures: named, of the archive that is appended to, or by their sizes.
+
+    The model and quality that it is of are noted in `arguments`.
+    """
+    from hvae_codec.codec.model_choice import AUTO
+    from hvae_codec.codec.registry import info_of
+
+    existing = _shard_path(arguments.output, 0, shards)
+    if arguments.append and arguments.model == AUTO and existing.exists():
+        with open_archive(existing) as archive:
+            info = info_of(bytes.fromhex(archive.info.model_id))
+        arguments.model = info.name
+        if arguments.quality is None:
+            arguments.quality = info.quality
+    arguments.model = one_model(arguments, (source.size() for source in sources))
+    return load(arguments)
 
 
 @contextmanager

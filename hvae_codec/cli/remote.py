@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvae_codec.cli.batches import Row
+from hvae_codec.cli.batches import Row, with_skipped
+from hvae_codec.cli.choosing import one_model, size_of
 from hvae_codec.cli.coding import (
+    add_skip_argument,
     add_target_arguments,
     decode_arguments,
     decode_line,
     encode_line,
+    planned,
     report,
     targets_of,
     whole,
@@ -29,11 +32,12 @@ from hvae_codec.cli.common import (
     require_file_path,
     write_bytes,
 )
-from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find, plan
+from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
 from hvae_codec.cli.info import print_models
 from hvae_codec.cli.latents import (
     check_sheet,
     features_arguments,
+    is_encoded,
     report_features,
     report_samples,
     sample_arguments,
@@ -118,6 +122,7 @@ def _encode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=path, help="file or folder; default: beside the input"
     )
+    add_skip_argument(parser)
     add_model_arguments(parser, auto=True)
     add_effort_argument(parser)
     add_target_arguments(parser)
@@ -141,7 +146,7 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _encode(arguments: argparse.Namespace) -> int:
     targets = targets_of(arguments)
-    jobs = plan(arguments.inputs, arguments.output, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
+    every, jobs = planned(arguments, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
     named = ("model", "quality", "effort")
     options = {**{name: getattr(arguments, name) for name in named}, **targets}
     start = time.perf_counter()
@@ -159,6 +164,7 @@ def _encode(arguments: argparse.Namespace) -> int:
             answers=lambda paths: client.encode_stream(paths, on_error="return", **options),
             finish=finish,
         )
+    rows = with_skipped(every, jobs, rows)
     return report(rows, time.perf_counter() - start, encode_line, arguments.json)
 
 
@@ -182,7 +188,7 @@ def _measured(blob: bytes, models: dict[str, RemoteModel]) -> Row:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    jobs = plan(arguments.inputs, arguments.output, (ENCODED_SUFFIX,), ".png", replace=False)
+    every, jobs = planned(arguments, (ENCODED_SUFFIX,), ".png", replace=False)
 
     def finish(job: Job, picture: NDArray[np.uint8]) -> Row:
         write_picture(job.target, whole(picture))
@@ -204,18 +210,20 @@ def _decode(arguments: argparse.Namespace) -> int:
             answers=lambda blobs: stream(blobs, on_error="return"),
             finish=finish,
         )
+    rows = with_skipped(every, jobs, rows)
     return report(rows, time.perf_counter() - start, decode_line, arguments.json)
 
 
 def _features(arguments: argparse.Namespace) -> int:
     from hvae_codec.codec.format import read_header
+    from hvae_codec.codec.model_choice import AUTO
 
     if arguments.output is not None:
         require_file_path(arguments.output)
     suffixes = (*PICTURE_SUFFIXES, ENCODED_SUFFIX)
     jobs = [Job(source, source) for source, _ in find(arguments.inputs, suffixes)]
-    encoded = [job for job in jobs if _is_encoded(job)]
-    pictures = [job for job in jobs if not _is_encoded(job)]
+    encoded = [job for job in jobs if is_encoded(job.source)]
+    pictures = [job for job in jobs if not is_encoded(job.source)]
     model_ids: dict[Path, str] = {}
 
     def read(source: Path) -> bytes:
@@ -230,8 +238,11 @@ def _features(arguments: argparse.Namespace) -> int:
     rows: list[Row] = []
     with connected(arguments) as client:
         if pictures:
-            chosen = {"model": arguments.model, "quality": arguments.quality}
-            model = client.model(arguments.model, arguments.quality)
+            by_size = arguments.model == AUTO
+            available = {model.name for model in client.models()} if by_size else ()
+            name = one_model(arguments, (size_of(job.source) for job in pictures), available)
+            chosen = {"model": name, "quality": arguments.quality}
+            model = client.model(name, arguments.quality)
             model_ids.update((job.source, model.model_id) for job in pictures)
             rows += run_streamed(
                 pictures,
@@ -250,10 +261,6 @@ def _features(arguments: argparse.Namespace) -> int:
             )
     order = {str(job.source): place for place, job in enumerate(jobs)}
     return report_features(sorted(rows, key=lambda row: order[row["input"]]), arguments)
-
-
-def _is_encoded(job: Job) -> bool:
-    return job.source.suffix.lower() == ENCODED_SUFFIX
 
 
 def _sample(arguments: argparse.Namespace) -> int:

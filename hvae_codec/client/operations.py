@@ -112,8 +112,9 @@ class FileFeatureOptions(TypedDict, total=False):
 
 
 class FeatureOptions(FileFeatureOptions, total=False):
-    """As `FileFeatureOptions`, and of which model: as for encode. None where all sources are
-    `.hvae` files, each of which names its model itself.
+    """As `FileFeatureOptions`, and of which model: as for encode; "auto" needs pictures that take
+    the same one, but in a stream. None where all sources are `.hvae` files, each of which names its
+    model itself.
     """
 
     model: Required[str | None]
@@ -251,7 +252,16 @@ def features(
 
 
 def stacked(rows: Sequence[Features]) -> Features:
-    """Features [D] of each source as one [N, D]."""
+    """Features [D] of each source as one [N, D].
+
+    Raises:
+        HvaeCodecError: they are of models whose layers differ in size.
+    """
+    if len(sizes := {len(row.mean) for row in rows}) > 1:
+        raise HvaeCodecError(
+            f"the features have {' and '.join(map(str, sorted(sizes)))} dimensions: the sources "
+            "are of several models; name one, or take each source apart"
+        )
     return Features(
         mean=np.stack([row.mean for row in rows]), std=np.stack([row.std for row in rows])
     )

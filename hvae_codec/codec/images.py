@@ -6,11 +6,15 @@ How each kind of picture is taken:
 * alpha in any form (a channel, a transparent palette entry or colour, opaque or not) is refused
   with AlphaError: dropping it is the caller's decision;
 * 16-bit and floating-point samples, CMYK, and animations are refused, not approximated;
-* the orientation of EXIF is applied;
+* the orientation of EXIF is applied to a file, and to an image that Pillow opened and that is still
+  the file's own. A copy of it (`rotate`, `convert`, `copy`) keeps the tag whether or not it was
+  turned: its pixels are taken as they are, as Pillow saves them. `PIL.ImageOps.exif_transpose`
+  turns an image before it is copied;
 * a path may lead to a PNG, JPEG or WebP file, which is decoded whole, or to an uncompressed one,
   PPM, PGM or `.npy`, which is mapped into memory and read as it is used;
-* an RGB picture with an ICC profile is converted to sRGB (perceptual intent); a profile that is
-  damaged or of another colour space, and the profile of a grey picture, are ignored.
+* samples are converted to sRGB as the file states their colours (`colour.py`): ICC profile
+  (perceptual intent), cICP, gAMA and cHRM, Adobe RGB of EXIF; those of HDR are refused, and a
+  statement that is damaged or of another colour space is ignored with a ColourWarning.
 """
 
 from __future__ import annotations
@@ -20,16 +24,18 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from hvae_codec.codec.colour import to_srgb
+from hvae_codec.codec.colour_codes import file_cicp
 from hvae_codec.codec.image_headers import read_image_header
 from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.codec.strip_files import mapped_picture
-from hvae_codec.errors import AlphaError, ImageError, ImageTooLargeError
+from hvae_codec.errors import AlphaError, ColourWarning, ImageError, ImageTooLargeError
 
 if TYPE_CHECKING:  # clients of a server take pictures too, and do not wait for torch
     import torch
@@ -143,7 +149,9 @@ def picture_size(path: Path) -> tuple[int, int]:
     return header.height, header.width
 
 
-def decode_image_bytes(data: bytes, max_pixels: int = MAX_PICTURE_PIXELS) -> NDArray[np.uint8]:
+def decode_image_bytes(
+    data: bytes, max_pixels: int = MAX_PICTURE_PIXELS, name: str = ""
+) -> NDArray[np.uint8]:
     """The picture in the bytes of a PNG, JPEG or WebP file, as uint8 [H, W, C].
 
     Size, wholeness and what makes a picture unacceptable are read from the file's structure first:
@@ -152,13 +160,14 @@ def decode_image_bytes(data: bytes, max_pixels: int = MAX_PICTURE_PIXELS) -> NDA
     Args:
         data: the whole file.
         max_pixels: refuse pictures of more pixels; never more than MAX_PICTURE_PIXELS.
+        name: of the file, for warnings.
 
     Raises:
         AlphaError, ImageTooLargeError, ImageError: as `as_uint8`.
     """
     data = bytes(data)
     with _opened(data, max_pixels) as picture:
-        return _from_pillow(picture, max_pixels)
+        return _from_pillow(picture, max_pixels, name)
 
 
 def encode_png(array: NDArray[np.uint8]) -> bytes:
@@ -171,6 +180,16 @@ def encode_png(array: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def upright_copy(image: Image.Image, exif: Image.Exif | None = None) -> Image.Image:
+    """A copy of a Pillow image, turned as `exif` says; by default as `as_uint8` turns it."""
+    stated = file_cicp(image)
+    turn = _turn(image) if exif is None else _TRANSPOSE.get(exif.get(_EXIF_ORIENTATION, 1))
+    copy = image.copy() if turn is None else image.transpose(turn)
+    if stated is not None:
+        copy.info["cicp"] = stated
+    return copy
 
 
 def check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) -> None:
@@ -217,7 +236,9 @@ def _from_path(path: Path) -> NDArray[np.uint8]:
         if (size := path.stat().st_size) > _MAX_FILE_BYTES:
             raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
         mapped = mapped_picture(path) if path.is_file() else None
-        return decode_image_bytes(path.read_bytes()) if mapped is None else _from_array(mapped)
+        if mapped is not None:
+            return _from_array(mapped)
+        return decode_image_bytes(path.read_bytes(), name=str(path))
     except ImageError as error:
         raise type(error)(f"{path}: {error}") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
@@ -248,7 +269,7 @@ def _unreadable(format_name: str, error: Exception) -> ImageError:
     return ImageError(f"damaged or truncated {format_name}: {error or type(error).__name__}")
 
 
-def _from_pillow(picture: Image.Image, max_pixels: int) -> NDArray[np.uint8]:
+def _from_pillow(picture: Image.Image, max_pixels: int, name: str = "") -> NDArray[np.uint8]:
     check_size(*picture.size, max_pixels)
     if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
         raise AlphaError(f"picture of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
@@ -259,13 +280,14 @@ def _from_pillow(picture: Image.Image, max_pixels: int) -> NDArray[np.uint8]:
     if picture.mode not in _READ_AS:
         raise ImageError(f"picture of mode {picture.mode}: convert it to RGB or grey first")
     try:
+        stated = file_cicp(picture)  # of a file that Pillow may let go of as it loads
         picture.load()
         read_as = _READ_AS[picture.mode]  # a conversion to the same would be a copy
         upright = picture if picture.mode == read_as else picture.convert(read_as)
-        upright = _to_srgb(upright, picture.info)
-        turn = _TRANSPOSE.get(_orientation(picture))
+        upright = to_srgb(upright, picture, stated, name)
+        turn = _turn(picture)
         upright = upright if turn is None else upright.transpose(turn)
-    except MemoryError:
+    except (MemoryError, ImageError, ColourWarning):
         raise
     except Exception as error:  # readers let out errors of many kinds on damaged files
         raise _unreadable(picture.format or "picture", error) from error
@@ -285,26 +307,13 @@ def _pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
     return pixels
 
 
-def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation 1 to 8; 1, as stored, where it is absent or the metadata is damaged."""
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """How an opened file's pixels have to be turned; None for any other image."""
+    if not isinstance(picture, ImageFile.ImageFile):
+        return None
     try:
-        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+        return _TRANSPOSE.get(picture.getexif().get(_EXIF_ORIENTATION, 1))
     except MemoryError:
         raise
     except Exception:  # the metadata is not the picture: damage there is not the picture's
-        return 1
-
-
-def _to_srgb(picture: Image.Image, info: dict[str | tuple[int, int], Any]) -> Image.Image:
-    """An RGB picture with its embedded profile applied; unchanged where there is none to apply."""
-    profile = info.get("icc_profile")
-    if not isinstance(profile, bytes) or not profile or picture.mode != "RGB":
-        return picture
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if ImageCms.getProfileDescription(source).startswith("sRGB"):
-            return picture
-        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"))
-    except (ImageCms.PyCMSError, OSError, ImportError):
-        return picture
-    return cast(Image.Image, converted)
+        return None

@@ -13,8 +13,9 @@ from hvae_codec.codec.codec import Codec, Pictures, Pixels
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.map_rate_control import coded, of_psnr, of_size
+from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.quality_scale import MAX_NUMBER
-from hvae_codec.codec.registry import AUTO, ladder, model_for
+from hvae_codec.codec.registry import ladder, model_for
 from hvae_codec.errors import RateError
 
 COARSE_TRADES = tuple(2.0**power for power in range(-2, 4))

@@ -13,6 +13,7 @@ from hvae_codec.codec.checkpoint import ModelInfo, load_checkpoint, model_info, 
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.format import read_header
 from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.model_choice import model_by_size
 from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.quality import operating_point
 from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
@@ -24,15 +25,6 @@ MODELS_VARIABLE = "HVAE_MODELS"
 DEVICE_VARIABLE = "HVAE_DEVICE"
 """Environment variable that names the device of the networks: cpu (the default), cuda, cuda:1."""
 
-AUTO = "auto"
-"""In the place of a model's name: the model that `model_for` gives for each picture."""
-
-PHOTO_MODEL, SMALL_MODEL = "photo", "cifar10"
-"""The models of large and of small pictures."""
-
-SMALL_PIXELS = 64 * 64
-"""Most pixels of a small picture."""
-
 
 def models() -> list[ModelInfo]:
     """The models at hand, by name and rising quality."""
@@ -41,14 +33,15 @@ def models() -> list[ModelInfo]:
 
 
 def model_for(height: int, width: int) -> str:
-    """The name of the model that a picture of this size takes where none was named.
-
-    PHOTO_MODEL for more than SMALL_PIXELS pixels where that model is at hand, else SMALL_MODEL,
-    whose networks see 32x32 pixels: it is the better one for thumbnails, and poor at photographs.
+    """The name of the model at hand that a picture of this size takes where none was named: see
+    `model_choice.model_by_size`.
     """
-    if height * width <= SMALL_PIXELS:
-        return SMALL_MODEL
-    return PHOTO_MODEL if any(info.name == PHOTO_MODEL for info in models()) else SMALL_MODEL
+    return model_by_size(height, width, model_names())
+
+
+def model_names() -> set[str]:
+    """The names of the models at hand."""
+    return {info.name for info in models()}
 
 
 def scale_of(name: str) -> str:

@@ -10,21 +10,28 @@ from tqdm import tqdm
 from hvae_codec.codec.images import as_uint8
 from hvae_codec.data.dataset import ImageDataset
 from hvae_codec.errors import DatasetError, ImageError
+from hvae_codec.folders import files_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Endings, in any case, of the names of files that are taken for pictures."""
 
 
 def picture_paths(folder: str | os.PathLike[str]) -> list[Path]:
-    """The picture files in a folder and the folders in it, sorted.
+    """The picture files in a folder and the folders in it, sorted; links are followed.
 
     Raises:
-        DatasetError: there is no such folder, or no picture in it.
+        DatasetError: there is no such folder, it cannot be listed, or there is no picture in it.
+
+    Warns:
+        SkippedFilesWarning: it holds images of other suffixes.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DatasetError(f"folder of pictures not found: {folder}")
-    paths = sorted(path for path in folder.rglob("*") if is_image(path))
+    try:
+        paths = files_of(folder, SUFFIXES)
+    except OSError as error:
+        raise DatasetError(f"folder of pictures cannot be listed: {error}") from error
     if not paths:
         raise DatasetError(f"no picture in {folder}: looked for files *{', *'.join(SUFFIXES)}")
     return paths

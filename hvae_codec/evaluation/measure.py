@@ -13,7 +13,7 @@ from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.format import parse
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.quality_scale import MAX_NUMBER
-from hvae_codec.evaluation.quality import psnr_of, squared_error_each
+from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
 from hvae_codec.models.build import Model
 from hvae_codec.models.hvae import noise_seed
 
@@ -29,8 +29,7 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
     `payload_bytes` excludes the header and `file_bytes` includes it; `information_bytes` is the
     content of the same symbols under the tables, per layer and in total; `rates_nats` the rates of
     Eq. 7 per layer, top first; `psnr_db` the mean over images of the PSNR of the decoded 8-bit
-    picture, or, where some are reproduced exactly and have none (`exact_images`, their share),
-    the PSNR of the mean squared error.
+    picture (`quality.PSNR_RULE`); `exact_images` the share of those that are unchanged.
     """
     share = codec.number / MAX_NUMBER if isinstance(codec, MapCodec) else None
     file_sizes, payload_sizes, bits, errors = [], [], [], []
@@ -53,7 +52,7 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
         "file_bytes": round(float(np.mean(file_sizes)), 4),
         "information_bytes": round(float(layer_bytes.sum()), 4),
         "information_bytes_per_layer": [round(float(value), 4) for value in layer_bytes],
-        "psnr_db": round(float(psnr_of(error if exact == 0 else error.mean()).mean()), 4),
+        "psnr_db": round(mean_psnr_db(error, images[0].size), 4),
         "exact_images": round(exact, 6),
         "rates_nats": [
             round(rate, 4) for rate in rates_nats(codec.model, images, seed=seed, share=share)
@@ -62,7 +61,7 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
 
 
 def measure_qualities(codec: MapCodec, images: NDArray[np.uint8]) -> list[dict[str, float]]:
-    """Mean bits a pixel of whole files, and PSNR, at each of QUALITIES of a model of maps."""
+    """Mean bits a pixel of whole files, and mean PSNR, at each of QUALITIES of a model of maps."""
     rows = []
     pixels = images.shape[1] * images.shape[2]
     for quality in tqdm(QUALITIES, desc="qualities", disable=None, leave=False):
@@ -73,7 +72,7 @@ def measure_qualities(codec: MapCodec, images: NDArray[np.uint8]) -> list[dict[s
             {
                 "quality": quality,
                 "bits_per_pixel": round(8 * float(np.mean([len(b) for b in blobs])) / pixels, 5),
-                "psnr_db": round(float(psnr_of(error).mean()), 4),
+                "psnr_db": round(mean_psnr_db(error, images[0].size), 4),
             }
         )
     return rows

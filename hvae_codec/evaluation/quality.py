@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 
 PEAK = 255.0
 
+PSNR_RULE = (
+    "mean over images of PSNR in dB; an unchanged image counts as off by one level in one sample"
+)
+"""What every PSNR of several images is, here and in benchmarks: `mean_psnr_db`."""
+
 
 def psnr_db(reference: NDArray[np.uint8], picture: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio of one 8-bit picture against its reference, in dB; inf if equal.
@@ -55,6 +60,24 @@ def psnr_of(squared_error: NDArray[np.float64] | np.float64) -> NDArray[np.float
     """10 log10(255^2 / MSE) in dB; inf where the error is 0."""
     with np.errstate(divide="ignore"):
         return np.asarray(10.0 * np.log10(PEAK**2 / squared_error))
+
+
+def bounded_psnr_db(
+    squared_error: NDArray[np.float64], samples: int | NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """PSNR of each image as a mean counts it, float64 [N], in dB: never infinite.
+
+    Args:
+        squared_error: mean squared errors in squared grey levels, [N].
+        samples: of an image, or of each: an error counts as that of one sample by one level at the
+            least, so a better image never makes a mean lower.
+    """
+    return psnr_of(np.maximum(squared_error, 1.0 / np.asarray(samples)))
+
+
+def mean_psnr_db(squared_error: NDArray[np.float64], samples: int | NDArray[np.int64]) -> float:
+    """PSNR of several images by PSNR_RULE, in dB; arguments as `bounded_psnr_db` takes them."""
+    return float(bounded_psnr_db(squared_error, samples).mean())
 
 
 def psnr_each_db(references: NDArray[np.uint8], pictures: NDArray[np.uint8]) -> NDArray[np.float64]:

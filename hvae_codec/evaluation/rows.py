@@ -23,6 +23,7 @@ from hvae_codec.evaluation.information import (
     uniform_information,
 )
 from hvae_codec.evaluation.probes import FAST_PROBES, PROBES, PROTOCOLS, probe_accuracies
+from hvae_codec.evaluation.quality import PEAK, bounded_psnr_db
 from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
 from hvae_codec.models.likelihoods import GaussianLikelihood
 
@@ -30,7 +31,6 @@ PROBE_LEVELS = {"all": PROBES, "fast": FAST_PROBES, "none": ()}
 """Names of how much `--probes` measures."""
 
 _BATCH = 256
-_LEAST_SQUARED_ERROR = 1e-10
 
 Stage = Callable[[str], None]
 
@@ -263,6 +263,6 @@ def _bounds(
 
 
 def _psnr_db(pictures: Tensor, x: Tensor) -> float:
-    """Sum over a batch of 10 log10(1 / MSE), in dB."""
+    """Sum over a batch of PSNRs in dB, as a mean counts them; levels are from 0 to 1."""
     errors = (pictures.double() - x.double()).square().flatten(1).mean(dim=1)
-    return float((-10.0 * errors.clamp_min(_LEAST_SQUARED_ERROR).log10()).sum())
+    return float(bounded_psnr_db(PEAK**2 * errors.cpu().numpy(), x[0].numel()).sum())

@@ -1,6 +1,7 @@
 """`hvae-codec encode` and `decode`: against the library, and on folders with bad files."""
 
 import os
+import re
 import threading
 
 import numpy as np
@@ -120,6 +121,35 @@ def test_bad_pictures_in_a_folder_spoil_nothing_else(run, codec, mixed_folder, t
         assert target.read_bytes() == blob
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(written) == len(good)
+
+
+def test_folders_behind_links_and_files_of_other_kinds(run, save, picture, tmp_path):
+    """Of every command that takes a folder of pictures."""
+    save(tmp_path / "in" / "a.png", picture(32, 32, 3, 1))
+    save(tmp_path / "elsewhere" / "b.png", picture(32, 32, 3, 2))
+    save(tmp_path / "in" / "c.gif", picture(32, 32, 3, 3))
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "in")
+    warning = f"hvae-codec: warning: {tmp_path / 'in'}: skipped 1 *.gif; files taken: *.png, "
+    out = tmp_path / "out"
+    commands = {
+        ("encode", tmp_path / "in", *Q1, "--json", "--output", out): 2,
+        ("features", tmp_path / "in", *Q1, "--json"): 2,
+        ("pack", tmp_path / "in", *Q1, "--output", tmp_path / "x.hvaa"): None,
+    }
+    for command, rows in commands.items():
+        done = run(*command)
+        assert (done.code, done.err.startswith(warning)) == (0, True), command
+        assert len(done.err.splitlines()) == 1
+        if rows is not None:
+            assert len(done.json) == rows
+    with hvae_codec.Archive(tmp_path / "x.hvaa") as archive:
+        assert archive.names == ["a.png", "link/b.png"]
+    assert (out / "link" / "b.hvae").is_file()
+    pattern = tmp_path / "in" / "**" / "*.png"
+    assert run("pack", pattern, *Q1, "--output", tmp_path / "y.hvaa").code == 0
+    with hvae_codec.Archive(tmp_path / "y.hvaa") as archive:
+        assert len(archive) == 2
 
 
 def test_bad_files_in_a_folder_are_not_decoded(run, codec, picture, tmp_path):
@@ -244,13 +274,74 @@ class TestWhereResultsGo:
         blob = source.with_suffix(".hvae").read_bytes()
         assert hvae_codec.codec_for(blob).info.quality == 2
 
-    def test_results_that_would_share_a_path(self, run, save, picture, source):
-        other = save(source.with_suffix(".webp"), picture(32, 32, 3, 1))
-        done = run("encode", source.parent, *Q1)
+    def test_inputs_that_differ_in_the_suffix_alone_keep_it(
+        self, run, codec, save, picture, source, tmp_path
+    ):
+        """Also where the longer name is that of another one's shorter name."""
+        pictures = {"☃.png": picture(32, 32, 3, 0), "☃.png.png": picture(32, 32, 3, 1)}
+        pictures |= {"☃.ppm": picture(32, 32, 3, 2), "b.png": picture(32, 32, 3, 3)}
+        for name, array in pictures.items():
+            save(source.parent / name, array)
+        done = run("encode", source.parent, *Q1, "--output", tmp_path / "out")
+        assert (done.code, done.err) == (0, "")
+        names = ["b.hvae", "☃.png.hvae", "☃.png.png.hvae", "☃.ppm.hvae"]
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+        for name, of in zip(names, ["b.png", "☃.png", "☃.png.png", "☃.ppm"], strict=True):
+            assert (tmp_path / "out" / name).read_bytes() == codec.encode(pictures[of])
+        assert run("encode", source.parent, *Q1).code == 0
+        assert {path.name for path in source.parent.glob("*.hvae")} == set(names)
+        assert run("decode", tmp_path / "out").code == 0
+        assert len(list((tmp_path / "out").glob("*.png"))) == 4
+
+    def test_results_that_would_share_a_path(self, run, save, picture, source, tmp_path):
+        other = save(tmp_path / "c" / source.name, picture(32, 32, 3, 1))
+        done = run("encode", source, other, *Q1, "--output", tmp_path / "out")
         assert done.code == 1
         assert str(source) in done.error()
         assert str(other) in done.error()
-        assert not source.with_suffix(".hvae").exists()
+        assert not (tmp_path / "out").exists()
+
+    def test_what_is_done_can_be_skipped(self, run, codec, save, picture, tmp_path):
+        folder, out = tmp_path / "in", tmp_path / "out"
+        paths = [save(folder / f"{n}.png", picture(32, 32, 3, n)) for n in range(3)]
+        assert run("encode", paths[0], *Q2, "--output", out / "0.hvae").code == 0
+        assert run("encode", paths[1], *Q2, "--output", out / "1.hvae").code == 0
+        kept = (out / "0.hvae").read_bytes()
+        later = (out / "1.hvae").stat().st_mtime_ns + 1
+        os.utime(paths[1], ns=(later, later))  # was changed after it was encoded
+        words = ("encode", folder, *Q1, "--output", out, "--skip-existing")
+        done = run(*words, "--json")
+        assert done.code == 0
+        skipped = {"input": str(paths[0]), "output": str(out / "0.hvae"), "skipped": True}
+        assert done.json[0] == skipped
+        assert [row.get("quality") for row in done.json] == [None, 1, 1]
+        assert (out / "0.hvae").read_bytes() == kept
+        for number in (1, 2):
+            blob = codec.encode(picture(32, 32, 3, number))
+            assert (out / f"{number}.hvae").read_bytes() == blob
+        os.utime(paths[1], ns=(0, 0))
+        assert re.search(r"^0 files in .* s, 0 failed, 3 skipped$", run(*words).out)
+        assert run("encode", paths[0], "--output", out, "--skip-existing").out.endswith(
+            "0.hvae: skipped, it is there\n"
+        )
+
+    def test_a_file_that_is_given_twice_has_two_rows(self, run, save, picture, tmp_path):
+        save(tmp_path / "in" / "sub" / "a.png", picture(32, 32, 3, 0))
+        inputs = (tmp_path / "in", tmp_path / "in" / "sub")
+        done = run("encode", *inputs, *Q1, "--output", tmp_path / "out", "--json")
+        outputs = [str(tmp_path / "out" / "sub" / "a.hvae"), str(tmp_path / "out" / "a.hvae")]
+        assert [row["output"] for row in done.json] == outputs
+
+    def test_decoding_goes_on_with_what_is_not_there(self, run, source):
+        run("encode", source, *Q1)
+        original = source.read_bytes()
+        second = source.with_name("b.hvae")
+        second.write_bytes(source.with_suffix(".hvae").read_bytes())
+        os.utime(source, ns=(0, 0))  # far older than its file, and no result of it
+        done = run("decode", source.parent, "--skip-existing")
+        assert (done.code, source.read_bytes()) == (0, original)
+        assert "1 files" in done.out
+        assert second.with_suffix(".png").is_file()
 
     @pytest.mark.parametrize("name", ["☃.png", "../ä b/☃.png"])
     def test_an_input_is_never_the_output(self, run, source, name):

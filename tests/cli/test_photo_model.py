@@ -11,8 +11,9 @@ from sklearn.datasets import load_sample_image
 import hvae_codec
 from hvae_codec.cli import batches, coding
 from hvae_codec.codec.format import parse
+from hvae_codec.codec.model_choice import SMALL_PIXELS
 from hvae_codec.codec.quality_scale import MAX_NUMBER, quality_number, stated_quality
-from hvae_codec.codec.registry import SMALL_PIXELS, _directory, _entries, model_for, scale_of
+from hvae_codec.codec.registry import _directory, _entries, model_for, scale_of
 from hvae_codec.errors import UnknownModelError
 from hvae_codec.evaluation.quality import psnr_db
 
@@ -208,6 +209,57 @@ def test_archives(run, photo, folder, tmp_path):
     done = run("pack", folder / "b.png", "--append", "--model", "cifar10", "-o", archive)
     assert done.code == 1
     assert "model" in done.err
+
+
+class TestOneModelForAll:
+    """Archives and features have one model: that of the largest image."""
+
+    def model_of(self, run, archive):
+        return run("info", archive, "--json").json["model"]
+
+    def test_large_images_are_packed_as_encode_codes_them(self, run, photo, folder, tmp_path):
+        done = run("pack", folder / "a.png", "-o", tmp_path / "a.hvaa")
+        assert (done.code, done.err) == (0, "")
+        assert self.model_of(run, tmp_path / "a.hvaa") == "photo"
+        with hvae_codec.Archive(tmp_path / "a.hvaa") as archive:
+            expected = hvae_codec.decode(photo.encode(LARGE))
+            np.testing.assert_array_equal(archive[0], expected)
+        done = run("pack", folder / "b.png", "-o", tmp_path / "b.hvaa")
+        assert (done.code, done.err) == (0, "")
+        assert self.model_of(run, tmp_path / "b.hvaa") == "cifar10 quality 3"
+
+    def test_of_both_kinds_all_take_the_model_of_the_large(self, run, photo, folder, tmp_path):
+        done = run("pack", folder, "-o", tmp_path / "a.hvaa")
+        assert done.code == 0
+        assert re.search("warning: the small images take .* photo; --model sets it", done.err)
+        assert self.model_of(run, tmp_path / "a.hvaa") == "photo"
+        done = run("pack", folder, "--model", "cifar10", "-o", tmp_path / "b.hvaa")
+        assert (done.code, done.err) == (0, "")
+
+    def test_arrays_and_data_sets(self, run, tmp_path):
+        np.save(tmp_path / "large.npy", LARGE[None])
+        assert run("pack", tmp_path / "large.npy", "-o", tmp_path / "a.hvaa").code == 0
+        assert self.model_of(run, tmp_path / "a.hvaa") == "photo"
+        np.save(tmp_path / "small.npy", SMALL[None])
+        assert run("pack", tmp_path / "small.npy", "-o", tmp_path / "b.hvaa").code == 0
+        assert self.model_of(run, tmp_path / "b.hvaa") == "cifar10 quality 3"
+
+    def test_an_archive_that_is_there_keeps_its_model(self, run, folder, tmp_path):
+        archive = tmp_path / "a.hvaa"
+        words = ("--model", "cifar10", "--quality", "2")
+        assert run("pack", folder / "b.png", *words, "-o", archive).code == 0
+        assert run("pack", folder / "a.png", "--append", "-o", archive).code == 0
+        assert self.model_of(run, archive) == "cifar10 quality 2"
+
+    def test_features(self, run, photo, folder):
+        (row,) = run("features", folder / "a.png", "--json").json
+        np.testing.assert_allclose(row["mean"], photo.features([LARGE]).mean[0], atol=1e-5)
+        (row,) = run("features", folder / "b.png", "--json").json
+        small = hvae_codec.load("cifar10")
+        assert row["model_id"] == small.info.model_id
+        done = run("features", folder, "--json")
+        assert {row["model_id"] for row in done.json} == {photo.info.model_id}
+        assert "warning: the small images take the model of the large ones, photo" in done.err
 
 
 def test_the_model_is_one_line_of_the_list(run, photo):

@@ -115,6 +115,24 @@ def test_pictures_beside_their_files_are_not_written_over(run, folder):
     assert (folder / "c0.png").read_bytes() == before
 
 
+def test_what_is_done_can_be_skipped(run, folder, tmp_path):
+    words = ("encode", folder / "c0.png", folder / "c1.png", *MODEL, "--output", tmp_path / "out")
+    assert run(*words)[0] == 0
+    (tmp_path / "out" / "c1.hvae").unlink()
+    written = (tmp_path / "out" / "c0.hvae").stat().st_mtime_ns
+    code, out, err = run(*words, "--skip-existing")
+    assert (code, err) == (0, "")
+    assert out.startswith("1 files, ")
+    assert out.endswith(" s, 0 failed, 1 skipped\n")
+    assert (tmp_path / "out" / "c0.hvae").stat().st_mtime_ns == written
+    code, out, _ = run("decode", tmp_path / "out", "--output", tmp_path / "back", "--json")
+    assert (code, len(json.loads(out))) == (0, 2)
+    code, out, _ = run(
+        "decode", tmp_path / "out", "--output", tmp_path / "back", "--skip-existing", "--json"
+    )
+    assert [row["skipped"] for row in json.loads(out)] == [True, True]
+
+
 def test_targets(run, folder, tmp_path):
     target = tmp_path / "small.hvae"
     flags = ["--model", "cifar10", "--target-bytes", "60", "--output", target]
@@ -139,6 +157,16 @@ def test_features_of_pictures_and_files(run, folder, tmp_path):
         ]
         np.testing.assert_allclose(saved["mean"], expected, rtol=1e-4, atol=1e-4)
         assert list(saved["models"]) == [codec.info.model_id] * 2
+
+
+def test_features_take_the_model_of_the_size(run, folder):
+    photo = hvae_codec.load("photo")
+    code, out, err = run("features", folder / "sub" / "large.jpg", "--json")
+    (row,) = json.loads(out)
+    assert (code, err) == (0, "")
+    assert row["model_id"] == photo.info.model_id
+    expected = photo.features([folder / "sub" / "large.jpg"]).mean[0]
+    np.testing.assert_allclose(row["mean"], expected, atol=1e-4)
 
 
 def test_samples(run, tmp_path):

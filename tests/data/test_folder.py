@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hvae_codec.data import load_dataset, load_folder, picture_paths
-from hvae_codec.errors import DatasetError
+from hvae_codec.errors import DatasetError, SkippedFilesWarning
 
 
 def coordinates(height, width, number):
@@ -81,6 +81,20 @@ def test_grey_stays_grey_unless_a_picture_is_rgb(tmp_path):
 
 def test_paths_are_sorted_and_only_pictures(folder):
     assert [path.name for path in picture_paths(folder)] == ["a.PNG", "b.png", "c.png"]
+
+
+def test_pictures_behind_links_are_found(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    save(elsewhere / "d.png", coordinates(16, 16, 4))
+    (folder / "link").symlink_to(elsewhere)
+    (folder / "deeper" / "up").symlink_to(folder)
+    assert load_folder(folder, crop=16).images[:, 0, 0, 2].tolist() == [1, 2, 2, 3, 4]
+
+
+def test_pictures_of_other_suffixes_are_counted(folder):
+    save(folder / "d.bmp", coordinates(16, 16, 4))
+    with pytest.warns(SkippedFilesWarning, match=r"skipped 1 \*\.bmp; files taken: \*\.png"):
+        assert len(picture_paths(folder)) == 3
 
 
 def test_refusals_name_the_file_or_folder(folder):

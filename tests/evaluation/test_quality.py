@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hvae_codec.evaluation import psnr_db, psnr_each_db
+from hvae_codec.evaluation import mean_psnr_db, psnr_db, psnr_each_db
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,24 @@ def test_pictures_of_a_batch_are_measured_apart():
     pictures = np.stack([np.full((4, 4, 3), d, dtype=np.uint8) for d in (0, 1, 255)])
     expected = [np.inf, 48.1308036, 0.0]
     np.testing.assert_allclose(psnr_each_db(references, pictures), expected, atol=1e-6)
+
+
+def test_one_exact_picture_hardly_moves_a_mean_and_never_lowers_it():
+    """1,000 pictures of 3,072 samples at 24.57 dB; as one of them becomes better, then exact."""
+    error = np.full(1000, 255**2 / 10**2.457)
+    means = [mean_psnr_db(error, 3072)]
+    for better in (10.0, 0.1, 1 / 3072, 0.0):
+        error[7] = better
+        means.append(mean_psnr_db(error, 3072))
+    assert means == sorted(means)
+    assert means[0] == pytest.approx(24.57, abs=1e-9)
+    # Off by one in one sample: 10 log10(255^2 * 3072) = 83.0049 dB.
+    assert means[-1] == means[-2] == pytest.approx((999 * 24.57 + 83.0049) / 1000, abs=1e-4)
+
+
+def test_pictures_of_several_sizes_count_alike_in_a_mean():
+    found = mean_psnr_db(np.array([0.0, 0.0]), np.array([1, 100]))
+    assert found == pytest.approx((48.1308036 + 68.1308036) / 2, abs=1e-6)
 
 
 @given(arrays(np.uint8, (2, 3, 5, 3)))

@@ -6,7 +6,7 @@ import pytest
 
 import hvae_codec
 from hvae_codec.codec.format import parse
-from hvae_codec.errors import RateError
+from hvae_codec.errors import HvaeCodecError, RateError
 from hvae_codec.v1 import codec_pb2
 from tests.server.messages import raw_image
 
@@ -68,6 +68,28 @@ def test_auto_takes_the_model_that_suits_the_size(stub, smooth_picture):
     small, large = stub.Encode(request, timeout=SECONDS).results
     names = [hvae_codec.codec_for(r.encoded).info.name for r in (small, large)]
     assert names == ["cifar10", "photo"]
+
+
+def test_features_of_auto_are_those_of_the_model_of_each_size(stub, client, smooth_picture):
+    pictures = [smooth_picture(32, 32), smooth_picture(96, 128)]
+    file = hvae_codec.load("cifar10", 2).encode(pictures[0])
+    sources = [*({"image": raw_image(picture)} for picture in pictures), {"encoded": file}]
+    request = codec_pb2.ExtractFeaturesRequest(model={"name": "auto"}, sources=sources)
+    found = [result.mean for result in stub.ExtractFeatures(request, timeout=SECONDS).results]
+    expected = [
+        hvae_codec.load(name).features([picture]).mean[0]
+        for name, picture in zip(("cifar10", "photo"), pictures, strict=True)
+    ]
+    expected.append(hvae_codec.load("cifar10", 2).features_from_bytes([file]).mean[0])
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    features = client.features(pictures[1:], model="auto")
+    np.testing.assert_allclose(features.mean[0], expected[1], atol=1e-4)
+    with pytest.raises(HvaeCodecError, match="of several models; name one"):
+        client.features(pictures, model="auto")
+    request.model.target_bytes = 60
+    with pytest.raises(grpc.RpcError, match="target_bytes is for Encode and Evaluate alone"):
+        stub.ExtractFeatures(request, timeout=SECONDS)
 
 
 def test_one_bad_item_does_not_fail_its_neighbours(stub, codec, selector, tiles):
