@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from hvae_codec.codec.archive_blocks import BLOCK_TILES, BlockRoom, CodedBlock, uncoded_block
 from hvae_codec.codec.archive_format import (
@@ -131,7 +132,7 @@ class ArchiveWriter:
             self.reserve(name)
         if not self._room.takes_name(name_bytes):
             self._hand_over()
-        if isinstance(image, np.ndarray | torch.Tensor):
+        if not isinstance(image, str | os.PathLike | Image.Image):  # those were read just now
             picture = picture.copy()  # the caller may fill the array anew before a block is full
         self._pictures.append(picture)
         self._names.append(name)

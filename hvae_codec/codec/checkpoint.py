@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from hvae_codec.codec.format import MODEL_ID_BYTES, Header
@@ -29,6 +29,7 @@ from hvae_codec.files import write_atomically
 from hvae_codec.models.build import Model, Spec, build_model, spec_from_json
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
 from hvae_codec.models.map_spec import MapSpec
+from hvae_codec.models.tensor_files import read_tensors
 
 _FORMAT = "hvae-codec checkpoint 1"
 _MODEL = "model."
@@ -210,7 +211,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     card = read_card(path.with_suffix(".json"))
     try:
-        tensors = load_file(path)
+        tensors = read_tensors(path)[0]
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}

@@ -7,8 +7,8 @@ How each kind of picture is taken:
   with AlphaError: dropping it is the caller's decision;
 * 16-bit and floating-point samples, CMYK, and animations are refused, not approximated;
 * the orientation of EXIF is applied;
-* a path may lead to a PNG, JPEG or WebP file, which is decoded whole, or to an uncompressed one,
-  PPM, PGM or `.npy`, which is mapped into memory and read as it is used;
+* a path may lead to a PNG, JPEG or WebP file, or to an uncompressed one, PPM, PGM or `.npy`: it is
+  read whole and at once, never mapped;
 * an RGB picture with an ICC profile is converted to sRGB (perceptual intent); a profile that is
   damaged or of another colour space, and the profile of a grey picture, are ignored.
 """
@@ -28,7 +28,7 @@ from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, WebPImagePlugi
 
 from hvae_codec.codec.image_headers import read_image_header
 from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
-from hvae_codec.codec.strip_files import mapped_picture
+from hvae_codec.codec.stored_arrays import layout_of, read_array
 from hvae_codec.errors import AlphaError, ImageError, ImageTooLargeError
 
 if TYPE_CHECKING:  # clients of a server take pictures too, and do not wait for torch
@@ -135,9 +135,10 @@ def picture_size(path: Path) -> tuple[int, int]:
     """
     if (size := path.stat().st_size) > _MAX_FILE_BYTES:
         raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
-    mapped = mapped_picture(path)
-    if mapped is not None:
-        height, width = mapped.shape[:2]
+    with path.open("rb") as file:
+        layout = layout_of(file)
+    if layout is not None:
+        height, width = layout.shape[:2]
         return height, width
     header = read_image_header(path.read_bytes())
     return header.height, header.width
@@ -185,16 +186,21 @@ def check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) ->
         )
 
 
-def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
-    if array.dtype != np.uint8:
-        raise ImageError(f"a picture must be uint8, got {array.dtype}: scale to 0..255 and round")
-    if array.ndim == 3 and array.shape[2] in (2, 4):
-        raise AlphaError(f"array of shape {list(array.shape)} has alpha; {_ALPHA_ADVICE}")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+def check_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Refuse an array that is no picture: AlphaError, ImageTooLargeError, ImageError."""
+    if dtype != np.uint8:
+        raise ImageError(f"a picture must be uint8, got {dtype}: scale to 0..255 and round")
+    if len(shape) == 3 and shape[2] in (2, 4):
+        raise AlphaError(f"array of shape {list(shape)} has alpha; {_ALPHA_ADVICE}")
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
         raise ImageError(
-            f"a picture must have the shape [H, W], [H, W, 1] or [H, W, 3]; got {list(array.shape)}"
+            f"a picture must have the shape [H, W], [H, W, 1] or [H, W, 3]; got {list(shape)}"
         )
-    check_size(array.shape[1], array.shape[0])
+    check_size(shape[1], shape[0])
+
+
+def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
+    check_array(array.dtype, array.shape)
     return np.ascontiguousarray(array.reshape(*array.shape[:2], -1))
 
 
@@ -216,12 +222,22 @@ def _from_path(path: Path) -> NDArray[np.uint8]:
     try:
         if (size := path.stat().st_size) > _MAX_FILE_BYTES:
             raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
-        mapped = mapped_picture(path) if path.is_file() else None
-        return decode_image_bytes(path.read_bytes()) if mapped is None else _from_array(mapped)
+        stored = _from_uncompressed(path) if path.is_file() else None
+        return decode_image_bytes(path.read_bytes()) if stored is None else stored
     except ImageError as error:
         raise type(error)(f"{path}: {error}") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise ImageError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _from_uncompressed(path: Path) -> NDArray[np.uint8] | None:
+    """The picture of a PPM, PGM or `.npy` file; None if it is no such file."""
+    with path.open("rb") as file:
+        layout = layout_of(file)
+        if layout is None:
+            return None
+        check_array(layout.dtype, layout.shape)
+        return _from_array(read_array(file, layout))
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:

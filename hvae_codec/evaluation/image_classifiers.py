@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from hvae_codec.errors import CheckpointError, SpecError, TensorError
 from hvae_codec.files import write_atomically
 from hvae_codec.models.likelihoods import LIKELIHOODS, Likelihood
+from hvae_codec.models.tensor_files import read_tensors
 
 STEMS = (1, 2, 4)
 """Total strides that the stem of a network for colour pictures may have."""
@@ -180,7 +181,7 @@ def load_classifier(path: Path) -> Classifier:
     """
     card = _read_card(path.with_suffix(".json"))
     try:
-        tensors = load_file(path)
+        tensors = read_tensors(path)[0]
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if (found := _content_hash(card, tensors)) != card["sha256"]:
