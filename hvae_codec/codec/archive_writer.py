@@ -112,6 +112,12 @@ class ArchiveWriter:
             if error is None:  # else the first error is the one to hear of
                 raise
 
+    def __reduce__(self) -> str:
+        raise ArchiveError(
+            f"the writer of {self._path} can be neither copied nor sent to another process: an "
+            "archive has one writer; `code_block` codes in others what `add_block` writes"
+        )
+
     def __len__(self) -> int:
         """Pictures in the archive, those waiting to be written included."""
         return self._handed_over + len(self._pictures)

@@ -28,6 +28,7 @@ from hvae_codec.codec.format import Header, read_header
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.latents import Features, averaged, none_of
 from hvae_codec.codec.networks import Networks, Refine
+from hvae_codec.codec.references import ByReference
 from hvae_codec.codec.streaming import picture_rows, symbols_of
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled, coding_rmse_of, merge, split_all, tile_grid
@@ -57,8 +58,11 @@ class Block:
         return Block(replace(self.header, count=len(pictures)), chosen)
 
 
-class Codec:
+class Codec(ByReference):
     """A trained model as a codec. It keeps no state between calls, so threads may share it.
+
+    Pickled, it is the name of what it was loaded from and its model's id; a process that unpickles
+    it loads that.
 
     A picture is a uint8 array [H, W], [H, W, 1] or [H, W, 3], a PIL image, a path, or a torch uint8
     tensor [C, H, W]; many pictures are an array [N, H, W, C], a tensor [N, C, H, W] or a list of
@@ -74,6 +78,7 @@ class Codec:
 
     effort = 0
     trade = 1.0
+    settings: tuple[str, ...] = ("effort", "trade")
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint

@@ -47,6 +47,8 @@ class MapCodec(Codec):
     layer are its latents as they are coded, averaged over their map: one for each channel.
     """
 
+    settings: tuple[str, ...] = ("_number",)
+
     def __init__(self, checkpoint: Checkpoint) -> None:
         assert isinstance(checkpoint.model, MapVAE)
         assert isinstance(checkpoint.tables, MapTables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +17,13 @@ from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.quality import operating_point
 from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
-from hvae_codec.errors import CheckpointError, DeviceError, UnknownModelError, UnknownQualityError
+from hvae_codec.errors import (
+    CheckpointError,
+    DeviceError,
+    UnknownModelError,
+    UnknownQualityError,
+    WrongModelError,
+)
 
 MODELS_VARIABLE = "HVAE_MODELS"
 """Environment variable that names a directory of checkpoints to use instead of the shipped ones."""
@@ -32,6 +39,31 @@ PHOTO_MODEL, SMALL_MODEL = "photo", "cifar10"
 
 SMALL_PIXELS = 64 * 64
 """Most pixels of a small picture."""
+
+
+@dataclass(frozen=True)
+class ModelAtHand:
+    """The source of a codec that `load` gave."""
+
+    name: str
+    quality: int
+    model_id: str
+
+    def open(self) -> Codec:
+        """The codec of this model. Raises UnknownModelError, WrongModelError, CheckpointError."""
+        return _checked(_loaded(self.name, self.quality), self.model_id, f"model {self.name!r}")
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """The source of a codec that `load_file` gave; the path is absolute."""
+
+    path: Path
+    model_id: str
+
+    def open(self) -> Codec:
+        """The codec of this checkpoint. Raises CheckpointError, WrongModelError."""
+        return _checked(load_file_once(self.path), self.model_id, str(self.path))
 
 
 def models() -> list[ModelInfo]:
@@ -124,7 +156,23 @@ def load_file(path: str | os.PathLike[str]) -> Codec:
     Raises:
         CheckpointError: a file is missing or damaged, or they do not belong together.
     """
-    return open_codec(load_checkpoint(Path(path)))
+    codec = open_codec(load_checkpoint(Path(path)))
+    codec.source = CheckpointFile(Path(path).absolute(), codec.info.model_id)
+    return codec
+
+
+def load_file_once(path: str | os.PathLike[str]) -> Codec:
+    """`load_file`, loaded again only when the file has changed.
+
+    Raises:
+        CheckpointError: as `load_file`.
+    """
+    path = Path(path).absolute()
+    try:
+        status = path.stat()
+    except OSError:
+        return load_file(path)  # says what is wrong
+    return _load_file(path, status.st_mtime_ns, status.st_size)
 
 
 def codec_for(blob: bytes) -> Codec:
@@ -211,5 +259,21 @@ def _load(directory: Path, name: str, quality: int, device: str) -> Codec:
                 raise DeviceError(
                     f"the networks cannot run on {DEVICE_VARIABLE}={device}: {error}"
                 ) from error
-            return open_codec(checkpoint)
+            codec = open_codec(checkpoint)
+            codec.source = ModelAtHand(name, quality, codec.info.model_id)
+            return codec
     raise UnknownModelError(f"{name} quality {quality} is no longer in {directory}")
+
+
+@lru_cache(maxsize=8)
+def _load_file(path: Path, modified_ns: int, size: int) -> Codec:
+    return load_file(path)
+
+
+def _checked(codec: Codec, model_id: str, label: str) -> Codec:
+    """The codec, if it is of this model. Raises WrongModelError."""
+    if codec.info.model_id != model_id:
+        raise WrongModelError(
+            f"the pickled codec is of model {model_id}; {label} here is {codec.info.model_id}"
+        )
+    return codec

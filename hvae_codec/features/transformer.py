@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hvae_codec
+from hvae_codec.codec.registry import load_file_once
 from hvae_codec.errors import HvaeCodecError, MissingDependencyError, WrongModelError
 from hvae_codec.features.inputs import features_of, refuse_sparse
 from hvae_codec.files import write_atomically
@@ -173,11 +173,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             return hvae_codec.load(model, quality=self.quality)
         if self.quality is not None:
             raise HvaeCodecError("quality is of models at hand; a checkpoint's path has none")
-        try:
-            status = os.stat(model)
-        except OSError:
-            return hvae_codec.load_file(model)  # says what is wrong
-        return _codec_at(model, status.st_mtime_ns, status.st_size)
+        return load_file_once(model)
 
     def _indices(self, codec: hvae_codec.Codec) -> list[int]:
         """Positions of the layers that were asked for, top first; checks the other parameters."""
@@ -195,9 +191,3 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 f"layers {self.layers!r}; allowed: one or more of {', '.join(names)}, each once"
             )
         return [names.index(name) for name in wanted]
-
-
-@lru_cache(maxsize=8)
-def _codec_at(path: str, modified_ns: int, size: int) -> hvae_codec.Codec:
-    """The codec of a checkpoint, loaded again only when the file changes."""
-    return hvae_codec.load_file(path)
