@@ -49,7 +49,8 @@ class ArchiveWriter:
     that was not closed is still read, by a search for its blocks; opening it with `append` and
     closing it gives it its index again.
 
-    One thread may use a writer at a time, and one process may write an archive.
+    One thread may use a writer at a time, and one process may write an archive: a process that is
+    forked meanwhile can only close it, which writes nothing.
 
     Args:
         path: of the archive.
@@ -75,6 +76,7 @@ class ArchiveWriter:
     ) -> None:
         self._room = BlockRoom(codec, block_tiles)
         self._path = Path(path)
+        self._process = os.getpid()
         self._codec = codec
         channels, height, width = codec.info.image_shape
         self._header = ArchiveHeader(bytes.fromhex(codec.info.model_id), width, height, channels)
@@ -223,6 +225,9 @@ class ArchiveWriter:
         """
         if self._file.closed:
             return
+        if self._process != os.getpid():  # what waits, and the index, are the other's to write
+            self._file.close()
+            return
         try:
             try:
                 if self._error is None:
@@ -269,6 +274,11 @@ class ArchiveWriter:
             warnings.warn(message, RecoveredWarning, stacklevel=4)
 
     def _require_open(self) -> None:
+        if self._process != os.getpid():
+            raise ArchiveError(
+                f"the writer of {self._path} is of another process, from which this one was "
+                "forked: open it here with append, once that one has closed it"
+            )
         if self._error is not None:
             raise self._error
         if self._file.closed:

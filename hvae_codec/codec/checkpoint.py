@@ -28,6 +28,7 @@ from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.files import write_atomically
 from hvae_codec.models.build import Model, Spec, build_model, spec_from_json
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
+from hvae_codec.models.inference import loading
 from hvae_codec.models.map_spec import MapSpec
 from hvae_codec.models.tensor_files import read_tensors
 
@@ -202,6 +203,7 @@ def rate_weight(card: dict[str, Any]) -> float:
     return float(betas[-1])
 
 
+@loading
 def load_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint at `path` (.safetensors, its card beside it), in evaluation mode, its hash
     verified.
@@ -218,8 +220,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     posterior: Posterior = card.get("posterior", "")
     try:
         spec = spec_from_json(card["spec"])
-        model = build_model(spec, posterior)
-        model.load_state_dict({name: value.float() for name, value in weights.items()})
+        with torch.device("meta"):  # no weights to draw, of no dtype that is anyone's default
+            model = build_model(spec, posterior)
+        model.load_state_dict(
+            {name: value.to(torch.float32, copy=True) for name, value in weights.items()},
+            assign=True,
+        )
     except (KeyError, RuntimeError, SpecError) as error:
         raise CheckpointError(f"{path}: weights do not fit the card's model: {error}") from error
     others = {k: v for k, v in tensors.items() if not k.startswith(_MODEL)}

@@ -34,6 +34,7 @@ from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled, coding_rmse_of, merge, split_all, tile_grid
 from hvae_codec.errors import CorruptError, ImageError, WrongModelError
 from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.models.inference import loading
 
 Pixels = NDArray[np.uint8]
 Pictures = Pixels | torch.Tensor | Iterable[Picture]
@@ -418,7 +419,8 @@ class Codec(ByReference):
         """What a perfect decoder would give for uint8 pictures: themselves, binarised if the
         model's are.
         """
-        pixels = self.model.likelihood.pixels(torch.tensor(images))  # a copy: may be read-only
+        copied = torch.from_numpy(np.array(images))  # it may be read-only
+        pixels = self.model.likelihood.pixels(copied, torch.float32)
         return (pixels * 255.0).round().to(torch.uint8).numpy()
 
     @property
@@ -526,6 +528,7 @@ class Codec(ByReference):
         return [Part(range(len(pictures)), headers, symbols)]
 
     @cached_property
+    @loading
     def _search(self) -> EncoderSearch:
         return EncoderSearch(*self._checkpoint.of_one_size, rate_weight(self._checkpoint.card))
 

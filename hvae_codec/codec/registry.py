@@ -24,6 +24,7 @@ from hvae_codec.errors import (
     UnknownQualityError,
     WrongModelError,
 )
+from hvae_codec.models.inference import loading
 
 MODELS_VARIABLE = "HVAE_MODELS"
 """Environment variable that names a directory of checkpoints to use instead of the shipped ones."""
@@ -150,6 +151,7 @@ def _rungs(name: str) -> list[ModelInfo]:
     return rungs
 
 
+@loading
 def load_file(path: str | os.PathLike[str]) -> Codec:
     """The codec of the checkpoint at `path` (.safetensors, its .json card beside it).
 
@@ -248,6 +250,7 @@ def _loaded(name: str, quality: int) -> Codec:
 
 
 @lru_cache(maxsize=32)
+@loading
 def _load(directory: Path, name: str, quality: int, device: str) -> Codec:
     for info, path in _entries(directory):
         if (info.name, info.quality) == (name, quality):
