@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hvae_codec.errors import HvaeCodecError
+from hvae_codec.errors import HvaeCodecError, NotAnHvaeFileError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm")
 ENCODED_SUFFIX = ".hvae"
@@ -72,15 +72,28 @@ def plan(
         raise HvaeCodecError(f"{output} is a file; --output must be a folder for several results")
     else:
         jobs = [Job(source, (output / below).with_suffix(new_suffix)) for source, below in found]
-    _check_targets(jobs, keep_existing=output is None and not replace)
+    encoded = ENCODED_SUFFIX in suffixes
+    _check_targets(jobs, keep_existing=output is None and not replace, encoded=encoded)
     return jobs
 
 
-def _check_targets(jobs: Sequence[Job], *, keep_existing: bool) -> None:
+def _refuse_unencoded(source: Path) -> None:
+    """Raise NotAnHvaeFileError where an image was given for a file to decode."""
+    from hvae_codec.codec.format import MAGIC
+
+    with source.open("rb") as file:
+        start = file.read(len(MAGIC))
+    if start != MAGIC:
+        raise NotAnHvaeFileError(f"{source} is no .hvae file: it cannot be decoded")
+
+
+def _check_targets(jobs: Sequence[Job], *, keep_existing: bool, encoded: bool) -> None:
     sources = {source.resolve() for source, _ in jobs}
     writers: dict[Path, Path] = {}
     for source, target in jobs:
         if target.resolve() in sources:
+            if encoded:
+                _refuse_unencoded(source)
             raise HvaeCodecError(f"{target} is an input and would be replaced; name an --output")
         if target in writers:
             raise HvaeCodecError(

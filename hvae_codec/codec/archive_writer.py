@@ -30,7 +30,7 @@ from hvae_codec.codec.archive_format import (
 from hvae_codec.codec.archive_index import ArchiveIndex, RecoveredWarning, read_index
 from hvae_codec.codec.archive_names import check_name
 from hvae_codec.codec.codec import Codec, Pictures
-from hvae_codec.codec.images import Picture, as_uint8
+from hvae_codec.codec.images import Picture, as_uint8, check_tensor
 from hvae_codec.errors import ArchiveError, CorruptError, ImageError, WrongModelError
 
 Pixels = NDArray[np.uint8]
@@ -169,6 +169,8 @@ class ArchiveWriter:
                 "pictures must be an array [N, H, W, C], a tensor [N, C, H, W] or an iterable; "
                 f"got {images.ndim} dimensions {list(images.shape)}"
             )
+        if isinstance(images, torch.Tensor):
+            check_tensor(images)
         start = len(self)
         if names is None:
             for image in images:

@@ -88,6 +88,7 @@ def as_uint8(image: Picture) -> NDArray[np.uint8]:
     if _is_tensor(image):
         return _from_tensor(image)
     if isinstance(image, Image.Image):
+        _refuse_frames(image)
         return _from_pillow(image, MAX_PICTURE_PIXELS)
     if isinstance(image, str | os.PathLike):
         return _from_path(Path(image))
@@ -111,6 +112,8 @@ def as_batch(
             "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of pictures; "
             f"got {images.ndim} dimensions {list(images.shape)}"
         )
+    if _is_tensor(images):
+        check_tensor(images)
     if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(
         images, Iterable
     ):
@@ -201,7 +204,10 @@ def check_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
 
 def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     check_array(array.dtype, array.shape)
-    return np.ascontiguousarray(array.reshape(*array.shape[:2], -1))
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise ImageError("a masked array has samples without a value: fill them first")
+    plain = np.asarray(array)  # a matrix keeps two dimensions whatever it is asked for
+    return np.ascontiguousarray(plain.reshape(*plain.shape[:2], -1))
 
 
 def _is_tensor(image: object) -> TypeGuard[torch.Tensor]:
@@ -210,12 +216,26 @@ def _is_tensor(image: object) -> TypeGuard[torch.Tensor]:
     return torch is not None and isinstance(image, torch.Tensor)
 
 
+def check_tensor(tensor: torch.Tensor) -> None:
+    """Refuse a tensor that has no values of its own in memory: ImageError."""
+    if str(tensor.layout) != "torch.strided" or tensor.is_meta:
+        kind = "meta" if tensor.is_meta else str(tensor.layout)
+        raise ImageError(f"a picture tensor must be dense, with values; got a {kind} tensor")
+
+
 def _from_tensor(tensor: torch.Tensor) -> NDArray[np.uint8]:
+    check_tensor(tensor)
     if str(tensor.dtype) != "torch.uint8":
         raise ImageError(f"a picture must be uint8, got {tensor.dtype}: scale to 0..255 and round")
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4):
         raise ImageError(f"a picture tensor must be [C, H, W]; got {list(tensor.shape)}")
-    return _from_array(tensor.detach().cpu().numpy().transpose(1, 2, 0))
+    try:
+        array = tensor.detach().cpu().numpy()
+    except (RuntimeError, TypeError) as error:  # fake, traced or mapped ones say it in many ways
+        raise ImageError(
+            f"a tensor of kind {type(tensor).__name__} has no values: {error}"
+        ) from error
+    return _from_array(array.transpose(1, 2, 0))
 
 
 def _from_path(path: Path) -> NDArray[np.uint8]:
@@ -228,6 +248,15 @@ def _from_path(path: Path) -> NDArray[np.uint8]:
         raise type(error)(f"{path}: {error}") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise ImageError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _refuse_frames(picture: Image.Image) -> None:
+    """Refuse an image of several frames. Of a JPEG in several sizes the first one is the image."""
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":
+        raise ImageError(
+            f"{picture.format} of {frames} frames: seek to one of them and give its copy()"
+        )
 
 
 def _from_uncompressed(path: Path) -> NDArray[np.uint8] | None:

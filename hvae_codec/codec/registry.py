@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.checkpoint import ModelInfo, load_checkpoint, model_info, read_card
 from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.encoded import Encoded, as_file
 from hvae_codec.codec.format import read_header
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.quality import operating_point
-from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
+from hvae_codec.codec.quality_scale import HIGHEST, LOWEST, as_quality
 from hvae_codec.errors import (
     CheckpointError,
     DeviceError,
@@ -122,12 +123,13 @@ def load(name: str, quality: float | None = None, *, effort: int | None = None) 
         return codec if effort is None else codec.tuned(effort)
     if quality is None:
         quality = numbers[len(numbers) // 2]
+    quality = as_quality(quality)
     if quality in numbers:
         codec = _loaded(name, int(quality))
         return codec if effort is None else codec.tuned(effort)
-    if float(quality).is_integer():
+    if quality.is_integer():
         raise UnknownQualityError(
-            f"model {name!r} has no quality {quality!r}; at hand: {', '.join(map(str, numbers))}"
+            f"model {name!r} has no quality {quality:g}; at hand: {', '.join(map(str, numbers))}"
         )
     info, trade = operating_point(rungs, quality)
     return _loaded(name, info.quality).tuned(1 if effort is None else effort, trade)
@@ -177,14 +179,14 @@ def load_file_once(path: str | os.PathLike[str]) -> Codec:
     return _load_file(path, status.st_mtime_ns, status.st_size)
 
 
-def codec_for(blob: bytes) -> Codec:
+def codec_for(blob: Encoded) -> Codec:
     """The codec of the model that wrote `blob`, by the model id in its header.
 
     Raises:
         BitstreamError: not a `.hvae` file of this version.
         UnknownModelError: no model at hand has this id.
     """
-    return codec_of(read_header(blob).model_id)
+    return codec_of(read_header(as_file(blob)).model_id)
 
 
 def codec_of(model_id: bytes, number: int | None = None) -> Codec:
@@ -216,13 +218,14 @@ def info_of(model_id: bytes) -> ModelInfo:
     raise UnknownModelError(f"the file is of model {wanted}, which is not at hand; see models()")
 
 
-def decode(blob: bytes) -> NDArray[np.uint8]:
+def decode(blob: Encoded) -> NDArray[np.uint8]:
     """The picture uint8 [H, W, C] of a `.hvae` file, with whichever model at hand wrote it.
 
     Raises:
         BitstreamError, UnknownModelError: as `codec_for` and `Codec.decode`.
     """
-    return codec_for(blob).decode(blob)
+    file = as_file(blob)
+    return codec_for(file).decode(file)
 
 
 def _directory() -> Path:
