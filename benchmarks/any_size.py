@@ -3,9 +3,8 @@
     python -m benchmarks.any_size [--side 10000] [--json benchmarks/results/any_size.json]
 
 The picture repeats photographs. Per way: seconds, and what the process's peak of memory (VmHWM)
-exceeds by that of a process that has coded a small picture only. Pages of a mapped file count as
-soon as they were read, though the system takes them back when it needs room: anonymous memory at
-the end (RssAnon) is beside it. The equal files and pixels of all ways are checked.
+exceeds by that of a process that has coded a small picture only. Anonymous memory at the end
+(RssAnon) is beside it. The equal files and pixels of all ways are checked.
 """
 
 from __future__ import annotations
@@ -31,7 +30,8 @@ from tqdm import tqdm
 import hvae_codec
 from benchmarks.common import environment, write_json
 from hvae_codec.cli import main as command
-from hvae_codec.codec.strip_files import Strips, mapped_picture, write_png, write_ppm
+from hvae_codec.codec.images import as_uint8
+from hvae_codec.codec.strip_files import Strips, write_png, write_ppm
 from hvae_codec.data.roots import default_root
 
 QUALITY = 3
@@ -152,9 +152,7 @@ def _prepare(folder: Path, side: int) -> None:
     for name, write in (("picture.ppm", write_ppm), ("picture.png", write_png)):
         with (folder / name).open("wb") as file:
             write(file, Strips(side, side, 3, mosaic_rows(side)))
-    mapped = mapped_picture(folder / "picture.ppm")
-    assert mapped is not None
-    mapped.tofile(folder / "picture.raw")
+    as_uint8(folder / "picture.ppm").tofile(folder / "picture.raw")
     codec = hvae_codec.load("cifar10", quality=QUALITY)
     (folder / "picture.hvae").write_bytes(codec.encode(folder / "picture.ppm"))
 

@@ -101,7 +101,7 @@ def any_size_table() -> str:
         "",
         f"{result['side']:,}x{result['side']:,} RGB, {result['raw_mib']:.0f} MiB of pixels; "
         f"quality {result['quality']}, a file of {file_mib:.1f} MiB; one thread.",
-        "The pixels themselves are counted where they are an array, a mapped file or Pillow's.",
+        "The pixels themselves are counted where they are an array or Pillow's.",
     ]
     return "\n".join(lines)
 

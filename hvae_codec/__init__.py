@@ -11,6 +11,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from hvae_codec import forking  # noqa: F401  # before anything computes
+
 if TYPE_CHECKING:
     from hvae_codec.codec.archive import Archive
     from hvae_codec.codec.archive_writer import ArchiveWriter

@@ -38,7 +38,7 @@ class UnknownModelError(HvaeCodecError):
 
 
 class UnknownQualityError(HvaeCodecError):
-    """The model exists but has no rung of this quality."""
+    """The model exists but has no rung of this quality, or no such layer."""
 
 
 class BitstreamError(HvaeCodecError):

@@ -12,6 +12,7 @@ LAYERS = (
         "hvae_codec.errors",
         "hvae_codec.files",
         "hvae_codec.folders",
+        "hvae_codec.forking",
         "hvae_codec.memory",
         "hvae_codec._C",
         "hvae_codec.v1",

@@ -17,6 +17,7 @@ from hvae_codec.cli.choosing import size_of
 from hvae_codec.cli.common import print_warning
 from hvae_codec.cli.files import PICTURE_SUFFIXES, find
 from hvae_codec.errors import CorruptError, HvaeCodecError
+from hvae_codec.files import replacing
 from hvae_codec.folders import in_a_cycle
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hvae_codec.codec.archive_info import PictureInfo
+    from hvae_codec.codec.stored_arrays import StoredRows
 
 _PIXEL_BATCH = 1 << 24
 
@@ -45,7 +47,7 @@ class FilePicture:
 class ArrayPicture:
     """A row of an array [N, H, W, C] in memory, or of the one in `file`."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | StoredRows
     row: int
     file: Path | None = None
 
@@ -88,7 +90,9 @@ def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:
 
 
 def array_sources(
-    images: NDArray[np.uint8], label: str = "the data set", file: Path | None = None
+    images: NDArray[np.uint8] | StoredRows,
+    label: str = "the data set",
+    file: Path | None = None,
 ) -> list[Source]:
     """The pictures of an array [N, H, W, C], which may be that of a file; they have no names."""
     return [
@@ -198,20 +202,15 @@ def write_array(
         sizes = ", ".join(f"{w}x{h}x{c}" for h, w, c in found[:4]) or "none"
         raise HvaeCodecError(f"a .npy holds pictures of one size; these are {sizes}")
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    shape = (len(numbers), *found[0])
-    try:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        step = max(1, _PIXEL_BATCH // int(np.prod(found[0])))
+    head = {"descr": "|u1", "fortran_order": False, "shape": (len(numbers), *found[0])}
+    step = max(1, _PIXEL_BATCH // int(np.prod(found[0])))
+    with replacing(output, durable=False) as file:
+        np.lib.format.write_array_header_1_0(file, head)
         for start in range(0, len(numbers), step):
             pictures = archive.decode(numbers[start : start + step])
-            array[start : start + step] = pictures
+            for picture in pictures:
+                file.write(np.ascontiguousarray(picture).data)
             progress(len(pictures))
-        array.flush()
-        del array
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _expanded(inputs: Sequence[Path]) -> list[Path]:
@@ -228,14 +227,16 @@ def _expanded(inputs: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _read_array(file: Path) -> NDArray[np.uint8]:
+def _read_array(file: Path) -> StoredRows:
     import numpy as np
 
+    from hvae_codec.codec.stored_arrays import StoredRows
+
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        array = StoredRows(file)
+    except ValueError as error:
         raise HvaeCodecError(f"{file} cannot be read as an array: {error}") from error
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 4:
+    if array.dtype != np.uint8 or len(array.shape) != 4:
         raise HvaeCodecError(
             f"{file} must hold pictures, uint8 [N, H, W, C]; it holds "
             f"{array.dtype} {list(array.shape)}"

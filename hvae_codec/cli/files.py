@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hvae_codec.errors import HvaeCodecError
+from hvae_codec.errors import HvaeCodecError, NotAnHvaeFileError
 from hvae_codec.folders import files_of
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm")
@@ -76,7 +76,8 @@ def plan(
         raise HvaeCodecError(f"{output} is a file; --output must be a folder for several results")
     else:
         jobs = _named([(source, output / below) for source, below in found], new_suffix)
-    _check_targets(jobs, keep_existing=output is None and not replace and not skip_existing)
+    keep_existing = output is None and not replace and not skip_existing
+    _check_targets(jobs, keep_existing=keep_existing, encoded=ENCODED_SUFFIX in suffixes)
     return jobs
 
 
@@ -112,11 +113,23 @@ def _named(places: Sequence[tuple[Path, Path]], new_suffix: str) -> list[Job]:
             targets[index] = long[index]
 
 
-def _check_targets(jobs: Sequence[Job], *, keep_existing: bool) -> None:
+def _refuse_unencoded(source: Path) -> None:
+    """Raise NotAnHvaeFileError where an image was given for a file to decode."""
+    from hvae_codec.codec.format import MAGIC
+
+    with source.open("rb") as file:
+        start = file.read(len(MAGIC))
+    if start != MAGIC:
+        raise NotAnHvaeFileError(f"{source} is no .hvae file: it cannot be decoded")
+
+
+def _check_targets(jobs: Sequence[Job], *, keep_existing: bool, encoded: bool) -> None:
     sources = {source.resolve() for source, _ in jobs}
     writers: dict[Path, Path] = {}
     for source, target in jobs:
         if target.resolve() in sources:
+            if encoded:
+                _refuse_unencoded(source)
             raise HvaeCodecError(f"{target} is an input and would be replaced; name an --output")
         if target in writers:
             raise HvaeCodecError(

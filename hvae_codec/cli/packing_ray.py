@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from hvae_codec.codec.stored_arrays import StoredRows
+
 OPENED_TOGETHER = 64
 """Pictures of files that a task opens."""
 
@@ -276,10 +278,14 @@ def _open(places: Sequence[Place]) -> bytes:
 
 def _opened(picture: FilePicture | ArrayPicture) -> Opened:
     from hvae_codec.cli.common import describe
-    from hvae_codec.codec.images import as_uint8
+    from hvae_codec.codec.images import as_uint8, check_array
 
     try:
-        height, width, channels = as_uint8(picture()).shape
+        if isinstance(picture, ArrayPicture):  # no row of it need be read
+            height, width, channels = picture.images.shape[1:]
+            check_array(picture.images.dtype, (height, width, channels))
+        else:
+            height, width, channels = as_uint8(picture()).shape
     except HvaeCodecError as error:
         return Opened(None, describe(error))
     return Opened((height, width, channels))
@@ -305,14 +311,13 @@ def _picture(planned: Planned, arrays: Sequence[Any]) -> NDArray[np.uint8]:
             raise ArchiveError(f"{place.file} was changed while it was being packed")
         return picture
     array = arrays[place.array]
-    images = _mapped_array(array) if isinstance(array, str) else ray.get(array)
+    images = _stored_array(array) if isinstance(array, str) else ray.get(array)
     row: NDArray[np.uint8] = images[place.row]
     return row
 
 
 @lru_cache(maxsize=8)
-def _mapped_array(file: str) -> NDArray[np.uint8]:
-    import numpy as np
+def _stored_array(file: str) -> StoredRows:
+    from hvae_codec.codec.stored_arrays import StoredRows
 
-    array: NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
-    return array
+    return StoredRows(Path(file))

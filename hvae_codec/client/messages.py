@@ -12,10 +12,12 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.encoded import Encoded, as_file
 from hvae_codec.codec.format import MAGIC
 from hvae_codec.codec.images import Picture as LocalPicture
 from hvae_codec.codec.images import as_uint8, decode_image_bytes
 from hvae_codec.codec.latents import Features
+from hvae_codec.codec.quality_scale import as_quality
 from hvae_codec.errors import ImageError
 from hvae_codec.v1 import codec_pb2
 
@@ -117,15 +119,13 @@ def source_message(source: Picture) -> codec_pb2.FeatureSource:
     return codec_pb2.FeatureSource(image=image_message(source))
 
 
-def encoded_message(encoded: bytes) -> bytes:
+def encoded_message(encoded: Encoded) -> bytes:
     """The bytes of a `.hvae` file as they travel.
 
     Raises:
-        TypeError: they are none.
+        BitstreamError: as `as_file`.
     """
-    if not isinstance(encoded, bytes | bytearray | memoryview):
-        raise TypeError(f"an encoded picture must be bytes, got {type(encoded).__name__}")
-    return bytes(encoded)
+    return as_file(encoded)
 
 
 def check_pictures(pictures: object) -> None:
@@ -153,7 +153,8 @@ def selector(
     """Names a model and at most one of a quality, a size and a PSNR.
 
     Raises:
-        ValueError: several are given, or a size that is negative.
+        ValueError: several are given, or a size that is negative. UnknownQualityError: a quality
+            that is no number.
     """
     given = {"quality": quality, "target_bytes": target_bytes, "target_psnr": target_psnr}
     given = {name: value for name, value in given.items() if value is not None}
@@ -161,7 +162,8 @@ def selector(
         raise ValueError(f"{' and '.join(given)} exclude each other")
     if target_bytes is not None and target_bytes < 1:
         raise ValueError(f"target_bytes must be at least 1, got {target_bytes}")
-    if quality is not None and not (float(quality).is_integer() and 0 <= quality < 2**32):
+    quality = None if quality is None else as_quality(quality)
+    if quality is not None and not (quality.is_integer() and 0 <= quality < 2**32):
         return codec_pb2.ModelSelector(name=model, fine_quality=quality)
     whole = None if quality is None else int(quality)
     return codec_pb2.ModelSelector(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -17,6 +17,7 @@ from typing import Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.ahead import ahead
 from hvae_codec.codec.archive_format import Directory, Entry
 from hvae_codec.codec.archive_index import (
     RecoveredWarning,
@@ -31,7 +32,13 @@ from hvae_codec.codec.codec import Block, Codec
 from hvae_codec.codec.container import tiles_of
 from hvae_codec.codec.latents import Features, joined
 from hvae_codec.codec.registry import codec_of
-from hvae_codec.errors import BitstreamError, CorruptError, NotAnHvaeFileError, WrongModelError
+from hvae_codec.errors import (
+    ArchiveError,
+    BitstreamError,
+    CorruptError,
+    NotAnHvaeFileError,
+    WrongModelError,
+)
 
 Pixels = NDArray[np.uint8]
 
@@ -51,7 +58,8 @@ class Archive:
             for picture in archive: ...        # block by block, in order
 
     Several threads may read one archive. Pictures added by a writer after the archive was opened
-    are not seen.
+    are not seen. A copy, or what arrives in another process, opens the file at its path anew; it
+    must be the same archive, which may have grown.
 
     Args:
         path: of the archive.
@@ -70,7 +78,9 @@ class Archive:
 
     def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None) -> None:
         self._path = Path(path)
-        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        self._absolute = self._path.absolute()
+        self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self._descriptor)
         try:
             with self._about():
                 self._index = read_index(self._fd)
@@ -78,6 +88,7 @@ class Archive:
             self.close()
             raise
         model_id = self._index.header.model_id
+        self._given = codec is not None
         if codec is not None:
             if codec.info.model_id != model_id.hex():
                 self.close()
@@ -104,9 +115,23 @@ class Archive:
 
     def close(self) -> None:
         """Close the file. Closing again does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._close()
+
+    def __reduce__(self) -> tuple[Callable[..., Archive], tuple[object, ...]]:
+        given = self.codec if self._given else None
+        return _reopened, (
+            self._absolute,
+            given,
+            len(self._index.entries),
+            self._index.digest(),
+        )
+
+    @property
+    def _fd(self) -> int:
+        """The open file. Raises ArchiveError after `close`."""
+        if not self._close.alive:
+            raise ArchiveError(f"the archive {self._path} is closed; open it again")
+        return self._descriptor
 
     @cached_property
     def codec(self) -> Codec:
@@ -202,7 +227,7 @@ class Archive:
         Raises:
             CorruptError: at a damaged block, or where one is lost.
         """
-        for part in _ahead(self._parts(map(_all_of, self._in_order()), None)):
+        for part in ahead(self._parts(map(_all_of, self._in_order()), None)):
             pictures = self.codec.block_pictures([block for _, block in part])
             yield from (pictures[place] for place in np.argsort(_numbers(part)))
 
@@ -215,7 +240,7 @@ class Archive:
         numbers, places = self._unique(indices)
         decoded: list[Pixels] = []
         order: list[int] = []
-        for part in _ahead(self._parts(self._by_entry(numbers), None)):
+        for part in ahead(self._parts(self._by_entry(numbers), None)):
             order += _numbers(part)
             decoded += self.codec.block_pictures([block for _, block in part])
         ranks = np.argsort(order)
@@ -363,19 +388,18 @@ class Archive:
             raise (CorruptError if strange else type(error))(text) from error
 
 
+def _reopened(path: Path, codec: Codec | None, blocks: int, digest: str) -> Archive:
+    """An archive that was pickled when it had so many blocks. Raises ArchiveError, OSError."""
+    archive = Archive(path, codec)
+    if archive._index.digest(blocks) != digest:
+        archive.close()
+        raise ArchiveError(f"{path} is no longer the archive that was pickled or copied")
+    return archive
+
+
 def _all_of(entry: Entry) -> tuple[Entry, NDArray[np.intp]]:
     return entry, np.arange(entry.count)
 
 
 def _numbers(part: Part) -> list[int]:
     return [int(number) for numbers, _ in part for number in numbers]
-
-
-def _ahead(parts: Iterator[Part]) -> Iterator[Part]:
-    """The same parts, each made in another thread while the one before it is used."""
-    with ThreadPoolExecutor(1, "hvae-archive") as pool:
-        part = next(parts, None)
-        while part is not None:
-            following = pool.submit(next, parts, None)
-            yield part
-            part = following.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,6 +75,11 @@ class ArchiveIndex:
     def firsts(self) -> NDArray[np.int64]:
         """Number of the first picture of each entry, int64, rising."""
         return np.array([entry.first for entry in self.entries], np.int64)
+
+    def digest(self, blocks: int | None = None) -> str:
+        """SHA-256, in hex, of the places and lengths of the first blocks (None: of all)."""
+        found = repr((self.header, self.entries[:blocks]))
+        return hashlib.sha256(found.encode()).hexdigest()
 
     def entry_of(self, picture: int) -> Entry:
         """The block of a picture, 0 <= picture < len(self). Raises CorruptError if it is lost."""

@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from hvae_codec.codec.archive_blocks import BLOCK_TILES, BlockRoom, CodedBlock, uncoded_block
 from hvae_codec.codec.archive_format import (
@@ -29,7 +30,7 @@ from hvae_codec.codec.archive_format import (
 from hvae_codec.codec.archive_index import ArchiveIndex, RecoveredWarning, read_index
 from hvae_codec.codec.archive_names import check_name
 from hvae_codec.codec.codec import Codec, Pictures
-from hvae_codec.codec.images import Picture, as_uint8
+from hvae_codec.codec.images import Picture, as_uint8, check_tensor
 from hvae_codec.errors import ArchiveError, CorruptError, ImageError, WrongModelError
 
 Pixels = NDArray[np.uint8]
@@ -48,7 +49,8 @@ class ArchiveWriter:
     that was not closed is still read, by a search for its blocks; opening it with `append` and
     closing it gives it its index again.
 
-    One thread may use a writer at a time, and one process may write an archive.
+    One thread may use a writer at a time, and one process may write an archive: a process that is
+    forked meanwhile can only close it, which writes nothing.
 
     Args:
         path: of the archive.
@@ -74,6 +76,7 @@ class ArchiveWriter:
     ) -> None:
         self._room = BlockRoom(codec, block_tiles)
         self._path = Path(path)
+        self._process = os.getpid()
         self._codec = codec
         channels, height, width = codec.info.image_shape
         self._header = ArchiveHeader(bytes.fromhex(codec.info.model_id), width, height, channels)
@@ -111,6 +114,12 @@ class ArchiveWriter:
             if error is None:  # else the first error is the one to hear of
                 raise
 
+    def __reduce__(self) -> str:
+        raise ArchiveError(
+            f"the writer of {self._path} can be neither copied nor sent to another process: an "
+            "archive has one writer; `code_block` codes in others what `add_block` writes"
+        )
+
     def __len__(self) -> int:
         """Pictures in the archive, those waiting to be written included."""
         return self._handed_over + len(self._pictures)
@@ -131,7 +140,7 @@ class ArchiveWriter:
             self.reserve(name)
         if not self._room.takes_name(name_bytes):
             self._hand_over()
-        if isinstance(image, np.ndarray | torch.Tensor):
+        if not isinstance(image, str | os.PathLike | Image.Image):  # those were read just now
             picture = picture.copy()  # the caller may fill the array anew before a block is full
         self._pictures.append(picture)
         self._names.append(name)
@@ -160,6 +169,8 @@ class ArchiveWriter:
                 "pictures must be an array [N, H, W, C], a tensor [N, C, H, W] or an iterable; "
                 f"got {images.ndim} dimensions {list(images.shape)}"
             )
+        if isinstance(images, torch.Tensor):
+            check_tensor(images)
         start = len(self)
         if names is None:
             for image in images:
@@ -216,6 +227,9 @@ class ArchiveWriter:
         """
         if self._file.closed:
             return
+        if self._process != os.getpid():  # what waits, and the index, are the other's to write
+            self._file.close()
+            return
         try:
             try:
                 if self._error is None:
@@ -262,6 +276,11 @@ class ArchiveWriter:
             warnings.warn(message, RecoveredWarning, stacklevel=4)
 
     def _require_open(self) -> None:
+        if self._process != os.getpid():
+            raise ArchiveError(
+                f"the writer of {self._path} is of another process, from which this one was "
+                "forked: open it here with append, once that one has closed it"
+            )
         if self._error is not None:
             raise self._error
         if self._file.closed:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from hvae_codec.codec.format import MODEL_ID_BYTES, Header
@@ -28,7 +28,9 @@ from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.files import write_atomically
 from hvae_codec.models.build import Model, Spec, build_model, spec_from_json
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
+from hvae_codec.models.inference import loading
 from hvae_codec.models.map_spec import MapSpec
+from hvae_codec.models.tensor_files import read_tensors
 
 _FORMAT = "hvae-codec checkpoint 1"
 _MODEL = "model."
@@ -241,6 +243,7 @@ def rate_weight(card: dict[str, Any]) -> float:
     return float(betas[-1])
 
 
+@loading
 def load_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint at `path` (.safetensors, its card beside it), in evaluation mode, its hash
     verified.
@@ -250,15 +253,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     card = read_card(path.with_suffix(".json"))
     try:
-        tensors = load_file(path)
+        tensors = read_tensors(path)[0]
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
     posterior: Posterior = card.get("posterior", "")
     try:
         spec = spec_from_json(card["spec"])
-        model = build_model(spec, posterior)
-        model.load_state_dict({name: value.float() for name, value in weights.items()})
+        with torch.device("meta"):  # no weights to draw, of no dtype that is anyone's default
+            model = build_model(spec, posterior)
+        model.load_state_dict(
+            {name: value.to(torch.float32, copy=True) for name, value in weights.items()},
+            assign=True,
+        )
     except (KeyError, RuntimeError, SpecError) as error:
         raise CheckpointError(f"{path}: weights do not fit the card's model: {error}") from error
     others = {k: v for k, v in tensors.items() if not k.startswith(_MODEL)}

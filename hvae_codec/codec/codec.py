@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property, partial
-from typing import TypeGuard
+from numbers import Real
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -23,16 +25,19 @@ from hvae_codec.codec.container import (
     unpack_runs,
 )
 from hvae_codec.codec.effort import EncoderSearch, per_tile
+from hvae_codec.codec.encoded import Encoded, as_file, as_files, one_or_more
 from hvae_codec.codec.entropy import EntropyCoding, Part, TileEntropy, in_order, refuse_block
 from hvae_codec.codec.format import Header, read_header
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
 from hvae_codec.codec.latents import Features, averaged, none_of
 from hvae_codec.codec.networks import Networks, Refine
+from hvae_codec.codec.references import ByReference
 from hvae_codec.codec.streaming import picture_rows, symbols_of
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled, coding_rmse_of, merge, split_all, tile_grid
-from hvae_codec.errors import CorruptError, ImageError, WrongModelError
+from hvae_codec.errors import CorruptError, ImageError, UnknownQualityError, WrongModelError
 from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.models.inference import loading
 
 Pixels = NDArray[np.uint8]
 Pictures = Pixels | torch.Tensor | Iterable[Picture]
@@ -57,14 +62,19 @@ class Block:
         return Block(replace(self.header, count=len(pictures)), chosen)
 
 
-class Codec:
+class Codec(ByReference):
     """A trained model as a codec. It keeps no state between calls, so threads may share it.
+
+    Pickled, it is the name of what it was loaded from and its model's id; a process that unpickles
+    it loads that.
 
     A picture is a uint8 array [H, W], [H, W, 1] or [H, W, 3], a PIL image, a path, or a torch uint8
     tensor [C, H, W]; many pictures are an array [N, H, W, C], a tensor [N, C, H, W] or a list of
     pictures of any sizes. A picture larger than the model's own size is cut into tiles, the last
     ones padded by repeating the edge. A colour model codes a grey picture as colour and gives it
     back grey; a grey model refuses colour.
+
+    A file is given as its bytes in any buffer or uint8 array, or by its path.
 
     Encoding takes an `effort`: 0 rounds what the networks say; 1 and 2 search for symbols that give
     a better picture for fewer bytes (`hvae_codec.codec.effort`), at more time. With effort above 0,
@@ -74,6 +84,7 @@ class Codec:
 
     effort = 0
     trade = 1.0
+    settings: tuple[str, ...] = ("effort", "trade")
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
@@ -205,7 +216,7 @@ class Codec:
             block=True,
         )
 
-    def decode(self, blob: bytes, *, partial: bool = False) -> Pixels:
+    def decode(self, blob: Encoded, *, partial: bool = False) -> Pixels:
         """The picture uint8 [H, W, C] of a `.hvae` file; C is 1 if it was grey, else 3.
 
         With `partial`, a file that is cut off or damaged behind z2 gives its preview, which z2's
@@ -215,6 +226,7 @@ class Codec:
             BitstreamError: the bytes are not such a file (`NotAnHvaeFileError`), of another model
                 (`WrongModelError`) or version, damaged (`CorruptError`) or cut (`TruncatedError`).
         """
+        blob = as_file(blob)
         try:
             return self._decode(blob, None)
         except CorruptError:
@@ -222,7 +234,7 @@ class Codec:
                 raise
         return self.preview(blob)
 
-    def decode_rows(self, blob: bytes, *, preview: bool = False) -> Iterator[Pixels]:
+    def decode_rows(self, blob: Encoded, *, preview: bool = False) -> Iterator[Pixels]:
         """`decode` (or `preview`) in strips uint8 [h, W, C] from the top, a row of tiles each.
 
         The picture never lies in memory whole, which matters from some ten megapixels on. All
@@ -231,16 +243,16 @@ class Codec:
         Raises:
             BitstreamError: as `decode`.
         """
-        return self._rows(blob, 1 if preview else None)[1]
+        return self._rows(as_file(blob), 1 if preview else None)[1]
 
-    def decode_batch(self, blobs: Sequence[bytes]) -> Pixels | list[Pixels]:
+    def decode_batch(self, blobs: Iterable[Encoded]) -> Pixels | list[Pixels]:
         """The pictures of many `.hvae` files: uint8 [N, H, W, C] if all have one shape, else a
         list.
 
         Raises:
             BitstreamError: as `decode`; the message says which file.
         """
-        pictures = self.pictures_of(self.entropy.read(blobs))
+        pictures = self.pictures_of(self.entropy.read(as_files(blobs)))
         same = len({picture.shape for picture in pictures}) == 1
         return np.stack(pictures) if same else pictures
 
@@ -261,7 +273,7 @@ class Codec:
         tiles = [tiles_of(header, self._tile) for header in part.headers]
         return averaged(self.networks.latents(part.symbols), tiles)
 
-    def decode_block(self, blob: bytes) -> Pixels:
+    def decode_block(self, blob: Encoded) -> Pixels:
         """The pictures uint8 [N, H, W, C] of a `.hvae` block.
 
         Raises:
@@ -269,7 +281,7 @@ class Codec:
         """
         return np.stack(self.block_pictures([self.read_block(blob)]))
 
-    def read_block(self, blob: bytes, layers: int | None = None) -> Block:
+    def read_block(self, blob: Encoded, layers: int | None = None) -> Block:
         """The first half of `decode_block`: all checks and entropy decoding, without the networks.
 
         layers 1: z2 alone, verified by its own check; what follows may be cut off or damaged. With
@@ -278,7 +290,8 @@ class Codec:
         Raises:
             BitstreamError: as `decode`.
         """
-        return Block(*unpack(self._tiles.coder, self._id, blob, tile=self._tile, layers=layers))
+        file = as_file(blob)
+        return Block(*unpack(self._tiles.coder, self._id, file, tile=self._tile, layers=layers))
 
     def block_pictures(self, blocks: Sequence[Block]) -> list[Pixels]:
         """The pictures of one or more blocks, all through the networks together."""
@@ -294,7 +307,7 @@ class Codec:
         moments = self.networks.latents([np.concatenate(layer) for layer in layers])
         return averaged(moments, [tiles_of(h, self._tile) for h in _each_header(blocks)])
 
-    def symbols(self, blobs: Sequence[bytes]) -> list[Int32Array]:
+    def symbols(self, blobs: Iterable[Encoded]) -> list[Int32Array]:
         """The integer symbols of many files, int32 [T, D_l] a layer, top first, T tiles in all.
 
         No network takes part: these are equal on every machine.
@@ -302,17 +315,18 @@ class Codec:
         Raises:
             BitstreamError: as `decode_batch`.
         """
-        if len(blobs) == 0:
+        files = as_files(blobs)
+        if not files:
             return [np.zeros((0, dims), dtype=np.int32) for dims in self.info.z_dims]
-        return unpack_many(self._tiles.coder, self._id, blobs, tile=self._tile)[1]
+        return unpack_many(self._tiles.coder, self._id, files, tile=self._tile)[1]
 
-    def preview(self, blob: bytes) -> Pixels:
+    def preview(self, blob: Encoded) -> Pixels:
         """The picture that z2 alone stands for, uint8 [H, W, C]; the file may be cut off behind z2.
 
         Raises:
             BitstreamError: as `decode`, for the part that is read.
         """
-        return self._decode(blob, 1)
+        return self._decode(as_file(blob), 1)
 
     def features(self, images: Pictures) -> Features:
         """Mean and standard deviation of q(z2|x) of N pictures, float32 [N, D] each.
@@ -337,7 +351,7 @@ class Codec:
         counts = [math.prod(tile_grid(len(p), p.shape[1], self._tile)) for p in pictures]
         return averaged(moments, counts)
 
-    def features_from_bytes(self, blobs: bytes | Sequence[bytes]) -> Features:
+    def features_from_bytes(self, blobs: Encoded | Iterable[Encoded]) -> Features:
         """z2 as it was coded, and its standard deviation under quantisation, of one or many files.
 
         Only the first bytes of each file are read; it may be cut off behind z2.
@@ -348,7 +362,7 @@ class Codec:
         return self.layer_features_from_bytes(blobs, 1)[0]
 
     def layer_features_from_bytes(
-        self, blobs: bytes | Sequence[bytes], layers: int | None = None
+        self, blobs: Encoded | Iterable[Encoded], layers: int | None = None
     ) -> list[Features]:
         """`features_from_bytes` of the first `layers` layers (None: all), top first.
 
@@ -360,7 +374,7 @@ class Codec:
                 many layers.
         """
         layers = self._layers(layers)
-        files = [blobs] if isinstance(blobs, bytes) else list(blobs)
+        files = one_or_more(blobs)
         if not files:
             return none_of(self.info.z_dims[:layers])
         return self.features_of(self.entropy.read(files, layers))
@@ -383,7 +397,7 @@ class Codec:
             ValueError: count < 1, a negative seed, a temperature that is negative or not finite,
                 or latents of another shape or not finite.
         """
-        self._check_sample(count, seed, temperature)
+        count, seed, temperature = sample_arguments(count, seed, temperature)
         if top is None:
             return self.networks.sample(count, seed=seed, temperature=temperature)
         dims = self.info.z_dims[0]
@@ -413,7 +427,8 @@ class Codec:
         """What a perfect decoder would give for uint8 pictures: themselves, binarised if the
         model's are.
         """
-        pixels = self.model.likelihood.pixels(torch.tensor(images))  # a copy: may be read-only
+        copied = torch.from_numpy(np.array(images))  # it may be read-only
+        pixels = self.model.likelihood.pixels(copied, torch.float32)
         return (pixels * 255.0).round().to(torch.uint8).numpy()
 
     @property
@@ -429,14 +444,14 @@ class Codec:
                 "convert to grey first"
             )
 
-    def picture_shape(self, blob: bytes) -> tuple[int, int, int, int]:
+    def picture_shape(self, blob: Encoded) -> tuple[int, int, int, int]:
         """(height, width, channels, pictures) that a file's header states; no check sum is
         verified.
 
         Raises:
             BitstreamError: the header cannot be read or is of another model.
         """
-        return self.stated_shape(read_header(blob))
+        return self.stated_shape(read_header(as_file(blob)))
 
     def stated_shape(self, header: Header) -> tuple[int, int, int, int]:
         """`picture_shape` of a file whose header has been read.
@@ -451,17 +466,13 @@ class Codec:
         height, width = header.height or self._tile[0], header.width or self._tile[1]
         return height, width, 1 if header.grey else self._channels, header.count
 
-    def _check_sample(self, count: int, seed: int, temperature: float) -> None:
-        if count < 1 or not 0 <= seed < 2**63:
-            raise ValueError(f"count must be at least 1 and seed in 0..2^63-1; got {count}, {seed}")
-        if not 0.0 <= temperature < float("inf"):
-            raise ValueError(f"temperature must be finite and at least 0; got {temperature}")
-
     def _layers(self, layers: int | None) -> int:
         total = len(self.info.z_dims)
-        if layers is not None and not 1 <= layers <= total:
-            raise ValueError(f"layers must lie in 1..{total}, not {layers}")
-        return total if layers is None else layers
+        if layers is None:
+            return total
+        if not (isinstance(layers, int | np.integer) and 1 <= layers <= total):
+            raise UnknownQualityError(f"layers must lie in 1..{total}, not {layers!r}")
+        return int(layers)
 
     def _block_tiles(self, images: Pictures) -> tuple[Header, Pixels]:
         """What a block of these pictures says of itself, and their tiles."""
@@ -480,7 +491,7 @@ class Codec:
     def _is_tiles(self, images: Pictures) -> TypeGuard[Pixels]:
         """Whether these are pictures of the model's size and channels in one array."""
         return (
-            isinstance(images, np.ndarray)
+            type(images) is np.ndarray  # masks of some kinds of them are not to be dropped
             and images.dtype == np.uint8
             and images.shape[1:] == (*self._tile, self._channels)
             and len(images) > 0
@@ -521,6 +532,7 @@ class Codec:
         return [Part(range(len(pictures)), headers, symbols)]
 
     @cached_property
+    @loading
     def _search(self) -> EncoderSearch:
         return EncoderSearch(*self._checkpoint.of_one_size, rate_weight(self._checkpoint.card))
 
@@ -568,6 +580,16 @@ class Codec:
         assert header.width is not None
         picture = merge(tiles, header.height, header.width, self._coding_rmse)
         return as_grey(picture) if header.grey else picture
+
+
+def sample_arguments(count: Any, seed: Any, temperature: Any) -> tuple[int, int, float]:
+    """Arguments of `sample` as Python's own numbers. Raises ValueError for others than allowed."""
+    whole = isinstance(count, int | np.integer) and isinstance(seed, int | np.integer)
+    if not (whole and count >= 1 and 0 <= seed < 2**63):
+        raise ValueError(f"count must be at least 1 and seed in 0..2^63-1; got {count!r}, {seed!r}")
+    if not (isinstance(temperature, Real | Decimal) and 0.0 <= float(temperature) < math.inf):
+        raise ValueError(f"temperature must be finite and at least 0; got {temperature!r}")
+    return int(count), int(seed), float(temperature)
 
 
 def _each_header(blocks: Sequence[Block]) -> list[Header]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hvae_codec.codec.tables import TOTAL, SymbolTables
 from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.models.inference import loading
 
 _GAIN, _MOMENTUM, _LATE_MOMENTUM = 0.3, 0.7, 0.5
 _FIRST_FLIPS = 8.0
@@ -52,6 +53,7 @@ TRADE_MIN, TRADE_MAX = 1 / 64, 64.0
 """Range of `trade`."""
 
 
+@loading  # gradients pass it
 def per_tile(effort: int, trade: float | Sequence[float], tiles: Sequence[int]) -> Tensor:
     """The trade of each tile, fp32 [T], of pictures of so many tiles each.
 
@@ -190,7 +192,7 @@ class EncoderSearch:
         with torch.no_grad():
             latents = self._within([mean for mean, _ in self._model.posteriors(x)])
         velocities = [torch.zeros_like(z) for z in latents]
-        gain = torch.full((len(x),), _GAIN / self._curvature, device=x.device)
+        gain = torch.full((len(x),), _GAIN / self._curvature, dtype=x.dtype, device=x.device)
         last = torch.full_like(gain, math.inf)
         for _ in range(steps):
             cost, gradients = self._relaxed(x, latents, weight)
@@ -211,7 +213,7 @@ class EncoderSearch:
         """Cost [B] of latents that need not be on the grid, and its gradients."""
         with torch.enable_grad():
             leaves = [z.detach().requires_grad_() for z in latents]
-            nats = torch.zeros(len(x), device=x.device)
+            nats = torch.zeros(len(x), dtype=x.dtype, device=x.device)
             for index, u in enumerate(self._positions(leaves)):
                 nats = nats + self._lengths.between(index, u).flatten(1).sum(1)
             output = self._model.decode(leaves)
@@ -301,7 +303,8 @@ class EncoderSearch:
             ranked = gains.sort(dim=1).values.clamp_(max=0.0)
             limit = ranked.gather(1, taken.long()[:, None] - 1)
             chosen = ((gains <= limit) & (gains < 0.0)).view(shape)
-            tried = k + torch.where(chosen, torch.where(up < down, 1.0, -1.0), 0.0)
+            towards = 2.0 * (up < down).to(k.dtype) - 1.0
+            tried = k + torch.where(chosen, towards, 0.0)
             new_cost, new_gradient = self._bottom_cost(x, mode, tried, weight, slope=False)
             better = new_cost < cost
             k = torch.where(_per_row(better, k), tried, k)

@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hvae_codec import ops
-from hvae_codec.codec.effort import EncoderSearch
+from hvae_codec.codec.effort import EncoderSearch, per_tile
 from hvae_codec.codec.networks import Networks
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.models.inference import inference
+from hvae_codec.models.likelihoods import dtype_of
 
 _BATCH = 1024
 
 
-@torch.inference_mode()
+@inference
 def fit_tables(model: HierarchicalVAE, images: NDArray[np.uint8]) -> SymbolTables:
     """Tables fitted to the symbols of the training pictures, uint8 [N, H, W, C], after rounding.
 
@@ -54,14 +56,17 @@ def refit_tables(
     """
     for _ in range(rounds):
         search = EncoderSearch(model, tables, beta)
-        refine = partial(search.improve_part, effort, torch.ones(len(images)))
+        refine = partial(search.improve_part, effort, per_tile(effort, 1.0, [1] * len(images)))
         networks = Networks(model, tables)
         tables = SymbolTables.fit(networks.symbols(images, refine))
     return tables
 
 
 def _set_steps(model: HierarchicalVAE, images: NDArray[np.uint8]) -> None:
-    variances = [torch.zeros(latent.shape, dtype=torch.float64) for latent in model.spec.latents]
+    variances = [
+        torch.zeros(latent.shape, dtype=torch.float64, device="cpu")
+        for latent in model.spec.latents
+    ]
     for start in range(0, len(images), _BATCH):
         posteriors = model.posteriors(_input(model, images[start : start + _BATCH]))
         for total, (_, raw) in zip(variances, posteriors, strict=True):
@@ -73,4 +78,5 @@ def _set_steps(model: HierarchicalVAE, images: NDArray[np.uint8]) -> None:
 
 def _input(model: HierarchicalVAE, images: NDArray[np.uint8]) -> torch.Tensor:
     device = next(model.parameters()).device
-    return model.likelihood.pixels(torch.from_numpy(images).to(device).permute(0, 3, 1, 2))
+    pictures = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+    return model.likelihood.pixels(pictures, dtype_of(model))

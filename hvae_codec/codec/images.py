@@ -10,8 +10,8 @@ How each kind of picture is taken:
   the file's own. A copy of it (`rotate`, `convert`, `copy`) keeps the tag whether or not it was
   turned: its pixels are taken as they are, as Pillow saves them. `PIL.ImageOps.exif_transpose`
   turns an image before it is copied;
-* a path may lead to a PNG, JPEG or WebP file, which is decoded whole, or to an uncompressed one,
-  PPM, PGM or `.npy`, which is mapped into memory and read as it is used;
+* a path may lead to a PNG, JPEG or WebP file, or to an uncompressed one, PPM, PGM or `.npy`: it is
+  read whole and at once, never mapped;
 * samples are converted to sRGB as the file states their colours (`colour.py`): ICC profile
   (perceptual intent), cICP, gAMA and cHRM, Adobe RGB of EXIF; those of HDR are refused, and a
   statement that is damaged or of another colour space is ignored with a ColourWarning.
@@ -34,7 +34,7 @@ from hvae_codec.codec.colour import to_srgb
 from hvae_codec.codec.colour_codes import file_cicp
 from hvae_codec.codec.image_headers import read_image_header
 from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
-from hvae_codec.codec.strip_files import mapped_picture
+from hvae_codec.codec.stored_arrays import layout_of, read_array
 from hvae_codec.errors import AlphaError, ColourWarning, ImageError, ImageTooLargeError
 
 if TYPE_CHECKING:  # clients of a server take pictures too, and do not wait for torch
@@ -94,6 +94,7 @@ def as_uint8(image: Picture) -> NDArray[np.uint8]:
     if _is_tensor(image):
         return _from_tensor(image)
     if isinstance(image, Image.Image):
+        _refuse_frames(image)
         return _from_pillow(image, MAX_PICTURE_PIXELS)
     if isinstance(image, str | os.PathLike):
         return _from_path(Path(image))
@@ -117,6 +118,8 @@ def as_batch(
             "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of pictures; "
             f"got {images.ndim} dimensions {list(images.shape)}"
         )
+    if _is_tensor(images):
+        check_tensor(images)
     if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(
         images, Iterable
     ):
@@ -141,9 +144,10 @@ def picture_size(path: Path) -> tuple[int, int]:
     """
     if (size := path.stat().st_size) > _MAX_FILE_BYTES:
         raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
-    mapped = mapped_picture(path)
-    if mapped is not None:
-        height, width = mapped.shape[:2]
+    with path.open("rb") as file:
+        layout = layout_of(file)
+    if layout is not None:
+        height, width = layout.shape[:2]
         return height, width
     header = read_image_header(path.read_bytes())
     return header.height, header.width
@@ -204,17 +208,25 @@ def check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) ->
         )
 
 
-def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
-    if array.dtype != np.uint8:
-        raise ImageError(f"a picture must be uint8, got {array.dtype}: scale to 0..255 and round")
-    if array.ndim == 3 and array.shape[2] in (2, 4):
-        raise AlphaError(f"array of shape {list(array.shape)} has alpha; {_ALPHA_ADVICE}")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+def check_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Refuse an array that is no picture: AlphaError, ImageTooLargeError, ImageError."""
+    if dtype != np.uint8:
+        raise ImageError(f"a picture must be uint8, got {dtype}: scale to 0..255 and round")
+    if len(shape) == 3 and shape[2] in (2, 4):
+        raise AlphaError(f"array of shape {list(shape)} has alpha; {_ALPHA_ADVICE}")
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
         raise ImageError(
-            f"a picture must have the shape [H, W], [H, W, 1] or [H, W, 3]; got {list(array.shape)}"
+            f"a picture must have the shape [H, W], [H, W, 1] or [H, W, 3]; got {list(shape)}"
         )
-    check_size(array.shape[1], array.shape[0])
-    return np.ascontiguousarray(array.reshape(*array.shape[:2], -1))
+    check_size(shape[1], shape[0])
+
+
+def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
+    check_array(array.dtype, array.shape)
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise ImageError("a masked array has samples without a value: fill them first")
+    plain = np.asarray(array)  # a matrix keeps two dimensions whatever it is asked for
+    return np.ascontiguousarray(plain.reshape(*plain.shape[:2], -1))
 
 
 def _is_tensor(image: object) -> TypeGuard[torch.Tensor]:
@@ -223,26 +235,59 @@ def _is_tensor(image: object) -> TypeGuard[torch.Tensor]:
     return torch is not None and isinstance(image, torch.Tensor)
 
 
+def check_tensor(tensor: torch.Tensor) -> None:
+    """Refuse a tensor that has no values of its own in memory: ImageError."""
+    if str(tensor.layout) != "torch.strided" or tensor.is_meta:
+        kind = "meta" if tensor.is_meta else str(tensor.layout)
+        raise ImageError(f"a picture tensor must be dense, with values; got a {kind} tensor")
+
+
 def _from_tensor(tensor: torch.Tensor) -> NDArray[np.uint8]:
+    check_tensor(tensor)
     if str(tensor.dtype) != "torch.uint8":
         raise ImageError(f"a picture must be uint8, got {tensor.dtype}: scale to 0..255 and round")
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4):
         raise ImageError(f"a picture tensor must be [C, H, W]; got {list(tensor.shape)}")
-    return _from_array(tensor.detach().cpu().numpy().transpose(1, 2, 0))
+    try:
+        array = tensor.detach().cpu().numpy()
+    except (RuntimeError, TypeError) as error:  # fake, traced or mapped ones say it in many ways
+        raise ImageError(
+            f"a tensor of kind {type(tensor).__name__} has no values: {error}"
+        ) from error
+    return _from_array(array.transpose(1, 2, 0))
 
 
 def _from_path(path: Path) -> NDArray[np.uint8]:
     try:
         if (size := path.stat().st_size) > _MAX_FILE_BYTES:
             raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
-        mapped = mapped_picture(path) if path.is_file() else None
-        if mapped is not None:
-            return _from_array(mapped)
+        stored = _from_uncompressed(path) if path.is_file() else None
+        if stored is not None:
+            return stored
         return decode_image_bytes(path.read_bytes(), name=str(path))
     except ImageError as error:
         raise type(error)(f"{path}: {error}") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise ImageError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _refuse_frames(picture: Image.Image) -> None:
+    """Refuse an image of several frames. Of a JPEG in several sizes the first one is the image."""
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":
+        raise ImageError(
+            f"{picture.format} of {frames} frames: seek to one of them and give its copy()"
+        )
+
+
+def _from_uncompressed(path: Path) -> NDArray[np.uint8] | None:
+    """The picture of a PPM, PGM or `.npy` file; None if it is no such file."""
+    with path.open("rb") as file:
+        layout = layout_of(file)
+        if layout is None:
+            return None
+        check_array(layout.dtype, layout.shape)
+        return _from_array(read_array(file, layout))
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.codec.checkpoint import Checkpoint, model_info
-from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey
+from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey, sample_arguments
 from hvae_codec.codec.contexts import Levels
+from hvae_codec.codec.encoded import Encoded, as_file, as_files
 from hvae_codec.codec.entropy import MapEntropy, Part, in_order
 from hvae_codec.codec.format import Header
 from hvae_codec.codec.images import as_batch
@@ -46,6 +47,8 @@ class MapCodec(Codec):
     are shared, and any of them decodes the files of all. There is no effort but 0. Features of a
     layer are its latents as they are coded, averaged over their map: one for each channel.
     """
+
+    settings: tuple[str, ...] = ("_number",)
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         assert isinstance(checkpoint.model, MapVAE)
@@ -155,8 +158,8 @@ class MapCodec(Codec):
         found = [self._features_of(part.headers[0], part.symbols) for part in parts]
         return joined(found, np.argsort(np.concatenate([part.numbers for part in parts])))
 
-    def read_block(self, blob: bytes, layers: int | None = None) -> Block:
-        wanted = self._layers(layers)
+    def read_block(self, blob: Encoded, layers: int | None = None) -> Block:
+        wanted, blob = self._layers(layers), as_file(blob)
         opened = self._maps.open(blob, wanted)
         shapes = self._maps.shapes
         symbols = unpack_maps(self._maps.coder, [(blob, opened)], shapes, wanted, numbers=[0], of=1)
@@ -173,7 +176,7 @@ class MapCodec(Codec):
         found = [self._features_of(block.header, self._block_maps(block)) for block in blocks]
         return joined(found, np.arange(sum(block.header.count for block in blocks)))
 
-    def symbols(self, blobs: Sequence[bytes]) -> list[Int32Array]:
+    def symbols(self, blobs: Iterable[Encoded]) -> list[Int32Array]:
         """The integer symbols of files of one size, int32 [N, C * h * w] a layer, top first.
 
         No network takes part: these are equal on every machine.
@@ -181,7 +184,7 @@ class MapCodec(Codec):
         Raises:
             BitstreamError: as `decode_batch`. ValueError: sizes or qualities differ.
         """
-        found = self._maps.read(blobs)
+        found = self._maps.read(as_files(blobs))
         if len({replace(part.headers[0], grey=False) for part in found}) > 1:
             raise ValueError("symbols of files of several sizes or qualities are no one array")
         if not found:
@@ -211,7 +214,7 @@ class MapCodec(Codec):
         *,
         top: NDArray[np.floating] | None = None,
     ) -> Pixels:
-        self._check_sample(count, seed, temperature)
+        count, seed, temperature = sample_arguments(count, seed, temperature)
         if top is not None:
             raise ValueError(
                 f"model {self.info.name!r} has maps as its top layer, which features do not hold: "

@@ -14,6 +14,8 @@ from hvae_codec.codec.map_coder import LevelWalk
 from hvae_codec.codec.map_tables import MapLayer, MapTables
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.tables import TOTAL, Int32Array, LayerTables, support_size
+from hvae_codec.models.inference import inference
+from hvae_codec.models.likelihoods import dtype_of
 from hvae_codec.models.map_layers import MIN_RAW
 from hvae_codec.models.map_spec import FEATURE_SCALES, FEATURES
 from hvae_codec.models.maps import MapVAE
@@ -28,7 +30,7 @@ _REACH = 12.0  # deviations that a table reaches on each side
 _PRIOR_COUNT = 64.0  # symbols that a level's Gaussian counts for beside those observed
 
 
-@torch.inference_mode()
+@inference
 def fit_map_tables(
     model: MapVAE, images: Iterable[NDArray[np.uint8]], qualities: int = 6, seed: int = 0
 ) -> MapTables:
@@ -127,8 +129,8 @@ def _count(
     """Add the symbols of a picture, or of some, to the counts of all entries of the tables."""
     device = next(model.parameters()).device
     pictures = torch.tensor(picture.reshape(-1, *picture.shape[-3:]), device=device)
-    x = model.likelihood.pixels(pictures.permute(0, 3, 1, 2))
-    q = torch.full((len(x),), quality / MAX_NUMBER, device=device)
+    x = model.likelihood.pixels(pictures.permute(0, 3, 1, 2), dtype_of(model))
+    q = torch.full((len(x),), quality / MAX_NUMBER, dtype=torch.float32, device=device)
     walk = LevelWalk(tables, quality)
     symbols = model.quantise(model.fine_features(x, q), q)
     for layer, own, k in zip(tables.layers, counts, symbols, strict=True):

@@ -18,6 +18,7 @@ from hvae_codec.codec.contexts import Levels
 from hvae_codec.codec.entropy import MapEntropy
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.tables import Int32Array
+from hvae_codec.models.inference import full_precision, inference
 from hvae_codec.models.map_spec import SECOND_STRIDE
 from hvae_codec.models.maps import MapVAE
 
@@ -34,7 +35,7 @@ class MapNetworks:
         self.model = model.eval()
         self._entropy = entropy
 
-    @torch.inference_mode()
+    @inference
     def symbols(self, pictures: Pixels, quality: int) -> tuple[list[Int32Array], list[Levels]]:
         """Symbols within their tables, int32 [C, N, h, w] a layer, top first, and their levels."""
         layers = self._entropy.tables.layers
@@ -55,7 +56,7 @@ class MapNetworks:
         self.model.quantise(hidden, self._qualities(len(pictures), quality), choose)
         return found, found_levels
 
-    @torch.inference_mode()
+    @inference
     def strips(
         self, symbols: Sequence[NDArray[np.integer]], quality: int, height: int, width: int
     ) -> Iterator[Pixels]:
@@ -74,7 +75,7 @@ class MapNetworks:
         parts = list(self.strips(symbols, quality, height, width))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
-    @torch.inference_mode()
+    @inference
     def latents(
         self, symbols: Sequence[NDArray[np.integer]], quality: int
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
@@ -92,7 +93,7 @@ class MapNetworks:
             pooled.append((z.mean(dim=(2, 3)).cpu().numpy(), deviation.cpu().numpy()))
         return pooled
 
-    @torch.inference_mode()
+    @inference
     def sample(self, count: int, quality: int, *, seed: int, temperature: float) -> Pixels:
         """Pictures uint8 [count, H, W, 3] of the size the model trained on, drawn from the prior:
         symbols drawn from the tables of their levels.
@@ -112,7 +113,7 @@ class MapNetworks:
         return self.pictures(symbols, quality, height, width)
 
     def _qualities(self, count: int, quality: int) -> Tensor:
-        return torch.full((count,), quality / MAX_NUMBER, device=self._device)
+        return torch.full((count,), quality / MAX_NUMBER, dtype=torch.float32, device=self._device)
 
     @property
     def _device(self) -> torch.device:
@@ -148,7 +149,7 @@ class MapNetworks:
 
     def _pixels(self, pictures: Pixels) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(pictures)).to(self._device)
-        return self.model.likelihood.pixels(tensor.permute(0, 3, 1, 2))
+        return self.model.likelihood.pixels(tensor.permute(0, 3, 1, 2), torch.float32)
 
     def _finished(
         self, state: Tensor, qualities: Tensor, height: int, width: int
@@ -159,7 +160,7 @@ class MapNetworks:
         for top in range(0, -(-height // SECOND_STRIDE), rows):
             bottom = min(top + rows, state.shape[2])
             above = min(top, halo)
-            with torch.inference_mode():
+            with full_precision(), torch.inference_mode():
                 part = state[:, :, top - above : bottom + halo]
                 output = self.model.fine_output(part, qualities)
                 start = above * SECOND_STRIDE

@@ -13,6 +13,8 @@ from hvae_codec import ops
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.models.direct import direct
 from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.models.inference import full_precision, inference
+from hvae_codec.models.likelihoods import dtype_of
 
 CHUNK = 128
 """Tiles that go through the networks at once. Of 32x32 pixels this many are a little faster on CPU
@@ -35,6 +37,7 @@ class Networks:
     def __init__(self, model: HierarchicalVAE, tables: SymbolTables) -> None:
         self.model = model.eval()
         self._direct = direct(self.model)
+        self._dtype = dtype_of(model)
         device = next(model.parameters()).device
         self._bounds = [
             (
@@ -50,7 +53,7 @@ class Networks:
         """
         chunks = []
         # Tensors of inference mode can take no part in a search by gradients.
-        with torch.inference_mode(refine is None), torch.no_grad():
+        with full_precision(), torch.inference_mode(refine is None), torch.no_grad():
             for index, x in enumerate(self._inputs(tiles)):
                 found = self._direct.quantise(x, self._bounds)
                 chunks.append(
@@ -58,7 +61,7 @@ class Networks:
                 )
         return _concatenated(chunks)
 
-    @torch.inference_mode()
+    @inference
     def tiles(self, symbols: Sequence[NDArray[np.integer]]) -> Tiles:
         """Tiles uint8 [T, h, w, C] for int32 [T, D_l] symbols of the first layers, top first.
 
@@ -67,7 +70,7 @@ class Networks:
         parts = [self._parts(symbols, start) for start in range(0, len(symbols[0]), CHUNK)]
         return np.concatenate([self._pictures(self._direct.dequantise(part)) for part in parts])
 
-    @torch.inference_mode()
+    @inference
     def posteriors(self, tiles: Tiles, layers: int) -> list[Moments]:
         """Mean and standard deviation of the first `layers` posteriors, float32 [T, D_l] each, each
         given the modes of those above it; of L layers, 1 asks the least of the networks.
@@ -89,7 +92,7 @@ class Networks:
             chunks.append(found)
         return _joined(chunks)
 
-    @torch.inference_mode()
+    @inference
     def latents(self, symbols: Sequence[NDArray[np.integer]]) -> list[Moments]:
         """Latents and their standard deviation under quantisation, float32 [T, D_l] each, for int32
         [T, D_l] symbols of the first layers, top first: z_l = mu_p(z_>l) + step * k.
@@ -106,7 +109,7 @@ class Networks:
             chunks.append([(z, self._step_deviation(i).expand_as(z)) for i, z in enumerate(flat)])
         return _joined(chunks)
 
-    @torch.inference_mode()
+    @inference
     def sample(
         self, count: int, *, seed: int, temperature: float, top: NDArray[np.float32] | None = None
     ) -> Tiles:
@@ -132,7 +135,8 @@ class Networks:
         """
         for start in range(0, len(tiles), CHUNK):
             chunk = torch.from_numpy(np.ascontiguousarray(tiles[start : start + CHUNK]))
-            yield self.model.likelihood.pixels(chunk.to(self._device).permute(0, 3, 1, 2))
+            images = chunk.to(self._device).permute(0, 3, 1, 2)
+            yield self.model.likelihood.pixels(images, self._dtype)
 
     def _parts(self, symbols: Sequence[NDArray[np.integer]], start: int) -> list[Tensor]:
         """A chunk of symbols as the model takes them, fp32 [B, *shape] a layer."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from numbers import Real
+
 from hvae_codec.errors import UnknownQualityError
 
 LOWEST, HIGHEST = 1.0, 100.0
@@ -11,12 +14,24 @@ MAX_NUMBER = 255
 """In files a quality is a number from 0, for LOWEST, to this, for HIGHEST."""
 
 
+def as_quality(quality: object) -> float:
+    """A quality of any kind of number as a float.
+
+    Raises:
+        UnknownQualityError: it is no number.
+    """
+    if isinstance(quality, Real | Decimal):
+        return float(quality)
+    raise UnknownQualityError(f"a quality is a number; got {type(quality).__name__} {quality!r}")
+
+
 def quality_number(quality: float) -> int:
     """The number in a file, 0..MAX_NUMBER, of a quality between LOWEST and HIGHEST.
 
     Raises:
         UnknownQualityError: it lies elsewhere.
     """
+    quality = as_quality(quality)
     if not LOWEST <= quality <= HIGHEST:
         raise UnknownQualityError(
             f"qualities of this model lie in {LOWEST:g}..{HIGHEST:g}, not {quality!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,19 +12,52 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.checkpoint import ModelInfo, load_checkpoint, model_info, read_card
 from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.encoded import Encoded, as_file
 from hvae_codec.codec.format import read_header
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.model_choice import model_by_size
 from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.quality import operating_point
-from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
-from hvae_codec.errors import CheckpointError, DeviceError, UnknownModelError, UnknownQualityError
+from hvae_codec.codec.quality_scale import HIGHEST, LOWEST, as_quality
+from hvae_codec.errors import (
+    CheckpointError,
+    DeviceError,
+    UnknownModelError,
+    UnknownQualityError,
+    WrongModelError,
+)
+from hvae_codec.models.inference import loading
 
 MODELS_VARIABLE = "HVAE_MODELS"
 """Environment variable that names a directory of checkpoints to use instead of the shipped ones."""
 
 DEVICE_VARIABLE = "HVAE_DEVICE"
 """Environment variable that names the device of the networks: cpu (the default), cuda, cuda:1."""
+
+
+@dataclass(frozen=True)
+class ModelAtHand:
+    """The source of a codec that `load` gave."""
+
+    name: str
+    quality: int
+    model_id: str
+
+    def open(self) -> Codec:
+        """The codec of this model. Raises UnknownModelError, WrongModelError, CheckpointError."""
+        return _checked(_loaded(self.name, self.quality), self.model_id, f"model {self.name!r}")
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """The source of a codec that `load_file` gave; the path is absolute."""
+
+    path: Path
+    model_id: str
+
+    def open(self) -> Codec:
+        """The codec of this checkpoint. Raises CheckpointError, WrongModelError."""
+        return _checked(load_file_once(self.path), self.model_id, str(self.path))
 
 
 def models() -> list[ModelInfo]:
@@ -82,12 +116,13 @@ def load(name: str, quality: float | None = None, *, effort: int | None = None) 
         return codec if effort is None else codec.tuned(effort)
     if quality is None:
         quality = numbers[len(numbers) // 2]
+    quality = as_quality(quality)
     if quality in numbers:
         codec = _loaded(name, int(quality))
         return codec if effort is None else codec.tuned(effort)
-    if float(quality).is_integer():
+    if quality.is_integer():
         raise UnknownQualityError(
-            f"model {name!r} has no quality {quality!r}; at hand: {', '.join(map(str, numbers))}"
+            f"model {name!r} has no quality {quality:g}; at hand: {', '.join(map(str, numbers))}"
         )
     info, trade = operating_point(rungs, quality)
     return _loaded(name, info.quality).tuned(1 if effort is None else effort, trade)
@@ -111,23 +146,40 @@ def _rungs(name: str) -> list[ModelInfo]:
     return rungs
 
 
+@loading
 def load_file(path: str | os.PathLike[str]) -> Codec:
     """The codec of the checkpoint at `path` (.safetensors, its .json card beside it).
 
     Raises:
         CheckpointError: a file is missing or damaged, or they do not belong together.
     """
-    return open_codec(load_checkpoint(Path(path)))
+    codec = open_codec(load_checkpoint(Path(path)))
+    codec.source = CheckpointFile(Path(path).absolute(), codec.info.model_id)
+    return codec
 
 
-def codec_for(blob: bytes) -> Codec:
+def load_file_once(path: str | os.PathLike[str]) -> Codec:
+    """`load_file`, loaded again only when the file has changed.
+
+    Raises:
+        CheckpointError: as `load_file`.
+    """
+    path = Path(path).absolute()
+    try:
+        status = path.stat()
+    except OSError:
+        return load_file(path)  # says what is wrong
+    return _load_file(path, status.st_mtime_ns, status.st_size)
+
+
+def codec_for(blob: Encoded) -> Codec:
     """The codec of the model that wrote `blob`, by the model id in its header.
 
     Raises:
         BitstreamError: not a `.hvae` file of this version.
         UnknownModelError: no model at hand has this id.
     """
-    return codec_of(read_header(blob).model_id)
+    return codec_of(read_header(as_file(blob)).model_id)
 
 
 def codec_of(model_id: bytes, number: int | None = None) -> Codec:
@@ -159,13 +211,14 @@ def info_of(model_id: bytes) -> ModelInfo:
     raise UnknownModelError(f"the file is of model {wanted}, which is not at hand; see models()")
 
 
-def decode(blob: bytes) -> NDArray[np.uint8]:
+def decode(blob: Encoded) -> NDArray[np.uint8]:
     """The picture uint8 [H, W, C] of a `.hvae` file, with whichever model at hand wrote it.
 
     Raises:
         BitstreamError, UnknownModelError: as `codec_for` and `Codec.decode`.
     """
-    return codec_for(blob).decode(blob)
+    file = as_file(blob)
+    return codec_for(file).decode(file)
 
 
 def _directory() -> Path:
@@ -193,6 +246,7 @@ def _loaded(name: str, quality: int) -> Codec:
 
 
 @lru_cache(maxsize=32)
+@loading
 def _load(directory: Path, name: str, quality: int, device: str) -> Codec:
     for info, path in _entries(directory):
         if (info.name, info.quality) == (name, quality):
@@ -204,5 +258,21 @@ def _load(directory: Path, name: str, quality: int, device: str) -> Codec:
                 raise DeviceError(
                     f"the networks cannot run on {DEVICE_VARIABLE}={device}: {error}"
                 ) from error
-            return open_codec(checkpoint)
+            codec = open_codec(checkpoint)
+            codec.source = ModelAtHand(name, quality, codec.info.model_id)
+            return codec
     raise UnknownModelError(f"{name} quality {quality} is no longer in {directory}")
+
+
+@lru_cache(maxsize=8)
+def _load_file(path: Path, modified_ns: int, size: int) -> Codec:
+    return load_file(path)
+
+
+def _checked(codec: Codec, model_id: str, label: str) -> Codec:
+    """The codec, if it is of this model. Raises WrongModelError."""
+    if codec.info.model_id != model_id:
+        raise WrongModelError(
+            f"the pickled codec is of model {model_id}; {label} here is {codec.info.model_id}"
+        )
+    return codec

@@ -1,32 +1,19 @@
-"""Picture files without the whole picture in memory: PPM, PGM and `.npy` read, PNG and PPM written.
-
-Samples of uncompressed files lie in the file as they do in an array, so such a file is mapped into
-memory and its pages are read when they are used. PNG, JPEG and WebP have to be decoded whole
-(`images.py`), but a PNG can be written in strips.
-"""
+"""PNG and PPM files written in strips, without the whole image in memory."""
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.errors import ImageError
-
 Pixels = NDArray[np.uint8]
 
-NPY_MAGIC = b"\x93NUMPY"
 PNM_SUFFIXES = (".ppm", ".pgm")
 
-_PNM_HEADER_BYTES = 512
-_GAP = rb"(?:\s|#[^\n]*\n)+"
-_PNM = re.compile(rb"P([56])" + (_GAP + rb"(\d{1,9})") * 3 + rb"\s")
 _PNG_COLOUR_TYPES = {1: 0, 3: 2}
 
 
@@ -40,39 +27,6 @@ class Strips:
     width: int
     channels: int
     rows: Iterator[Pixels]
-
-
-def mapped_picture(path: Path) -> NDArray[np.generic] | None:
-    """The array in an uncompressed file, mapped into memory, or None if it is no such file.
-
-    A PPM or PGM with samples of 8 bits gives uint8 [H, W, 3] or [H, W, 1]; a `.npy` file gives
-    whatever array it holds.
-
-    Raises:
-        ImageError: a PPM or PGM of other samples, or of another length than its header states.
-        ValueError: a damaged `.npy`. OSError: the file cannot be read.
-    """
-    with path.open("rb") as file:
-        start = file.read(_PNM_HEADER_BYTES)
-    if start.startswith(NPY_MAGIC):
-        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
-    if start[:2] not in (b"P5", b"P6"):
-        return None
-    found = _PNM.match(start)
-    if found is None:
-        raise ImageError("damaged PPM or PGM: its header cannot be read")
-    width, height, largest = (int(found[group]) for group in (2, 3, 4))
-    if largest != 255:
-        raise ImageError(f"PPM or PGM with samples up to {largest}; only those up to 255 are read")
-    shape = (height, width, 1 if found[1] == b"5" else 3)
-    stated = found.end() + height * width * shape[2]
-    size = path.stat().st_size
-    if size != stated or 0 in shape:
-        raise ImageError(
-            f"damaged PPM or PGM: a picture of {width}x{height} makes {stated} bytes, not {size}"
-        )
-    return np.memmap(path, np.uint8, "r", found.end(), shape)
 
 
 def write_ppm(file: BinaryIO, picture: Strips) -> None:

@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from hvae_codec.errors import CheckpointError, SpecError, TensorError
 from hvae_codec.files import write_atomically
+from hvae_codec.models.inference import inference, loading
 from hvae_codec.models.likelihoods import LIKELIHOODS, Likelihood
+from hvae_codec.models.tensor_files import read_tensors
 
 STEMS = (1, 2, 4)
 """Total strides that the stem of a network for colour pictures may have."""
@@ -138,7 +140,7 @@ class Classifier:
         """The likelihood that makes the pixels which the classifier was trained on."""
         return LIKELIHOODS[ARCHITECTURES[self.arch].likelihood]()
 
-    @torch.inference_mode()
+    @inference
     def log_probabilities(self, images: Tensor) -> Tensor:
         """log p(y|x), float64 [N, classes], for pictures float [N, C, H, W] in [0, 1].
 
@@ -172,6 +174,7 @@ def save_classifier(path: Path, module: ClassifierNetwork, card: Mapping[str, An
     return _classifier(full, module.eval())
 
 
+@loading
 def load_classifier(path: Path) -> Classifier:
     """The classifier at `path` (.safetensors, its card beside it), its hash verified.
 
@@ -180,7 +183,7 @@ def load_classifier(path: Path) -> Classifier:
     """
     card = _read_card(path.with_suffix(".json"))
     try:
-        tensors = load_file(path)
+        tensors = read_tensors(path)[0]
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if (found := _content_hash(card, tensors)) != card["sha256"]:
@@ -188,8 +191,9 @@ def load_classifier(path: Path) -> Classifier:
             f"{path}: content hash {found[:16]} is not the card's {str(card['sha256'])[:16]}"
         )
     try:
-        module = ClassifierNetwork(card["arch"], card["stem"], card["classes"])
-        module.load_state_dict(tensors)
+        with torch.device("meta"):  # no weights to draw, of no dtype that is anyone's default
+            module = ClassifierNetwork(card["arch"], card["stem"], card["classes"])
+        module.load_state_dict(tensors, assign=True)
     except (RuntimeError, SpecError) as error:
         raise CheckpointError(f"{path}: weights do not fit the card's network: {error}") from error
     module.eval().requires_grad_(False)

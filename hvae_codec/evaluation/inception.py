@@ -17,6 +17,7 @@ from tqdm import tqdm
 from hvae_codec.errors import EvaluationError
 from hvae_codec.evaluation.image_classifiers import Classifier
 from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.models.inference import inference
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def score_probabilities(log_probabilities: Tensor) -> InceptionScore:
     )
 
 
-@torch.inference_mode()
+@inference
 def inception_score(
     model: HierarchicalVAE,
     classifier: Classifier,

@@ -16,6 +16,8 @@ from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
 from hvae_codec.models.build import Model
 from hvae_codec.models.hvae import noise_seed
+from hvae_codec.models.inference import inference
+from hvae_codec.models.likelihoods import dtype_of
 
 BATCH = 256
 
@@ -78,7 +80,7 @@ def measure_qualities(codec: MapCodec, images: NDArray[np.uint8]) -> list[dict[s
     return rows
 
 
-@torch.inference_mode()
+@inference
 def rates_nats(
     model: Model, images: NDArray[np.uint8], *, seed: int = 0, share: float | None = None
 ) -> list[float]:
@@ -87,11 +89,12 @@ def rates_nats(
     share: for a model of maps, its quality in [0, 1]; by default all of them.
     """
     device = next(model.parameters()).device
-    total = torch.zeros(len(model.spec.latents), dtype=torch.float64)
+    total = torch.zeros(len(model.spec.latents), dtype=torch.float64, device="cpu")
     for index, start in enumerate(range(0, len(images), BATCH)):
         chunk = torch.from_numpy(images[start : start + BATCH]).to(device)
-        x = model.likelihood.pixels(chunk.permute(0, 3, 1, 2))
-        options = {} if share is None else {"qualities": torch.full((len(x),), share)}
+        x = model.likelihood.pixels(chunk.permute(0, 3, 1, 2), dtype_of(model))
+        of_all = torch.full((len(x),), share or 0.0, dtype=torch.float32, device=device)
+        options = {} if share is None else {"qualities": of_all}
         outcome = model(x, seed=noise_seed(seed, index), **options)
         total += outcome.rates_nats.sum(dim=0).double().cpu()
     return [float(value) for value in total / len(images)]

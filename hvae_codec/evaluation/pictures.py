@@ -14,12 +14,13 @@ from torch import Tensor
 from hvae_codec.evaluation.rows import mean_picture, model_input
 from hvae_codec.files import write_atomically
 from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.models.inference import inference
 
 SHOWN = 8
 ORIGINALS = "originals.webp"
 
 
-@torch.inference_mode()
+@inference
 def write_strip(
     path: Path, model: HierarchicalVAE, images: NDArray[np.uint8], *, seed: int = 0
 ) -> None:

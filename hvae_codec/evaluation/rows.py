@@ -25,7 +25,8 @@ from hvae_codec.evaluation.information import (
 from hvae_codec.evaluation.probes import FAST_PROBES, PROBES, PROTOCOLS, probe_accuracies
 from hvae_codec.evaluation.quality import PEAK, bounded_psnr_db
 from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
-from hvae_codec.models.likelihoods import GaussianLikelihood
+from hvae_codec.models.inference import inference
+from hvae_codec.models.likelihoods import GaussianLikelihood, dtype_of
 
 PROBE_LEVELS = {"all": PROBES, "fast": FAST_PROBES, "none": ()}
 """Names of how much `--probes` measures."""
@@ -71,7 +72,7 @@ class Passes:
     deviation: NDArray[np.float32] | None
 
 
-@torch.inference_mode()
+@inference
 def run_passes(model: HierarchicalVAE, images: NDArray[np.uint8], *, seed: int = 0) -> Passes:
     """Pass test images uint8 [N, H, W, C] through the modes, and through one sample each.
 
@@ -112,7 +113,8 @@ def run_passes(model: HierarchicalVAE, images: NDArray[np.uint8], *, seed: int =
 
 def model_input(model: HierarchicalVAE, images: NDArray[np.uint8]) -> Tensor:
     """Pictures uint8 [N, H, W, C] as the model takes them: fp32 [N, C, H, W] in [0, 1]."""
-    return model.likelihood.pixels(torch.from_numpy(images).permute(0, 3, 1, 2))
+    pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
+    return model.likelihood.pixels(pictures, dtype_of(model))
 
 
 def mean_picture(model: HierarchicalVAE, output: Tensor) -> Tensor:

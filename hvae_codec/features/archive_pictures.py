@@ -46,16 +46,16 @@ class ArchivePictures(Sequence[ArchivePicture]):
         pictures: slice | Iterable[int | str] | None = None,
     ) -> None:
         if isinstance(archive, Archive):
-            self._path = archive.path
+            self._path = archive.path.absolute()
             self._numbers = _numbers(archive, pictures)
         else:
-            self._path = Path(archive)
+            self._path = Path(archive).absolute()
             with Archive(self._path) as opened:
                 self._numbers = _numbers(opened, pictures)
 
     @property
     def path(self) -> Path:
-        """Of the archive."""
+        """Of the archive, absolute: another process may have another working directory."""
         return self._path
 
     @property

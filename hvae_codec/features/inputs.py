@@ -24,6 +24,7 @@ from PIL import Image
 
 from hvae_codec.codec.archive import Archive
 from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.images import check_tensor
 from hvae_codec.codec.latents import Features, joined, none_of
 from hvae_codec.errors import ImageError
 from hvae_codec.features.archive_pictures import ArchivePicture, ArchivePictures, archive_features
@@ -57,8 +58,8 @@ def features_of(codec: Codec, given: Any, layers: int, batch_size: int) -> list[
     for start in range(0, len(items), batch_size):
         batch = items[start : start + batch_size]
         if kinds == {"encoded file"}:
-            blobs = [item if isinstance(item, bytes) else Path(item).read_bytes() for item in batch]
-            parts.append(codec.layer_features_from_bytes(blobs, layers))
+            files = [Path(item).read_bytes() if _suffix(item) else item for item in batch]
+            parts.append(codec.layer_features_from_bytes(files, layers))
         else:
             parts.append(codec.layer_features(batch, layers))
     if not parts:
@@ -137,6 +138,7 @@ def grey_levels(array: NDArray[Any]) -> NDArray[np.uint8]:
 def _items(given: Any, image_shape: tuple[int, int, int]) -> Any:
     """Pictures uint8 [N, H, W, C], a tensor, or a list of single things."""
     if isinstance(given, torch.Tensor):
+        check_tensor(given)
         return given
     refuse_sparse(given)
     if isinstance(given, str | bytes | os.PathLike | Image.Image) or not (
@@ -179,7 +181,8 @@ def _kind(item: Any) -> str:
         raise ImageError(
             f"{item} in a list: an archive is many rows, give it alone, or ArchivePictures of it"
         )
-    return "encoded file" if isinstance(item, bytes) or suffix == FILE_SUFFIX else "picture"
+    encoded = isinstance(item, bytes | bytearray | memoryview) or suffix == FILE_SUFFIX
+    return "encoded file" if encoded else "picture"
 
 
 def _suffix(item: Any) -> str:

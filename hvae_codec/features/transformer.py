@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hvae_codec
-from hvae_codec.errors import HvaeCodecError, MissingDependencyError, WrongModelError
+from hvae_codec.codec.registry import load_file_once
+from hvae_codec.errors import (
+    HvaeCodecError,
+    MissingDependencyError,
+    UnknownQualityError,
+    WrongModelError,
+)
 from hvae_codec.features.inputs import features_of, refuse_sparse
 from hvae_codec.files import write_atomically
 
@@ -74,7 +80,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ImageError: X is a sparse matrix.
-            UnknownModelError, UnknownQualityError, CheckpointError: no such model or rung.
+            UnknownModelError, UnknownQualityError, CheckpointError: no such model, rung or layer.
             HvaeCodecError: another parameter is none of those that there are.
         """
         refuse_sparse(X)
@@ -118,7 +124,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.fit()
         layers = self.layers
         parameters = {
-            **self.get_params(),
+            **{name: _plain(value) for name, value in self.get_params().items()},
             "model": os.fspath(self.model),
             "layers": layers if layers is None or isinstance(layers, str) else list(layers),
         }
@@ -173,11 +179,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             return hvae_codec.load(model, quality=self.quality)
         if self.quality is not None:
             raise HvaeCodecError("quality is of models at hand; a checkpoint's path has none")
-        try:
-            status = os.stat(model)
-        except OSError:
-            return hvae_codec.load_file(model)  # says what is wrong
-        return _codec_at(model, status.st_mtime_ns, status.st_size)
+        return load_file_once(model)
 
     def _indices(self, codec: hvae_codec.Codec) -> list[int]:
         """Positions of the layers that were asked for, top first; checks the other parameters."""
@@ -191,13 +193,14 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         names = [spec.layer_name(index) for index in range(len(spec.latents))]
         wanted = [self.layers] if isinstance(self.layers, str) else list(self.layers)
         if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(names):
-            raise HvaeCodecError(
+            raise UnknownQualityError(
                 f"layers {self.layers!r}; allowed: one or more of {', '.join(names)}, each once"
             )
         return [names.index(name) for name in wanted]
 
 
-@lru_cache(maxsize=8)
-def _codec_at(path: str, modified_ns: int, size: int) -> hvae_codec.Codec:
-    """The codec of a checkpoint, loaded again only when the file changes."""
-    return hvae_codec.load_file(path)
+def _plain(value: Any) -> Any:
+    """A number of NumPy or a decimal one as Python's own, which JSON has; else the value itself."""
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.item() if isinstance(value, np.generic) else value

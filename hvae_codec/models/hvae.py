@@ -315,12 +315,15 @@ class HierarchicalVAE(nn.Module):
         `temperature` scales the prior's standard deviations. `top` [count, D]: the top layer's
         latents, where they are given; those below it are drawn given them.
         """
-        generator = torch.Generator().manual_seed(seed)
-        device = next(self.parameters()).device
+        generator = torch.Generator("cpu").manual_seed(seed)
+        weight = next(self.parameters())
+        device = weight.device
         latents: list[Tensor] = []
         for _, layer in self._walk():
             mu_p, raw_p = layer.predict(_flat(latents))
-            noise = torch.randn(count, *layer.shape, generator=generator).to(device) * temperature
+            shape = (count, *layer.shape)
+            drawn = torch.randn(shape, generator=generator, dtype=weight.dtype, device="cpu")
+            noise = drawn.to(device) * temperature
             if top is not None and not latents:
                 latents.append(top.to(device).reshape(count, *layer.shape))
                 continue

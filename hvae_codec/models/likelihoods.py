@@ -6,10 +6,15 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 SIGMA_X = 0.71
 """Standard deviation of p(x|z_1) on pixels in [0, 1] (paper, Section 5.1)."""
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The dtype of a model's weights, which its input has to have."""
+    return next(model.parameters()).dtype
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
@@ -20,9 +25,9 @@ def at_least_fp32(x: Tensor) -> Tensor:
 class GaussianLikelihood:
     """p(x|z_1) = N(g(z_1), SIGMA_X^2 I) on pixels in [0, 1]."""
 
-    def pixels(self, images: Tensor) -> Tensor:
-        """Model input in [0, 1], in torch's default dtype, for uint8 pictures of any shape."""
-        return images.to(torch.get_default_dtype()) / 255.0
+    def pixels(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Model input in [0, 1] for uint8 pictures of any shape; dtype None is torch's default."""
+        return images.to(dtype or torch.get_default_dtype()) / 255.0
 
     def distortion_nats(self, output: Tensor, x: Tensor) -> Tensor:
         """-log p(x|z_1) per image, in nats. `output` = g(z_1) and x: [B, C, H, W]; returns fp32
@@ -45,11 +50,11 @@ class GaussianLikelihood:
 class BernoulliLikelihood:
     """p(x|z_1) = Bernoulli(sigmoid(g(z_1))) on binary pixels."""
 
-    def pixels(self, images: Tensor) -> Tensor:
-        """Model input, x/255 rounded to 0 or 1 (the paper's binarisation), in torch's default
-        dtype, for uint8 pictures.
+    def pixels(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Model input, x/255 rounded to 0 or 1 (the paper's binarisation), for uint8 pictures;
+        dtype None is torch's default.
         """
-        return (images > 127).to(torch.get_default_dtype())
+        return (images > 127).to(dtype or torch.get_default_dtype())
 
     def distortion_nats(self, output: Tensor, x: Tensor) -> Tensor:
         """-log p(x|z_1) per image, in nats. `output`: logits [B, C, H, W], x in {0, 1}; returns
@@ -65,7 +70,7 @@ class BernoulliLikelihood:
 
     def mode(self, output: Tensor) -> Tensor:
         """The most probable picture: 1 where the logit is positive, else 0."""
-        return (output > 0).to(torch.get_default_dtype())
+        return (output > 0).to(at_least_fp32(output).dtype)
 
 
 Likelihood = GaussianLikelihood | BernoulliLikelihood

@@ -261,8 +261,9 @@ class MapVAE(nn.Module):
 
 def drawn_qualities(count: int, seed: int, noise_index: int = 0) -> Tensor:
     """Qualities [count] in [0, 1), one from each of `count` equal intervals, drawn by the seed."""
-    generator = torch.Generator().manual_seed(noise_seed(seed, noise_index, count))
-    return (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    generator = torch.Generator("cpu").manual_seed(noise_seed(seed, noise_index, count))
+    drawn = torch.rand(count, generator=generator, dtype=torch.float32, device="cpu")
+    return (torch.arange(count, device="cpu") + drawn) / count
 
 
 def _run(blocks: nn.Module, x: Tensor, weights: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ from tqdm import tqdm
 from hvae_codec.data import ImageDataset, epoch_batches
 from hvae_codec.errors import DatasetError, DivergenceError, SpecError
 from hvae_codec.evaluation.image_classifiers import ARCHITECTURES, ClassifierNetwork
-from hvae_codec.models.likelihoods import LIKELIHOODS
+from hvae_codec.models.inference import inference
+from hvae_codec.models.likelihoods import LIKELIHOODS, dtype_of
 from hvae_codec.training.classifier_state import load_state, save_state
 
 MOMENTUM = 0.9
@@ -147,7 +148,7 @@ def train_classifier(
     return module.eval()
 
 
-@torch.inference_mode()
+@inference
 def accuracy(module: ClassifierNetwork, arch: str, dataset: ImageDataset) -> float:
     """Share of the labelled pictures of `dataset` that are classified rightly, in [0, 1].
 
@@ -161,7 +162,7 @@ def accuracy(module: ClassifierNetwork, arch: str, dataset: ImageDataset) -> flo
         range(0, len(images), EVALUATION_BATCH), desc="testing", disable=None, leave=False
     ):
         batch = torch.from_numpy(images[start : start + EVALUATION_BATCH]).permute(0, 3, 1, 2)
-        logits = module(likelihood.pixels(batch).to(module.mean.device))
+        logits = module(likelihood.pixels(batch, dtype_of(module)).to(module.mean.device))
         found = logits.argmax(dim=1).cpu().numpy()
         right += int((found == labels[start : start + EVALUATION_BATCH]).sum())
     return right / len(images)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import nn
 
 from hvae_codec.errors import CheckpointError
 from hvae_codec.files import write_atomically
+from hvae_codec.models.tensor_files import read_tensors
 
 _FORMAT = "hvae-codec classifier training state 1"
 _MODEL, _MOMENTUM = "model.", "momentum."
@@ -52,9 +53,7 @@ def load_state(
     if not path.exists():
         return []
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(path)
         if metadata.get("format") != _FORMAT:
             raise CheckpointError(f"{path} is not a training state of this version ({_FORMAT!r})")
         saved: dict[str, Any] = json.loads(metadata["recipe"])

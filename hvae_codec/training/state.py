@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from hvae_codec.data import TrainingPictures
 from hvae_codec.errors import CheckpointError
 from hvae_codec.files import write_atomically
+from hvae_codec.models.tensor_files import read_tensors
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.average import WeightAverage
 from hvae_codec.training.optimisers import Optimiser
@@ -142,9 +143,7 @@ def load_history(directory: Path) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        tensors = load_file(path)
+        tensors, metadata = read_tensors(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if metadata.get("format") != _FORMAT:

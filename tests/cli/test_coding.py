@@ -152,6 +152,19 @@ def test_folders_behind_links_and_files_of_other_kinds(run, save, picture, tmp_p
         assert len(archive) == 2
 
 
+def test_an_image_given_to_be_decoded_is_named_as_such(run, picture, tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(picture(32, 32, 3, 0)).save(path)
+    before = path.read_bytes()
+    done = run("decode", path)
+    assert done.code == 1
+    assert f"{path} is no .hvae file" in done.err
+    assert path.read_bytes() == before
+    done = run("encode", path, "-o", path)
+    assert (done.code, "would be replaced" in done.err) == (1, True)
+    assert path.read_bytes() == before
+
+
 def test_bad_files_in_a_folder_are_not_decoded(run, codec, picture, tmp_path):
     pictures = [picture(32, 32, 3, i) for i in range(6)] + [picture(40, 33, 1, 9)]
     blobs = codec.encode_batch(pictures)

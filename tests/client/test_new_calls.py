@@ -1,6 +1,7 @@
 """What the contract gained, by both clients, from the codec's own server: as in this process."""
 
 import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -71,6 +72,24 @@ def test_streams_give_what_calls_give(ask, real, codec, tiles, blobs):
     mixed = ask(real, "features_stream", [tiles[0], blobs[1]], **MODEL)
     expected = [codec.features(tiles[:1]).std[0], codec.features_from_bytes(blobs[1:2]).std[0]]
     assert_close([row.std for row in mixed], expected)
+
+
+@pytest.mark.parametrize("method", ["decode", "decode_stream"])
+def test_files_are_taken_in_any_buffer(ask, real, codec, blobs, method, tmp_path):
+    (tmp_path / "x.hvae").write_bytes(blobs[3])
+    array = np.frombuffer(blobs[1], np.uint8)
+    given = [bytearray(blobs[0]), array, memoryview(blobs[2]), tmp_path / "x.hvae"]
+    np.testing.assert_array_equal(ask(real, method, given), codec.decode_batch(blobs[:4]))
+    with pytest.raises(NotAnHvaeFileError, match="an encoded image must be"):
+        ask(real, method, [blobs[0], 7])
+
+
+def test_qualities_are_numbers_of_any_kind(ask, real, codec, tiles):
+    for quality in (np.int64(3), np.float32(3), Decimal(3)):
+        found = ask(real, "encode", tiles[:2], model="cifar10", quality=quality)
+        assert found == codec.encode_batch(tiles[:2])
+    with pytest.raises(UnknownQualityError, match="a quality is a number; got str '3'"):
+        ask(real, "encode", tiles[:2], model="cifar10", quality="3")
 
 
 @pytest.mark.parametrize("method", ["decode", "decode_stream"])

@@ -358,5 +358,5 @@ def test_iteration_can_be_left(tmp_path):
     path = write(tmp_path / "a.hvaa", CROPS[:12], block_tiles=4)
     with Archive(path) as archive:
         assert close_to(next(iter(archive)), archive[0])
-    with pytest.raises(OSError):
+    with pytest.raises(ArchiveError, match="is closed"):
         archive[0]

@@ -1,6 +1,7 @@
 """z2 in scikit-learn's form: in pipelines, from pictures and from bytes."""
 
 import pickle
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -143,13 +144,41 @@ def test_a_classifier_on_z2_of_real_pictures_beats_guessing():
 
 
 @pytest.mark.parametrize(
+    ("parameters", "plain"),
+    [
+        ({"quality": np.int64(3)}, {"quality": 3}),
+        ({"quality": np.float32(2.5)}, {"quality": 2.5}),
+        ({"quality": Decimal("2.5")}, {"quality": 2.5}),
+        ({"batch_size": np.uint16(64)}, {"batch_size": 64}),
+        ({"layers": np.array(["z1", "z2"])}, {"layers": ("z1", "z2")}),
+        ({"model": np.str_("mnist"), "statistics": np.str_("mean+std")}, {"model": "mnist"}),
+    ],
+)
+def test_parameters_of_a_grid_are_saved_as_plain_numbers(tmp_path, parameters, plain):
+    path = tmp_path / "features.json"
+    HVAEFeatures(**parameters).save(path)
+    loaded = HVAEFeatures.load(path).get_params()
+    assert {name: loaded[name] for name in plain} == plain
+    assert {type(loaded[name]) for name in plain} == {type(value) for value in plain.values()}
+
+
+def test_encoded_buffers_are_taken_as_their_bytes(codec, features):
+    images, _ = two_kinds(3)
+    blobs = codec.encode_batch(images)
+    expected = features.transform(blobs)
+    for kind in (bytearray, memoryview):
+        np.testing.assert_array_equal(features.transform(list(map(kind, blobs))), expected)
+
+
+@pytest.mark.parametrize(
     ("parameters", "error"),
     [
         ({"model": "none"}, UnknownModelError),
         ({"quality": 99}, UnknownQualityError),
         ({"statistics": "median"}, HvaeCodecError),
-        ({"layers": "z3"}, HvaeCodecError),
-        ({"layers": ()}, HvaeCodecError),
+        ({"quality": "best"}, UnknownQualityError),
+        ({"layers": "z3"}, UnknownQualityError),
+        ({"layers": ()}, UnknownQualityError),
         ({"layers": ("z1", "z1")}, HvaeCodecError),
         ({"batch_size": 0}, HvaeCodecError),
         ({"model": "no/such.safetensors"}, CheckpointError),
