@@ -21,18 +21,22 @@ from hvae_codec.files import write_atomically
 from hvae_codec.memory import give_back_freed_memory
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
+from . import footprint
 from .access import Access, AccessInterceptor
 from .admission import Admission
 from .calls import Calls
 from .door import Door
 from .engine import Engine
-from .grpc_options import MOST_CALLS, server_options
+from .grpc_options import server_options
 from .metrics import Metrics
+from .open_calls import OpenCalls
 from .page import StatusPage
+from .receiving import ReceivingInterceptor
 from .reloading import watch
 from .security import Tls
 from .service import CodecServicer
 from .settings import Settings, Warm
+from .silence import Silence
 from .tokens import TokenFile
 from .tracing import start_tracing
 from .usage import Usage
@@ -88,8 +92,10 @@ class App:
         self.admission = Admission(settings.capacity)
         self._usage = Usage()
         self.metrics.show(self._figures)
-        self._door = Door(SERVICE, self.admission)
-        self._servicer = CodecServicer(self.calls, self.admission)
+        self._silence = Silence(settings.open_calls.idle_seconds)
+        self._open_calls = OpenCalls(settings.open_calls, self._silence)
+        self._door = Door(SERVICE, self.admission, self._open_calls)
+        self._servicer = CodecServicer(self.calls, self.admission, self._silence)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._grpc_server()
         codec_pb2_grpc.add_CodecServiceServicer_to_server(  # type: ignore[no-untyped-call]
@@ -120,16 +126,17 @@ class App:
             "held_items": held.items,
             "held_bytes": held.bytes,
             "refused_calls": held.refused,
+            "open_streams": self._open_calls.streams,
         }
 
     async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
         """The call Evaluate, for the status page."""
-        with self.admission.enter(1, request.ByteSize()):
-            return await self.calls.evaluate(request)
+        with self.admission.enter(1, footprint.of_message(request.ByteSize())) as held:
+            return await self.calls.evaluate(request, None, held)
 
     def _grpc_server(self) -> grpc.aio.Server:
         watching = WatchingInterceptor(SERVICE, self.metrics, self._tracing)
-        interceptors: list[Any] = [watching]
+        interceptors: list[Any] = [ReceivingInterceptor(SERVICE, self._silence), watching]
         if self.access is not None:
             interceptors.append(AccessInterceptor(self.access))
         interceptors.append(self._door)
@@ -138,7 +145,6 @@ class App:
             options=server_options(
                 self._settings.limits.message_bytes, share_port=self._settings.share_port
             ),
-            maximum_concurrent_rpcs=MOST_CALLS,
         )
 
     async def start(self) -> str:
@@ -161,6 +167,7 @@ class App:
         gc.collect()
         gc.freeze()
         self._background.append(asyncio.create_task(self._tidy()))
+        self._background.append(asyncio.create_task(self._silence.watch()))
         if self.page_url is not None:
             self._background.append(asyncio.create_task(self._look()))
         files = [each.refresh for each in (self._tokens, self._tls) if each is not None]

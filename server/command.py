@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         from .limits import Limits
         from .logs import Logs
         from .metrics import Metrics
+        from .open_calls import OpenLimits
         from .security import SecurityError, TlsFiles
         from .settings import Settings, Warm
         from .tracing import TracingError
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             share_port=args.share_port,
             limits=Limits(args.max_message_bytes, args.max_items, args.max_pixels),
             capacity=Capacity(args.capacity_items, args.capacity_bytes),
+            open_calls=OpenLimits(streams=args.max_streams, idle_seconds=args.idle_seconds),
             engine=EngineSettings(
                 threads,
                 args.coding_processes,

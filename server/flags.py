@@ -76,8 +76,8 @@ def security_flags(group: Group) -> None:
         type=Path,
         metavar="PATH",
         help="callers must send one of these bearer tokens; a line is: NAME TOKEN [items=N] "
-        "[requests=N], with the most items in flight and requests a second; read again when it "
-        "changes",
+        "[requests=N] [streams=N], with the most items in flight, requests a second and open "
+        "streams (default: a quarter of --max-streams); read again when it changes",
     )
     group.add_argument(
         "--insecure",
@@ -133,6 +133,21 @@ def limit_flags(group: Group) -> None:
         metavar="N",
         help="most pixels in one call (default: %(default)s)",
     )
+    group.add_argument(
+        "--max-streams",
+        type=_positive,
+        default=512,
+        metavar="N",
+        help="most streams that are open at once (default: %(default)s)",
+    )
+    group.add_argument(
+        "--idle-seconds",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="time for the next message of a stream, or that of a call, to come, once the caller "
+        "has taken all answers; 5 s while others are refused for it (default: %(default)g)",
+    )
 
 
 def engine_flags(group: Group) -> None:
@@ -186,7 +201,9 @@ def engine_flags(group: Group) -> None:
         type=_positive,
         default=256 * _MIB,
         metavar="N",
-        help="most bytes of their messages (default: %(default)s)",
+        help="most bytes of memory that they take: messages, decoded images, and answers until "
+        "they are read; a half of it for one token, or one connection where there are no tokens "
+        "(default: %(default)s)",
     )
 
 

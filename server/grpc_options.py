@@ -2,10 +2,6 @@
 
 from typing import Final
 
-MOST_CALLS: Final = 4_096
-"""Calls at once, over all connections; beyond, gRPC answers RESOURCE_EXHAUSTED unread. Each may
-hold one message, so this bounds what waits before the engine's own bounds are asked."""
-
 _MOST_PENDING: Final = 65_536
 
 

@@ -7,6 +7,7 @@ from typing import Self
 from .admission import Capacity
 from .engine import EngineSettings
 from .limits import Limits
+from .open_calls import OpenLimits
 from .security import TlsFiles, is_loopback
 
 
@@ -40,6 +41,7 @@ class Settings:
     Attributes:
         limits: what one call may carry.
         capacity: what the server holds at once.
+        open_calls: how many calls may be open at once, and for how long silent.
         engine: how it computes.
         insecure: allow addresses that other machines reach without TLS.
         grace_seconds: how long calls in flight may go on once the server stops.
@@ -64,6 +66,7 @@ class Settings:
     share_port: bool = False
     limits: Limits = field(default_factory=Limits)
     capacity: Capacity = field(default_factory=Capacity)
+    open_calls: OpenLimits = field(default_factory=OpenLimits)
     engine: EngineSettings = field(default_factory=EngineSettings)
     tls: TlsFiles = field(default_factory=TlsFiles)
     token_file: Path | None = None
