@@ -54,6 +54,20 @@ def address_flags(group: Group) -> None:
         "connections over them (Linux, macOS)",
     )
     group.add_argument(
+        "--max-connection-age",
+        type=_seconds,
+        metavar="SECONDS",
+        help="send clients away from connections that are older, so that their next calls may "
+        "reach a server that was added (default: 10 with --share-port, else any age)",
+    )
+    group.add_argument(
+        "--max-connection-age-grace",
+        type=_seconds,
+        metavar="SECONDS",
+        help="cancel calls that are still on their way on such a connection after so long "
+        "(default: never)",
+    )
+    group.add_argument(
         "--grace",
         type=_seconds,
         default=10.0,
@@ -129,7 +143,7 @@ def limit_flags(group: Group) -> None:
     group.add_argument(
         "--max-pixels",
         type=_positive,
-        default=32 * _MIB,
+        default=16 * _MIB,
         metavar="N",
         help="most pixels in one call (default: %(default)s)",
     )

@@ -94,7 +94,7 @@ def test_a_server_with_too_many_calls_is_asked_again_with_all_of_the_call(
     small.limits["items"] = 100
     small.failures.append(failing(EXHAUSTED, message="Concurrent RPC limit exceeded!"))
     assert ask(small.address, "encode", pictures, model="m") == hashes
-    assert [seen for seen in small.seen if seen[0] == "Encode"] == [("Encode", len(pictures))] * 2
+    assert small.of("Encode") == [len(pictures)] * 2
 
 
 @pytest.mark.parametrize(
