@@ -10,9 +10,10 @@ from . import convert, footprint
 from .admission import Held
 from .computing import Picture
 from .convert import Shape
-from .engine import Engine
+from .engine import FILES_AT_ONCE, Engine
 from .limits import Limits
 from .status import InvalidRequestError
+from .turns import Turns
 
 
 class Pictures:
@@ -21,6 +22,7 @@ class Pictures:
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
+        self._turns = Turns(FILES_AT_ONCE)
 
     async def read(
         self, images: Sequence[codec_pb2.Image], held: Held
@@ -49,7 +51,8 @@ class Pictures:
         self._limits.check_pixels(pixels + file_pixels)
         await held.more(footprint.of_samples(pixels) + footprint.of_files(file_pixels))
         if files:
-            found = await self._engine.on_files(_decoded, [images[n].file for n in files])
+            async with self._turns.turn():
+                found = await self._engine.on_files(_decoded, [images[n].file for n in files])
             for number, picture in zip(files, found, strict=True):
                 pictures[number] = picture
         return pictures
@@ -66,7 +69,8 @@ class Pictures:
             for image, picture in both:
                 convert.fill_raw(image, picture)
             return
-        files = await self._engine.on_files(lambda: [encode_png(each) for each in pictures])
+        async with self._turns.turn():
+            files = await self._engine.on_files(lambda: [encode_png(each) for each in pictures])
         for (image, _), file in zip(both, files, strict=True):
             image.file = file
 

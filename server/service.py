@@ -202,8 +202,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
 
 def _owner(context: Context) -> str | None:
-    """Who calls: the token's name, or the connection where there are none."""
-    return current_call().token or context.peer()
+    """Who calls, which the rest of the server is told, too."""
+    call = current_call()
+    call.owner = call.token or context.peer()
+    return call.owner
 
 
 def _until_taken(held: Held) -> None:
