@@ -26,6 +26,7 @@ from .access import Access, AccessInterceptor
 from .admission import Admission
 from .calls import Calls
 from .door import Door
+from .draining import stop_listening
 from .engine import Engine
 from .grpc_options import server_options
 from .metrics import Metrics
@@ -54,6 +55,9 @@ _SWITCH_SECONDS: Final = 0.0002  # tried while tuning: 0.005, 0.001, 0.0002
 _TIDY_SECONDS: Final = 1.0
 _TIDY_ITEMS: Final = 1_024
 _LOOK_SECONDS: Final = 30.0
+
+_AGE_SPREAD: Final = 1.15
+"""gRPC lets connections become up to a tenth older than they may."""
 
 _LEAVING_SECONDS: Final = 3.0
 """How long the process stays after its last call for threads in the middle of a computation, which
@@ -105,6 +109,7 @@ class App:
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._background: list[asyncio.Task[None]] = []
+        self._port = 0
         self._serving = False
         self._page = StatusPage(
             self.metrics,
@@ -143,7 +148,9 @@ class App:
         return grpc.aio.server(
             interceptors=interceptors,
             options=server_options(
-                self._settings.limits.message_bytes, share_port=self._settings.share_port
+                self._settings.limits.message_bytes,
+                share_port=self._settings.share_port,
+                age=self._settings.connection_age,
             ),
         )
 
@@ -155,7 +162,7 @@ class App:
             UnknownModelError, UnknownQualityError, CheckpointError: of the models to be warm.
         """
         began = time.monotonic()
-        port = self._bind()
+        port = self._port = self._bind()
         await self._start_page()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -228,6 +235,7 @@ class App:
         """Refuse new calls at once, let those in flight finish within the grace, then stop."""
         self._serving = False
         await self._health.enter_graceful_shutdown()
+        await self._leave_port()
         self._servicer.stop()
         ends = time.monotonic() + self._settings.grace_seconds
         await self._door.close(self._settings.grace_seconds)
@@ -242,6 +250,14 @@ class App:
         if self._tracing is not None:
             await _bounded(asyncio.to_thread(self._tracing.stop))
         self._remove_port_file()
+
+    async def _leave_port(self) -> None:
+        """Let callers of a port that is shared go to the other servers, before any is refused:
+        they connect again when their connections have their greatest age.
+        """
+        age = self._settings.connection_age.seconds
+        if self._settings.share_port and age is not None and stop_listening(self._port):
+            await self._door.empty(min(self._settings.grace_seconds, _AGE_SPREAD * age))
 
     def abandon(self) -> None:
         """End without waiting for anything, as far as other processes need it."""

@@ -44,6 +44,7 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._others: dict[str, OpenCalls] = {}
         self._closed = False
         self._turned_away = 0.0
+        self._entered = 0.0
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Of gRPC: the handler of a call."""
@@ -69,6 +70,7 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if not stream:
             self._admission.check()
         self._open.enter(call.token, call.most_streams, stream=stream)
+        self._entered = time.monotonic()
 
     def _enter_other(self, method: str) -> None:
         """Count a stream of another service. Raises OverloadError."""
@@ -76,6 +78,14 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if service not in self._others:
             self._others[service] = OpenCalls(_OTHER_STREAMS, Silence(math.inf))
         self._others[service].enter(None, stream=True)
+
+    async def empty(self, seconds: float) -> None:
+        """Wait until no more calls come, or so many seconds at most; those that come are let in."""
+        began = time.monotonic()
+        while (now := time.monotonic()) < began + seconds:
+            if now - max(began, self._entered) >= _QUIET_SECONDS:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self, seconds: float) -> None:
         """Turn all calls away from now on; returns when those inside have ended and no more come,
