@@ -45,10 +45,17 @@ def class_of_reason(reason: str) -> type[errors.HvaeCodecError] | None:
     return _CLASS_OF_REASON.get(reason)
 
 
-def library_class(status: status_pb2.Status) -> type[errors.HvaeCodecError] | None:
-    """The class of `hvae_codec.errors` that a status stands for, or None where it is another's."""
+def reason_in(status: status_pb2.Status) -> str | None:
+    """The reason that a status states, or None where this library does not state any."""
     info = error_details_pb2.ErrorInfo()
     for detail in status.details:
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-            return class_of_reason(info.reason)
+            reason: str = info.reason
+            return reason
     return None
+
+
+def library_class(status: status_pb2.Status) -> type[errors.HvaeCodecError] | None:
+    """The class of `hvae_codec.errors` that a status stands for, or None where it is another's."""
+    reason = reason_in(status)
+    return None if reason is None else class_of_reason(reason)

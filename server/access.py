@@ -150,15 +150,18 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Of gRPC: the handler of a call."""
-        handler = await continuation(details)
-        if handler is None or details.method.startswith(_OPEN_SERVICES):
-            return handler
+        if details.method.startswith(_OPEN_SERVICES):
+            return await continuation(details)
         try:
             token = self._access.token_of(authorizations(details.invocation_metadata))
         except UnauthenticatedError as error:
             status = refusal(error)
             return refusing(lambda context: abort_with(context, status))
-        current_call().token = token.name
+        call = current_call()
+        call.token, call.most_streams = token.name, token.max_streams
+        handler = await continuation(details)
+        if handler is None:
+            return None
         usage = self._access.usage_of(token)
 
         streaming = bool(handler.request_streaming)

@@ -1,16 +1,23 @@
-"""How much the server holds at once: beyond it a call is told to come back, and nothing grows."""
+"""How much the server holds at once: beyond it a call is told to come back, and nothing grows.
+
+A request is counted by the memory that it takes: its message, its images decoded, and its answer
+until the transport has taken that. What it takes beside its message is known once the headers of
+its images and files are read, so it is counted in two steps.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 
 _LEAST_RETRY_SECONDS: Final = 0.05
 _MOST_RETRY_SECONDS: Final = 5.0
 _RECENT: Final = 0.1  # share of the latest in the running mean of how long calls are held
 _FREE_AGAIN: Final = 1 / 8  # of the capacity, before calls are looked at again after a refusal
+_OWNER_SHARE: Final = 2
+"""The n-th part of the bytes that one owner may hold, lest answers that it never reads fill all."""
 
 
 class OverloadError(Exception):
@@ -23,7 +30,7 @@ class OverloadError(Exception):
 
 @dataclass(frozen=True)
 class Capacity:
-    """Most items, and bytes of their messages, that are in the server at once."""
+    """Most items, and bytes of memory for them, that are in the server at once."""
 
     items: int = 16_384
     bytes: int = 256 * 1024 * 1024
@@ -33,20 +40,199 @@ class Capacity:
             raise ValueError(f"capacities must be positive, got {self}")
 
 
+class _Pool:
+    """Items and bytes of one capacity, and who waits for them."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self.items = 0
+        self.bytes = 0
+        self.holders = 0
+        self._stalled = 0  # holders that wait to grow
+        self._turn = asyncio.Lock()  # first come, first served
+        self._growth = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody holds anything of it or waits for it."""
+        return self.holders == 0 and not self._turn.locked()
+
+    def try_take(self, items: int, size: int) -> bool:
+        """Take so much where it fits and nobody waits; returns whether it did."""
+        # Streams that wait come first, or a flood of single calls would starve them.
+        if self._turn.locked() or not self._fits(items, size):
+            return False
+        self._add(items, size)
+        return True
+
+    async def take(self, items: int, size: int) -> None:
+        """Take so much, from when it fits."""
+        async with self._turn:
+            while not self._fits(items, size):
+                await self._change()
+            self._add(items, size)
+
+    def try_grow(self, size: int) -> bool:
+        """Take so many bytes more for a holder where they fit; returns whether it did."""
+        if not self._has(size) and self.holders > self._stalled + 1:
+            return False
+        self.bytes += size
+        return True
+
+    async def grow(self, size: int) -> None:
+        """Take so many bytes more for a holder, from when they fit.
+
+        Where all holders wait, the first goes on, or none of them ever would.
+        """
+        if not self._growth.locked() and self.try_grow(size):
+            return
+        self._stalled += 1
+        self._changed.set()
+        try:
+            async with self._growth:
+                while not self._has(size) and self.holders > self._stalled:
+                    await self._change()
+                self.bytes += size
+        finally:
+            self._stalled -= 1
+            self._changed.set()
+
+    def give_back(self, size: int) -> None:
+        """Free so many bytes of a holder."""
+        self.bytes -= size
+        self._changed.set()
+
+    def leave(self, items: int, size: int) -> None:
+        """Free what a holder holds."""
+        self.items -= items
+        self.holders -= 1
+        self.give_back(size)
+
+    def _add(self, items: int, size: int) -> None:
+        self.items += items
+        self.bytes += size
+        self.holders += 1
+
+    def _fits(self, items: int, size: int) -> bool:
+        if self.holders == 0:
+            return True
+        fits = self._stalled == 0 and self.items + items <= self.capacity.items
+        return fits and self._has(size)
+
+    def _has(self, size: int) -> bool:
+        return self.bytes + size <= self.capacity.bytes
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+
+class Held:
+    """What one request holds, until `release`. Without an admission, nothing is counted."""
+
+    def __init__(
+        self,
+        admission: "Admission | None" = None,
+        pools: Sequence[_Pool] = (),
+        items: int = 0,
+        size: int = 0,
+        *,
+        owner: str | None = None,
+        waits: bool = True,
+    ) -> None:
+        self._admission = admission
+        self._pools = pools
+        self._owner = owner
+        self._items = items
+        self._message = self._size = size
+        self._waits = waits
+        self._began = monotonic()
+        self._answered = self._released = False
+
+    async def more(self, size: int) -> None:
+        """Hold so many bytes more: streams from when they fit.
+
+        Raises:
+            OverloadError: they do not fit now, of a call of one message.
+        """
+        if self._admission is None or self._released:
+            return
+        grown: list[_Pool] = []
+        try:
+            for pool in self._pools:
+                if self._waits:
+                    await pool.grow(size)
+                elif not pool.try_grow(size):
+                    self._admission.refuse(pool)
+                grown.append(pool)
+        except BaseException:
+            for pool in grown:
+                pool.give_back(size)
+            raise
+        self._size += size
+
+    def answered(self, size: int) -> None:
+        """Hold from now on the message and an answer of so many bytes: the rest is freed."""
+        if self._admission is None or self._released:
+            return
+        self._note_end()
+        freed = self._size - (self._message + size)
+        self._size -= freed
+        for pool in self._pools:
+            pool.give_back(freed)
+
+    def release(self) -> None:
+        """Hold nothing any more; again, it does nothing."""
+        if self._admission is None or self._released:
+            return
+        self._note_end()
+        self._released = True
+        for pool in self._pools:
+            pool.leave(self._items, self._size)
+        self._admission.forget(self._owner)
+
+    def _note_end(self) -> None:
+        # How long a caller takes to read its answer says nothing of when there is room again.
+        if not self._answered and self._admission is not None:
+            self._answered = True
+            self._admission.note(monotonic() - self._began)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+UNCOUNTED: Final = Held()
+"""Of a request that no admission counts."""
+
+
 class Admission:
     """Counts what is in the server. A message that alone is over the capacity is let in when
     nothing else is there.
+
+    Of the bytes, a caller that `owner` names may hold a half; None is nobody, and may have all.
     """
 
     def __init__(self, capacity: Capacity) -> None:
-        self._capacity = capacity
-        self._turn = asyncio.Lock()  # first come, first served
-        self._changed = asyncio.Event()
+        self._pool = _Pool(capacity)
+        self._share = Capacity(capacity.items, max(1, capacity.bytes // _OWNER_SHARE))
+        self._owners: dict[str, _Pool] = {}
         self._seconds_held = _LEAST_RETRY_SECONDS
         self._full = False
-        self.items = 0
-        self.bytes = 0
         self.refused = 0
+
+    @property
+    def items(self) -> int:
+        """Items that are held."""
+        return self._pool.items
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are held."""
+        return self._pool.bytes
 
     def check(self) -> None:
         """Raise OverloadError from when a call was refused until an eighth of the capacity is free.
@@ -54,61 +240,75 @@ class Admission:
         For calls whose size is not known yet: most would be refused, once they had been read.
         """
         if self._full:
-            most = self._capacity
+            most = self._pool.capacity
             share = max(self.items / most.items, self.bytes / most.bytes)
             self._full = share > 1 - _FREE_AGAIN
         if self._full:
-            self._refuse()
+            self.refuse(self._pool)
+
+    def take(self, items: int, size: int, owner: str | None = None) -> Held:
+        """Hold so much. Raises OverloadError where it does not fit."""
+        taken: list[_Pool] = []
+        for pool in self._pools(owner):
+            if not pool.try_take(items, size):
+                for other in taken:
+                    other.leave(items, size)
+                self.refuse(pool)
+            taken.append(pool)
+        return Held(self, taken, items, size, owner=owner, waits=False)
+
+    async def take_in_turn(self, items: int, size: int, owner: str | None = None) -> Held:
+        """Hold so much, from when it fits."""
+        taken: list[_Pool] = []
+        try:
+            for pool in self._pools(owner):
+                await pool.take(items, size)
+                taken.append(pool)
+        except BaseException:
+            for pool in taken:
+                pool.leave(items, size)
+            raise
+        return Held(self, taken, items, size, owner=owner)
 
     @contextmanager
-    def enter(self, items: int, size: int) -> Iterator[None]:
-        """Hold so much until the end of the block. Raises OverloadError where it does not fit."""
-        # Streams that wait come first, or a flood of single calls would starve them.
-        if self._turn.locked() or not self._fits(items, size):
-            self._full = True
-            self._refuse()
-        with self._held(items, size):
-            yield
+    def enter(self, items: int, size: int) -> Iterator[Held]:
+        """`take` for a block."""
+        with self.take(items, size) as held:
+            yield held
 
     @asynccontextmanager
-    async def wait(self, items: int, size: int) -> AsyncIterator[None]:
-        """Hold so much until the end of the block, from when it fits."""
-        async with self._turn:
-            while not self._fits(items, size):
-                self._changed.clear()
-                await self._changed.wait()
-            held = self._held(items, size)
-            held.__enter__()
-        try:
-            yield
-        finally:
-            held.__exit__(None, None, None)
+    async def wait(self, items: int, size: int) -> AsyncIterator[Held]:
+        """`take_in_turn` for a block."""
+        with await self.take_in_turn(items, size) as held:
+            yield held
 
-    def _refuse(self) -> NoReturn:
+    def refuse(self, pool: _Pool) -> NoReturn:
+        """Raise OverloadError for what does not fit into a pool."""
         self.refused += 1
         retry = min(max(self._seconds_held, _LEAST_RETRY_SECONDS), _MOST_RETRY_SECONDS)
+        most = pool.capacity
+        if pool is self._pool:
+            self._full = True
+            who = "the server has"
+        else:
+            who = "of this caller the server has"
         raise OverloadError(
-            f"the server has {self.items:,} items of {self.bytes:,} bytes to work on, of "
-            f"{self._capacity.items:,} and {self._capacity.bytes:,} that it may hold; try "
-            f"again in {retry:.2f} s",
+            f"{who} {pool.items:,} items of {pool.bytes:,} bytes to work on, of "
+            f"{most.items:,} and {most.bytes:,} that it may hold; try again in {retry:.2f} s",
             retry,
         )
 
-    @contextmanager
-    def _held(self, items: int, size: int) -> Iterator[None]:
-        self.items += items
-        self.bytes += size
-        started = monotonic()
-        try:
-            yield
-        finally:
-            self.items -= items
-            self.bytes -= size
-            self._seconds_held += _RECENT * (monotonic() - started - self._seconds_held)
-            self._changed.set()
+    def note(self, seconds: float) -> None:
+        """Note how long a request was held until its answer was there."""
+        self._seconds_held += _RECENT * (seconds - self._seconds_held)
 
-    def _fits(self, items: int, size: int) -> bool:
-        if self.items == 0:
-            return True
-        fits = self.items + items <= self._capacity.items
-        return fits and self.bytes + size <= self._capacity.bytes
+    def forget(self, owner: str | None) -> None:
+        """Drop the pool of an owner that holds nothing and waits for nothing."""
+        if owner in self._owners and self._owners[owner].is_idle:
+            del self._owners[owner]
+
+    def _pools(self, owner: str | None) -> list[_Pool]:
+        """Of the owner, if there is one, and of all."""
+        if owner is None:
+            return [self._pool]
+        return [self._owners.setdefault(owner, _Pool(self._share)), self._pool]

@@ -21,18 +21,23 @@ from hvae_codec.files import write_atomically
 from hvae_codec.memory import give_back_freed_memory
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
+from . import footprint
 from .access import Access, AccessInterceptor
 from .admission import Admission
 from .calls import Calls
 from .door import Door
+from .draining import stop_listening
 from .engine import Engine
-from .grpc_options import MOST_CALLS, server_options
+from .grpc_options import server_options
 from .metrics import Metrics
+from .open_calls import OpenCalls
 from .page import StatusPage
+from .receiving import ReceivingInterceptor
 from .reloading import watch
 from .security import Tls
 from .service import CodecServicer
 from .settings import Settings, Warm
+from .silence import Silence
 from .tokens import TokenFile
 from .tracing import start_tracing
 from .usage import Usage
@@ -50,6 +55,9 @@ _SWITCH_SECONDS: Final = 0.0002  # tried while tuning: 0.005, 0.001, 0.0002
 _TIDY_SECONDS: Final = 1.0
 _TIDY_ITEMS: Final = 1_024
 _LOOK_SECONDS: Final = 30.0
+
+_AGE_SPREAD: Final = 1.15
+"""gRPC lets connections become up to a tenth older than they may."""
 
 _LEAVING_SECONDS: Final = 3.0
 """How long the process stays after its last call for threads in the middle of a computation, which
@@ -88,8 +96,10 @@ class App:
         self.admission = Admission(settings.capacity)
         self._usage = Usage()
         self.metrics.show(self._figures)
-        self._door = Door(SERVICE, self.admission)
-        self._servicer = CodecServicer(self.calls, self.admission)
+        self._silence = Silence(settings.open_calls.idle_seconds)
+        self._open_calls = OpenCalls(settings.open_calls, self._silence)
+        self._door = Door(SERVICE, self.admission, self._open_calls)
+        self._servicer = CodecServicer(self.calls, self.admission, self._silence)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._grpc_server()
         codec_pb2_grpc.add_CodecServiceServicer_to_server(  # type: ignore[no-untyped-call]
@@ -99,6 +109,7 @@ class App:
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._background: list[asyncio.Task[None]] = []
+        self._port = 0
         self._serving = False
         self._page = StatusPage(
             self.metrics,
@@ -120,25 +131,27 @@ class App:
             "held_items": held.items,
             "held_bytes": held.bytes,
             "refused_calls": held.refused,
+            "open_streams": self._open_calls.streams,
         }
 
     async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
         """The call Evaluate, for the status page."""
-        with self.admission.enter(1, request.ByteSize()):
-            return await self.calls.evaluate(request)
+        with self.admission.enter(1, footprint.of_message(request.ByteSize())) as held:
+            return await self.calls.evaluate(request, None, held)
 
     def _grpc_server(self) -> grpc.aio.Server:
         watching = WatchingInterceptor(SERVICE, self.metrics, self._tracing)
-        interceptors: list[Any] = [watching]
+        interceptors: list[Any] = [ReceivingInterceptor(SERVICE, self._silence), watching]
         if self.access is not None:
             interceptors.append(AccessInterceptor(self.access))
         interceptors.append(self._door)
         return grpc.aio.server(
             interceptors=interceptors,
             options=server_options(
-                self._settings.limits.message_bytes, share_port=self._settings.share_port
+                self._settings.limits.message_bytes,
+                share_port=self._settings.share_port,
+                age=self._settings.connection_age,
             ),
-            maximum_concurrent_rpcs=MOST_CALLS,
         )
 
     async def start(self) -> str:
@@ -149,7 +162,7 @@ class App:
             UnknownModelError, UnknownQualityError, CheckpointError: of the models to be warm.
         """
         began = time.monotonic()
-        port = self._bind()
+        port = self._port = self._bind()
         await self._start_page()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -161,6 +174,7 @@ class App:
         gc.collect()
         gc.freeze()
         self._background.append(asyncio.create_task(self._tidy()))
+        self._background.append(asyncio.create_task(self._silence.watch()))
         if self.page_url is not None:
             self._background.append(asyncio.create_task(self._look()))
         files = [each.refresh for each in (self._tokens, self._tls) if each is not None]
@@ -221,6 +235,7 @@ class App:
         """Refuse new calls at once, let those in flight finish within the grace, then stop."""
         self._serving = False
         await self._health.enter_graceful_shutdown()
+        await self._leave_port()
         self._servicer.stop()
         ends = time.monotonic() + self._settings.grace_seconds
         await self._door.close(self._settings.grace_seconds)
@@ -235,6 +250,14 @@ class App:
         if self._tracing is not None:
             await _bounded(asyncio.to_thread(self._tracing.stop))
         self._remove_port_file()
+
+    async def _leave_port(self) -> None:
+        """Let callers of a port that is shared go to the other servers, before any is refused:
+        they connect again when their connections have their greatest age.
+        """
+        age = self._settings.connection_age.seconds
+        if self._settings.share_port and age is not None and stop_listening(self._port):
+            await self._door.empty(min(self._settings.grace_seconds, _AGE_SPREAD * age))
 
     def abandon(self) -> None:
         """End without waiting for anything, as far as other processes need it."""

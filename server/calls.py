@@ -20,7 +20,8 @@ from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.evaluation.quality import psnr_of, squared_error_each
 from hvae_codec.v1 import codec_pb2
 
-from . import convert
+from . import convert, footprint
+from .admission import UNCOUNTED, Held
 from .computing import Picture
 from .convert import Shape
 from .engine import Engine
@@ -57,7 +58,10 @@ class Calls:
         self._sampling = Sampling(engine, limits, self._pictures)
 
     async def encode(
-        self, request: codec_pb2.EncodeRequest, until: float | None = None
+        self,
+        request: codec_pb2.EncodeRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
     ) -> codec_pb2.EncodeResponse:
         """Encode pictures, one file each."""
         self._limits.check_items("images", len(request.images))
@@ -65,7 +69,7 @@ class Calls:
         encoding = encoding_of(request.model, effort, request.max_bytes)
         if encoding.name != AUTO:
             await self._codecs.named(encoding.name, encoding.quality)  # or fail as a whole
-        pictures = await self._pictures.read(request.images)
+        pictures = await self._pictures.read(request.images, held)
         groups = await self._by_encoder(encoding, pictures)
 
         async def encoded(codec: Codec, some: Sequence[int]) -> Sequence[bytes | Exception]:
@@ -79,11 +83,16 @@ class Calls:
                 response.results.add(status=_failed("images", number, result))
             else:
                 response.results.add(encoded=result)
-        self._limits.check_response(response.ByteSize())
+        size = response.ByteSize()
+        self._limits.check_response(size)
+        held.answered(footprint.of_answer(size))
         return response
 
     async def decode(
-        self, request: codec_pb2.DecodeRequest, until: float | None = None
+        self,
+        request: codec_pb2.DecodeRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
     ) -> codec_pb2.DecodeResponse:
         """Decode files, whole or as previews."""
         self._limits.check_items("encoded", len(request.encoded))
@@ -91,7 +100,7 @@ class Calls:
         files: list[bytes | Exception] = list(request.encoded)
         named = await self._named(request)
         groups, shapes = await self._by_codec(named, files, whole=not request.preview)
-        self._pictures.check_answer(shapes.values(), request.format)
+        size = await self._pictures.hold_answer(shapes.values(), request.format, held)
         layers = 1 if request.preview else None
 
         async def decoded(codec: Codec, some: Sequence[int]) -> Sequence[Picture | Exception]:
@@ -110,10 +119,14 @@ class Calls:
                 images.append(result.image)
                 pictures.append(picture)
         await self._pictures.write(images, pictures, request.format)
+        held.answered(footprint.of_answer(size))
         return response
 
     async def extract_features(
-        self, request: codec_pb2.ExtractFeaturesRequest, until: float | None = None
+        self,
+        request: codec_pb2.ExtractFeaturesRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
     ) -> codec_pb2.ExtractFeaturesResponse:
         """Read features of pictures and of files."""
         self._limits.check_items("sources", len(request.sources))
@@ -134,7 +147,8 @@ class Calls:
                 sources[number] = request.sources[number].encoded
         in_pictures = [number for number, kind in enumerate(kinds) if kind == "image"]
         images = [request.sources[number].image for number in in_pictures]
-        for number, picture in zip(in_pictures, await self._pictures.read(images), strict=True):
+        pictures = await self._pictures.read(images, held)
+        for number, picture in zip(in_pictures, pictures, strict=True):
             sources[number] = picture
         groups, shapes = await self._by_codec(named, sources, whole=False)
         self._limits.check_pixels(sum(map(_pixels, shapes.values())))
@@ -145,7 +159,9 @@ class Calls:
             groups = [*groups, *await self._by_size(encoding_of(request.model), sources, fit)]
         layers = {codec: _layer_index(codec, request.layer) for codec, _ in groups}
         dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
-        self._limits.check_response(len(sources) * (8 * dims + _RESULT_BYTES))
+        size = len(sources) * (8 * dims + _RESULT_BYTES)
+        self._limits.check_response(size)
+        await held.more(footprint.of_answer(size))
 
         async def read(codec: Codec, some: Sequence[int]) -> Sequence[Features | Exception]:
             values = [sources[number] for number in some]
@@ -154,8 +170,8 @@ class Calls:
                 pixels = [_pixels(shapes[number]) for number in some]
                 layer = layers[codec]
                 return await self._engine.file_features(codec, files, pixels, layer, until)
-            pictures = [value for value in values if isinstance(value, np.ndarray)]
-            return await self._engine.features(codec, pictures, layers[codec], until)
+            arrays = [value for value in values if isinstance(value, np.ndarray)]
+            return await self._engine.features(codec, arrays, layers[codec], until)
 
         results = await self._in_groups(sources, groups, read)
         response = codec_pb2.ExtractFeaturesResponse()
@@ -165,32 +181,44 @@ class Calls:
             else:
                 feature = convert.to_feature_result(result, request.moments, request.encoding)
                 response.results.append(feature)
+        held.answered(footprint.of_answer(size))
         return response
 
     async def sample(
-        self, request: codec_pb2.SampleRequest, until: float | None = None
+        self,
+        request: codec_pb2.SampleRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
     ) -> codec_pb2.SampleResponse:
         """Draw pictures from the prior, or below given latents of the top layer."""
         self._limits.check_items("count", request.count)
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         codec = await self._codecs.selected(request.model)
         channels, height, width = codec.info.image_shape
-        self._pictures.check_answer([(height, width, channels)] * request.count, request.format)
-        pictures = await self._sampling.draw(codec, request, until)
+        shapes = [(height, width, channels)] * request.count
+        size = await self._pictures.hold_answer(shapes, request.format, held)
+        pictures = await self._sampling.draw(codec, request, until, held)
         response = codec_pb2.SampleResponse()
         images = [response.results.add().image for _ in pictures]
         await self._pictures.write(images, list(pictures), request.format)
+        held.answered(footprint.of_answer(size))
         return response
 
     async def list_models(
-        self, request: codec_pb2.ListModelsRequest, until: float | None = None
+        self,
+        request: codec_pb2.ListModelsRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
     ) -> codec_pb2.ListModelsResponse:
         """List the models."""
         models = [convert.to_description(info) for info in hvae_codec.models()]
         return codec_pb2.ListModelsResponse(models=models, limits=self._call_limits())
 
     async def get_model(
-        self, request: codec_pb2.GetModelRequest, until: float | None = None
+        self,
+        request: codec_pb2.GetModelRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
     ) -> codec_pb2.GetModelResponse:
         """Describe one model."""
         info = (await self._codecs.selected(request.model)).info
@@ -198,14 +226,19 @@ class Calls:
         return codec_pb2.GetModelResponse(model=model, limits=self._call_limits())
 
     async def evaluate(
-        self, request: codec_pb2.EvaluateRequest, until: float | None = None
+        self,
+        request: codec_pb2.EvaluateRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
     ) -> codec_pb2.EvaluateResponse:
         """Encode and decode a picture, and say what it cost and how good it is."""
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         encoding = encoding_of(request.model)
-        (picture,) = await self._pictures.read([request.image])
+        (picture,) = await self._pictures.read([request.image], held)
         if isinstance(picture, Exception):
             raise picture
+        answer = convert.result_bytes(picture.shape, request.format)
+        await held.more(2 * picture.nbytes + footprint.of_answer(answer))  # decoded, and compared
         codec = await self._codecs.named(encoding.model_of(picture), encoding.quality)
         (file,) = await self._encoded(encoding, codec, [picture], until)
         if isinstance(file, Exception):
@@ -227,7 +260,9 @@ class Calls:
         await self._pictures.write([response.decoded], [decoded], request.format)
         if error[0] > 0:
             response.psnr_db = float(psnr_of(error)[0])
-        self._limits.check_response(response.ByteSize())
+        size = response.ByteSize()
+        self._limits.check_response(size)
+        held.answered(footprint.of_answer(size))
         return response
 
     async def _by_encoder(

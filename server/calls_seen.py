@@ -15,11 +15,16 @@ _SANE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 
 @dataclass
 class CallSeen:
-    """One call. `method` is its name without the service's; `token` the token's name, if any."""
+    """One call. `method` is its name without the service's; `token` the token's name, if any, and
+    `most_streams` what its line says of that; `owner` the token's name or the connection, once its
+    message is there.
+    """
 
     method: str = ""
     request_id: str = ""
     token: str | None = None
+    most_streams: int | None = None
+    owner: str | None = None
     items: int = 0
     began: float = field(default_factory=time.perf_counter)
 

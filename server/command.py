@@ -52,9 +52,11 @@ def run(args: argparse.Namespace) -> int:
         from .app import StartError, serve
         from .batcher import BatchLimits
         from .engine import EngineSettings
+        from .grpc_options import SHARED_AGE_SECONDS, ConnectionAge
         from .limits import Limits
         from .logs import Logs
         from .metrics import Metrics
+        from .open_calls import OpenLimits
         from .security import SecurityError, TlsFiles
         from .settings import Settings, Warm
         from .tracing import TracingError
@@ -62,6 +64,9 @@ def run(args: argparse.Namespace) -> int:
         if (error.name or "").partition(".")[0] not in _EXTRA_PACKAGES:
             raise
         return _fail(1, f"{error}: install the server with pip install 'hvae-codec[server]'")
+    age = args.max_connection_age
+    if age is None and args.share_port:
+        age = SHARED_AGE_SECONDS
     try:
         settings = Settings(
             host=args.host,
@@ -70,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
             grace_seconds=args.grace,
             port_file=args.port_file,
             share_port=args.share_port,
+            connection_age=ConnectionAge(age, args.max_connection_age_grace),
             limits=Limits(args.max_message_bytes, args.max_items, args.max_pixels),
             capacity=Capacity(args.capacity_items, args.capacity_bytes),
+            open_calls=OpenLimits(streams=args.max_streams, idle_seconds=args.idle_seconds),
             engine=EngineSettings(
                 threads,
                 args.coding_processes,

@@ -2,8 +2,8 @@
 
 Two lanes share the cores. Items of many callers go through the fast one in batches; what takes long
 by itself (a large picture, a search for a size or a quality, samples) goes through the slow one,
-piece by piece, and keeps nobody's thumbnails waiting. Bytes and pictures do not depend on what an
-item shares a batch with: symbols are equal whatever the batch.
+piece by piece, and keeps nobody's thumbnails waiting; callers take turns there. Bytes and pictures
+do not depend on what an item shares a batch with: symbols are equal whatever the batch.
 """
 
 import asyncio
@@ -21,7 +21,14 @@ from hvae_codec.errors import HvaeCodecError
 from .batcher import Batch, Batcher, BatchLimits
 from .computing import Picture, compute, compute_now, key_of, preparing
 from .places import BesideLoop, InLoop, Pace, Timed
+from .turns import Turns
 from .workers import CodingProcesses
+
+_SLOW_AT_ONCE: Final = 2
+"""Of the slow lane: one in the networks, and one that is coded meanwhile."""
+
+FILES_AT_ONCE: Final = 2
+"""Calls whose image files are read or written at once."""
 
 SLOW_PIXELS: Final = 1 << 20
 """Pixels of one item from which it goes through the slow lane."""
@@ -96,14 +103,17 @@ class Engine:
         self._in_loop = InLoop()
         self._pace = Pace()
         # Reading and writing PNG, JPEG and WebP files.
-        self._files = ThreadPoolExecutor(2, thread_name_prefix="files")
+        self._files = ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="files")
         alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
         places = threads or settings.coding_processes
         # Two more than are computed at once: they are coded meanwhile, or next.
         self._fast_lane: Batcher[Work, Any, Any] = Batcher(
             self._run_fast, settings.batches, places + 2, self._tell, places
         )
-        self._slow_lane: Batcher[Work, Any, Any] = Batcher(self._run_slow, alone, 2, self._tell)
+        self._slow_lane: Batcher[Work, Any, Any] = Batcher(
+            self._run_slow, alone, _SLOW_AT_ONCE, self._tell
+        )
+        self._turns = Turns(_SLOW_AT_ONCE)  # of what waits for the slow lane
 
     async def start(self) -> None:
         """Bring the coding processes up."""
@@ -122,7 +132,9 @@ class Engine:
     def figures(self) -> dict[str, float]:
         """How busy the engine is, by name."""
         return {
-            "waiting_items": self._fast_lane.waiting + self._slow_lane.waiting,
+            "waiting_items": (
+                self._fast_lane.waiting + self._slow_lane.waiting + self._turns.waiting
+            ),
             "batches_under_way": self._fast_lane.under_way + self._slow_lane.under_way,
             "coding_processes": self._coding.count,
             "coding_processes_replaced": self._coding.replaced,
@@ -184,7 +196,8 @@ class Engine:
     ) -> Result:
         """What a function of a codec gives that takes long; what it raises is raised."""
         work = Work("call", codec.info.model_id, (), codec)
-        (result,) = await self._slow_lane.submit(work, [function], [1], until)
+        async with self._turns.turn():
+            (result,) = await self._slow_lane.submit(work, [function], [1], until)
         if isinstance(result, Exception):
             raise result
         answer: Result = result
@@ -221,11 +234,19 @@ class Engine:
         if not heavy:
             return await self._fast_lane.submit(work, values, pixels, until)
         light = [n for n, size in enumerate(pixels) if not slow and size < SLOW_PIXELS]
-        lanes = [
-            lane.submit(work, [values[n] for n in some], [pixels[n] for n in some], until)
-            for lane, some in ((self._fast_lane, light), (self._slow_lane, heavy))
-        ]
-        results = await asyncio.gather(*lanes)
+
+        async def alone(number: int) -> Any:
+            (result,) = await self._slow_lane.submit(
+                work, [values[number]], [pixels[number]], until
+            )
+            return result
+
+        results = await asyncio.gather(
+            self._fast_lane.submit(
+                work, [values[n] for n in light], [pixels[n] for n in light], until
+            ),
+            self._turns.each(heavy, alone),
+        )
         return in_order(zip((light, heavy), results, strict=True))
 
     async def _run_fast(self, batch: Batch[Work, Any]) -> list[Any]:

@@ -54,6 +54,20 @@ def address_flags(group: Group) -> None:
         "connections over them (Linux, macOS)",
     )
     group.add_argument(
+        "--max-connection-age",
+        type=_seconds,
+        metavar="SECONDS",
+        help="send clients away from connections that are older, so that their next calls may "
+        "reach a server that was added (default: 10 with --share-port, else any age)",
+    )
+    group.add_argument(
+        "--max-connection-age-grace",
+        type=_seconds,
+        metavar="SECONDS",
+        help="cancel calls that are still on their way on such a connection after so long "
+        "(default: never)",
+    )
+    group.add_argument(
         "--grace",
         type=_seconds,
         default=10.0,
@@ -76,8 +90,8 @@ def security_flags(group: Group) -> None:
         type=Path,
         metavar="PATH",
         help="callers must send one of these bearer tokens; a line is: NAME TOKEN [items=N] "
-        "[requests=N], with the most items in flight and requests a second; read again when it "
-        "changes",
+        "[requests=N] [streams=N], with the most items in flight, requests a second and open "
+        "streams (default: a quarter of --max-streams); read again when it changes",
     )
     group.add_argument(
         "--insecure",
@@ -129,9 +143,24 @@ def limit_flags(group: Group) -> None:
     group.add_argument(
         "--max-pixels",
         type=_positive,
-        default=32 * _MIB,
+        default=16 * _MIB,
         metavar="N",
         help="most pixels in one call (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-streams",
+        type=_positive,
+        default=512,
+        metavar="N",
+        help="most streams that are open at once (default: %(default)s)",
+    )
+    group.add_argument(
+        "--idle-seconds",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="time for the next message of a stream, or that of a call, to come, once the caller "
+        "has taken all answers; 5 s while others are refused for it (default: %(default)g)",
     )
 
 
@@ -186,7 +215,9 @@ def engine_flags(group: Group) -> None:
         type=_positive,
         default=256 * _MIB,
         metavar="N",
-        help="most bytes of their messages (default: %(default)s)",
+        help="most bytes of memory that they take: messages, decoded images, and answers until "
+        "they are read; a half of it for one token, or one connection where there are no tokens "
+        "(default: %(default)s)",
     )
 
 

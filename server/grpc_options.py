@@ -1,19 +1,57 @@
 """What gRPC itself bounds, so that no caller can hold more of the server than it should."""
 
+from dataclasses import dataclass
 from typing import Final
-
-MOST_CALLS: Final = 4_096
-"""Calls at once, over all connections; beyond, gRPC answers RESOURCE_EXHAUSTED unread. Each may
-hold one message, so this bounds what waits before the engine's own bounds are asked."""
 
 _MOST_PENDING: Final = 65_536
 
+_MOST_AGE_SECONDS: Final = 1_000_000
 
-def server_options(message_bytes: int, *, share_port: bool = False) -> list[tuple[str, int]]:
-    """Options of a gRPC server whose messages have at most so many bytes, either way, and that
-    shares its port with others that do, or lets no other have it.
+
+SHARED_AGE_SECONDS: Final = 10.0
+"""Greatest age of connections to a port that servers share, where nothing else is said: the system
+spreads connections, not calls, so that one that is added or stops waits for new ones."""
+
+
+@dataclass(frozen=True)
+class ConnectionAge:
+    """How old connections may become; gRPC varies it by a tenth, lest all end at once.
+
+    Attributes:
+        seconds: age from which a client is sent away (GOAWAY), and calls go on on a new connection;
+            None for any age.
+        grace_seconds: how long calls that are on their way may go on after that, before they are
+            cancelled; None for as long as they like.
+    """
+
+    seconds: float | None = None
+    grace_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("age", self.seconds), ("its grace", self.grace_seconds)):
+            if value is not None and not 1 <= value <= _MOST_AGE_SECONDS:
+                raise ValueError(
+                    f"of connections {name} is 1 to {_MOST_AGE_SECONDS:,} seconds, got {value:g}"
+                )
+
+    @property
+    def options(self) -> list[tuple[str, int]]:
+        """Of gRPC's server."""
+        given = {
+            "grpc.max_connection_age_ms": self.seconds,
+            "grpc.max_connection_age_grace_ms": self.grace_seconds,
+        }
+        return [(name, int(1_000 * value)) for name, value in given.items() if value is not None]
+
+
+def server_options(
+    message_bytes: int, *, share_port: bool = False, age: ConnectionAge | None = None
+) -> list[tuple[str, int]]:
+    """Options of a gRPC server whose messages have at most so many bytes, either way, that shares
+    its port with others that do, or lets no other have it, and whose connections have an age.
     """
     return [
+        *(age or ConnectionAge()).options,
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", message_bytes),
         # Metadata of a call: a token, a request id and a trace are some 500 bytes. Above the first

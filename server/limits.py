@@ -11,13 +11,14 @@ from .status import InvalidRequestError, LimitError
 class Limits:
     """Bounds on one call, either way.
 
-    The defaults keep gRPC's own message limit. The pixel limit bounds memory: a picture takes three
-    bytes a pixel once decoded, however few its file has.
+    The defaults keep gRPC's own message limit, which photographs of more than 12 megapixels rarely
+    fit. The pixel limit bounds memory: once decoded an image takes three bytes a pixel, and the
+    networks of `photo` some 80, however few its file has.
     """
 
     message_bytes: int = 4 * 1024 * 1024
     items: int = 4_096
-    pixels: int = 32 * 1024 * 1024
+    pixels: int = 16 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if min(self.message_bytes, self.items, self.pixels) < 1:

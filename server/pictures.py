@@ -6,12 +6,14 @@ from hvae_codec.codec.images import decode_image_bytes, encode_png
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.v1 import codec_pb2
 
-from . import convert
+from . import convert, footprint
+from .admission import Held
 from .computing import Picture
 from .convert import Shape
-from .engine import Engine
+from .engine import FILES_AT_ONCE, Engine
 from .limits import Limits
 from .status import InvalidRequestError
+from .turns import Turns
 
 
 class Pictures:
@@ -20,14 +22,18 @@ class Pictures:
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
+        self._turns = Turns(FILES_AT_ONCE)
 
-    async def read(self, images: Sequence[codec_pb2.Image]) -> list[Picture | Exception]:
+    async def read(
+        self, images: Sequence[codec_pb2.Image], held: Held
+    ) -> list[Picture | Exception]:
         """Samples of the pictures of a request, or the error of each that cannot be read.
 
-        Raises LimitError where their sizes together do not fit, before files are decoded.
+        Raises LimitError where their sizes together do not fit, and OverloadError as `held` does,
+        before files are decoded.
         """
         pictures: list[Picture | Exception] = []
-        pixels, files = 0, []
+        pixels, file_pixels, files = 0, 0, []
         for number, image in enumerate(images):
             try:
                 kind = image.WhichOneof("content")
@@ -35,16 +41,18 @@ class Pictures:
                     pictures.append(convert.from_raw(image.raw))
                     pixels += image.raw.height * image.raw.width
                 elif kind == "file":
-                    pixels += convert.pixels_of_file(image.file)
+                    file_pixels += convert.pixels_of_file(image.file)
                     pictures.append(ImageError("not read yet"))
                     files.append(number)
                 else:
                     raise InvalidRequestError(convert.EMPTY)
             except HvaeCodecError as error:
                 pictures.append(error)
-        self._limits.check_pixels(pixels)
+        self._limits.check_pixels(pixels + file_pixels)
+        await held.more(footprint.of_samples(pixels) + footprint.of_files(file_pixels))
         if files:
-            found = await self._engine.on_files(_decoded, [images[n].file for n in files])
+            async with self._turns.turn():
+                found = await self._engine.on_files(_decoded, [images[n].file for n in files])
             for number, picture in zip(files, found, strict=True):
                 pictures[number] = picture
         return pictures
@@ -61,15 +69,26 @@ class Pictures:
             for image, picture in both:
                 convert.fill_raw(image, picture)
             return
-        files = await self._engine.on_files(lambda: [encode_png(each) for each in pictures])
+        async with self._turns.turn():
+            files = await self._engine.on_files(lambda: [encode_png(each) for each in pictures])
         for (image, _), file in zip(both, files, strict=True):
             image.file = file
 
-    def check_answer(self, shapes: Collection[Shape], image_format: codec_pb2.ImageFormat) -> None:
-        """Raises LimitError for an answer with too many pixels or bytes of pictures."""
-        self._limits.check_pixels(sum(height * width for height, width, _ in shapes))
+    async def hold_answer(
+        self, shapes: Collection[Shape], image_format: codec_pb2.ImageFormat, held: Held
+    ) -> int:
+        """Hold what pictures of these shapes and the answer with them take; returns the answer's
+        bytes at most.
+
+        Raises LimitError for an answer with too many pixels or bytes of pictures, and OverloadError
+        as `held` does.
+        """
+        pixels = sum(height * width for height, width, _ in shapes)
+        self._limits.check_pixels(pixels)
         answer = sum(convert.result_bytes(shape, image_format) for shape in shapes)
         self._limits.check_response(answer)
+        await held.more(footprint.of_samples(pixels) + footprint.of_answer(answer))
+        return answer
 
 
 def _decoded(files: Sequence[bytes]) -> list[Picture | Exception]:

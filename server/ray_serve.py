@@ -79,6 +79,9 @@ class _Context:
     def time_remaining(self) -> None:
         """Ray does not tell a replica of deadlines."""
 
+    def peer(self) -> None:
+        """All calls come from the proxy."""
+
     async def abort(self, code: grpc.StatusCode, details: str, trailing_metadata: Any) -> NoReturn:
         """End the call. Raises _CallEndedError."""
         self._given.set_code(code)

@@ -12,6 +12,7 @@ from hvae_codec.codec.format import parse
 from hvae_codec.v1 import codec_pb2
 
 from . import convert
+from .admission import Held
 from .engine import Engine
 from .limits import Limits
 from .pictures import Pictures
@@ -29,7 +30,7 @@ class Sampling:
         self._pictures = pictures
 
     async def draw(
-        self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None
+        self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None, held: Held
     ) -> NDArray[np.uint8]:
         """Pictures uint8 [count, H, W, C]. Raises InvalidRequestError."""
         temperature = request.temperature if request.HasField("temperature") else 1.0
@@ -37,7 +38,7 @@ class Sampling:
             raise InvalidRequestError(f"temperature: must be finite and >= 0, got {temperature}")
         if request.seed > _MAX_SEED:
             raise InvalidRequestError(f"seed: at most {_MAX_SEED}, got {request.seed}")
-        top = await self._given(codec, request, until) if request.HasField("given") else None
+        top = await self._given(codec, request, until, held) if request.HasField("given") else None
         drawn = partial(codec.sample, request.count, request.seed, temperature, top=top)
         try:
             return await self._engine.call(codec, drawn, until)
@@ -45,7 +46,7 @@ class Sampling:
             raise InvalidRequestError(f"given: {error}") from error
 
     async def _given(
-        self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None
+        self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None, held: Held
     ) -> NDArray[np.float32]:
         """The top layer's latents [D] or [count, D]."""
         given = request.given
@@ -53,27 +54,32 @@ class Sampling:
             case "values":
                 return np.array(given.values.values, np.float32)
             case "source":
-                return await self._latents("given.source", codec, given.source, until)
+                return await self._latents("given.source", codec, given.source, until, held)
             case "between":
                 if request.count < 2:
                     raise InvalidRequestError(
                         f"count: the way between two takes 2 pictures or more, got {request.count}"
                     )
                 way = given.between
-                first = await self._latents("given.between.first", codec, way.first, until)
-                last = await self._latents("given.between.last", codec, way.last, until)
+                first = await self._latents("given.between.first", codec, way.first, until, held)
+                last = await self._latents("given.between.last", codec, way.last, until, held)
                 along: NDArray[np.float32] = np.linspace(first, last, request.count, dtype="f4")
                 return along
             case _:
                 raise InvalidRequestError("given: empty; set `values`, `source` or `between`")
 
     async def _latents(
-        self, field: str, codec: Codec, source: codec_pb2.FeatureSource, until: float | None
+        self,
+        field: str,
+        codec: Codec,
+        source: codec_pb2.FeatureSource,
+        until: float | None,
+        held: Held,
     ) -> NDArray[np.float32]:
         """The mean [D] of the top layer of a picture or file."""
         match source.WhichOneof("source"):
             case "image":
-                (picture,) = await self._pictures.read([source.image])
+                (picture,) = await self._pictures.read([source.image], held)
                 if isinstance(picture, Exception):
                     raise picture
                 codec.check_channels(picture.shape[2])

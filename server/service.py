@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -11,10 +11,14 @@ from google.protobuf.message import Message
 
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
-from .admission import Admission
+from . import footprint
+from .admission import Admission, Held
 from .calls import Calls
+from .calls_seen import current_call
 from .interception import abort_with, wire_bytes
+from .message_reader import MessageReader
 from .messages import items_of
+from .silence import Silence, SilentCallError
 from .status import StoppingError, item_status, status_of
 
 _logger = logging.getLogger(__name__)
@@ -30,9 +34,11 @@ WINDOW: Final = 3
 class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     """The calls of the contract."""
 
-    def __init__(self, calls: Calls, admission: Admission) -> None:
+    def __init__(self, calls: Calls, admission: Admission, silence: Silence | None = None) -> None:
+        """silence: ends streams whose next message does not come; None: none of them."""
         self._calls = calls
         self._admission = admission
+        self._silence = silence or Silence(math.inf)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -116,38 +122,42 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     async def _answer(
         self,
-        call: Callable[[Request, float | None], Awaitable[Response]],
+        call: Callable[[Request, float | None, Held], Awaitable[Response]],
         request: Request,
         context: Context,
     ) -> Response:
         """Answer a call; its errors end it with their status."""
         try:
-            with self._admission.enter(_items(request), wire_bytes()):
-                return await call(request, _until(context))
+            size = footprint.of_message(wire_bytes())
+            held = self._admission.take(_items(request), size, _owner(context))
+            _until_taken(held)
+            return await call(request, _until(context), held)
         except Exception as error:
             _log(error, request)
             await abort_with(context, status_of(error))
 
     async def _stream(
         self,
-        call: Callable[[Any, float | None], Awaitable[Any]],
+        call: Callable[[Any, float | None, Held], Awaitable[Any]],
         kind: Callable[..., Response],
         messages: AsyncIterator[Any],
         context: Context,
     ) -> AsyncIterator[Response]:
         """Answer a stream's messages in order, WINDOW of them at once; the next is read when one of
-        these has been taken by its reader.
+        these has been taken by its reader, and those before it have been admitted.
         """
-        answers: asyncio.Queue[asyncio.Task[Response] | None] = asyncio.Queue()
+        answers: asyncio.Queue[tuple[asyncio.Task[Response], Held] | None] = asyncio.Queue()
         window = asyncio.Semaphore(WINDOW)
-        until = _until(context)
+        until, owner = _until(context), _owner(context)
+        reader = MessageReader(messages, self._stopping, self._silence, owner)
         tasks: set[asyncio.Task[Any]] = set()
+        all_held: set[Held] = set()  # of answers that were not taken yet
 
-        async def answer(request: Message, size: int) -> Response:
+        async def answer(request: Message, held: Held) -> Response:
             try:
-                async with self._admission.wait(_items(request), size):
-                    return kind(response=await call(request, until))
+                return kind(response=await call(request, until, held))
             except Exception as error:
+                held.release()
                 _log(error, request)
                 return kind(status=item_status(error))
 
@@ -155,50 +165,54 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             try:
                 while True:
                     await window.acquire()
-                    message, size = await self._next(messages)
-                    if message is None:
+                    following = await reader.next()
+                    if following is None:
                         return
-                    task = asyncio.create_task(answer(message.request, size))
+                    request, size = following[0].request, footprint.of_message(following[1])
+                    held = await self._admission.take_in_turn(_items(request), size, owner)
+                    all_held.add(held)
+                    task = asyncio.create_task(answer(request, held))
                     tasks.add(task)
-                    answers.put_nowait(task)
+                    answers.put_nowait((task, held))
             finally:
                 answers.put_nowait(None)
 
-        reader = asyncio.create_task(read())
-        tasks.add(reader)
+        reading = asyncio.create_task(read())
+        tasks.add(reading)
         try:
-            while (task := await answers.get()) is not None:
+            while (following := await answers.get()) is not None:
+                task, held = following
                 yield await task
+                held.release()
+                all_held.discard(held)
+                reader.answered()
                 tasks.discard(task)
                 window.release()
-            await reader  # for what it may have raised
+            await reading  # for what it may have raised
             if self._stopping.is_set():
                 error = StoppingError("the server is stopping; send the rest again")
                 await abort_with(context, status_of(error))
+        except SilentCallError as error:
+            await abort_with(context, status_of(error))
         finally:
             for task in tasks:
                 task.cancel()
+            for held in all_held:
+                held.release()
 
-    async def _next(self, messages: AsyncIterator[Any]) -> tuple[Any, int]:
-        """The next message and its bytes; None where there is none, or the server is stopping."""
 
-        async def read() -> tuple[Any, int]:
-            message = await anext(messages, None)
-            return message, 0 if message is None else wire_bytes()
+def _owner(context: Context) -> str | None:
+    """Who calls, which the rest of the server is told, too."""
+    call = current_call()
+    call.owner = call.token or context.peer()
+    return call.owner
 
-        if self._stopping.is_set():
-            return None, 0
-        following = asyncio.ensure_future(read())
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((following, stopping), return_when=asyncio.FIRST_COMPLETED)
-            return following.result() if following.done() else (None, 0)
-        finally:
-            stopping.cancel()
-            if not following.done():
-                following.cancel()
-                with suppress(asyncio.CancelledError):
-                    await following
+
+def _until_taken(held: Held) -> None:
+    """Hold so much until the answer of the call that this task answers has been taken."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(lambda _: held.release())
 
 
 def _items(request: Message) -> int:

@@ -6,7 +6,9 @@ from typing import Self
 
 from .admission import Capacity
 from .engine import EngineSettings
+from .grpc_options import ConnectionAge
 from .limits import Limits
+from .open_calls import OpenLimits
 from .security import TlsFiles, is_loopback
 
 
@@ -40,10 +42,12 @@ class Settings:
     Attributes:
         limits: what one call may carry.
         capacity: what the server holds at once.
+        open_calls: how many calls may be open at once, and for how long silent.
         engine: how it computes.
         insecure: allow addresses that other machines reach without TLS.
         grace_seconds: how long calls in flight may go on once the server stops.
         port_file: where to write the port of gRPC once the server serves.
+        connection_age: how old connections may become.
         share_port: let other servers that share it, too, listen on the same port.
         tls: the PEM files of TLS, if any.
         token_file: who may call; None for everybody.
@@ -62,8 +66,10 @@ class Settings:
     grace_seconds: float = 10.0
     port_file: Path | None = None
     share_port: bool = False
+    connection_age: ConnectionAge = field(default_factory=ConnectionAge)
     limits: Limits = field(default_factory=Limits)
     capacity: Capacity = field(default_factory=Capacity)
+    open_calls: OpenLimits = field(default_factory=OpenLimits)
     engine: EngineSettings = field(default_factory=EngineSettings)
     tls: TlsFiles = field(default_factory=TlsFiles)
     token_file: Path | None = None

@@ -14,6 +14,7 @@ from hvae_codec.v1 import codec_pb2
 
 from .admission import OverloadError
 from .batcher import DeadlinePassedError
+from .silence import SilentCallError
 from .workers import WorkerLostError
 
 MAX_MESSAGE_BYTES: Final = 1_000
@@ -46,6 +47,7 @@ _CODES: Final[dict[type[Exception], grpc.StatusCode]] = {
     DeadlinePassedError: grpc.StatusCode.DEADLINE_EXCEEDED,
     WorkerLostError: grpc.StatusCode.UNAVAILABLE,
     StoppingError: grpc.StatusCode.UNAVAILABLE,
+    SilentCallError: grpc.StatusCode.UNAVAILABLE,
 }
 """Status of an error class and, unless they are listed too, of its subclasses."""
 

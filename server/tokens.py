@@ -2,11 +2,12 @@
 
 One token a line, `#` begins a comment:
 
-    # name  token (32 to 256 letters, digits and -._~+/=)   limits, both optional
-    alice   c7mBvK0gq2nXo3R8s1Yd5tUw9zEfHjLp                items=512 requests=50
+    # name  token (32 to 256 letters, digits and -._~+/=)   limits, all optional
+    alice   c7mBvK0gq2nXo3R8s1Yd5tUw9zEfHjLp                items=512 requests=50 streams=8
 
-`items` bounds the items of the token's calls in flight, `requests` those begun a second. A token is
-made with `python -c "import secrets; print(secrets.token_urlsafe(32))"`.
+`items` bounds the items of the token's calls in flight, `requests` those begun a second, `streams`
+its open streams (by default a quarter of those of all). A token is made with
+`python -c "import secrets; print(secrets.token_urlsafe(32))"`.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ LONGEST_TOKEN: Final = 256
 _MAX_FILE_BYTES: Final = 1024 * 1024
 _NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-_LIMIT: Final = re.compile(r"(items|requests)=([0-9]{1,9})")
+_LIMIT: Final = re.compile(r"(items|requests|streams)=([0-9]{1,9})")
 
 
 class TokenFileError(SecurityError):
@@ -45,6 +46,7 @@ class Token:
     digest: bytes = field(repr=False)
     max_items: int | None = None
     max_requests: int | None = None
+    max_streams: int | None = None
 
 
 class Tokens:
@@ -119,11 +121,11 @@ def _parse_line(words: list[str], where: str) -> Token:
         limit = _LIMIT.fullmatch(word)
         if limit is None or limit[1] in bounds or int(limit[2]) < 1:
             raise TokenFileError(
-                f"{where}: after the token of {name!r} come items=N and requests=N, once each, "
-                "from 1"
+                f"{where}: after the token of {name!r} come items=N, requests=N and "
+                "streams=N, once each, from 1"
             )
         bounds[limit[1]] = int(limit[2])
-    return Token(name, _digest(token), bounds.get("items"), bounds.get("requests"))
+    return Token(name, _digest(token), **{f"max_{what}": most for what, most in bounds.items()})
 
 
 class TokenFile:

@@ -50,6 +50,13 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let the token travel unencrypted to another machine",
     )
+    server.add_argument(
+        "--balancing",
+        choices=("round_robin", "pick_first"),
+        default="round_robin",
+        help="which of the server's addresses calls go to: each in turn, or the first that answers "
+        "(default: %(default)s)",
+    )
 
 
 @contextmanager
@@ -66,7 +73,7 @@ def connected(arguments: argparse.Namespace) -> Iterator[Client]:
         raise MissingDependencyError(
             f"remote needs gRPC, which is not installed ({error}): pip install 'hvae-codec[server]'"
         ) from error
-    named = ("root_certificates", "certificate", "private_key", "tls", "insecure")
+    named = ("root_certificates", "certificate", "private_key", "tls", "insecure", "balancing")
     settings = {name: getattr(arguments, name) for name in named}
     token = None if arguments.token_file is None else arguments.token_file.read_text().strip()
     try:

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import Any, Final, Literal, TypeVar
 
 from hvae_codec.client import steps
-from hvae_codec.client.channel import Connection, Secret
+from hvae_codec.client.channel import Balancing, Connection, Secret
 from hvae_codec.client.operations import Operation
+from hvae_codec.client.pool import Pool
 from hvae_codec.client.retry import Retry, Tries
 from hvae_codec.client.steps import Known, Streaming, StreamSteps, UnarySteps
 from hvae_codec.codec.latents import Features
-from hvae_codec.v1 import codec_pb2_grpc
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class BaseClient:
     """A connection to one server.
 
     Args:
-        target: HOST:PORT.
+        target: HOST:PORT; of a host with several addresses, calls go to all of them in turn.
         timeout: seconds that a call may take, with all its tries, where the call itself does not
             say; None for no limit. Streams have none but their own.
         max_message_bytes: largest message either way; the server has a limit of its own.
@@ -38,8 +38,11 @@ class BaseClient:
         tls: encrypt where none of them is given, trusting gRPC's own list of authorities.
         token: sent with every call as `authorization: Bearer TOKEN`; never unencrypted to another
             machine, unless with `insecure`.
+        balancing: "round_robin", or "pick_first" for the first address that answers alone.
+        connections: most to each address; another is opened where 100 calls are on their way.
 
     Raises:
+        ValueError: another balancing, or fewer than one connection.
         HvaeCodecError: certificate without key, key without certificate, an unreadable file, or a
             token that may not travel.
     """
@@ -58,7 +61,11 @@ class BaseClient:
         tls: bool = False,
         token: str | None = None,
         insecure: bool = False,
+        balancing: Balancing = "round_robin",
+        connections: int = 8,
     ) -> None:
+        if connections < 1:
+            raise ValueError(f"connections must be at least 1, got {connections}")
         connection = Connection(
             target,
             max_message_bytes,
@@ -68,6 +75,7 @@ class BaseClient:
             private_key=private_key,
             token=token,
             insecure=insecure,
+            balancing=balancing,
         )
         self.target = target
         self._timeout = timeout
@@ -76,8 +84,7 @@ class BaseClient:
         self._shares = random.Random(self._retry.seed)
         self._known = Known(max_message_bytes)
         self._metadata = connection.metadata
-        self._channel = self._open(connection)
-        self._stub = codec_pb2_grpc.CodecServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._pool = Pool(lambda: self._open(connection), connections)
 
     def _open(self, connection: Connection) -> Any:
         """The channel, blocking or not."""

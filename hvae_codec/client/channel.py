@@ -4,7 +4,7 @@ import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 import grpc
 
@@ -12,6 +12,9 @@ from hvae_codec.errors import HvaeCodecError
 
 Secret = bytes | str | os.PathLike[str]
 """The contents of a PEM file, or the path of one."""
+
+Balancing = Literal["round_robin", "pick_first"]
+"""Which of a server's addresses calls go to: each in turn, or the first that answers."""
 
 _KEEPALIVE_SECONDS: Final = 300
 """Servers with gRPC's defaults hang up on clients that ask more often whether they are there."""
@@ -29,8 +32,10 @@ class Connection:
         certificate: PEM of what the client shows of itself, with `private_key`.
         token: sent with every call as `authorization: Bearer TOKEN`.
         insecure: let the token travel unencrypted to another machine.
+        balancing: which addresses of the target calls go to.
 
     Raises:
+        ValueError: another balancing.
         HvaeCodecError: a certificate without its key or a key without its certificate, a file that
             cannot be read, a token that no header can hold, or a token that would travel
             unencrypted to another machine.
@@ -44,8 +49,12 @@ class Connection:
     private_key: Secret | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
+    balancing: Balancing = "round_robin"
 
     def __post_init__(self) -> None:
+        if self.balancing not in get_args(Balancing):
+            allowed = " or ".join(map(repr, get_args(Balancing)))
+            raise ValueError(f"balancing must be {allowed}, got {self.balancing!r}")
         if (self.certificate is None) != (self.private_key is None):
             raise HvaeCodecError("certificate and private_key go together: one of them is missing")
         if self.token is None:
@@ -69,11 +78,14 @@ class Connection:
         return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
 
     @property
-    def options(self) -> list[tuple[str, int]]:
+    def options(self) -> list[tuple[str, int | str]]:
         """gRPC's channel arguments."""
         return [
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", self.max_message_bytes),
+            ("grpc.lb_policy_name", self.balancing),
+            # Channels of a process would share one connection, and the calls that it may have.
+            ("grpc.use_local_subchannel_pool", 1),
             # A proxy from the environment would be asked for loopback addresses too.
             ("grpc.enable_http_proxy", 0),
             # A server that starts again is found soon: this client's own waits space its calls.

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from contextlib import ExitStack
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,6 +15,7 @@ from hvae_codec.client import steps
 from hvae_codec.client.base import BaseClient, OnError
 from hvae_codec.client.channel import Connection
 from hvae_codec.client.operations import Operation
+from hvae_codec.client.pool import Pool
 from hvae_codec.client.steps import End
 from hvae_codec.codec.latents import Features
 
@@ -39,7 +41,8 @@ class BlockingClient(BaseClient):
 
     def close(self) -> None:
         """Close the connection; calls in flight end with ServiceError."""
-        self._channel.close()
+        for channel in self._pool.channels:
+            channel.close()
 
     def _one(self, method: str, request: Message, timeout: float | None) -> Any:
         return self._run(steps.one_call(method, request, self._tries(timeout)))
@@ -72,8 +75,9 @@ class BlockingClient(BaseClient):
     def _take(self, step: steps.UnaryStep) -> Any:
         match step:
             case steps.Call(method, request, timeout):
-                call = getattr(self._stub, method)
-                return call(request, timeout=timeout, metadata=self._metadata)
+                with self._pool.stub() as stub:
+                    call = getattr(stub, method)
+                    return call(request, timeout=timeout, metadata=self._metadata)
             case steps.Wait(seconds):
                 return time.sleep(seconds)
 
@@ -101,8 +105,7 @@ class BlockingClient(BaseClient):
                     case steps.Open(method, timeout):
                         if stream is not None:
                             stream.close()
-                        method_call = getattr(self._stub, method)
-                        stream = _Stream(method_call, timeout, self._metadata)
+                        stream = _Stream(self._pool, method, timeout, self._metadata)
                     case steps.Send(message):
                         assert stream is not None
                         stream.send(message)
@@ -125,10 +128,12 @@ class BlockingClient(BaseClient):
 class _Stream:
     """A stream whose messages go out from a thread of gRPC's."""
 
-    def __init__(self, method: Any, timeout: float | None, metadata: Any) -> None:
+    def __init__(self, pool: Pool, method: str, timeout: float | None, metadata: Any) -> None:
         self._requests: SimpleQueue[Message | None] = SimpleQueue()
         requests = iter(self._requests.get, None)
-        self._call = method(requests, timeout=timeout, metadata=metadata)
+        self._ended = ExitStack()
+        stub = self._ended.enter_context(pool.stub())
+        self._call = getattr(stub, method)(requests, timeout=timeout, metadata=metadata)
 
     def send(self, message: Message) -> None:
         self._requests.put(message)
@@ -143,6 +148,7 @@ class _Stream:
         """End it, whatever is on its way; nothing happens to one that has ended."""
         self._call.cancel()
         self._requests.put(None)  # frees the thread
+        self._ended.close()
 
 
 class LoopClient(BaseClient):
@@ -164,7 +170,8 @@ class LoopClient(BaseClient):
 
     async def close(self) -> None:
         """As `Client.close`."""
-        await self._channel.close(None)
+        for channel in self._pool.channels:
+            await channel.close(None)
 
     async def _one(self, method: str, request: Message, timeout: float | None) -> Any:
         return await self._run(steps.one_call(method, request, self._tries(timeout)))
@@ -197,8 +204,9 @@ class LoopClient(BaseClient):
     async def _take(self, step: steps.UnaryStep) -> Any:
         match step:
             case steps.Call(method, request, timeout):
-                call = getattr(self._stub, method)
-                return await call(request, timeout=timeout, metadata=self._metadata)
+                with self._pool.stub() as stub:
+                    call = getattr(stub, method)
+                    return await call(request, timeout=timeout, metadata=self._metadata)
             case steps.Wait(seconds):
                 return await asyncio.sleep(seconds)
 
@@ -230,8 +238,7 @@ class LoopClient(BaseClient):
                     case steps.Open(method, timeout):
                         if stream is not None:
                             stream.close()
-                        method_call = getattr(self._stub, method)
-                        stream = _LoopStream(method_call, timeout, self._metadata)
+                        stream = _LoopStream(self._pool, method, timeout, self._metadata)
                     case steps.Send(message):
                         assert stream is not None
                         stream.send(message)
@@ -266,9 +273,11 @@ class _LoopStream:
     receive, and the server might wait for that.
     """
 
-    def __init__(self, method: Any, timeout: float | None, metadata: Any) -> None:
+    def __init__(self, pool: Pool, method: str, timeout: float | None, metadata: Any) -> None:
         self._requests: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._call = method(self._sent(), timeout=timeout, metadata=metadata)
+        self._ended = ExitStack()
+        stub = self._ended.enter_context(pool.stub())
+        self._call = getattr(stub, method)(self._sent(), timeout=timeout, metadata=metadata)
         self._answers = aiter(self._call)
 
     async def _sent(self) -> AsyncGenerator[Message, None]:
@@ -288,3 +297,4 @@ class _LoopStream:
         """As `_Stream.close`."""
         self._call.cancel()
         self._requests.put_nowait(None)
+        self._ended.close()

@@ -11,6 +11,12 @@ from grpc_status import rpc_status
 from hvae_codec import error_info
 from hvae_codec.v1 import codec_pb2
 
+_SIZE_WORDS: Final = re.compile(r"larger than|too (large|big)|exceeds|maximum size", re.IGNORECASE)
+"""What gRPC's libraries say of a message that is longer than they take."""
+
+_TOO_MANY_CALLS: Final = "Concurrent RPC limit exceeded"
+"""What gRPC's servers in Python say, and no more than that."""
+
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -90,8 +96,21 @@ def is_away(error: grpc.RpcError) -> bool:
 
 def is_too_large(error: grpc.RpcError) -> bool:
     """Whether a call asked for more than one call may carry, so that a part of it may do."""
-    exhausted: bool = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    return exhausted and retry_delay(error) is None
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or retry_delay(error) is not None:
+        return False
+    # gRPC refuses messages with words alone; a server of this contract names the error.
+    status = _status(error)
+    named = status is not None and error_info.reason_in(status) is not None
+    return named or _SIZE_WORDS.search(error.details() or "") is not None
+
+
+def is_full(error: grpc.RpcError) -> bool:
+    """Whether a server has no place for a call now: it asks to be called later, or says what gRPC
+    itself does of too many calls at once, which no part of a call could help.
+    """
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return False
+    return retry_delay(error) is not None or (error.details() or "").startswith(_TOO_MANY_CALLS)
 
 
 def is_status_lost(error: grpc.RpcError) -> bool:

@@ -16,10 +16,10 @@ class Retry:
 
     Calls are made again where the server is not there or stopping (UNAVAILABLE, or CANCELLED where
     gRPC itself says it for a server that stopped before it saw the call), and where it is
-    full and asks to be called later (RESOURCE_EXHAUSTED with a google.rpc.RetryInfo, whose delay is
-    waited at least). The wait doubles from `first_delay` up to `greatest_delay`, both in seconds,
-    and of each only a random share from half to whole is waited, so that clients that failed
-    together do not come again together.
+    full (RESOURCE_EXHAUSTED with a google.rpc.RetryInfo, whose delay is waited at least, or with
+    gRPC's own words for too many calls at once). The wait doubles from `first_delay` up to
+    `greatest_delay`, both in seconds, and of each only a random share from half to whole is waited,
+    so that clients that failed together do not come again together.
 
     Raises:
         ValueError: `attempts` below 1, or delays that are negative or out of order.
@@ -79,8 +79,7 @@ class Tries:
     def wait_after(self, error: grpc.RpcError) -> float | None:
         """Seconds to wait before the next try, or None where there is to be none."""
         asked = errors.retry_delay(error)
-        full = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and asked is not None
-        if not full and not errors.is_away(error):
+        if not errors.is_full(error) and not errors.is_away(error):
             return None
         return self._next(asked or 0.0)
 

@@ -29,9 +29,10 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def failure(code, *, retry_after=None, reason=None):
+def failure(code, *, retry_after=None, reason=None, message=None):
     """A status with a RetryInfo, an ErrorInfo, or no details."""
-    status = status_pb2.Status(code=code.value[0], message=f"told to be {code.name}")
+    message = message or f"told to be {code.name}"
+    status = status_pb2.Status(code=code.value[0], message=message)
     details = []
     if retry_after is not None:
         delay = duration_pb2.Duration()

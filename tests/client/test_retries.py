@@ -87,6 +87,16 @@ def test_a_full_server_is_asked_again_when_it_says(ask, small, failing, pictures
     assert third - second >= 0.25
 
 
+def test_a_server_with_too_many_calls_is_asked_again_with_all_of_the_call(
+    ask, small, failing, pictures, hashes
+):
+    """As servers say it that know no RetryInfo."""
+    small.limits["items"] = 100
+    small.failures.append(failing(EXHAUSTED, message="Concurrent RPC limit exceeded!"))
+    assert ask(small.address, "encode", pictures, model="m") == hashes
+    assert small.of("Encode") == [len(pictures)] * 2
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "raises"),
     [

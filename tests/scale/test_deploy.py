@@ -12,7 +12,11 @@ import yaml
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
+from hvae_codec.server.admission import Capacity
 from hvae_codec.server.command import add_arguments
+from hvae_codec.server.limits import Limits
+from hvae_codec.server.memory_bound import memory_bound
+from hvae_codec.server.open_calls import OpenLimits
 from tests.server.conftest import ServerProcess
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -186,3 +190,22 @@ def test_a_server_with_the_flags_of_the_pod_is_healthy(secrets, tmp_path):
         assert check("--address", "127.0.0.1:9")[0] == 1
     finally:
         assert server.terminate() == 0
+
+
+def test_the_memory_limits_hold_whatever_callers_send(tmp_path):
+    """The sum that docs/CAPACITY.md tells, worked out by hand for these flags."""
+    (server,) = of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["server"]
+    assert server["resources"]["limits"]["memory"] == "3Gi"
+    assert compose["mem_limit"] == "3g"
+    for words in (server["args"], compose["command"]):
+        flags = server_flags(words, tmp_path)
+        bound = memory_bound(
+            Limits(flags.max_message_bytes, flags.max_items, flags.max_pixels),
+            Capacity(flags.capacity_items, flags.capacity_bytes),
+            OpenLimits(streams=flags.max_streams, idle_seconds=flags.idle_seconds),
+            flags.coding_processes,
+        )
+        assert [size // 2**20 for size in bound] == [1073, 256, 256, 128, 256, 640, 160]
+        assert bound.total == 2769 * 2**20 < 3 * 2**30
+    assert "| together | 2,769 |" in (ROOT / "docs/CAPACITY.md").read_text()

@@ -1,0 +1,64 @@
+"""The most memory that a server takes, whatever it is asked for: what its container must have.
+
+The figures that are measured are those of `docs/CAPACITY.md`.
+"""
+
+from typing import Final, NamedTuple
+
+from .admission import Capacity
+from .batcher import BatchLimits
+from .limits import Limits
+from .open_calls import OpenLimits
+from .receiving import AT_ONCE
+
+_MIB: Final = 1024 * 1024
+
+_STARTED: Final = 933 * _MIB
+"""All processes after a load of small images, without what each coding process has of its own."""
+
+_CODING_PROCESS: Final = 70 * _MIB
+
+_NETWORK_PIXEL_BYTES: Final = 80
+"""What the networks of `photo` take beside an image, measured with 31 megapixels: 73 bytes."""
+
+_UNREAD_BYTES: Final = 64 * 1024
+"""Of a call that nobody reads yet; the server's flow control."""
+
+
+class MemoryBound(NamedTuple):
+    """Bytes, by what takes them."""
+
+    started: int
+    held: int
+    being_read: int
+    streams: int
+    unread: int
+    large_image: int
+    batches: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self)
+
+
+def memory_bound(
+    limits: Limits, capacity: Capacity, open_calls: OpenLimits, coding_processes: int
+) -> MemoryBound:
+    """The bound of a server on CPUs that runs with these settings.
+
+    Returns:
+        started: programs and models; held: what the admission counts; being_read: messages of
+        calls before it counts them; streams: the next message of each; unread: what gRPC buffers of
+        calls that wait; large_image: networks of the slow lane, one image at a time; batches:
+        networks of the fast lane.
+    """
+    return MemoryBound(
+        started=_STARTED + coding_processes * _CODING_PROCESS,
+        held=capacity.bytes,
+        being_read=AT_ONCE * limits.message_bytes,
+        streams=open_calls.streams * limits.message_bytes,
+        unread=open_calls.calls * _UNREAD_BYTES,
+        large_image=_NETWORK_PIXEL_BYTES * limits.pixels,
+        batches=coding_processes * _NETWORK_PIXEL_BYTES * BatchLimits().weight,
+    )
