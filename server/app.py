@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 import hvae_codec
 from hvae_codec.files import write_atomically
 from hvae_codec.memory import give_back_freed_memory
+from hvae_codec.signals import STOPPING
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 from .access import Access, AccessInterceptor
@@ -27,12 +27,15 @@ from .calls import Calls
 from .door import Door
 from .engine import Engine
 from .grpc_options import MOST_CALLS, server_options
+from .listening import cannot_listen, in_address
 from .metrics import Metrics
+from .output import announce
 from .page import StatusPage
 from .reloading import watch
 from .security import Tls
 from .service import CodecServicer
 from .settings import Settings, Warm
+from .side_calls import SideCalls
 from .tokens import TokenFile
 from .tracing import start_tracing
 from .usage import Usage
@@ -50,6 +53,7 @@ _SWITCH_SECONDS: Final = 0.0002  # tried while tuning: 0.005, 0.001, 0.0002
 _TIDY_SECONDS: Final = 1.0
 _TIDY_ITEMS: Final = 1_024
 _LOOK_SECONDS: Final = 30.0
+_CALLS_SECONDS: Final = 0.02
 
 _LEAVING_SECONDS: Final = 3.0
 """How long the process stays after its last call for threads in the middle of a computation, which
@@ -89,6 +93,7 @@ class App:
         self._usage = Usage()
         self.metrics.show(self._figures)
         self._door = Door(SERVICE, self.admission)
+        self._side_calls = SideCalls(SERVICE)
         self._servicer = CodecServicer(self.calls, self.admission)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._grpc_server()
@@ -129,7 +134,7 @@ class App:
 
     def _grpc_server(self) -> grpc.aio.Server:
         watching = WatchingInterceptor(SERVICE, self.metrics, self._tracing)
-        interceptors: list[Any] = [watching]
+        interceptors: list[Any] = [self._side_calls, watching]
         if self.access is not None:
             interceptors.append(AccessInterceptor(self.access))
         interceptors.append(self._door)
@@ -172,7 +177,7 @@ class App:
         if self._settings.port_file is not None:
             write_atomically(self._settings.port_file, f"{port}\n".encode())
         _logger.info("serving after %.1f s", time.monotonic() - began)
-        return f"{_in_address(self._settings.host)}:{port}"
+        return f"{in_address(self._settings.host)}:{port}"
 
     async def _start_page(self) -> None:
         host, port = self._settings.metrics_host, self._settings.metrics_port
@@ -181,11 +186,10 @@ class App:
         try:
             self.page_url = await self._page.start(host, port)
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else error
-            raise StartError(f"cannot listen on {_in_address(host)}:{port}: {reason}") from error
+            raise StartError(cannot_listen(f"{in_address(host)}:{port}", error)) from error
 
     def _bind(self) -> int:
-        address = f"{_in_address(self._settings.host)}:{self._settings.port}"
+        address = f"{in_address(self._settings.host)}:{self._settings.port}"
         try:
             if self._tls is not None:
                 return int(self._server.add_secure_port(address, self._tls.credentials()))
@@ -220,12 +224,13 @@ class App:
     async def stop(self) -> None:
         """Refuse new calls at once, let those in flight finish within the grace, then stop."""
         self._serving = False
-        await self._health.enter_graceful_shutdown()
-        self._servicer.stop()
         ends = time.monotonic() + self._settings.grace_seconds
+        await _bounded(self._health.enter_graceful_shutdown(), "a health stream does not read")
+        self._servicer.stop()
         await self._door.close(self._settings.grace_seconds)
+        self._background.append(asyncio.create_task(self._end_side_calls()))
         await self._server.stop(max(0.0, ends - time.monotonic()))
-        await self._page.stop()
+        await _bounded(self._page.stop(), "a request to the status page did not end")
         for task in self._background:
             task.cancel()
         # Calls that the grace cut off learn of it from grpc a moment later, and end their work.
@@ -233,8 +238,14 @@ class App:
             await asyncio.wait(ending, timeout=_ENDING_SECONDS)
         await self.engine.stop()
         if self._tracing is not None:
-            await _bounded(asyncio.to_thread(self._tracing.stop))
+            await _bounded(asyncio.to_thread(self._tracing.stop), "some traces were not sent")
         self._remove_port_file()
+
+    async def _end_side_calls(self) -> None:
+        """Let nobody who only watches keep the server from ending."""
+        while self.metrics.calls_in_flight > 0:
+            await asyncio.sleep(_CALLS_SECONDS)
+        self._side_calls.end()
 
     def abandon(self) -> None:
         """End without waiting for anything, as far as other processes need it."""
@@ -252,15 +263,12 @@ def _warm_models(settings: Settings) -> Sequence[Warm]:
     return [warm for warm in USUALLY_WARM if warm.name in at_hand]
 
 
-def _in_address(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-async def _bounded(waiting: Awaitable[object]) -> None:
+async def _bounded(waiting: Awaitable[object], late: str) -> None:
+    """Wait, but not for long; `late` is logged where that was not enough."""
     try:
         await asyncio.wait_for(waiting, _ENDING_SECONDS)
     except TimeoutError:
-        _logger.warning("some traces were not sent")
+        _logger.warning(late)
 
 
 async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
@@ -275,7 +283,7 @@ async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
         stopping.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         loop.add_signal_handler(number, stop, number)
     try:
         starting = asyncio.create_task(app.start())
@@ -284,9 +292,10 @@ async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
         if not starting.done():
             starting.cancel()
             return
-        print(f"hvae-codec server listening on {starting.result()}", flush=True)
+        lines = [f"hvae-codec server listening on {starting.result()}"]
         if app.page_url is not None:
-            print(f"hvae-codec status page on {app.page_url}", flush=True)
+            lines.append(f"hvae-codec status page on {app.page_url}")
+        announce(sys.stdout, lines)
         await stopped
         _logger.info("stopping; calls in flight have %g s", settings.grace_seconds)
     finally:

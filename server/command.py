@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.signals import ended_by_signals
 
 from .flags import (
     address_flags,
@@ -16,6 +17,8 @@ from .flags import (
     security_flags,
     watching_flags,
 )
+from .listening import AddressError, check_address
+from .output import put
 from .processes import COMPUTING, share_imports
 
 EXAMPLE = """example:
@@ -42,6 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code: 0, 1 for failure, 2 for usage."""
+    with ended_by_signals():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:  # before the imports, which take seconds
+        check_address(args.host, args.port, share_port=args.share_port)
+        if args.metrics_port is not None:
+            check_address(args.metrics_host, args.metrics_port)
+    except AddressError as error:
+        return _fail(1, str(error))
     threads = args.network_threads
     if threads is None:
         threads = default_network_threads(args.device, args.coding_processes)
@@ -113,5 +127,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(exit_code: int, message: str) -> int:
-    print(f"hvae-codec server: {message}", file=sys.stderr)
+    put(sys.stderr, f"hvae-codec server: {message}\n")
     return exit_code
