@@ -7,6 +7,7 @@ item shares a batch with: symbols are equal whatever the batch.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from hvae_codec.codec.entropy import in_order
 from hvae_codec.errors import HvaeCodecError
 
 from .batcher import Batch, Batcher, BatchLimits
-from .computing import Picture, compute, compute_now, key_of, preparing
+from .computing import ModelNeededError, Picture, compute, compute_now, key_of, preparing
 from .places import BesideLoop, InLoop, Pace, Timed
 from .workers import CodingProcesses
+
+_logger = logging.getLogger(__name__)
 
 SLOW_PIXELS: Final = 1 << 20
 """Pixels of one item from which it goes through the slow lane."""
@@ -236,9 +239,7 @@ class Engine:
         elif self._fast is not None:
             results, seconds = await _timed(self._fast, work, batch.values)
         else:
-            results, seconds = await self._coding.run(
-                compute_now, key_of(work.codec), work.kind, work.options[-1], batch.values
-            )
+            results, seconds = await self._in_process(work, batch.values)
         done = sum(
             weight
             for weight, result in zip(batch.weights, results, strict=True)
@@ -247,6 +248,18 @@ class Engine:
         self._pace.saw(kind, done, seconds)
         self._count(work, batch.values, results)
         return results
+
+    async def _in_process(self, work: Work, values: list[Any]) -> tuple[list[Any], float]:
+        """The results of a batch, and the seconds that its networks took, in a coding process.
+
+        One that was started after the models' files went is given what this process has loaded.
+        """
+        task = key_of(work.codec), work.kind, work.options[-1], values
+        try:
+            return await self._coding.run(compute_now, *task)
+        except ModelNeededError as error:
+            _logger.warning("a coding process is given %s: %s", _label(work.codec), error)
+            return await self._coding.run(compute_now, *task, work.codec.checkpoint)
 
     async def _run_slow(self, batch: Batch[Work, Any]) -> list[Any]:
         work = batch.key

@@ -51,7 +51,10 @@ SERVER_MAY_USE = {
     "hvae_codec.codec.image_headers",
     "hvae_codec.codec.images",
     "hvae_codec.codec.limits",
-    # A codec's halves run in different processes, and a request says which models it means.
+    # A codec's halves run in different processes, which may be given its model, and a request says
+    # which models it means.
+    "hvae_codec.codec.checkpoint",
+    "hvae_codec.codec.opening",
     "hvae_codec.codec.entropy",
     "hvae_codec.codec.registry",
     "hvae_codec.evaluation.quality",
