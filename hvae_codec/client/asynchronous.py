@@ -37,9 +37,10 @@ ManyFiles: TypeAlias = Iterable[bytes] | AsyncIterable[bytes]
 class AsyncClient(LoopClient):
     """`Client` for asyncio: the same arguments and errors, every method a coroutine.
 
-    Those ending in `_stream` are asynchronous generators, and take asynchronous iterables too; one
-    that is left before its end wants closing, as by `contextlib.aclosing`. Files of paths are read
-    in the event loop. Make it inside the one that uses it; close it or use it with `async with`.
+    Those ending in `_stream` are asynchronous generators, and take asynchronous iterables too, each
+    read in a task of its own; one that is left before its end wants closing, as by
+    `contextlib.aclosing`. Files of paths are read in the event loop. Make it inside the one that
+    uses it; close it or use it with `async with`.
     """
 
     async def models(self, *, timeout: float | None = None) -> list[RemoteModel]:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeVar
 
 from hvae_codec.client import steps
@@ -105,11 +106,21 @@ class BaseClient:
         tries = self._tries(operation.timeout)
         return steps.all_features(operation, values, self._known, tries)
 
-    def _stream_steps(self, operation: Operation[Any, Any], on_error: OnError) -> StreamSteps:
+    def _is_live(self, values: object) -> bool:
+        """Whether values may come now and then, so that what there is does not wait for more."""
+        at_hand = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+        return self._streaming.delay_seconds is not None and not at_hand
+
+    def _stream_steps(
+        self, operation: Operation[Any, Any], values: object, on_error: OnError
+    ) -> StreamSteps:
         """Those of a stream, which may take for ever unless the caller said how long."""
         tries = Tries(self._retry, self._shares, self.target, operation.timeout)
         raising = raises(on_error)
-        return steps.streamed(operation, self._known, tries, self._streaming, raising=raising)
+        streaming = self._streaming
+        if not self._is_live(values):
+            streaming = replace(streaming, delay_seconds=None)
+        return steps.streamed(operation, self._known, tries, streaming, raising=raising)
 
 
 def raises(on_error: OnError) -> bool:

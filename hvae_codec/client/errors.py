@@ -42,8 +42,14 @@ def of_call(error: grpc.RpcError, target: str, timeout: float | None) -> Excepti
     if code is grpc.StatusCode.UNAVAILABLE:
         return ServiceError(f"no server at {target} takes this call: {details}", code)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServiceError(f"no answer from {target} within {timeout} s", code)
+        return late(target, timeout)
     return ServiceError(f"call to {target} failed with {code.name}: {details}", code)
+
+
+def late(target: str, timeout: float | None) -> ServiceError:
+    """What a client raises where the deadline passed."""
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    return ServiceError(f"no answer from {target} within {timeout} s", code)
 
 
 def of_status(status: codec_pb2.Status) -> Exception:

@@ -92,6 +92,11 @@ class Tries:
         """The exception that tells the caller of a failed try."""
         return errors.of_call(error, self._target, self._timeout)
 
+    def check_time(self) -> None:
+        """Raise what the caller is to see where the deadline has passed."""
+        if self.remaining == 0.0:
+            raise errors.late(self._target, self._timeout)
+
     def _next(self, asked: float) -> float | None:
         self._failures += 1
         if self._failures >= self._policy.attempts:
