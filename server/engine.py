@@ -20,6 +20,7 @@ from hvae_codec.codec.entropy import in_order
 from hvae_codec.errors import HvaeCodecError
 
 from .batcher import Batch, Batcher, BatchLimits
+from .cancelling import Cancellation, cancelled_by, in_thread
 from .computing import ModelNeededError, Picture, compute, compute_now, key_of, preparing
 from .places import BesideLoop, InLoop, Pace, Timed
 from .workers import CodingProcesses
@@ -137,7 +138,13 @@ class Engine:
 
     async def on_files(self, function: Callable[..., Result], *args: object) -> Result:
         """Run what reads or writes image files, beside the networks."""
-        return await asyncio.get_running_loop().run_in_executor(self._files, function, *args)
+        cancellation = Cancellation()
+        try:
+            with cancelled_by(cancellation):
+                return await in_thread(self._files, function, *args)
+        except asyncio.CancelledError:
+            cancellation.cancel()
+            raise
 
     async def encode(
         self,

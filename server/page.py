@@ -116,7 +116,12 @@ class StatusPage:
         app.router.add_get("/models", self._list)
         app.router.add_get("/healthz", self._health)
         app.router.add_post("/evaluate", self._evaluate)
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=30)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=30,
+            handler_cancellation=True,  # of who closed the page
+        )
         await self._runner.setup()
         context = self._tls.http_context() if self._tls else None
         await web.TCPSite(self._runner, host, port, ssl_context=context).start()

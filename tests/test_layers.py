@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     (
+        "hvae_codec.cancellation",
         "hvae_codec.errors",
         "hvae_codec.files",
         "hvae_codec.memory",
@@ -40,6 +41,7 @@ LAYERS = (
 
 SERVER_MAY_USE = {
     "hvae_codec",
+    "hvae_codec.cancellation",
     "hvae_codec.errors",
     "hvae_codec.files",
     "hvae_codec.error_info",

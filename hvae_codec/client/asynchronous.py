@@ -186,7 +186,9 @@ class AsyncClient(LoopClient):
         request = messages.evaluate_request(
             picture, model, quality, target_bytes, target_psnr, transfer
         )
-        return messages.evaluation_of(await self._one("Evaluate", request, timeout))
+        tries = self._tries(timeout)
+        tries.allow(operations.search_seconds(request.model, request.image))
+        return messages.evaluation_of(await self._run(steps.one_call("Evaluate", request, tries)))
 
     @overload
     def encode_stream(

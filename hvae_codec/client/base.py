@@ -30,7 +30,8 @@ class BaseClient:
     Args:
         target: HOST:PORT.
         timeout: seconds that a call may take, with all its tries, where the call itself does not
-            say; None for no limit. Streams have none but their own.
+            say; None for no limit. Streams have none but their own. The default grows by what a
+            search for a size or a PSNR may take, 10 minutes a megapixel.
         max_message_bytes: largest message either way; the server has a limit of its own.
         retry: how often to send again what the server could not take just now.
         streaming: how many messages of how many items a stream keeps on their way.
@@ -87,7 +88,8 @@ class BaseClient:
     def _tries(self, timeout: float | None) -> Tries:
         """Those of one call."""
         seconds = self._timeout if timeout is None else timeout
-        return Tries(self._retry, self._shares, self.target, seconds)
+        grows = timeout is None and seconds == DEFAULT_TIMEOUT_SECONDS
+        return Tries(self._retry, self._shares, self.target, seconds, grows=grows)
 
     def _all_steps(
         self, operation: Operation[Any, T], values: Iterable[Any], on_error: OnError

@@ -197,7 +197,9 @@ class Client(BlockingClient):
         request = messages.evaluate_request(
             picture, model, quality, target_bytes, target_psnr, transfer
         )
-        return messages.evaluation_of(self._one("Evaluate", request, timeout))
+        tries = self._tries(timeout)
+        tries.allow(operations.search_seconds(request.model, request.image))
+        return messages.evaluation_of(self._run(steps.one_call("Evaluate", request, tries)))
 
     @overload
     def encode_stream(

@@ -58,14 +58,24 @@ class Tries:
         target: str,
         timeout: float | None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        grows: bool = False,
     ) -> None:
+        """timeout: seconds; None for no limit. grows: nobody chose it, and searches add to it."""
         self._policy = policy
         self._shares = shares
         self._target = target
         self._timeout = timeout
         self._clock = clock
         self._ends = None if timeout is None else clock() + timeout
+        self._grows = grows
         self._failures = 0
+
+    def allow(self, seconds: float) -> None:
+        """Add what a search may take, unless somebody chose the timeout."""
+        if self._grows and self._timeout is not None and self._ends is not None:
+            self._timeout += seconds
+            self._ends += seconds
 
     @property
     def remaining(self) -> float | None:

@@ -196,6 +196,7 @@ def all_results(
     it cannot be sent.
     """
     slots = [operation.slot(value) for value in values]
+    tries.allow(sum(operation.search(slot) for slot in slots if not isinstance(slot, Exception)))
     if raising:
         _raise_first(operation, 0, slots)
     parts: list[Part[Any]] = [Part(0, slots)]
