@@ -27,7 +27,7 @@ from .calls import Calls
 from .door import Door
 from .engine import Engine
 from .grpc_options import MOST_CALLS, server_options
-from .listening import cannot_listen, in_address
+from .listening import address_of, cannot_listen, is_unix
 from .metrics import Metrics
 from .output import announce
 from .page import StatusPage
@@ -124,7 +124,7 @@ class App:
             **self._usage.figures(),
             "held_items": held.items,
             "held_bytes": held.bytes,
-            "refused_calls": held.refused,
+            "refused_calls_total": held.refused,
         }
 
     async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
@@ -175,9 +175,10 @@ class App:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._serving = True
         if self._settings.port_file is not None:
-            write_atomically(self._settings.port_file, f"{port}\n".encode())
+            shown = self._settings.host if is_unix(self._settings.host) else port
+            write_atomically(self._settings.port_file, f"{shown}\n".encode())
         _logger.info("serving after %.1f s", time.monotonic() - began)
-        return f"{in_address(self._settings.host)}:{port}"
+        return address_of(self._settings.host, port)
 
     async def _start_page(self) -> None:
         host, port = self._settings.metrics_host, self._settings.metrics_port
@@ -186,10 +187,10 @@ class App:
         try:
             self.page_url = await self._page.start(host, port)
         except OSError as error:
-            raise StartError(cannot_listen(f"{in_address(host)}:{port}", error)) from error
+            raise StartError(cannot_listen(address_of(host, port), error)) from error
 
     def _bind(self) -> int:
-        address = f"{in_address(self._settings.host)}:{self._settings.port}"
+        address = address_of(self._settings.host, self._settings.port)
         try:
             if self._tls is not None:
                 return int(self._server.add_secure_port(address, self._tls.credentials()))

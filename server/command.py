@@ -17,7 +17,7 @@ from .flags import (
     security_flags,
     watching_flags,
 )
-from .listening import AddressError, check_address
+from .listening import AddressError, check_address, is_loopback, is_unix
 from .output import put
 from .processes import COMPUTING, share_imports
 
@@ -50,12 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    try:  # before the imports, which take seconds
-        check_address(args.host, args.port, share_port=args.share_port)
-        if args.metrics_port is not None:
-            check_address(args.metrics_host, args.metrics_port)
-    except AddressError as error:
-        return _fail(1, str(error))
+    if (code := _check_addresses(args)) != 0:
+        return code
     threads = args.network_threads
     if threads is None:
         threads = default_network_threads(args.device, args.coding_processes)
@@ -111,6 +107,25 @@ def _run(args: argparse.Namespace) -> int:
         return _fail(1, str(error))
     finally:
         logs.stop()
+    return 0
+
+
+def _check_addresses(args: argparse.Namespace) -> int:
+    """0 where both addresses can be had; this comes before imports, which take seconds.
+
+    Those that want TLS are left to `Settings`, which says so.
+    """
+    addresses = [(args.host, args.port, args.share_port)]
+    if args.metrics_port is not None:
+        if is_unix(args.metrics_host):
+            return _fail(2, f"--metrics-host is a name or an address, not {args.metrics_host}")
+        addresses.append((args.metrics_host, args.metrics_port, False))
+    try:
+        for host, port, share_port in addresses:
+            if args.insecure or args.tls_certificate or is_loopback(host) or is_unix(host):
+                check_address(host, port, share_port=share_port)
+    except AddressError as error:
+        return _fail(1, str(error))
     return 0
 
 

@@ -129,7 +129,7 @@ class Engine:
             "waiting_items": self._fast_lane.waiting + self._slow_lane.waiting,
             "batches_under_way": self._fast_lane.under_way + self._slow_lane.under_way,
             "coding_processes": self._coding.count,
-            "coding_processes_replaced": self._coding.replaced,
+            "coding_processes_replaced_total": self._coding.replaced,
         }
 
     def processes(self) -> list[int]:

@@ -1,8 +1,13 @@
 """Addresses that can be listened on, found out before anything slow is loaded."""
 
+import errno
+import ipaddress
 import os
 import socket
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+_UNIX: Final = "unix:"
 
 
 class AddressError(Exception):
@@ -14,7 +19,10 @@ def check_address(host: str, port: int, *, share_port: bool = False) -> None:
 
     Raises AddressError where none of the host's addresses can be had.
     """
-    address = f"{in_address(host)}:{port}"
+    address = address_of(host, port)
+    if is_unix(host):
+        _check_path(address, Path(host.removeprefix(_UNIX)))
+        return
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
@@ -47,6 +55,43 @@ def cannot_listen(address: str, error: OSError) -> str:
     return f"cannot listen on {address}: {reason}"
 
 
-def in_address(host: str) -> str:
-    """A host as it stands before ":PORT"."""
-    return f"[{host}]" if ":" in host else host
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def is_unix(host: str) -> bool:
+    """Whether a host is "unix:PATH", a socket in the file system, which has no port."""
+    return host.startswith(_UNIX)
+
+
+def address_of(host: str, port: int) -> str:
+    """A host and its port as gRPC and people write them."""
+    if is_unix(host):
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_path(address: str, path: Path) -> None:
+    """Raises AddressError where no socket can be made at a path; one that nobody listens on is
+    replaced by gRPC, but so would be one in use.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as tried:
+            if not path.exists():
+                tried.bind(str(path))
+                path.unlink()
+                return
+            tried.connect(str(path))
+    except ConnectionRefusedError:
+        if path.is_socket():
+            return
+        raise AddressError(f"cannot listen on {address}: it is there and no socket") from None
+    except ValueError as error:  # of a name that holds a zero byte
+        raise AddressError(f"cannot listen on {address}: {error}") from error
+    except OSError as error:
+        raise AddressError(cannot_listen(address, error)) from error
+    raise AddressError(cannot_listen(address, OSError(errno.EADDRINUSE, "")))

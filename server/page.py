@@ -21,9 +21,10 @@ from hvae_codec.v1 import codec_pb2
 
 from .access import Access, TokenLimitError, UnauthenticatedError
 from .calls_seen import CallSeen, request_id_of, set_current_call
+from .listening import is_loopback
 from .logs import event
 from .metrics import CONTENT_TYPE, Metrics
-from .security import Tls, is_loopback
+from .security import Tls
 from .status import InvalidRequestError, status_of
 
 _logger = logging.getLogger(__name__)

@@ -39,8 +39,8 @@ class AsyncClient(LoopClient):
 
     Those ending in `_stream` are asynchronous generators, and take asynchronous iterables too, each
     read in a task of its own; one that is left before its end wants closing, as by
-    `contextlib.aclosing`. Files of paths are read in the event loop. Make it inside the one that
-    uses it; close it or use it with `async with`.
+    `contextlib.aclosing`. Files of paths are read in the event loop. It belongs to the event loop
+    of its first call; close it or use it with `async with`.
     """
 
     async def models(self, *, timeout: float | None = None) -> list[RemoteModel]:

@@ -28,7 +28,7 @@ class BaseClient:
     """A connection to one server.
 
     Args:
-        target: HOST:PORT.
+        target: HOST:PORT, or unix:PATH.
         timeout: seconds that a call may take, with all its tries, where the call itself does not
             say; None for no limit. Streams have none but their own. The default grows by what a
             search for a size or a PSNR may take, 10 minutes a megapixel.
@@ -42,8 +42,8 @@ class BaseClient:
             machine, unless with `insecure`.
 
     Raises:
-        HvaeCodecError: certificate without key, key without certificate, an unreadable file, or a
-            token that may not travel.
+        HvaeCodecError: a target with a scheme such as https://, certificate without key, key
+            without certificate, an unreadable file, or a token that may not travel.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class BaseClient:
         self._streaming = Streaming() if streaming is None else streaming
         self._shares = random.Random(self._retry.seed)
         self._known = Known(max_message_bytes)
+        self._hint = connection.hint
         self._metadata = connection.metadata
         self._channel = self._open(connection)
         self._stub = codec_pb2_grpc.CodecServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -89,7 +90,11 @@ class BaseClient:
         """Those of one call."""
         seconds = self._timeout if timeout is None else timeout
         grows = timeout is None and seconds == DEFAULT_TIMEOUT_SECONDS
-        return Tries(self._retry, self._shares, self.target, seconds, grows=grows)
+        return self._tries_of(seconds, grows=grows)
+
+    def _tries_of(self, seconds: float | None, *, grows: bool = False) -> Tries:
+        """Those of a call that may take so long."""
+        return Tries(self._retry, self._shares, self.target, seconds, grows=grows, hint=self._hint)
 
     def _all_steps(
         self, operation: Operation[Any, T], values: Iterable[Any], on_error: OnError
@@ -117,7 +122,7 @@ class BaseClient:
         self, operation: Operation[Any, Any], values: object, on_error: OnError
     ) -> StreamSteps:
         """Those of a stream, which may take for ever unless the caller said how long."""
-        tries = Tries(self._retry, self._shares, self.target, operation.timeout)
+        tries = self._tries_of(operation.timeout)
         raising = raises(on_error)
         streaming = self._streaming
         if not self._is_live(values):

@@ -14,6 +14,7 @@ from hvae_codec.client import steps
 from hvae_codec.client.base import BaseClient, OnError
 from hvae_codec.client.channel import Connection
 from hvae_codec.client.live import LiveTasks, LiveThreads
+from hvae_codec.client.loop_channel import LoopChannel
 from hvae_codec.client.operations import Operation
 from hvae_codec.client.steps import End
 from hvae_codec.codec.latents import Features
@@ -156,10 +157,10 @@ class _Stream:
 
 
 class LoopClient(BaseClient):
-    """Takes steps in the event loop in which it was made."""
+    """Takes steps in the event loop of its first call."""
 
-    def _open(self, connection: Connection) -> grpc.aio.Channel:
-        return connection.async_channel()
+    def _open(self, connection: Connection) -> LoopChannel:
+        return LoopChannel(connection.async_channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -174,7 +175,7 @@ class LoopClient(BaseClient):
 
     async def close(self) -> None:
         """As `Client.close`."""
-        await self._channel.close(None)
+        await self._channel.close()
 
     async def _one(self, method: str, request: Message, timeout: float | None) -> Any:
         return await self._run(steps.one_call(method, request, self._tries(timeout)))

@@ -60,8 +60,11 @@ class Tries:
         clock: Callable[[], float] = time.monotonic,
         *,
         grows: bool = False,
+        hint: Callable[[str], str | None] = lambda details: None,
     ) -> None:
-        """timeout: seconds; None for no limit. grows: nobody chose it, and searches add to it."""
+        """timeout: seconds; None for no limit. grows: nobody chose it, and searches add to it.
+        hint: what the details of a failed call mean.
+        """
         self._policy = policy
         self._shares = shares
         self._target = target
@@ -69,6 +72,7 @@ class Tries:
         self._clock = clock
         self._ends = None if timeout is None else clock() + timeout
         self._grows = grows
+        self._hint = hint
         self._failures = 0
 
     def allow(self, seconds: float) -> None:
@@ -100,7 +104,7 @@ class Tries:
 
     def failure(self, error: grpc.RpcError) -> Exception:
         """The exception that tells the caller of a failed try."""
-        return errors.of_call(error, self._target, self._timeout)
+        return errors.of_call(error, self._target, self._timeout, self._hint)
 
     def check_time(self) -> None:
         """Raise what the caller is to see where the deadline has passed."""

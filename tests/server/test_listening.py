@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+import hvae_codec
+from hvae_codec.client import Client
+from hvae_codec.server import main
 from hvae_codec.server.listening import AddressError, check_address
 
 BEFORE_IMPORTS = """
@@ -61,3 +64,38 @@ def test_a_port_that_is_shared():
         check_address("127.0.0.1", port, share_port=True)
         with pytest.raises(AddressError, match="already in use"):
             check_address("127.0.0.1", port)
+
+
+def test_a_socket_in_the_file_system(start_server, tiles, tmp_path):
+    """Whatever is left over of a server that was killed; one that is in use is not taken over."""
+    path = tmp_path / "socket"
+    host = f"unix:{path}"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    server = start_server("--host", host, "--warm", "mnist")
+    assert server.port_file.read_text() == f"{host}\n"
+    with Client(host, token="any-token-may-travel-so") as client:
+        (file,) = client.encode([tiles[0]], model="cifar10", quality=3)
+    assert file == hvae_codec.load("cifar10", 3).encode(tiles[0])
+    command = [sys.executable, "-m", "hvae_codec.server", "--host", host]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 1
+    assert second.stderr == f"hvae-codec server: cannot listen on {host}: Address already in use\n"
+    assert server.terminate() == 0
+    assert server.process.stdout.read() == f"hvae-codec server listening on {host}\n"
+    assert not path.exists()
+
+
+def test_paths_where_no_socket_can_be(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for path, reason in [
+        (tmp_path / "file", "it is there and no socket"),
+        (tmp_path / "none" / "socket", "No such file or directory"),
+        (tmp_path / ("a" * 120), "AF_UNIX path too long"),
+        ("", ""),
+    ]:
+        with pytest.raises(AddressError, match=f"^cannot listen on unix:{path}: .*{reason}"):
+            check_address(f"unix:{path}", 0)
+    assert main(["--port", "0", "--metrics-port", "0", "--metrics-host", f"unix:{tmp_path}/s"]) == 2
+    assert "--metrics-host is a name or an address" in capsys.readouterr().err
+    assert (tmp_path / "file").read_bytes() == b""
