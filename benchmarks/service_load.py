@@ -30,6 +30,7 @@ OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),  # a connection for each channel
+    ("grpc.enable_http_proxy", 0),
 ]
 
 

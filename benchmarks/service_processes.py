@@ -67,7 +67,7 @@ def codec_server(flags: Sequence[str] = (), cpus: Sequence[int] | None = None) -
     """The service itself, on these CPUs (None: any); it serves once its health says so."""
     command = [sys.executable, "-m", "hvae_codec.server", "--port", "0", *flags]
     with _started(command, "--port-file", cpus) as (process, address, began):
-        with grpc.insecure_channel(address) as channel:
+        with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service="hvae_codec.v1.CodecService")
             while not _serving(health, request):

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 import hvae_codec
 from hvae_codec.files import write_atomically
 from hvae_codec.memory import give_back_freed_memory
+from hvae_codec.signals import STOPPING
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 from . import footprint
@@ -29,14 +29,17 @@ from .door import Door
 from .draining import stop_listening
 from .engine import Engine
 from .grpc_options import server_options
+from .listening import address_of, cannot_listen, is_unix
 from .metrics import Metrics
 from .open_calls import OpenCalls
+from .output import announce
 from .page import StatusPage
 from .receiving import ReceivingInterceptor
 from .reloading import watch
 from .security import Tls
 from .service import CodecServicer
 from .settings import Settings, Warm
+from .side_calls import SideCalls
 from .silence import Silence
 from .tokens import TokenFile
 from .tracing import start_tracing
@@ -55,6 +58,7 @@ _SWITCH_SECONDS: Final = 0.0002  # tried while tuning: 0.005, 0.001, 0.0002
 _TIDY_SECONDS: Final = 1.0
 _TIDY_ITEMS: Final = 1_024
 _LOOK_SECONDS: Final = 30.0
+_CALLS_SECONDS: Final = 0.02
 
 _AGE_SPREAD: Final = 1.15
 """gRPC lets connections become up to a tenth older than they may."""
@@ -99,6 +103,7 @@ class App:
         self._silence = Silence(settings.open_calls.idle_seconds)
         self._open_calls = OpenCalls(settings.open_calls, self._silence)
         self._door = Door(SERVICE, self.admission, self._open_calls)
+        self._side_calls = SideCalls(SERVICE)
         self._servicer = CodecServicer(self.calls, self.admission, self._silence)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._grpc_server()
@@ -130,7 +135,7 @@ class App:
             **self._usage.figures(),
             "held_items": held.items,
             "held_bytes": held.bytes,
-            "refused_calls": held.refused,
+            "refused_calls_total": held.refused,
             "open_streams": self._open_calls.streams,
         }
 
@@ -141,7 +146,8 @@ class App:
 
     def _grpc_server(self) -> grpc.aio.Server:
         watching = WatchingInterceptor(SERVICE, self.metrics, self._tracing)
-        interceptors: list[Any] = [ReceivingInterceptor(SERVICE, self._silence), watching]
+        receiving = ReceivingInterceptor(SERVICE, self._silence)
+        interceptors: list[Any] = [receiving, self._side_calls, watching]
         if self.access is not None:
             interceptors.append(AccessInterceptor(self.access))
         interceptors.append(self._door)
@@ -184,9 +190,10 @@ class App:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._serving = True
         if self._settings.port_file is not None:
-            write_atomically(self._settings.port_file, f"{port}\n".encode())
+            shown = self._settings.host if is_unix(self._settings.host) else port
+            write_atomically(self._settings.port_file, f"{shown}\n".encode())
         _logger.info("serving after %.1f s", time.monotonic() - began)
-        return f"{_in_address(self._settings.host)}:{port}"
+        return address_of(self._settings.host, port)
 
     async def _start_page(self) -> None:
         host, port = self._settings.metrics_host, self._settings.metrics_port
@@ -195,11 +202,10 @@ class App:
         try:
             self.page_url = await self._page.start(host, port)
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else error
-            raise StartError(f"cannot listen on {_in_address(host)}:{port}: {reason}") from error
+            raise StartError(cannot_listen(address_of(host, port), error)) from error
 
     def _bind(self) -> int:
-        address = f"{_in_address(self._settings.host)}:{self._settings.port}"
+        address = address_of(self._settings.host, self._settings.port)
         try:
             if self._tls is not None:
                 return int(self._server.add_secure_port(address, self._tls.credentials()))
@@ -234,13 +240,14 @@ class App:
     async def stop(self) -> None:
         """Refuse new calls at once, let those in flight finish within the grace, then stop."""
         self._serving = False
-        await self._health.enter_graceful_shutdown()
+        await _bounded(self._health.enter_graceful_shutdown(), "a health stream does not read")
         await self._leave_port()
         self._servicer.stop()
         ends = time.monotonic() + self._settings.grace_seconds
         await self._door.close(self._settings.grace_seconds)
+        self._background.append(asyncio.create_task(self._end_side_calls()))
         await self._server.stop(max(0.0, ends - time.monotonic()))
-        await self._page.stop()
+        await _bounded(self._page.stop(), "a request to the status page did not end")
         for task in self._background:
             task.cancel()
         # Calls that the grace cut off learn of it from grpc a moment later, and end their work.
@@ -248,7 +255,7 @@ class App:
             await asyncio.wait(ending, timeout=_ENDING_SECONDS)
         await self.engine.stop()
         if self._tracing is not None:
-            await _bounded(asyncio.to_thread(self._tracing.stop))
+            await _bounded(asyncio.to_thread(self._tracing.stop), "some traces were not sent")
         self._remove_port_file()
 
     async def _leave_port(self) -> None:
@@ -258,6 +265,12 @@ class App:
         age = self._settings.connection_age.seconds
         if self._settings.share_port and age is not None and stop_listening(self._port):
             await self._door.empty(min(self._settings.grace_seconds, _AGE_SPREAD * age))
+
+    async def _end_side_calls(self) -> None:
+        """Let nobody who only watches keep the server from ending."""
+        while self.metrics.calls_in_flight > 0:
+            await asyncio.sleep(_CALLS_SECONDS)
+        self._side_calls.end()
 
     def abandon(self) -> None:
         """End without waiting for anything, as far as other processes need it."""
@@ -275,15 +288,12 @@ def _warm_models(settings: Settings) -> Sequence[Warm]:
     return [warm for warm in USUALLY_WARM if warm.name in at_hand]
 
 
-def _in_address(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-async def _bounded(waiting: Awaitable[object]) -> None:
+async def _bounded(waiting: Awaitable[object], late: str) -> None:
+    """Wait, but not for long; `late` is logged where that was not enough."""
     try:
         await asyncio.wait_for(waiting, _ENDING_SECONDS)
     except TimeoutError:
-        _logger.warning("some traces were not sent")
+        _logger.warning(late)
 
 
 async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
@@ -298,7 +308,7 @@ async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
         stopping.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         loop.add_signal_handler(number, stop, number)
     try:
         starting = asyncio.create_task(app.start())
@@ -307,9 +317,10 @@ async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
         if not starting.done():
             starting.cancel()
             return
-        print(f"hvae-codec server listening on {starting.result()}", flush=True)
+        lines = [f"hvae-codec server listening on {starting.result()}"]
         if app.page_url is not None:
-            print(f"hvae-codec status page on {app.page_url}", flush=True)
+            lines.append(f"hvae-codec status page on {app.page_url}")
+        announce(sys.stdout, lines)
         await stopped
         _logger.info("stopping; calls in flight have %g s", settings.grace_seconds)
     finally:

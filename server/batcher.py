@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from .cancelling import Cancellation, cancelled_by
+
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 Result = TypeVar("Result")
@@ -78,6 +80,8 @@ class _Entry(Generic[Value, Result]):
     future: asyncio.Future[list[Result | Exception]]
     results: dict[int, Result | Exception] = field(default_factory=dict)
     begun: int = 0
+    left: list[Callable[[], None]] = field(default_factory=list)
+    """Called when its caller goes: batches under way with items of it."""
 
     @property
     def waiting(self) -> int:
@@ -91,6 +95,19 @@ class _Entry(Generic[Value, Result]):
     def fail(self, error: Exception) -> None:
         if not self.future.done():
             self.future.set_exception(error)
+
+
+def _cancellation(entries: set[_Entry[Value, Result]]) -> Cancellation:
+    """Of a batch: it comes when the callers of all its entries are gone."""
+    cancellation = Cancellation()
+
+    def look() -> None:
+        if all(entry.future.done() for entry in entries):
+            cancellation.cancel()
+
+    for entry in entries:
+        entry.left.append(look)
+    return cancellation
 
 
 _Slice = tuple[_Entry[Value, Result], int]
@@ -224,6 +241,8 @@ class Batcher(Generic[Key, Value, Result]):
             return await entry.future
         finally:
             queue.remove(entry)
+            for tell in entry.left:
+                tell()
 
     async def close(self) -> None:
         """Stop; whoever still waits is cancelled."""
@@ -299,9 +318,12 @@ class Batcher(Generic[Key, Value, Result]):
         )
         started = time.perf_counter()
         results: Sequence[Result | Exception]
+        cancellation = _cancellation({entry for entry, _ in slices})
         try:
-            results = await self._run(batch)
+            with cancelled_by(cancellation):
+                results = await self._run(batch)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            cancellation.cancel()
             for entry, _ in slices:
                 entry.future.cancel()
             raise

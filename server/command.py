@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.signals import ended_by_signals
 
 from .flags import (
     address_flags,
@@ -16,6 +17,8 @@ from .flags import (
     security_flags,
     watching_flags,
 )
+from .listening import AddressError, check_address, is_loopback, is_unix
+from .output import put
 from .processes import COMPUTING, share_imports
 
 EXAMPLE = """example:
@@ -42,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code: 0, 1 for failure, 2 for usage."""
+    with ended_by_signals():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if (code := _check_addresses(args)) != 0:
+        return code
     threads = args.network_threads
     if threads is None:
         threads = default_network_threads(args.device, args.coding_processes)
@@ -107,6 +117,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_addresses(args: argparse.Namespace) -> int:
+    """0 where both addresses can be had; this comes before imports, which take seconds.
+
+    Those that want TLS are left to `Settings`, which says so.
+    """
+    addresses = [(args.host, args.port, args.share_port)]
+    if args.metrics_port is not None:
+        if is_unix(args.metrics_host):
+            return _fail(2, f"--metrics-host is a name or an address, not {args.metrics_host}")
+        addresses.append((args.metrics_host, args.metrics_port, False))
+    try:
+        for host, port, share_port in addresses:
+            if args.insecure or args.tls_certificate or is_loopback(host) or is_unix(host):
+                check_address(host, port, share_port=share_port)
+    except AddressError as error:
+        return _fail(1, str(error))
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m hvae_codec.server`: parse `argv` (default: the process's) and serve."""
     parser = argparse.ArgumentParser(
@@ -120,5 +149,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(exit_code: int, message: str) -> int:
-    print(f"hvae-codec server: {message}", file=sys.stderr)
+    put(sys.stderr, f"hvae-codec server: {message}\n")
     return exit_code

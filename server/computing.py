@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 import hvae_codec
 from hvae_codec import Codec, Features
+from hvae_codec.codec.checkpoint import Checkpoint
 from hvae_codec.codec.entropy import Part, in_order
-from hvae_codec.codec.registry import DEVICE_VARIABLE, MODELS_VARIABLE, codec_of
-from hvae_codec.errors import HvaeCodecError
+from hvae_codec.codec.opening import open_codec
+from hvae_codec.codec.registry import DEVICE_VARIABLE, MODELS_VARIABLE, at_number, codec_of
+from hvae_codec.errors import CheckpointError, HvaeCodecError, UnknownModelError
 from hvae_codec.memory import keep_freed_memory
 
 from .places import InLoop, Place, Timed
@@ -29,6 +31,14 @@ Picture = NDArray[np.uint8]
 Result = TypeVar("Result")
 
 _VARIABLES: Final = (MODELS_VARIABLE, DEVICE_VARIABLE)
+
+
+_taught: dict[str, Codec] = {}
+"""By model id: what the server handed to this process."""
+
+
+class ModelNeededError(Exception):
+    """This process cannot get at the files of a model that the server has loaded."""
 
 
 class CodecKey(NamedTuple):
@@ -82,12 +92,20 @@ def _prepare(variables: dict[str, str | None], warm: Sequence[tuple[str, float |
 
 
 def compute_now(
-    codec: CodecKey, kind: str, option: int | None, values: list[Any]
+    codec: CodecKey,
+    kind: str,
+    option: int | None,
+    values: list[Any],
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[list[Any], float]:
     """`compute` in this process, and the seconds that the networks took.
 
-    Raises UnknownModelError where the model is not at hand.
+    checkpoint: the model, where this process has said that it needs it.
+
+    Raises ModelNeededError where it is neither available here nor given.
     """
+    if checkpoint is not None:
+        _taught[codec.model_id] = open_codec(checkpoint)
     place = Timed(_place())
     results = _at_once(compute(place, _opened(codec), kind, option, values))
     return results, place.seconds
@@ -100,7 +118,13 @@ def _place() -> InLoop:
 
 @lru_cache(maxsize=256)
 def _opened(key: CodecKey) -> Codec:
-    codec = codec_of(bytes.fromhex(key.model_id), key.number)
+    taught = _taught.get(key.model_id)
+    if taught is not None:
+        return at_number(taught, key.number).tuned(key.effort, key.trade)
+    try:
+        codec = codec_of(bytes.fromhex(key.model_id), key.number)
+    except (UnknownModelError, CheckpointError, OSError) as error:
+        raise ModelNeededError(str(error)) from error
     return codec.tuned(key.effort, key.trade)
 
 

@@ -7,6 +7,7 @@ do not depend on what an item shares a batch with: symbols are equal whatever th
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from hvae_codec.codec.entropy import in_order
 from hvae_codec.errors import HvaeCodecError
 
 from .batcher import Batch, Batcher, BatchLimits
-from .computing import Picture, compute, compute_now, key_of, preparing
+from .cancelling import Cancellation, cancelled_by, in_thread
+from .computing import ModelNeededError, Picture, compute, compute_now, key_of, preparing
 from .places import BesideLoop, InLoop, Pace, Timed
 from .turns import Turns
 from .workers import CodingProcesses
@@ -29,6 +31,7 @@ _SLOW_AT_ONCE: Final = 2
 
 FILES_AT_ONCE: Final = 2
 """Calls whose image files are read or written at once."""
+_logger = logging.getLogger(__name__)
 
 SLOW_PIXELS: Final = 1 << 20
 """Pixels of one item from which it goes through the slow lane."""
@@ -137,7 +140,7 @@ class Engine:
             ),
             "batches_under_way": self._fast_lane.under_way + self._slow_lane.under_way,
             "coding_processes": self._coding.count,
-            "coding_processes_replaced": self._coding.replaced,
+            "coding_processes_replaced_total": self._coding.replaced,
         }
 
     def processes(self) -> list[int]:
@@ -146,7 +149,13 @@ class Engine:
 
     async def on_files(self, function: Callable[..., Result], *args: object) -> Result:
         """Run what reads or writes image files, beside the networks."""
-        return await asyncio.get_running_loop().run_in_executor(self._files, function, *args)
+        cancellation = Cancellation()
+        try:
+            with cancelled_by(cancellation):
+                return await in_thread(self._files, function, *args)
+        except asyncio.CancelledError:
+            cancellation.cancel()
+            raise
 
     async def encode(
         self,
@@ -257,9 +266,7 @@ class Engine:
         elif self._fast is not None:
             results, seconds = await _timed(self._fast, work, batch.values)
         else:
-            results, seconds = await self._coding.run(
-                compute_now, key_of(work.codec), work.kind, work.options[-1], batch.values
-            )
+            results, seconds = await self._in_process(work, batch.values)
         done = sum(
             weight
             for weight, result in zip(batch.weights, results, strict=True)
@@ -268,6 +275,18 @@ class Engine:
         self._pace.saw(kind, done, seconds)
         self._count(work, batch.values, results)
         return results
+
+    async def _in_process(self, work: Work, values: list[Any]) -> tuple[list[Any], float]:
+        """The results of a batch, and the seconds that its networks took, in a coding process.
+
+        One that was started after the models' files went is given what this process has loaded.
+        """
+        task = key_of(work.codec), work.kind, work.options[-1], values
+        try:
+            return await self._coding.run(compute_now, *task)
+        except ModelNeededError as error:
+            _logger.warning("a coding process is given %s: %s", _label(work.codec), error)
+            return await self._coding.run(compute_now, *task, work.codec.checkpoint)
 
     async def _run_slow(self, batch: Batch[Work, Any]) -> list[Any]:
         work = batch.key

@@ -40,12 +40,20 @@ def _seconds(text: str) -> float:
 
 def address_flags(group: Group) -> None:
     """Where the server listens, and how it stops."""
-    group.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    group.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to bind, or unix:PATH for a socket in the file system, which has no port "
+        "(default: %(default)s)",
+    )
     group.add_argument(
         "--port", type=_port, default=50_051, help="0: any free port (default: %(default)s)"
     )
     group.add_argument(
-        "--port-file", type=Path, metavar="PATH", help="write the port here once it serves"
+        "--port-file",
+        type=Path,
+        metavar="PATH",
+        help="write the port, or the address of a host without one, here once it serves",
     )
     group.add_argument(
         "--share-port",

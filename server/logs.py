@@ -11,11 +11,11 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from .calls_seen import current_call
+from .output import put
 
 LogFormat = Literal["text", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -136,7 +136,7 @@ class Logs:
             while self._records:
                 lines.append(self._line(self._records.popleft()))
                 if len(lines) == _LINES_AT_ONCE or not self._records:
-                    self._put("".join(lines))
+                    put(self._stream, "".join(lines))
                     lines.clear()
             if last:
                 return
@@ -154,9 +154,3 @@ class Logs:
                 )
                 + "\n"
             )
-
-    def _put(self, text: str) -> None:
-        # Standard error may be closed before the server is, and then there is nobody to tell.
-        with suppress(OSError, ValueError):
-            self._stream.write(text)
-            self._stream.flush()

@@ -65,6 +65,7 @@ class Metrics:
             "hvae_calls_in_flight", "Calls being answered", ("method",), registry=self.registry
         )
         self._in_flight = cache(in_flight.labels)
+        self.calls_in_flight = 0
         self._items = self._counter("items", "Items answered", ("method", "code"))
         self._received = self._counter("received_bytes", "Bytes of requests", ("method",))
         self._sent = self._counter("sent_bytes", "Bytes of answers", ("method",))
@@ -99,10 +100,12 @@ class Metrics:
 
     def call_began(self, method: str) -> None:
         """A call is being answered."""
+        self.calls_in_flight += 1
         self._in_flight(method).inc()
 
     def call_ended(self, method: str) -> None:
         """It is no more."""
+        self.calls_in_flight -= 1
         self._in_flight(method).dec()
 
     def request(self, method: str, code: str, seconds: float) -> None:

@@ -21,9 +21,10 @@ from hvae_codec.v1 import codec_pb2
 
 from .access import Access, TokenLimitError, UnauthenticatedError
 from .calls_seen import CallSeen, request_id_of, set_current_call
+from .listening import is_loopback
 from .logs import event
 from .metrics import CONTENT_TYPE, Metrics
-from .security import Tls, is_loopback
+from .security import Tls
 from .status import InvalidRequestError, status_of
 
 _logger = logging.getLogger(__name__)
@@ -116,7 +117,12 @@ class StatusPage:
         app.router.add_get("/models", self._list)
         app.router.add_get("/healthz", self._health)
         app.router.add_post("/evaluate", self._evaluate)
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=30)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=30,
+            handler_cancellation=True,  # of who closed the page
+        )
         await self._runner.setup()
         context = self._tls.http_context() if self._tls else None
         await web.TCPSite(self._runner, host, port, ssl_context=context).start()

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from hvae_codec.cancellation import check
 from hvae_codec.codec.images import decode_image_bytes, encode_png
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.v1 import codec_pb2
@@ -70,7 +71,7 @@ class Pictures:
                 convert.fill_raw(image, picture)
             return
         async with self._turns.turn():
-            files = await self._engine.on_files(lambda: [encode_png(each) for each in pictures])
+            files = await self._engine.on_files(_encoded, pictures)
         for (image, _), file in zip(both, files, strict=True):
             image.file = file
 
@@ -91,9 +92,18 @@ class Pictures:
         return answer
 
 
+def _encoded(pictures: Sequence[Picture]) -> list[bytes]:
+    files = []
+    for picture in pictures:
+        check()
+        files.append(encode_png(picture))
+    return files
+
+
 def _decoded(files: Sequence[bytes]) -> list[Picture | Exception]:
     pictures: list[Picture | Exception] = []
     for file in files:
+        check()
         try:
             pictures.append(decode_image_bytes(file))
         except HvaeCodecError as error:

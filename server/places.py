@@ -18,6 +18,7 @@ import torch
 
 from hvae_codec.codec.entropy import EntropyCoding, Part, Read, read_good
 
+from .cancelling import in_thread
 from .workers import CodingProcesses
 
 Result = TypeVar("Result")
@@ -64,7 +65,7 @@ class BesideLoop:
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """In a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        return await in_thread(self._threads, function)
 
     async def write(self, entropy: EntropyCoding, parts: Sequence[Part]) -> list[list[bytes]]:
         """All parts at once."""

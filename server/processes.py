@@ -17,8 +17,13 @@ from asyncio import get_running_loop
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from multiprocessing import forkserver
 from typing import Any, Final, TypeVar
+
+from hvae_codec.cancellation import CancelledWorkError, cancelled_if
+
+from .cancelling import Cancellation, current
 
 _logger = logging.getLogger(__name__)
 
@@ -45,8 +50,12 @@ class _Process:
 
     def __init__(self, context: Any, prepare: Callable[[], object]) -> None:
         self._ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = context.Process(target=_serve, args=(theirs, prepare), daemon=True)
+        self._cancels, heard = socket.socketpair(type=socket.SOCK_DGRAM)
+        self._cancels.setblocking(False)
+        self._number = 0
+        with theirs, heard:
+            args = (theirs, heard, prepare)
+            self._process = context.Process(target=_serve, args=args, daemon=True)
             self._process.start()
 
     @property
@@ -54,12 +63,23 @@ class _Process:
         """Its number in the system."""
         return int(self._process.pid)
 
-    def do(self, function: Callable[..., Result], *args: Any) -> Result:
-        """What a function of a module gives there, or raises. Raises _LostError."""
-        request = _bytes((function, args))
+    def do(
+        self,
+        function: Callable[..., Result],
+        *args: Any,
+        cancellation: Cancellation | None = None,
+    ) -> Result:
+        """What a function of a module gives there, or raises, CancelledWorkError on a cancellation.
+
+        Raises _LostError.
+        """
+        self._number += 1
+        request = _bytes((self._number, function, args))
+        cancel = partial(self._cancel, self._number)
         try:
-            _send(self._ours, request)
-            received = _receive(self._ours)
+            with (cancellation or Cancellation()).telling(cancel):
+                _send(self._ours, request)
+                received = _receive(self._ours)
         except (EOFError, OSError) as error:
             raise _LostError from error
         good, result = pickle.loads(received)
@@ -67,6 +87,11 @@ class _Process:
             answer: Result = result
             return answer
         raise result
+
+    def _cancel(self, number: int) -> None:
+        """Let it give up the work of this number, if it still does that."""
+        with suppress(OSError):  # it has ended, or never looks
+            self._cancels.send(_length(number))
 
     def end(self) -> None:
         """End it, whatever it does."""
@@ -76,6 +101,7 @@ class _Process:
             self._process.kill()
             self._process.join()
         self._ours.close()
+        self._cancels.close()
 
 
 def share_imports(module: str) -> None:
@@ -124,8 +150,13 @@ class Processes:
         await get_running_loop().run_in_executor(self._threads, self._start)
 
     async def run(self, function: Callable[..., Result], *args: Any) -> Result:
-        """What a function of a module gives in one of them, or raises. Raises WorkerLostError."""
-        return await get_running_loop().run_in_executor(self._threads, self._do, function, args)
+        """What a function of a module gives in one of them, or raises. It is given up, with
+        CancelledWorkError, on the cancellation of this task's work.
+
+        Raises WorkerLostError.
+        """
+        work = (function, args, current())
+        return await get_running_loop().run_in_executor(self._threads, self._do, *work)
 
     def stop(self) -> None:
         """End them; whoever waits for work gets WorkerLostError or is cancelled."""
@@ -147,12 +178,19 @@ class Processes:
             for process in processes:
                 self._idle.put(process)
 
-    def _do(self, function: Callable[..., Result], args: tuple[Any, ...]) -> Result:
+    def _do(
+        self,
+        function: Callable[..., Result],
+        args: tuple[Any, ...],
+        cancellation: Cancellation,
+    ) -> Result:
         for _ in range(_TRIES):
+            if cancellation.cancelled:
+                raise CancelledWorkError("nobody waits for this work any more")
             process = self._idle.get()  # there is one: as many as threads
             try:
                 process = process or self._new()
-                return process.do(function, *args)
+                return process.do(function, *args, cancellation=cancellation)
             except _LostError:
                 assert process is not None
                 self._remove(process)
@@ -179,7 +217,24 @@ class Processes:
             process.end()
 
 
-def _serve(asks: socket.socket, prepare: Callable[[], object]) -> None:
+class _Cancels:
+    """In a new process: which work was given up, by its number."""
+
+    def __init__(self, heard: socket.socket) -> None:
+        self._heard = heard
+        self._heard.setblocking(False)
+        self._last = 0
+        self.current = 0
+
+    def __call__(self) -> bool:
+        """Whether that is so of the current work."""
+        with suppress(OSError):  # nothing more was said
+            while data := self._heard.recv(_LENGTH_BYTES):
+                self._last = max(self._last, int.from_bytes(data, "little"))
+        return self._last >= self.current
+
+
+def _serve(asks: socket.socket, heard: socket.socket, prepare: Callable[[], object]) -> None:
     """In a new process: do what is asked for until nobody asks.
 
     Ctrl-C in the server's terminal is left to it. SIGTERM ends the process.
@@ -191,16 +246,18 @@ def _serve(asks: socket.socket, prepare: Callable[[], object]) -> None:
         prepare()
     except Exception:
         _logger.exception("a coding process is not prepared")
+    cancels = _Cancels(heard)
     with suppress(EOFError, OSError):  # nobody is there any more
         while True:
-            _send(asks, _answer(_receive(asks)))
+            _send(asks, _answer(_receive(asks), cancels))
 
 
-def _answer(request: bytearray) -> bytes:
+def _answer(request: bytearray, cancels: _Cancels) -> bytes:
     """Whether what was asked for went well, and its result or error, as bytes."""
     try:
-        function, args = pickle.loads(request)
-        return _bytes((True, function(*args)))
+        cancels.current, function, args = pickle.loads(request)
+        with cancelled_if(cancels):
+            return _bytes((True, function(*args)))
     except Exception as error:
         with suppress(Exception):  # some cannot be sent
             return _bytes((False, error))
@@ -213,8 +270,12 @@ def _bytes(message: object) -> bytes:
     return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
 
 
+def _length(number: int) -> bytes:
+    return number.to_bytes(_LENGTH_BYTES, "little")
+
+
 def _send(to: socket.socket, message: bytes) -> None:
-    to.sendall(len(message).to_bytes(_LENGTH_BYTES, "little"))
+    to.sendall(_length(len(message)))
     to.sendall(message)
 
 

@@ -1,6 +1,5 @@
 """Who may connect: which addresses may be bound, and the certificates of TLS and mutual TLS."""
 
-import ipaddress
 import logging
 import ssl
 from dataclasses import dataclass
@@ -16,14 +15,6 @@ _logger = logging.getLogger(__name__)
 
 class SecurityError(Exception):
     """A certificate, key or token file cannot be used; the message says which and why."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can be reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from .admission import Capacity
 from .engine import EngineSettings
 from .grpc_options import ConnectionAge
 from .limits import Limits
+from .listening import is_loopback, is_unix
 from .open_calls import OpenLimits
-from .security import TlsFiles, is_loopback
+from .security import TlsFiles
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Warm:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server runs. A port of 0 takes a free one.
+    """How a server runs. A port of 0 takes a free one; a host "unix:PATH" has none.
 
     Attributes:
         limits: what one call may carry.
@@ -46,7 +47,8 @@ class Settings:
         engine: how it computes.
         insecure: allow addresses that other machines reach without TLS.
         grace_seconds: how long calls in flight may go on once the server stops.
-        port_file: where to write the port of gRPC once the server serves.
+        port_file: where to write the port of gRPC, or the address of a host without one, once the
+            server serves.
         connection_age: how old connections may become.
         share_port: let other servers that share it, too, listen on the same port.
         tls: the PEM files of TLS, if any.
@@ -85,7 +87,7 @@ class Settings:
         if self.metrics_port is not None:
             hosts["--metrics-host"] = self.metrics_host
         for flag, host in hosts.items():
-            if not (self.insecure or self.tls or is_loopback(host)):
+            if not (self.insecure or self.tls or is_loopback(host) or is_unix(host)):
                 raise ValueError(
                     f"{flag} {host} can be reached from other machines, and without TLS everybody "
                     "between can read and change what is sent: give --tls-certificate and "

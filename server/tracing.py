@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from .listening import is_loopback
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -119,4 +122,15 @@ def start_tracing(endpoint: str | None) -> Tracing | None:
             f"{asked} asks for traces, which need more: pip install 'hvae-codec[tracing]', "
             "or set OTEL_SDK_DISABLED=true"
         ) from error
-    return Tracing(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    # gRPC would ask a proxy of the environment for a collector on this machine, too.
+    options: Any = (("grpc.enable_http_proxy", 0),) if _is_here(endpoint) else None
+    exporter = OTLPSpanExporter(endpoint=endpoint, channel_options=options)
+    return Tracing(BatchSpanProcessor(exporter))
+
+
+def _is_here(endpoint: str | None) -> bool:
+    """Whether the collector, of the flag or of the environment, is on this machine."""
+    named = (endpoint, *map(os.environ.get, _ENDPOINT_VARIABLES))
+    collector = next(filter(None, named), "")
+    host = urlsplit(collector if "://" in collector else f"//{collector}").hostname
+    return is_loopback(host or "")

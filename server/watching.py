@@ -18,6 +18,9 @@ from .tracing import Span, Tracing
 
 _logger = logging.getLogger("hvae_codec.server.calls")
 
+_WAY_SECONDS: Final = 0.02
+_ROUNDING: Final = 0.02
+
 _OK: Final = grpc.StatusCode.OK.name
 _CODE_NAMES: Final = {int(code.value[0]): str(code.name) for code in grpc.StatusCode}
 
@@ -54,10 +57,12 @@ class WatchingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         )
 
 
-def _unless_late(context: Any, code: grpc.StatusCode) -> str:
-    """The name of a code, or of DEADLINE_EXCEEDED where its caller has heard that already."""
+def _unless_late(context: Any, code: grpc.StatusCode, slack: float = 0.0) -> str:
+    """The name of a code, or of DEADLINE_EXCEEDED where its caller has heard that already: at most
+    `slack` seconds are left.
+    """
     remaining = context.time_remaining()
-    late = remaining is not None and remaining <= 0
+    late = remaining is not None and remaining <= slack
     return str((grpc.StatusCode.DEADLINE_EXCEEDED if late else code).name)
 
 
@@ -136,6 +141,13 @@ class _Seen:
         if self._span is not None:
             self._span.end(code, {"hvae.items": call.items, "hvae.request_id": call.request_id})
 
+    def _slack(self) -> float:
+        """Seconds by which the caller's deadline may come before the one that it stated, which gRPC
+        rounds up by as much as a hundredth; on the way the rest of it passes.
+        """
+        remaining = self._grpc.time_remaining() or 0.0
+        return _WAY_SECONDS + _ROUNDING * (time.perf_counter() - self._call.began + remaining)
+
     def _code_of(self, error: BaseException | None) -> str:
         match error:
             case None:
@@ -144,7 +156,7 @@ class _Seen:
             case grpc.aio.AbortError():
                 return _name(self._grpc.code())
             case asyncio.CancelledError() | GeneratorExit():
-                return _unless_late(self._grpc, grpc.StatusCode.CANCELLED)
+                return _unless_late(self._grpc, grpc.StatusCode.CANCELLED, self._slack())
             case _:
                 _logger.error("%s failed", self._call.method, exc_info=error)
                 return str(grpc.StatusCode.UNKNOWN.name)

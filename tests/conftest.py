@@ -1,5 +1,6 @@
 """Tests marked with what this machine lacks leave the run, and the report says so."""
 
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -28,6 +29,13 @@ def _lacking() -> dict[str, tuple[str, str]]:
     if not (shutil.which("node") and shutil.which("npm")):
         lacking["node"] = "no node and npm on PATH", "install Node.js"
     return lacking
+
+
+def pytest_configure() -> None:
+    """Let no proxy of the environment be asked for the servers of tests."""
+    here = "127.0.0.1,localhost"
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), here)))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -9,11 +9,13 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     (
+        "hvae_codec.cancellation",
         "hvae_codec.errors",
         "hvae_codec.files",
         "hvae_codec.folders",
         "hvae_codec.forking",
         "hvae_codec.memory",
+        "hvae_codec.signals",
         "hvae_codec._C",
         "hvae_codec.v1",
     ),
@@ -35,15 +37,18 @@ LAYERS = (
     ),
     ("hvae_codec.server",),
     ("hvae_codec.cli",),
+    ("hvae_codec.entry",),
 )
 """Lowest first; a file may import what is in its own layer or below."""
 
 SERVER_MAY_USE = {
     "hvae_codec",
+    "hvae_codec.cancellation",
     "hvae_codec.errors",
     "hvae_codec.files",
     "hvae_codec.error_info",
     "hvae_codec.memory",
+    "hvae_codec.signals",
     "hvae_codec.v1",
     # What stands in a header, and pictures in transit, are not matters of the public face.
     "hvae_codec.codec.format",
@@ -51,7 +56,10 @@ SERVER_MAY_USE = {
     "hvae_codec.codec.images",
     "hvae_codec.codec.limits",
     "hvae_codec.codec.model_choice",
-    # A codec's halves run in different processes, and a request says which models it means.
+    # A codec's halves run in different processes, which may be given its model, and a request says
+    # which models it means.
+    "hvae_codec.codec.checkpoint",
+    "hvae_codec.codec.opening",
     "hvae_codec.codec.entropy",
     "hvae_codec.codec.registry",
     "hvae_codec.evaluation.quality",

@@ -68,7 +68,7 @@ def connected(arguments: argparse.Namespace) -> Iterator[Client]:
         MissingDependencyError: gRPC is not installed.
     """
     try:
-        from hvae_codec.client import Client, ServiceError
+        from hvae_codec.client import Client, ServiceError, Streaming
     except ImportError as error:
         raise MissingDependencyError(
             f"remote needs gRPC, which is not installed ({error}): pip install 'hvae-codec[server]'"
@@ -76,8 +76,10 @@ def connected(arguments: argparse.Namespace) -> Iterator[Client]:
     named = ("root_certificates", "certificate", "private_key", "tls", "insecure", "balancing")
     settings = {name: getattr(arguments, name) for name in named}
     token = None if arguments.token_file is None else arguments.token_file.read_text().strip()
+    # Files are at hand: read in this thread, as many as a message takes.
+    streaming = Streaming(delay_seconds=None)
     try:
-        with Client(arguments.server, token=token, **settings) as client:
+        with Client(arguments.server, token=token, streaming=streaming, **settings) as client:
             yield client
     except ServiceError as error:
         raise HvaeCodecError(str(error)) from error

@@ -37,9 +37,10 @@ ManyFiles: TypeAlias = Iterable[bytes] | AsyncIterable[bytes]
 class AsyncClient(LoopClient):
     """`Client` for asyncio: the same arguments and errors, every method a coroutine.
 
-    Those ending in `_stream` are asynchronous generators, and take asynchronous iterables too; one
-    that is left before its end wants closing, as by `contextlib.aclosing`. Files of paths are read
-    in the event loop. Make it inside the one that uses it; close it or use it with `async with`.
+    Those ending in `_stream` are asynchronous generators, and take asynchronous iterables too, each
+    read in a task of its own; one that is left before its end wants closing, as by
+    `contextlib.aclosing`. Files of paths are read in the event loop. It belongs to the event loop
+    of its first call; close it or use it with `async with`.
     """
 
     async def models(self, *, timeout: float | None = None) -> list[RemoteModel]:
@@ -185,7 +186,9 @@ class AsyncClient(LoopClient):
         request = messages.evaluate_request(
             picture, model, quality, target_bytes, target_psnr, transfer
         )
-        return messages.evaluation_of(await self._one("Evaluate", request, timeout))
+        tries = self._tries(timeout)
+        tries.allow(operations.search_seconds(request.model, request.image))
+        return messages.evaluation_of(await self._run(steps.one_call("Evaluate", request, tries)))
 
     @overload
     def encode_stream(

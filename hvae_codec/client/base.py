@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeVar
 
 from hvae_codec.client import steps
@@ -27,9 +28,10 @@ class BaseClient:
     """A connection to one server.
 
     Args:
-        target: HOST:PORT; of a host with several addresses, calls go to all of them in turn.
+        target: HOST:PORT, or unix:PATH; of a host with several addresses, all take calls in turn.
         timeout: seconds that a call may take, with all its tries, where the call itself does not
-            say; None for no limit. Streams have none but their own.
+            say; None for no limit. Streams have none but their own. The default grows by what a
+            search for a size or a PSNR may take, 10 minutes a megapixel.
         max_message_bytes: largest message either way; the server has a limit of its own.
         retry: how often to send again what the server could not take just now.
         streaming: how many messages of how many items a stream keeps on their way.
@@ -43,8 +45,8 @@ class BaseClient:
 
     Raises:
         ValueError: another balancing, or fewer than one connection.
-        HvaeCodecError: certificate without key, key without certificate, an unreadable file, or a
-            token that may not travel.
+        HvaeCodecError: a target with a scheme such as https://, certificate without key, key
+            without certificate, an unreadable file, or a token that may not travel.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class BaseClient:
         self._streaming = Streaming() if streaming is None else streaming
         self._shares = random.Random(self._retry.seed)
         self._known = Known(max_message_bytes)
+        self._hint = connection.hint
         self._metadata = connection.metadata
         self._pool = Pool(lambda: self._open(connection), connections)
 
@@ -93,7 +96,12 @@ class BaseClient:
     def _tries(self, timeout: float | None) -> Tries:
         """Those of one call."""
         seconds = self._timeout if timeout is None else timeout
-        return Tries(self._retry, self._shares, self.target, seconds)
+        grows = timeout is None and seconds == DEFAULT_TIMEOUT_SECONDS
+        return self._tries_of(seconds, grows=grows)
+
+    def _tries_of(self, seconds: float | None, *, grows: bool = False) -> Tries:
+        """Those of a call that may take so long."""
+        return Tries(self._retry, self._shares, self.target, seconds, grows=grows, hint=self._hint)
 
     def _all_steps(
         self, operation: Operation[Any, T], values: Iterable[Any], on_error: OnError
@@ -112,11 +120,21 @@ class BaseClient:
         tries = self._tries(operation.timeout)
         return steps.all_features(operation, values, self._known, tries)
 
-    def _stream_steps(self, operation: Operation[Any, Any], on_error: OnError) -> StreamSteps:
+    def _is_live(self, values: object) -> bool:
+        """Whether values may come now and then, so that what there is does not wait for more."""
+        at_hand = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+        return self._streaming.delay_seconds is not None and not at_hand
+
+    def _stream_steps(
+        self, operation: Operation[Any, Any], values: object, on_error: OnError
+    ) -> StreamSteps:
         """Those of a stream, which may take for ever unless the caller said how long."""
-        tries = Tries(self._retry, self._shares, self.target, operation.timeout)
+        tries = self._tries_of(operation.timeout)
         raising = raises(on_error)
-        return steps.streamed(operation, self._known, tries, self._streaming, raising=raising)
+        streaming = self._streaming
+        if not self._is_live(values):
+            streaming = replace(streaming, delay_seconds=None)
+        return steps.streamed(operation, self._known, tries, streaming, raising=raising)
 
 
 def raises(on_error: OnError) -> bool:

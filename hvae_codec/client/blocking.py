@@ -43,8 +43,10 @@ class Client(BlockingClient):
     seconds, over all tries; where it is None, the client's holds.
 
     The calls ending in `_stream` take any iterable, which they read only as far as messages are
-    on their way, and yield the results in order. They have no timeout but their own. A stream that
-    breaks is opened again, and goes on with the first message that was not answered.
+    on their way, and yield the results in order. What is no list or array is read in a thread of
+    its own, and results come while it has nothing more for the moment (`Streaming`). They have no
+    timeout but their own. A stream that breaks is opened again, and goes on with the first message
+    that was not answered.
     """
 
     def models(self, *, timeout: float | None = None) -> list[RemoteModel]:
@@ -195,7 +197,9 @@ class Client(BlockingClient):
         request = messages.evaluate_request(
             picture, model, quality, target_bytes, target_psnr, transfer
         )
-        return messages.evaluation_of(self._one("Evaluate", request, timeout))
+        tries = self._tries(timeout)
+        tries.allow(operations.search_seconds(request.model, request.image))
+        return messages.evaluation_of(self._run(steps.one_call("Evaluate", request, tries)))
 
     @overload
     def encode_stream(

@@ -8,6 +8,7 @@ from typing import Final, Literal, get_args
 
 import grpc
 
+from hvae_codec.client import hints
 from hvae_codec.errors import HvaeCodecError
 
 Secret = bytes | str | os.PathLike[str]
@@ -36,9 +37,9 @@ class Connection:
 
     Raises:
         ValueError: another balancing.
-        HvaeCodecError: a certificate without its key or a key without its certificate, a file that
-            cannot be read, a token that no header can hold, or a token that would travel
-            unencrypted to another machine.
+        HvaeCodecError: a target with a scheme such as https://, a certificate without its key or a
+            key without its certificate, a file that cannot be read, a token that no header can
+            hold, or a token that would travel unencrypted to another machine.
     """
 
     target: str
@@ -55,6 +56,8 @@ class Connection:
         if self.balancing not in get_args(Balancing):
             allowed = " or ".join(map(repr, get_args(Balancing)))
             raise ValueError(f"balancing must be {allowed}, got {self.balancing!r}")
+        if (wrong := hints.of_target(self.target)) is not None:
+            raise HvaeCodecError(wrong)
         if (self.certificate is None) != (self.private_key is None):
             raise HvaeCodecError("certificate and private_key go together: one of them is missing")
         if self.token is None:
@@ -96,6 +99,11 @@ class Connection:
             ("grpc.keepalive_timeout_ms", 20_000),
         ]
 
+    def hint(self, details: str) -> str | None:
+        """What a failed call's details mean for this connection, if more than they say."""
+        shown = self.certificate is not None
+        return hints.of_failure(details, encrypted=self.encrypted, certificate=shown)
+
     def credentials(self) -> grpc.ChannelCredentials:
         """Those of an encrypted connection."""
         parts = (self.root_certificates, self.private_key, self.certificate)
@@ -127,7 +135,7 @@ def is_loopback(target: str) -> bool:
 def _is_loopback_address(address: str) -> bool:
     host = address if address.count(":") > 1 and "]" not in address else address.rpartition(":")[0]
     host = (host or address).strip("[]")
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

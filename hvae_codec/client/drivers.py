@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 from hvae_codec.client import steps
 from hvae_codec.client.base import BaseClient, OnError
 from hvae_codec.client.channel import Connection
+from hvae_codec.client.live import LiveTasks, LiveThreads
+from hvae_codec.client.loop_channel import LoopChannel
 from hvae_codec.client.operations import Operation
 from hvae_codec.client.pool import Pool
 from hvae_codec.client.steps import End
@@ -85,8 +87,9 @@ class BlockingClient(BaseClient):
         self, operation: Operation[Any, Any], values: Iterable[Any], on_error: OnError
     ) -> Iterator[Any]:
         """The outcomes of a stream; a generator, which ends the stream where it is closed."""
-        walk = self._stream_steps(operation, on_error)
-        source = iter(values)
+        walk = self._stream_steps(operation, values, on_error)
+        live = LiveThreads(values) if self._is_live(values) else None
+        source = iter(()) if live else iter(values)
         stream: _Stream | None = None
         result: Any = None
         error: grpc.RpcError | None = None
@@ -101,18 +104,22 @@ class BlockingClient(BaseClient):
                     case steps.Emit(outcomes):
                         yield from outcomes
                     case steps.Pull():
-                        result = next(source, End.END)
+                        result = live.pull(step) if live else next(source, End.END)
                     case steps.Open(method, timeout):
                         if stream is not None:
                             stream.close()
                         stream = _Stream(self._pool, method, timeout, self._metadata)
+                        if live:
+                            live.follow(stream)
                     case steps.Send(message):
                         assert stream is not None
                         stream.send(message)
                     case steps.Receive() | steps.Finish():
                         assert stream is not None
+                        if isinstance(step, steps.Finish):
+                            stream.finish()
                         try:
-                            result = stream.receive(finish=isinstance(step, steps.Finish))
+                            result = live.receive() if live else stream.next()
                         except grpc.RpcError as failed:
                             error = failed
                     case steps.Call() | steps.Wait():
@@ -121,6 +128,8 @@ class BlockingClient(BaseClient):
                         except grpc.RpcError as failed:
                             error = failed
         finally:
+            if live is not None:
+                live.close()
             if stream is not None:
                 stream.close()
 
@@ -138,10 +147,12 @@ class _Stream:
     def send(self, message: Message) -> None:
         self._requests.put(message)
 
-    def receive(self, *, finish: bool) -> Any:
-        """The next answer, or END; with `finish`, after the last message was sent."""
-        if finish:
-            self._requests.put(None)
+    def finish(self) -> None:
+        """Say that no more will be sent."""
+        self._requests.put(None)
+
+    def next(self) -> Any:
+        """The next answer, or END."""
         return next(self._call, End.END)
 
     def close(self) -> None:
@@ -152,10 +163,10 @@ class _Stream:
 
 
 class LoopClient(BaseClient):
-    """Takes steps in the event loop in which it was made."""
+    """Takes steps in the event loop of its first call."""
 
-    def _open(self, connection: Connection) -> grpc.aio.Channel:
-        return connection.async_channel()
+    def _open(self, connection: Connection) -> LoopChannel:
+        return LoopChannel(connection.async_channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -171,7 +182,7 @@ class LoopClient(BaseClient):
     async def close(self) -> None:
         """As `Client.close`."""
         for channel in self._pool.channels:
-            await channel.close(None)
+            await channel.close()
 
     async def _one(self, method: str, request: Message, timeout: float | None) -> Any:
         return await self._run(steps.one_call(method, request, self._tries(timeout)))
@@ -217,8 +228,13 @@ class LoopClient(BaseClient):
         on_error: OnError,
     ) -> AsyncGenerator[Any, None]:
         """As `BlockingClient._stream`."""
-        walk = self._stream_steps(operation, on_error)
-        source = _source(values)
+        walk = self._stream_steps(operation, values, on_error)
+        live: LiveTasks | None = None
+        source: Iterator[Any] = iter(())
+        if isinstance(values, AsyncIterable) or self._is_live(values):
+            live = LiveTasks(values)
+        else:
+            source = iter(values)
         stream: _LoopStream | None = None
         result: Any = None
         error: grpc.RpcError | None = None
@@ -234,19 +250,23 @@ class LoopClient(BaseClient):
                         for outcome in outcomes:
                             yield outcome
                     case steps.Pull():
-                        result = await anext(source, End.END)
+                        result = await live.pull(step) if live else next(source, End.END)
                     case steps.Open(method, timeout):
                         if stream is not None:
                             stream.close()
                         stream = _LoopStream(self._pool, method, timeout, self._metadata)
+                        if live:
+                            live.follow(stream)
                     case steps.Send(message):
                         assert stream is not None
                         stream.send(message)
                         await asyncio.sleep(0)  # it goes out while the next one is made
                     case steps.Receive() | steps.Finish():
                         assert stream is not None
+                        if isinstance(step, steps.Finish):
+                            stream.finish()
                         try:
-                            result = await stream.receive(finish=isinstance(step, steps.Finish))
+                            result = await (live.receive() if live else stream.next())
                         except grpc.RpcError as failed:
                             error = failed
                     case steps.Call() | steps.Wait():
@@ -257,15 +277,8 @@ class LoopClient(BaseClient):
         finally:
             if stream is not None:
                 stream.close()
-
-
-async def _source(values: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
-    if isinstance(values, AsyncIterable):
-        async for value in values:
-            yield value
-    else:
-        for value in values:
-            yield value
+            if live is not None:
+                await live.close()
 
 
 class _LoopStream:
@@ -287,10 +300,12 @@ class _LoopStream:
     def send(self, message: Message) -> None:
         self._requests.put_nowait(message)
 
-    async def receive(self, *, finish: bool) -> Any:
-        """As `_Stream.receive`."""
-        if finish:
-            self._requests.put_nowait(None)
+    def finish(self) -> None:
+        """As `_Stream.finish`."""
+        self._requests.put_nowait(None)
+
+    async def next(self) -> Any:
+        """As `_Stream.next`."""
         return await anext(self._answers, End.END)
 
     def close(self) -> None:

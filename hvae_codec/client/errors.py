@@ -1,6 +1,7 @@
 """What a client raises: the codec's own errors where the server names one, else `ServiceError`."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, cast
 
@@ -38,18 +39,30 @@ class StreamEndedError(grpc.RpcError):
         return "the stream ended before its last answer"
 
 
-def of_call(error: grpc.RpcError, target: str, timeout: float | None) -> Exception:
-    """The exception that a client raises for a failed call."""
+def of_call(
+    error: grpc.RpcError,
+    target: str,
+    timeout: float | None,
+    hint: Callable[[str], str | None] = lambda details: None,
+) -> Exception:
+    """The exception that a client raises for a failed call; `hint` says what details mean."""
     code: grpc.StatusCode = error.code()
     details: str = error.details() or "no details"
     status = _status(error)
     if status is not None and (library_class := error_info.library_class(status)) is not None:
         return library_class(details)
     if code is grpc.StatusCode.UNAVAILABLE:
-        return ServiceError(f"no server at {target} takes this call: {details}", code)
+        reason = hint(details) or details
+        return ServiceError(f"no server at {target} takes this call: {reason}", code)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServiceError(f"no answer from {target} within {timeout} s", code)
+        return late(target, timeout)
     return ServiceError(f"call to {target} failed with {code.name}: {details}", code)
+
+
+def late(target: str, timeout: float | None) -> ServiceError:
+    """What a client raises where the deadline passed."""
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    return ServiceError(f"no answer from {target} within {timeout} s", code)
 
 
 def of_status(status: codec_pb2.Status) -> Exception:

@@ -23,6 +23,12 @@ Result = TypeVar("Result")
 _AROUND = 64
 """Tags and lengths around one item, at most, in bytes."""
 
+_SEARCH_SECONDS = 600.0
+"""For a megapixel: three times what one core of a busy machine took, of photographs some 100 s in
+ten codings there and back, of the small models 200 s for all candidates."""
+_EFFORT_2 = 8.0
+"""Times as much with effort 2."""
+
 
 @dataclass(frozen=True)
 class ServerFacts:
@@ -53,6 +59,8 @@ class Operation(Generic[Value, Result]):
     read: Callable[[Any], Result]
     timeout: float | None
     """Seconds that the caller gives it; None where nothing was said."""
+    search: Callable[[Any], float] = lambda item: 0.0
+    """Seconds that a search for what is wanted of an item may take."""
 
     def slot(self, value: Value) -> Any:
         """What travels for a value, or the error that keeps it from travelling."""
@@ -159,6 +167,7 @@ def encode(
         codec_pb2.StreamEncodeRequest,
         lambda result: bytes(result.encoded),
         timeout,
+        lambda image: search_seconds(selector, image, max_bytes=max_bytes, effort=effort),
     )
 
 
@@ -249,6 +258,21 @@ def features(
         lambda result: messages.features_of(result, dtype),
         timeout,
     )
+
+
+def search_seconds(
+    selector: codec_pb2.ModelSelector,
+    image: codec_pb2.Image,
+    *,
+    max_bytes: int | None = None,
+    effort: int | None = None,
+) -> float:
+    """Seconds that the server may take to search for the size or the PSNR that was asked for; 0
+    where none was.
+    """
+    if selector.WhichOneof("rung") not in ("target_bytes", "target_psnr") and not max_bytes:
+        return 0.0
+    return _SEARCH_SECONDS * (_EFFORT_2 if effort == 2 else 1.0) * _pixels(image) / 1e6
 
 
 def stacked(rows: Sequence[Features]) -> Features:

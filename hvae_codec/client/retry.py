@@ -58,14 +58,28 @@ class Tries:
         target: str,
         timeout: float | None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        grows: bool = False,
+        hint: Callable[[str], str | None] = lambda details: None,
     ) -> None:
+        """timeout: seconds; None for no limit. grows: nobody chose it, and searches add to it.
+        hint: what the details of a failed call mean.
+        """
         self._policy = policy
         self._shares = shares
         self._target = target
         self._timeout = timeout
         self._clock = clock
         self._ends = None if timeout is None else clock() + timeout
+        self._grows = grows
+        self._hint = hint
         self._failures = 0
+
+    def allow(self, seconds: float) -> None:
+        """Add what a search may take, unless somebody chose the timeout."""
+        if self._grows and self._timeout is not None and self._ends is not None:
+            self._timeout += seconds
+            self._ends += seconds
 
     @property
     def remaining(self) -> float | None:
@@ -89,7 +103,12 @@ class Tries:
 
     def failure(self, error: grpc.RpcError) -> Exception:
         """The exception that tells the caller of a failed try."""
-        return errors.of_call(error, self._target, self._timeout)
+        return errors.of_call(error, self._target, self._timeout, self._hint)
+
+    def check_time(self) -> None:
+        """Raise what the caller is to see where the deadline has passed."""
+        if self.remaining == 0.0:
+            raise errors.late(self._target, self._timeout)
 
     def _next(self, asked: float) -> float | None:
         self._failures += 1

@@ -1,6 +1,7 @@
 """Many items into messages that a server takes: in order, none left out, none too large."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -67,11 +68,18 @@ class Part(Generic[Item]):
 class Packer(Generic[Item]):
     """Gathers items until a message is full."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self._budget = budget
+        self._clock = clock
+        self._since = 0.0
         self._start = 0
         self._slots: list[Item | Exception] = []
         self._total = Weight()
+
+    @property
+    def age(self) -> float | None:
+        """Seconds that the first of what was added and not yet yielded has waited, if any was."""
+        return self._clock() - self._since if self._slots else None
 
     def add(self, slot: Item | Exception, weight: Weight) -> Iterator[Part[Item]]:
         """Take one more; yields the messages that this made full, at most two."""
@@ -79,6 +87,8 @@ class Packer(Generic[Item]):
         if self._slots and not self._budget.holds(len(self._slots) + 1, total):
             yield from self.rest()
             total = weight
+        if not self._slots:
+            self._since = self._clock()
         self._slots.append(slot)
         self._total = total
         if len(self._slots) >= self._budget.items or not self._budget.holds(1, total):

@@ -5,6 +5,7 @@ the grpc.RpcError with which the step failed. So all that is not input and outpu
 deadlines, what is sent again, whose error it is) is here once.
 """
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
@@ -38,24 +39,38 @@ class Streaming:
     """How a client's streams go: `in_flight` messages of at most `message_items` wait for answers.
 
     More items a message are faster, fewer come back sooner; more messages keep a server busy
-    that is far away, and are held in memory here.
+    that is far away, and are held in memory here. A message that is not full goes out once its
+    first item has waited for `delay_seconds` and the source has nothing more for the moment. With
+    None it waits until it is full, and answers wait while the source is read.
 
     Raises:
-        ValueError: one of them is below 1.
+        ValueError: a number is below 1, or the delay is negative or not finite.
     """
 
     in_flight: int = 4
     message_items: int = 256
+    delay_seconds: float | None = 0.2
 
     def __post_init__(self) -> None:
         if min(self.in_flight, self.message_items) < 1:
-            raise ValueError(f"both must be at least 1, got {self}")
+            raise ValueError(f"in_flight and message_items must be at least 1, got {self}")
+        if self.delay_seconds is not None and not 0.0 <= self.delay_seconds < math.inf:
+            raise ValueError(f"delay_seconds must be finite and at least 0, got {self}")
 
 
 class End(Enum):
     """There is no more."""
 
     END = 0
+
+
+class Later(Enum):
+    """The caller's values have nothing yet."""
+
+    NOTHING = 0
+    """Not within the time."""
+    ANSWER = 1
+    """But the stream has an answer, or has ended."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,12 @@ class Wait:
 
 @dataclass(frozen=True)
 class Pull:
-    """Get the next of the caller's values; its result is it or END."""
+    """Get the next of the caller's values; its result is it, END, or a `Later`: after so many
+    seconds, and with `watch` as soon as the stream has something.
+    """
+
+    seconds: float | None = None
+    watch: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,6 +196,7 @@ def all_results(
     it cannot be sent.
     """
     slots = [operation.slot(value) for value in values]
+    tries.allow(sum(operation.search(slot) for slot in slots if not isinstance(slot, Exception)))
     if raising:
         _raise_first(operation, 0, slots)
     parts: list[Part[Any]] = [Part(0, slots)]
@@ -209,20 +230,24 @@ def streamed(
     facts, packer = yield from known.packer(streaming.message_items, tries)
     pending: deque[Part[Any]] = deque()
     is_open = exhausted = False
-    while True:
-        while not exhausted and len(pending) < streaming.in_flight:
-            value = yield Pull()
+    while pending or not exhausted:
+        if not exhausted and len(pending) < streaming.in_flight:
+            idle = not pending or (is_open and _by_stream(pending[0]))
+            watch = is_open and streaming.delay_seconds is not None
+            pull = Pull(_patience(packer, streaming, tries, idle=idle), watch)
+            value, parts = yield from _gathered(operation, facts, packer, streaming, tries, pull)
             exhausted = value is End.END
-            slot = None if exhausted else operation.slot(value)
-            parts = packer.rest() if exhausted else packer.add(slot, operation.weigh(slot, facts))
             for part in parts:
                 pending.append(part)
                 if is_open and _by_stream(part):
                     yield Send(operation.message(part.items))
                 elif _by_stream(part):
                     is_open = yield from _opened(operation, filter(_by_stream, pending), tries)
-        if not pending:
-            break
+            if parts or not isinstance(value, Later):
+                continue
+            if not pending:  # a stream that ends while nothing is on its way is opened again
+                is_open = is_open and value is not Later.ANSWER
+                continue
         part = pending[0]
         results = None
         if _by_stream(part):
@@ -247,6 +272,45 @@ def streamed(
     if is_open:
         with suppress(grpc.RpcError):  # every answer is here
             yield Finish()
+
+
+def _gathered(
+    operation: Operation[Any, Any],
+    facts: ServerFacts,
+    packer: Packer[Any],
+    streaming: Streaming,
+    tries: Tries,
+    pull: Pull,
+) -> Generator[StreamStep, Any, tuple[Any, list[Part[Any]]]]:
+    """What the source gave, and the messages that are to go out with that or for lack of it."""
+    value = yield pull
+    if value is Later.ANSWER:
+        return value, []
+    if value is Later.NOTHING:
+        tries.check_time()
+    if value is Later.NOTHING or value is End.END:
+        return value, list(packer.rest())
+    slot = operation.slot(value)
+    parts = list(packer.add(slot, operation.weigh(slot, facts)))
+    age, delay = packer.age, streaming.delay_seconds
+    if age is not None and delay is not None and age >= delay:  # though the source had more
+        parts += packer.rest()
+    return value, parts
+
+
+def _patience(
+    packer: Packer[Any], streaming: Streaming, tries: Tries, *, idle: bool
+) -> float | None:
+    """Seconds to wait for the source; None for as long as it takes. `idle`: nothing is to be done
+    meanwhile but to wait for the stream.
+    """
+    bounds = [] if tries.remaining is None else [tries.remaining]
+    if streaming.delay_seconds is not None:
+        if packer.age is not None:
+            bounds.append(max(0.0, streaming.delay_seconds - packer.age))
+        elif not idle:
+            bounds.append(streaming.delay_seconds)
+    return min(bounds, default=None)
 
 
 def _call(method: str, request: Message, tries: Tries) -> UnarySteps[Any]:

@@ -98,6 +98,11 @@ class Codec(ByReference):
         self._coding_rmse = coding_rmse_of(self.info.psnr_db)
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """What the codec was opened from, which can be sent to other processes."""
+        return self._checkpoint
+
+    @property
     def entropy(self) -> EntropyCoding:
         """The half that needs no network, which can be sent to other processes."""
         return self._tiles

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvae_codec.cancellation import check
 from hvae_codec.codec.tables import TOTAL, SymbolTables
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
@@ -178,6 +179,7 @@ class EncoderSearch:
     @torch.no_grad()
     def cost(self, x: Tensor, symbols: Sequence[Tensor], trade: Tensor) -> Tensor:
         """D + trade * beta * R of each picture, in nats, [B]; D is that of the picture shown."""
+        check()
         output = self._model.decode(self._model.dequantise(symbols))
         nats = self._model.likelihood.shown_nats(output, x)
         for index, k in enumerate(symbols):
@@ -211,6 +213,7 @@ class EncoderSearch:
         self, x: Tensor, latents: Sequence[Tensor], weight: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Cost [B] of latents that need not be on the grid, and its gradients."""
+        check()
         with torch.enable_grad():
             leaves = [z.detach().requires_grad_() for z in latents]
             nats = torch.zeros(len(x), dtype=x.dtype, device=x.device)
@@ -319,6 +322,7 @@ class EncoderSearch:
         """Cost [B] of (real-valued) symbols of the bottom layer, the layers above left out, and its
         gradient per unit of a symbol; without `slope`, the distortion's alone.
         """
+        check()
         with torch.enable_grad():
             leaf = u.detach().requires_grad_()
             z = leaf * self._steps[-1]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hvae_codec.cancellation import check
 from hvae_codec.codec.coder import (
     DAMAGED,
     FAMILY,
@@ -227,6 +228,7 @@ class LevelWalk:
 
     def levels(self, shape: Shape) -> Levels:
         """Those of the next layer, uint8 [C, N, h, w], of shape (N, h, w)."""
+        check()
         context = self._layers[self._index].context
         self._last = context.levels(self._features, self._quality, shape)
         return self._last

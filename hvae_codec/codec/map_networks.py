@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvae_codec.cancellation import check
 from hvae_codec.codec.contexts import Levels
 from hvae_codec.codec.entropy import MapEntropy
 from hvae_codec.codec.quality_scale import MAX_NUMBER
@@ -134,6 +135,7 @@ class MapNetworks:
         rows = _rows_at_once(count, width + right)
         parts = []
         for top in range(0, padded, rows):
+            check()
             bottom = min(top + rows, padded)
             above, under = min(top, halo), min(padded - bottom, halo)
             first, last = min(top - above, height - 1), min(bottom + under, height)
@@ -160,6 +162,7 @@ class MapNetworks:
         for top in range(0, -(-height // SECOND_STRIDE), rows):
             bottom = min(top + rows, state.shape[2])
             above = min(top, halo)
+            check()
             with full_precision(), torch.inference_mode():
                 part = state[:, :, top - above : bottom + halo]
                 output = self.model.fine_output(part, qualities)

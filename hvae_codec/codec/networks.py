@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_codec import ops
+from hvae_codec.cancellation import check
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.models.direct import direct
 from hvae_codec.models.hvae import HierarchicalVAE
@@ -134,12 +135,14 @@ class Networks:
         already.
         """
         for start in range(0, len(tiles), CHUNK):
+            check()
             chunk = torch.from_numpy(np.ascontiguousarray(tiles[start : start + CHUNK]))
             images = chunk.to(self._device).permute(0, 3, 1, 2)
             yield self.model.likelihood.pixels(images, self._dtype)
 
     def _parts(self, symbols: Sequence[NDArray[np.integer]], start: int) -> list[Tensor]:
         """A chunk of symbols as the model takes them, fp32 [B, *shape] a layer."""
+        check()
         return [
             torch.from_numpy(np.ascontiguousarray(layer[start : start + CHUNK]))
             .to(self._device, torch.float32)
@@ -155,6 +158,7 @@ class Networks:
         return [k.flatten(1).to(torch.int32).cpu().numpy() for k in symbols]
 
     def _pictures(self, latents: Sequence[Tensor]) -> Tiles:
+        check()
         output = self.model.likelihood.mode(self._direct.decode(latents))
         grey_levels = (output * 255.0).round_().to(torch.uint8)
         return np.ascontiguousarray(grey_levels.permute(0, 2, 3, 1).cpu().numpy())

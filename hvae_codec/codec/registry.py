@@ -190,11 +190,19 @@ def codec_of(model_id: bytes, number: int | None = None) -> Codec:
         UnknownModelError: no model at hand has it. UnknownQualityError: it has no such quality.
     """
     info = info_of(model_id)
-    codec = load(info.name, info.quality)
+    return at_number(load(info.name, info.quality), number)
+
+
+def at_number(codec: Codec, number: int | None) -> Codec:
+    """The codec of the quality with this number, as files state it; None: the codec's own.
+
+    Raises:
+        UnknownQualityError: its model has no such quality.
+    """
     if number is None:
         return codec
     if not isinstance(codec, MapCodec):
-        raise UnknownQualityError(f"model {info.name!r} has no qualities by number: {number}")
+        raise UnknownQualityError(f"model {codec.info.name!r} has no qualities by number: {number}")
     return codec.at_number(number)
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from hvae_codec.cancellation import check
 from hvae_codec.models.convolution import Conv2d
 from hvae_codec.models.likelihoods import at_least_fp32
 from hvae_codec.models.map_spec import (
@@ -72,6 +73,7 @@ class Blocks(nn.ModuleList):
 
     def run(self, x: Tensor, weights: Tensor) -> Tensor:
         for block in self:
+            check()
             x = block(x, weights)
         return x
 

@@ -72,9 +72,9 @@ function showFigures(live, seconds, then) {
   if (memory !== undefined) figure(list, "memory", bytes(memory));
   // What the server says of itself has no labels.
   for (const [name, value] of Object.entries(live)) {
-    if (!name.startsWith("hvae_") || typeof value !== "number" || name.endsWith("_total")) continue;
-    if (name === "hvae_memory_bytes") continue;
-    const words = name.slice(5).replaceAll("_", " ");
+    if (!name.startsWith("hvae_") || typeof value !== "number") continue;
+    if (name === "hvae_memory_bytes" || name === "hvae_cpu_seconds_total") continue;
+    const words = name.slice(5).replace(/_total$/, "").replaceAll("_", " ");
     figure(list, words, name.endsWith("_bytes") ? bytes(value) : String(Math.round(100 * value) / 100));
   }
   figure(list, "up", `${Math.floor(live.uptime_seconds / 3600)} h ${Math.floor(live.uptime_seconds / 60) % 60} min`);

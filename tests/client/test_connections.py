@@ -22,6 +22,7 @@ from hvae_codec.errors import HvaeCodecError
         ("127.0.0.1:50051", True),
         ("127.8.9.10:1", True),
         ("localhost:50051", True),
+        ("LocalHost:50051", True),
         ("[::1]:50051", True),
         ("::1", True),
         ("unix:/run/codec.sock", True),

@@ -5,6 +5,8 @@ from tests.server.conftest import (  # noqa: F401
     model,
     other_rung,
     rung,
+    server,
     smooth_picture,
+    start_server,
     tiles,
 )

@@ -17,7 +17,7 @@ from hvae_codec.server.command import add_arguments
 from hvae_codec.server.limits import Limits
 from hvae_codec.server.memory_bound import memory_bound
 from hvae_codec.server.open_calls import OpenLimits
-from tests.server.conftest import ServerProcess
+from tests.server.conftest import BEHIND_PROXY, ServerProcess
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ROOT = DEPLOY.parent
@@ -154,7 +154,15 @@ def test_the_image_is_of_two_stages_and_not_of_root():
                 assert (ROOT / source).exists()
                 assert any(f"!{part}" in kept for part in (source, source.split("/")[0]))
     (entry,) = [" ".join(words[1:]) for words in found if words[0] == "ENTRYPOINT"]
-    assert entry == '["hvae-codec", "serve"]'
+    assert entry == '["tini", "--", "hvae-codec", "serve"]'
+    assert any(words[:1] == ["RUN"] and "tini" in words for words in found)
+
+
+def test_a_probe_without_tls_asks_no_proxy(server):
+    command = [sys.executable, DEPLOY / "healthcheck.py", "--address", server.address]
+    environment = os.environ | BEHIND_PROXY
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{server.address}: SERVING\n")
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +180,7 @@ def test_a_server_with_the_flags_of_the_pod_is_healthy(secrets, tmp_path):
     words = [word.replace("/etc/hvae", str(secrets)) for word in container["args"]]
     words = [word for word in words if not word.startswith(("--port=", "--metrics-port="))]
     settings = of_kind("ConfigMap")["data"] | {"HEALTH_CA": str(secrets / "tls/ca.crt")}
+    settings |= BEHIND_PROXY
 
     def check(*flags, **changed):
         command = [sys.executable, DEPLOY / "healthcheck.py", *flags]

@@ -10,11 +10,15 @@ from benchmarks.common import RESULTS
 from benchmarks.service_load import Plan, quantile
 from benchmarks.service_processes import Client, echo_server, load
 from benchmarks.service_targets import targets
+from tests.server.conftest import BEHIND_PROXY
 
 
 @pytest.fixture(scope="module")
 def echo():
-    with echo_server() as server:
+    """Reached behind a proxy that does not answer."""
+    with pytest.MonkeyPatch.context() as patch, echo_server() as server:
+        for name, value in BEHIND_PROXY.items():
+            patch.setenv(name, value)
         yield server
 
 

@@ -21,6 +21,12 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 START_SECONDS = 120
 
+BEHIND_PROXY = {
+    **dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9"),
+    **dict.fromkeys(("no_proxy", "no_grpc_proxy"), ""),
+}
+"""An environment whose proxy does not answer."""
+
 
 class ServerProcess:
     """A server in its own process, on a free port."""

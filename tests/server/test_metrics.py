@@ -173,6 +173,22 @@ def test_gauges_of_the_moment(watched):
     assert scrape("hvae_held_items") == 0
 
 
+def test_what_only_grows_is_a_counter(watched):
+    """And is named as one: Prometheus' functions of rates are for these alone."""
+    kinds = {}
+    for line in fetch(watched, "metrics")[2].decode().splitlines():
+        if line.startswith("# TYPE "):
+            name, kind = line.split()[2:]
+            kinds[name] = kind
+    for name in ("refused_calls", "coding_processes_replaced", "cpu_seconds", "log_lines_dropped"):
+        assert kinds[f"hvae_{name}_total"] == "counter"
+        assert f"hvae_{name}" not in kinds
+    own = {name: kind for name, kind in kinds.items() if not name.endswith("_created")}
+    gauges = {name for name, kind in own.items() if kind == "gauge" and "hvae_" in name}
+    growing = ("refused", "replaced", "dropped", "ended", "total")
+    assert not [name for name in gauges if any(word in name for word in growing)]
+
+
 def test_health_and_live_figures(watched):
     assert fetch(watched, "healthz")[::2] == (200, b"SERVING\n")
     status, _, body = fetch(watched, "live")
@@ -194,6 +210,7 @@ def test_another_name_for_this_machine_is_not_answered(watched):
         assert fetch(watched, "metrics", host)[0] == 421
     port = watched.page.rstrip("/").rpartition(":")[2]
     assert fetch(watched, "metrics", f"localhost:{port}")[0] == 200
+    assert fetch(watched, "metrics", f"LOCALHOST:{port}")[0] == 200
 
 
 def test_a_port_that_is_taken(watched, capsys):

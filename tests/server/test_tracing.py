@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1 import (
 
 from hvae_codec.server.tracing import is_wanted, start_tracing
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests.server.conftest import BEHIND_PROXY
 
 SECONDS = 30
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -74,8 +75,11 @@ def attributes(span):
 
 
 def test_calls_are_spans_below_their_callers_and_the_last_are_sent(start_server, collector):
-    """From a server that waits a minute before it sends, unless it ends."""
+    """From a server that waits a minute before it sends, unless it ends, and asks no proxy for what
+    is on its machine.
+    """
     environment = {"OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_RESOURCE_ATTRIBUTES": "zone=test"}
+    environment |= BEHIND_PROXY
     flags = ["--otlp-endpoint", collector.url, "--warm", "mnist"]
     server = start_server(*flags, environment=environment)
     request = codec_pb2.SampleRequest(model=codec_pb2.ModelSelector(name="mnist"), count=3)

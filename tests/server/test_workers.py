@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import hvae_codec
-from hvae_codec.errors import BitstreamError, UnknownModelError
+from hvae_codec.errors import BitstreamError
 from hvae_codec.server import workers
-from hvae_codec.server.computing import compute_now, key_of, preparing
+from hvae_codec.server.computing import ModelNeededError, compute_now, key_of, preparing
 from hvae_codec.server.processes import COMPUTING
 from hvae_codec.server.workers import CodingProcesses, WorkerLostError
 
@@ -114,7 +114,7 @@ def test_a_quality_of_photographs_and_an_unknown_model(pictures):
     unknown = key_of(photo)._replace(model_id="00" * 8)
 
     async def work(processes):
-        with pytest.raises(UnknownModelError, match="not at hand"):
+        with pytest.raises(ModelNeededError, match="not at hand"):
             await processes.run(compute_now, unknown, "encode", None, list(pictures[:2]))
         return await processes.run(compute_now, key_of(photo), "encode", None, list(pictures[:2]))
 
@@ -153,6 +153,22 @@ def test_processes_that_are_killed_in_the_middle_of_batches(codec, pictures):
     ended, replaced = run(2, work, preparing([("cifar10", None)]))
     assert [files for files, _ in ended] == [expected] * 16
     assert 1 <= replaced <= 2
+
+
+def test_a_model_that_a_process_cannot_find_is_given_to_it(codec, pictures, monkeypatch, tmp_path):
+    monkeypatch.setenv("HVAE_MODELS", str(tmp_path))
+    prepare = preparing([])
+
+    async def work(processes):
+        task = key_of(codec.tuned(1, 2.0)), "encode", None, list(pictures)
+        with pytest.raises(ModelNeededError, match=codec.info.model_id):
+            await processes.run(compute_now, *task)
+        given, _ = await processes.run(compute_now, *task, codec.checkpoint)
+        kept, _ = await processes.run(compute_now, *task)
+        return given, kept
+
+    given, kept = run(1, work, prepare)
+    assert given == kept == codec.encode_batch(pictures, effort=1, trade=2.0)
 
 
 def test_a_stop_waits_for_no_work():

@@ -1,0 +1,47 @@
+"""What is probably wrong where a connection cannot be made, in place of gRPC's words."""
+
+import re
+from typing import Final
+
+_SCHEMES: Final = {
+    *("dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "passthrough"),
+    *("xds", "google-c2p", "google"),
+}
+"""Those of gRPC's names."""
+
+_CLOSED: Final = re.compile(r"failed to connect .*(Socket closed|reset by peer|End of|EOF|Broken)")
+
+
+def of_target(target: str) -> str | None:
+    """What is wrong with the text of a target, if anything is."""
+    scheme, found, rest = target.partition("://")
+    if not found or scheme.lower() in _SCHEMES:
+        return None
+    address = rest.partition("/")[0] or "HOST:PORT"
+    tls = " with tls=True or root_certificates" if scheme.lower() in ("https", "grpcs") else ""
+    return f"a target has no {scheme}:// before it: give {address!r}{tls}, not {target!r}"
+
+
+def of_failure(details: str, *, encrypted: bool, certificate: bool) -> str | None:
+    """What a failed call's details mean for a client that encrypts or not, and shows a certificate
+    or not; None where they say enough.
+    """
+    if "WRONG_VERSION_NUMBER" in details:
+        return "it does not speak TLS: leave out tls and root_certificates"
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return "no authority that this client trusts signed its certificate: give root_certificates"
+    if "Hostname Verification Check failed" in details or "peer name" in details.lower():
+        return "its certificate is of another name than that of the target"
+    if _CLOSED.search(details) is None:
+        return None
+    if not encrypted:
+        return (
+            "it closed the connection before the first call, as servers with TLS do to clients "
+            "without: give root_certificates or tls=True"
+        )
+    if not certificate:
+        return (
+            "it closed the connection before the first call, as servers do that want a client's "
+            "certificate: give certificate and private_key"
+        )
+    return None

@@ -1,0 +1,19 @@
+"""What the command `hvae-codec` runs first: signals that end a server, then the command itself."""
+
+import sys
+
+from hvae_codec.signals import ended_by_signals
+
+
+def main() -> int:
+    """Run the command line of the process and return the exit code."""
+    if sys.argv[1:2] != ["serve"]:
+        return _run()
+    with ended_by_signals():  # before the imports: signals that come during them count
+        return _run()
+
+
+def _run() -> int:
+    from hvae_codec.cli import main as command
+
+    return command()

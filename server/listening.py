@@ -1,0 +1,97 @@
+"""Addresses that can be listened on, found out before anything slow is loaded."""
+
+import errno
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any, Final
+
+_UNIX: Final = "unix:"
+
+
+class AddressError(Exception):
+    """An address is taken or not of this machine; the message says which and why."""
+
+
+def check_address(host: str, port: int, *, share_port: bool = False) -> None:
+    """Try to listen on an address as the server will, and let go of it.
+
+    Raises AddressError where none of the host's addresses can be had.
+    """
+    address = address_of(host, port)
+    if is_unix(host):
+        _check_path(address, Path(host.removeprefix(_UNIX)))
+        return
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise AddressError(f"cannot listen on {address}: no such host") from error
+    errors = []
+    for family, kind, protocol, _, each in found:
+        try:
+            with socket.socket(family, kind, protocol) as tried:
+                _bind(tried, each, share_port=share_port)
+        except OSError as error:
+            errors.append(error)
+        else:
+            return
+    raise AddressError(cannot_listen(address, errors[0])) from errors[0]
+
+
+def _bind(tried: socket.socket, address: Any, *, share_port: bool) -> None:
+    tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if share_port and hasattr(socket, "SO_REUSEPORT"):
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if tried.family == socket.AF_INET6:  # or it would take the port of IPv4, too
+        tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    tried.bind(address)
+    tried.listen(1)
+
+
+def cannot_listen(address: str, error: OSError) -> str:
+    """What is said of an address that the system refused."""
+    reason = os.strerror(error.errno) if error.errno else error
+    return f"cannot listen on {address}: {reason}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def is_unix(host: str) -> bool:
+    """Whether a host is "unix:PATH", a socket in the file system, which has no port."""
+    return host.startswith(_UNIX)
+
+
+def address_of(host: str, port: int) -> str:
+    """A host and its port as gRPC and people write them."""
+    if is_unix(host):
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_path(address: str, path: Path) -> None:
+    """Raises AddressError where no socket can be made at a path; one that nobody listens on is
+    replaced by gRPC, but so would be one in use.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as tried:
+            if not path.exists():
+                tried.bind(str(path))
+                path.unlink()
+                return
+            tried.connect(str(path))
+    except ConnectionRefusedError:
+        if path.is_socket():
+            return
+        raise AddressError(f"cannot listen on {address}: it is there and no socket") from None
+    except ValueError as error:  # of a name that holds a zero byte
+        raise AddressError(f"cannot listen on {address}: {error}") from error
+    except OSError as error:
+        raise AddressError(cannot_listen(address, error)) from error
+    raise AddressError(cannot_listen(address, OSError(errno.EADDRINUSE, "")))

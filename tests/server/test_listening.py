@@ -1,0 +1,101 @@
+"""Addresses that cannot be had are found out before anything is loaded."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+import hvae_codec
+from hvae_codec.client import Client
+from hvae_codec.server import main
+from hvae_codec.server.listening import AddressError, check_address
+
+BEFORE_IMPORTS = """
+import sys
+from hvae_codec.server import main
+code = main(sys.argv[1:])
+assert "torch" not in sys.modules and "grpc" not in sys.modules
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def taken():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize("flags", [["--port"], ["--port", "0", "--metrics-port"]])
+def test_a_taken_port_is_found_before_the_imports(flags, taken):
+    done = subprocess.run(
+        [sys.executable, "-c", BEFORE_IMPORTS, *flags, str(taken)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    reason = f"hvae-codec server: cannot listen on 127.0.0.1:{taken}: Address already in use\n"
+    assert done.stderr == reason
+
+
+def test_addresses(taken):
+    check_address("127.0.0.1", 0)
+    check_address("localhost", 0)
+    for host, port, words in [
+        ("127.0.0.1", taken, "127.0.0.1:.*: Address already in use"),
+        ("0.0.0.0", taken, "Address already in use"),
+        ("192.0.2.1", 0, "192.0.2.1:0: Cannot assign requested address"),
+        ("nowhere.invalid", 0, "nowhere.invalid:0: no such host"),
+    ]:
+        with pytest.raises(AddressError, match=f"^cannot listen on .*{words}"):
+            check_address(host, port)
+
+
+def test_a_port_that_is_shared():
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        check_address("127.0.0.1", port, share_port=True)
+        with pytest.raises(AddressError, match="already in use"):
+            check_address("127.0.0.1", port)
+
+
+def test_a_socket_in_the_file_system(start_server, tiles, tmp_path):
+    """Whatever is left over of a server that was killed; one that is in use is not taken over."""
+    path = tmp_path / "socket"
+    host = f"unix:{path}"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    server = start_server("--host", host, "--warm", "mnist")
+    assert server.port_file.read_text() == f"{host}\n"
+    with Client(host, token="any-token-may-travel-so") as client:
+        (file,) = client.encode([tiles[0]], model="cifar10", quality=3)
+    assert file == hvae_codec.load("cifar10", 3).encode(tiles[0])
+    command = [sys.executable, "-m", "hvae_codec.server", "--host", host]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 1
+    assert second.stderr == f"hvae-codec server: cannot listen on {host}: Address already in use\n"
+    assert server.terminate() == 0
+    assert server.process.stdout.read() == f"hvae-codec server listening on {host}\n"
+    assert not path.exists()
+
+
+def test_paths_where_no_socket_can_be(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for path, reason in [
+        (tmp_path / "file", "it is there and no socket"),
+        (tmp_path / "none" / "socket", "No such file or directory"),
+        (tmp_path / ("a" * 120), "AF_UNIX path too long"),
+        ("", ""),
+    ]:
+        with pytest.raises(AddressError, match=f"^cannot listen on unix:{path}: .*{reason}"):
+            check_address(f"unix:{path}", 0)
+    assert main(["--port", "0", "--metrics-port", "0", "--metrics-host", f"unix:{tmp_path}/s"]) == 2
+    assert "--metrics-host is a name or an address" in capsys.readouterr().err
+    assert (tmp_path / "file").read_bytes() == b""
