@@ -235,6 +235,16 @@ def test_codes_of_an_avif_that_pillow_opens(tmp_path):
     np.testing.assert_array_equal(as_uint8(Image.open(path)), stored)
 
 
+def test_codes_that_pillow_heif_gives():
+    """It states them in `info`, also of copies; Pillow itself has no HEIF to try."""
+    image = Image.fromarray(flat())
+    image.info["nclx_profile"] = {"color_primaries": 9, "transfer_characteristics": 16}
+    with pytest.raises(ImageError, match="HDR image with the transfer function PQ"):
+        as_uint8(image.copy())
+    image.info["nclx_profile"] = {"color_primaries": 12, "transfer_characteristics": 13}
+    near(as_uint8(image), srgb_from_linear(P3_TO_SRGB @ linear_from_srgb(COLOUR)))
+
+
 @pytest.mark.parametrize(
     ("codes", "message"),
     [
