@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 
 from hvae_codec.cancellation import check
+from hvae_codec.codec.arguments import is_real
 from hvae_codec.codec.tables import TOTAL, SymbolTables
+from hvae_codec.errors import HvaeCodecError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
 
@@ -61,9 +63,12 @@ def per_tile(effort: int, trade: float | Sequence[float], tiles: Sequence[int]) 
     `trade` is one number or one for each picture. Raises ValueError if these, or the effort, are
     not allowed.
     """
-    if effort not in EFFORTS:
+    if not is_real(effort) or effort not in EFFORTS:
         raise ValueError(f"effort must be one of {EFFORTS}; got {effort!r}")
-    trades = np.asarray(trade, np.float64)
+    try:
+        trades = np.asarray(trade, np.float64)
+    except (TypeError, ValueError) as error:
+        raise HvaeCodecError(f"trade must be a number, or one for each; got {trade!r}") from error
     if effort == 0 and (trades != 1.0).any():
         raise ValueError("trade steers the search of efforts above 0; with effort 0 it must be 1")
     if not ((trades >= TRADE_MIN) & (trades <= TRADE_MAX)).all():

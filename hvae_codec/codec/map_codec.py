@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.arguments import whole
 from hvae_codec.codec.checkpoint import Checkpoint, model_info
 from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey, sample_arguments
 from hvae_codec.codec.contexts import Levels
@@ -99,6 +100,7 @@ class MapCodec(Codec):
         Raises:
             UnknownQualityError: there is no such number.
         """
+        number = whole("a quality's number", number)
         if not 0 <= number <= MAX_NUMBER:
             raise UnknownQualityError(f"a quality's number lies in 0..{MAX_NUMBER}, not {number}")
         if number == self._number:

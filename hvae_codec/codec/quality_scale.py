@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from numbers import Real
-
+from hvae_codec.codec.arguments import is_real, real
 from hvae_codec.errors import UnknownQualityError
 
 LOWEST, HIGHEST = 1.0, 100.0
@@ -20,8 +18,8 @@ def as_quality(quality: object) -> float:
     Raises:
         UnknownQualityError: it is no number.
     """
-    if isinstance(quality, Real | Decimal):
-        return float(quality)
+    if is_real(quality):
+        return real("a quality", quality)
     raise UnknownQualityError(f"a quality is a number; got {type(quality).__name__} {quality!r}")
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.arguments import byte_count, real
 from hvae_codec.codec.candidates import Candidate, decoded_candidates
 from hvae_codec.codec.codec import Codec, Pictures, Pixels
 from hvae_codec.codec.images import Picture, as_batch, as_uint8
@@ -60,6 +61,9 @@ def encode(
         raise ValueError("target_bytes and target_psnr exclude each other")
     if target_bytes is None and target_psnr is None and max_bytes is None:
         raise ValueError("give target_bytes, target_psnr or max_bytes")
+    target_bytes = None if target_bytes is None else byte_count("target_bytes", target_bytes)
+    target_psnr = None if target_psnr is None else real("target_psnr", target_psnr)
+    max_bytes = None if max_bytes is None else byte_count("max_bytes", max_bytes)
     picture = as_uint8(image)
     codecs = _codecs(model, picture)
     if isinstance(codecs[0], MapCodec):
@@ -91,6 +95,7 @@ def encode_within(
         RateError: they cannot be so small; `nearest` is the least total.
         ImageError, UnknownModelError, ValueError: as `encode`.
     """
+    total_bytes = byte_count("total_bytes", total_bytes)
     pictures = as_batch(images)
     if not pictures:
         return []

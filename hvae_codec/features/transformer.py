@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,6 +17,7 @@ from hvae_codec.codec.registry import load_file_once
 from hvae_codec.errors import (
     HvaeCodecError,
     MissingDependencyError,
+    UnknownModelError,
     UnknownQualityError,
     WrongModelError,
 )
@@ -174,6 +175,8 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _codec(self) -> hvae_codec.Codec:
+        if not isinstance(self.model, str | os.PathLike):
+            raise UnknownModelError(f"model must be a name or a path; got {self.model!r}")
         model = os.fspath(self.model)
         if not model.endswith(_CHECKPOINT_SUFFIX):
             return hvae_codec.load(model, quality=self.quality)
@@ -191,8 +194,10 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             return [0]
         spec = codec.model.spec
         names = [spec.layer_name(index) for index in range(len(spec.latents))]
-        wanted = [self.layers] if isinstance(self.layers, str) else list(self.layers)
-        if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(names):
+        named = not isinstance(self.layers, str) and isinstance(self.layers, Iterable)
+        wanted: list[Any] = list(self.layers) if named else [self.layers]
+        known = all(isinstance(name, str) and name in names for name in wanted)
+        if not wanted or not known or len(set(wanted)) < len(wanted):
             raise UnknownQualityError(
                 f"layers {self.layers!r}; allowed: one or more of {', '.join(names)}, each once"
             )

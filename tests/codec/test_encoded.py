@@ -15,8 +15,10 @@ import hvae_codec
 from hvae_codec.codec.encoded import as_file, as_files
 from hvae_codec.errors import (
     BitstreamError,
+    HvaeCodecError,
     ImageError,
     NotAnHvaeFileError,
+    UnknownModelError,
     UnknownQualityError,
 )
 
@@ -144,6 +146,37 @@ def test_qualities_that_are_no_numbers_are_refused(name, quality):
     for number in (float("nan"), float("inf"), Decimal("NaN"), -3, 1000):
         with pytest.raises(UnknownQualityError):
             hvae_codec.load(name, number)
+
+
+@pytest.mark.parametrize("model", ["cifar10", "photo"])
+def test_targets_are_numbers_of_any_kind(model):
+    encode = hvae_codec.encode
+    assert encode(IMAGE, model, target_psnr=Decimal(10)) == encode(IMAGE, model, target_psnr=10.0)
+    within = encode(IMAGE, model, max_bytes=np.uint16(300))
+    assert within == encode(IMAGE, model, max_bytes=300)
+    for name in ("target_bytes", "target_psnr", "max_bytes"):
+        with pytest.raises(HvaeCodecError, match=f"{name} must be a number; got str '200'"):
+            encode(IMAGE, model, **{name: "200"})
+    with pytest.raises(HvaeCodecError, match="total_bytes must be a number"):
+        hvae_codec.encode_within([IMAGE], "300", model)
+
+
+def test_other_arguments_that_are_no_numbers():
+    codec = hvae_codec.load("cifar10")
+    for effort in ("1", np.array([1]), [1], 3):
+        with pytest.raises(ValueError, match="effort must be one of"):
+            codec.encode(IMAGE, effort=effort)
+    with pytest.raises(HvaeCodecError, match="trade must be a number"):
+        codec.encode(IMAGE, effort=1, trade="x")
+    for number in ("3", 3.0, None):
+        with pytest.raises(HvaeCodecError, match="number must be a whole number"):
+            hvae_codec.load("photo").at_number(number)
+    assert hvae_codec.load("photo").at_number(np.int64(3)).number == 3
+    for layers in (3, [["z1"]], [None], "z9"):
+        with pytest.raises(UnknownQualityError, match="allowed: one or more of z2, z1"):
+            hvae_codec.HVAEFeatures(layers=layers).fit([])
+    with pytest.raises(UnknownModelError, match="a name or a path; got 3"):
+        hvae_codec.HVAEFeatures(3).fit([])
 
 
 @pytest.mark.parametrize("layers", [0, 9, -1, "z1", 1.5, None])
