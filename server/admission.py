@@ -20,6 +20,10 @@ _OWNER_SHARE: Final = 2
 """The n-th part of the bytes that one owner may hold, lest answers that it never reads fill all."""
 
 
+_OWNERS: Final = 1_024
+"""Owners that are remembered, before those that hold nothing are forgotten."""
+
+
 class OverloadError(Exception):
     """The server holds as much as it may; the caller shall try again after `retry_seconds`."""
 
@@ -138,12 +142,10 @@ class Held:
         items: int = 0,
         size: int = 0,
         *,
-        owner: str | None = None,
         waits: bool = True,
     ) -> None:
         self._admission = admission
         self._pools = pools
-        self._owner = owner
         self._items = items
         self._message = self._size = size
         self._waits = waits
@@ -190,7 +192,6 @@ class Held:
         self._released = True
         for pool in self._pools:
             pool.leave(self._items, self._size)
-        self._admission.forget(self._owner)
 
     def _note_end(self) -> None:
         # How long a caller takes to read its answer says nothing of when there is room again.
@@ -255,7 +256,7 @@ class Admission:
                     other.leave(items, size)
                 self.refuse(pool)
             taken.append(pool)
-        return Held(self, taken, items, size, owner=owner, waits=False)
+        return Held(self, taken, items, size, waits=False)
 
     async def take_in_turn(self, items: int, size: int, owner: str | None = None) -> Held:
         """Hold so much, from when it fits."""
@@ -268,7 +269,7 @@ class Admission:
             for pool in taken:
                 pool.leave(items, size)
             raise
-        return Held(self, taken, items, size, owner=owner)
+        return Held(self, taken, items, size)
 
     @contextmanager
     def enter(self, items: int, size: int) -> Iterator[Held]:
@@ -302,13 +303,13 @@ class Admission:
         """Note how long a request was held until its answer was there."""
         self._seconds_held += _RECENT * (seconds - self._seconds_held)
 
-    def forget(self, owner: str | None) -> None:
-        """Drop the pool of an owner that holds nothing and waits for nothing."""
-        if owner in self._owners and self._owners[owner].is_idle:
-            del self._owners[owner]
-
     def _pools(self, owner: str | None) -> list[_Pool]:
         """Of the owner, if there is one, and of all."""
         if owner is None:
             return [self._pool]
-        return [self._owners.setdefault(owner, _Pool(self._share)), self._pool]
+        pool = self._owners.get(owner)
+        if pool is None:
+            if len(self._owners) >= _OWNERS:
+                self._owners = {name: one for name, one in self._owners.items() if not one.is_idle}
+            pool = self._owners[owner] = _Pool(self._share)
+        return [pool, self._pool]

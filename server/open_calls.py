@@ -5,7 +5,6 @@ without saying when to come back.
 """
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,8 +45,8 @@ class OpenCalls:
     def __init__(self, limits: OpenLimits, silence: Silence) -> None:
         self._most = {False: limits.calls, True: limits.streams}
         self._silence = silence
-        self._open: Counter[bool] = Counter()
-        self._of_caller: Counter[tuple[str, bool]] = Counter()
+        self._open = {False: 0, True: 0}
+        self._of_caller: dict[tuple[str, bool], int] = {}
 
     @property
     def streams(self) -> int:
@@ -72,18 +71,19 @@ class OpenCalls:
                 f"again in {_RETRY_SECONDS:g} s",
                 _RETRY_SECONDS,
             )
-        share = max(1, self._most[stream] // _CALLER_SHARE)
-        most = min(self._most[stream], most) if stream and most is not None else share
-        if caller is not None and self._of_caller[caller, stream] >= most:
-            self._silence.make_room(caller)
-            raise OverloadError(
-                f"this token has {most:,} {kind} open, as many as it may have; end some, or try "
-                f"again in {_RETRY_SECONDS:g} s",
-                _RETRY_SECONDS,
-            )
-        self._open[stream] += 1
         if caller is not None:
-            self._of_caller[caller, stream] += 1
+            share = max(1, self._most[stream] // _CALLER_SHARE)
+            most = min(self._most[stream], most) if stream and most is not None else share
+            own = self._of_caller.get((caller, stream), 0)
+            if own >= most:
+                self._silence.make_room(caller)
+                raise OverloadError(
+                    f"this token has {own:,} {kind} open, as many as it may have; end some, or try "
+                    f"again in {_RETRY_SECONDS:g} s",
+                    _RETRY_SECONDS,
+                )
+            self._of_caller[caller, stream] = own + 1
+        self._open[stream] += 1
         task = asyncio.current_task()
         assert task is not None
         task.add_done_callback(lambda _: self._leave(caller, stream))
@@ -91,6 +91,6 @@ class OpenCalls:
     def _leave(self, caller: str | None, stream: bool) -> None:
         self._open[stream] -= 1
         if caller is not None:
-            self._of_caller[caller, stream] -= 1
-            if not self._of_caller[caller, stream]:
-                del self._of_caller[caller, stream]
+            left = self._of_caller.pop((caller, stream)) - 1
+            if left:
+                self._of_caller[caller, stream] = left

@@ -5,8 +5,6 @@ slowly would hold the server's memory, of which no capacity knows yet.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -23,6 +21,9 @@ AT_ONCE: Final = 64
 _OF_CALLER: Final = AT_ONCE // 2
 """Those of one token or connection, lest silence of one keeps the others waiting."""
 
+_CALLERS: Final = 1_024
+"""Callers that are remembered."""
+
 
 class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """The outermost of all: reads messages for the methods, and ends calls that send none.
@@ -34,7 +35,7 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
         self._prefix = f"/{service.full_name}/"
         self._silence = silence
         self._all = asyncio.Semaphore(AT_ONCE)
-        self._callers: dict[str, _Caller] = {}
+        self._callers: dict[str, asyncio.Semaphore] = {}
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Of gRPC: the handler of a call."""
@@ -63,7 +64,28 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
 
     async def _read_in_turn(self, context: Any) -> Any:
         """The message of a call, read beside few others."""
-        caller = current_call().token or context.peer()
+        call = current_call()
+        name = call.owner = call.token or context.peer()
+        reading = self._callers.get(name)
+        if reading is None:
+            reading = self._begin(name)
+        if reading.locked():
+            self._silence.make_room(name)
+        async with reading:
+            if self._all.locked():
+                self._silence.make_room()
+            async with self._all:
+                return await self._read_unless_silent(context, name)
+
+    def _begin(self, name: str) -> asyncio.Semaphore:
+        """What bounds the messages of a caller that are read at once."""
+        if len(self._callers) >= _CALLERS:
+            # Those that nobody waits for; who reads meanwhile is counted on by what it has.
+            busy = {name: one for name, one in self._callers.items() if one.locked()}
+            self._callers = busy
+        return self._callers.setdefault(name, asyncio.Semaphore(_OF_CALLER))
+
+    async def _read_unless_silent(self, context: Any, caller: str) -> Any:
         task = asyncio.current_task()
         assert task is not None
         ended = False
@@ -73,43 +95,16 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
             ended = True
             task.cancel()
 
-        async with self._turn(caller):
-            over = self._silence.begin(caller, end)
-            try:
-                return await context.read()
-            except asyncio.CancelledError:
-                if not ended:
-                    raise
-                task.uncancel()
-                await self._give_up(context)
-            finally:
-                over()
+        over = self._silence.begin(caller, end)
+        try:
+            return await context.read()
+        except asyncio.CancelledError:
+            if not ended:
+                raise
+            task.uncancel()
+            await self._give_up(context)
+        finally:
+            over()
 
     async def _give_up(self, context: Any) -> NoReturn:
         await abort_with(context, status_of(self._silence.error("the call's message")))
-
-    @asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[None]:
-        """One of the places of those that are read."""
-        caller = self._callers.setdefault(name, _Caller())
-        caller.calls += 1
-        try:
-            if caller.reading.locked():
-                self._silence.make_room(name)
-            async with caller.reading:
-                if self._all.locked():
-                    self._silence.make_room()
-                async with self._all:
-                    yield
-        finally:
-            caller.calls -= 1
-            if caller.calls == 0:
-                del self._callers[name]
-
-
-class _Caller:
-    """Who reads now, of one token or connection."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.reading = asyncio.Semaphore(_OF_CALLER)

@@ -204,7 +204,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 def _owner(context: Context) -> str | None:
     """Who calls, which the rest of the server is told, too."""
     call = current_call()
-    call.owner = call.token or context.peer()
+    if call.owner is None:
+        call.owner = call.token or context.peer()
     return call.owner
 
 

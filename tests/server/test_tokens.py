@@ -52,7 +52,8 @@ def failure(call, *args, **kwargs):
         (f"alice {ALICE}§", "other characters"),
         (f"alice {ALICE} items=0", "from 1"),
         (f"alice {ALICE} items=5 items=6", "once each"),
-        (f"alice {ALICE} {BOB}", r"items=N and requests=N"),
+        (f"alice {ALICE} {BOB}", "items=N, requests=N and streams=N"),
+        (f"alice {ALICE} streams=0", "from 1"),
         (f"alice {ALICE}\nalice {BOB}", "line 2: the name 'alice'"),
         (f"alice {ALICE}\nbob {ALICE}", "line 2: the same token as on line 1"),
     ],
@@ -65,10 +66,13 @@ def test_a_wrong_line_is_named_and_no_token_shown(text, words):
 
 
 def test_lines_are_names_tokens_and_limits():
-    tokens = parse_tokens(f"# all\nalice {ALICE} requests=5 items=7 # the first\nbob {BOB}", "file")
+    tokens = parse_tokens(
+        f"# all\nalice {ALICE} requests=5 streams=3 items=7 # the first\nbob {BOB}", "file"
+    )
     assert len(tokens) == 2
     alice, bob = tokens.find(ALICE), tokens.find(BOB)
     assert (alice.name, alice.max_items, alice.max_requests) == ("alice", 7, 5)
+    assert (alice.max_streams, bob.max_streams) == (3, None)
     assert (bob.name, bob.max_items, bob.max_requests) == ("bob", None, None)
     assert tokens.find(CAROL) is None
     assert tokens.find("") is None
