@@ -91,7 +91,7 @@ def checkpoint(tmp_path):
 def saved(path: Path, codec: Codec) -> Path:
     loaded = codec._checkpoint
     card = {name: value for name, value in loaded.card.items() if name != "sha256"}
-    save_checkpoint(path, loaded.model, loaded.tables, card)
+    save_checkpoint(path, loaded.model, loaded.tables, card, replace=True)
     return path
 
 

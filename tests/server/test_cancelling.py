@@ -88,7 +88,7 @@ REQUESTS = {
     ),
     "many images of a batch": lambda make: codec_pb2.EncodeRequest(
         model=codec_pb2.ModelSelector(name="photo"),
-        images=[codec_pb2.Image(file=_file(Image.new("RGB", (1_000, 1_000))))] * 30,
+        images=[codec_pb2.Image(file=_file(Image.new("RGB", (1_000, 1_000))))] * 15,
     ),
 }
 
@@ -100,7 +100,7 @@ def _file(image):
 
 
 def _large_file():
-    return codec_pb2.Image(file=_file(Image.new("RGB", (5_000, 5_000))))
+    return codec_pb2.Image(file=_file(Image.new("RGB", (4_000, 4_000))))
 
 
 @pytest.mark.parametrize("name", REQUESTS)
