@@ -26,7 +26,7 @@ from hvae_codec.codec.quality_scale import stated_quality
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.files import write_atomically
-from hvae_codec.models.build import Model, Spec, build_model, spec_from_json
+from hvae_codec.models.build import Model, Spec, spec_from_json, unweighted_model
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
 from hvae_codec.models.inference import loading
 from hvae_codec.models.map_spec import MapSpec
@@ -260,8 +260,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     posterior: Posterior = card.get("posterior", "")
     try:
         spec = spec_from_json(card["spec"])
-        with torch.device("meta"):  # no weights to draw, of no dtype that is anyone's default
-            model = build_model(spec, posterior)
+        model = unweighted_model(spec, posterior)
         model.load_state_dict(
             {name: value.to(torch.float32, copy=True) for name, value in weights.items()},
             assign=True,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch.overrides import TorchFunctionMode
+
 from hvae_codec.errors import SpecError
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
 from hvae_codec.models.map_spec import MapSpec
@@ -25,6 +27,31 @@ def build_model(spec: Spec, posterior: Posterior) -> Model:
     if posterior != "uniform":
         raise SpecError(f"{spec.name} has uniform posteriors only, not {posterior!r}")
     return MapVAE(spec)
+
+
+def unweighted_model(spec: Spec, posterior: Posterior) -> Model:
+    """The model of `spec`, its parameters undefined: all of them are to be assigned.
+
+    Nothing is drawn from torch's generator. The device meta would do the same, but what models
+    compute of it imports torch's compiler, for three seconds (findings/torch_meta_normal.sh).
+
+    Raises:
+        SpecError: as `build_model`.
+    """
+    with _NoInitialisation():
+        return build_model(spec, posterior)
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Within, the functions of torch.nn.init leave their tensors as they are."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def spec_from_json(data: dict[str, Any]) -> Spec:

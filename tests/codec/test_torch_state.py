@@ -1,5 +1,7 @@
 """What a program sets in torch for itself changes nothing: bytes and pixels equal those without."""
 
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -137,3 +139,14 @@ def test_tables_and_rates_are_those_without(state):
         for layer, other in zip(fit_tables(model, images).layers, tables.layers, strict=True):
             np.testing.assert_array_equal(layer.frequency, other.frequency)
         assert rates_nats(model, images) == rates
+
+
+def test_loading_imports_no_compiler():
+    """torch's takes three seconds to import (findings/torch_meta_normal.sh)."""
+    script = (
+        "import sys, torch, hvae_codec; before = 'torch._dynamo' in sys.modules; "
+        "[hvae_codec.load(name) for name in ('cifar10', 'photo')]; "
+        "print(before, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False"], done.stderr
