@@ -9,7 +9,11 @@ _SCHEMES: Final = {
 }
 """Those of gRPC's names."""
 
-_CLOSED: Final = re.compile(r"failed to connect .*(Socket closed|reset by peer|End of|EOF|Broken)")
+_CLOSED: Final = re.compile(
+    r"(failed to connect|connections to all backends failing).*"
+    r"(Socket closed|reset by peer|End of|EOF|Broken)"
+)
+"""gRPC's words by its balancing, pick_first and round_robin."""
 
 
 def of_target(target: str) -> str | None:

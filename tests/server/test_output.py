@@ -69,4 +69,6 @@ def test_a_failed_start_without_standard_error_is_a_failure():
     command = [sys.executable, "-m", "hvae_codec.cli", "serve", "--port", "0", "--host", "nowhere."]
     done = subprocess.run(command, stderr=writer, timeout=SECONDS, check=False)
     os.close(writer)
-    assert done.returncode == 1
+    heard = subprocess.run(command, stderr=subprocess.PIPE, timeout=SECONDS, check=False)
+    assert b"--host nowhere." in heard.stderr
+    assert done.returncode == heard.returncode == 2
