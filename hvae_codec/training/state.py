@@ -141,6 +141,16 @@ def load_history(directory: Path) -> list[dict[str, Any]]:
     return history
 
 
+def load_recipe(directory: Path) -> Recipe:
+    """The recipe of a run.
+
+    Raises:
+        CheckpointError: there is no state, or it is damaged.
+    """
+    metadata, _ = _read(directory / STATE_FILE)
+    return Recipe.from_json(json.loads(metadata["recipe"]))
+
+
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         tensors, metadata = read_tensors(path)
