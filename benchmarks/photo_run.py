@@ -50,9 +50,13 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, constrained_layout=True)
     for axis, key in zip(axes, ("steps", "core_hours"), strict=True):
         axis.plot([row[key] for row in rows], [row["loss_bits_per_pixel"] for row in rows], "o-")
-        axis.set(xlabel=key.replace("_", "-"), xscale="log")
+        axis.set(xlabel=key.replace("_", "-"), xlim=(0, None))
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("training loss (bits per pixel)")
+    losses = [row["loss_bits_per_pixel"] for row in rows]
+    # The first epochs lie far above all others.
+    axes[0].set(ylabel="training loss (bits per pixel)", ylim=(min(losses) - 0.3, losses[0]))
+    if len(losses) > 4:
+        axes[0].set_ylim(top=losses[2] + 0.3)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
