@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests import processes
+
 pytest_plugins = ["tests.ray_cluster"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -29,6 +31,11 @@ def _lacking() -> dict[str, tuple[str, str]]:
     if not (shutil.which("node") and shutil.which("npm")):
         lacking["node"] = "no node and npm on PATH", "install Node.js"
     return lacking
+
+
+def pytest_runtest_teardown() -> None:
+    """End the servers that the test has started."""
+    processes.end_all()
 
 
 def pytest_configure() -> None:

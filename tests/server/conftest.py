@@ -18,6 +18,7 @@ import hvae_codec
 from hvae_codec import Codec, ModelInfo
 from hvae_codec.client import Client
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests import processes
 
 START_SECONDS = 120
 
@@ -46,6 +47,7 @@ class ServerProcess:
                 # One thread, as in this process: the same floats, so the same bytes.
                 env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
             )
+        processes.register(self.process)
         deadline = time.monotonic() + START_SECONDS
         while not self.port_file.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
