@@ -148,8 +148,11 @@ def test_answers_that_nobody_reads_are_counted_and_leave_room_for_others(small, 
             await asyncio.sleep(8)
             held = await asyncio.to_thread(lambda: Scrape(small)("hvae_held_bytes"))
             answer = await asyncio.to_thread(other)
-            first = (await calls[0].read()).response  # and it goes on where they are read
-            for task in tasks:
+            # It goes on where answers are read. Which streams had room is the order of arrival.
+            reads = [asyncio.create_task(call.read()) for call in calls]
+            done, _ = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+            first = done.pop().result().response
+            for task in (*tasks, *reads):
                 task.cancel()
             for call in calls:
                 call.cancel()
