@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, filled
-from hvae_codec.files import write_atomically
+from hvae_codec.utils.atomic_files import write_atomically
 
 PAGE = Path(__file__).parents[1] / "docs" / "CAPACITY.md"
 

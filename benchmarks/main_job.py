@@ -34,7 +34,7 @@ from hvae_codec.codec.model_choice import PHOTO_MODEL, SMALL_MODEL, SMALL_PIXELS
 from hvae_codec.codec.registry import model_for
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import DatasetError
-from hvae_codec.files import write_atomically
+from hvae_codec.utils.atomic_files import write_atomically
 
 CIFAR_IMAGES = 8
 SAMPLES = 12

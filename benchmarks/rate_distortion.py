@@ -45,7 +45,7 @@ from hvae_codec.codec.images import as_uint8, encode_png
 from hvae_codec.data import binarise, load_dataset, search_roots
 from hvae_codec.data.photos import image_paths, published_name
 from hvae_codec.errors import DatasetError
-from hvae_codec.files import write_atomically
+from hvae_codec.utils.atomic_files import write_atomically
 
 EFFORTS = (0, 1, 2)
 EQUAL_PSNR_DB = tuple(float(value) for value in np.arange(20.0, 30.01, 0.5))

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.common import RESULTS, filled
 from benchmarks.curves import bytes_at
-from hvae_codec.files import write_atomically
+from hvae_codec.utils.atomic_files import write_atomically
 
 README = Path(__file__).parents[1] / "README.md"
 

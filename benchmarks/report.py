@@ -14,7 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from hvae_codec.files import write_atomically
+from hvae_codec.utils.atomic_files import write_atomically
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 OUR_COLOUR = "#c8102e"

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from hvae_codec.files import write_atomically
+from hvae_codec.utils.atomic_files import write_atomically
 
 
 class Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]

@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from benchmarks.common import environment, write_json
 from hvae_codec.data import ImageDataset
-from hvae_codec.memory import keep_freed_memory
 from hvae_codec.models import get_spec
 from hvae_codec.training import Recipe, train
 from hvae_codec.training.stacked_trainer import train_chunk
 from hvae_codec.training.sweep import SweepModel, SweepPlan
+from hvae_codec.utils.malloc import keep_freed_memory
 
 CASES = (
     ("ghvae-32x32x3", 32, "bf16"),

@@ -24,9 +24,9 @@ from torch.distributions import Normal, kl_divergence
 from torch.utils.benchmark import Timer
 
 from benchmarks.common import environment, in_turns, write_json
-from hvae_codec.memory import keep_freed_memory
 from hvae_codec.models import HierarchicalVAE, Posterior, get_spec
 from hvae_codec.models.likelihoods import SIGMA_X
+from hvae_codec.utils.malloc import keep_freed_memory
 
 BATCH = 256
 SPEC = "ghvae-32x32x3"

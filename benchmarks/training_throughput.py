@@ -32,8 +32,8 @@ from torchvision.transforms import ToTensor
 from benchmarks.common import environment, in_turns, write_json
 from benchmarks.training_step import SPEC, plain_model, plain_nats
 from hvae_codec.data import ImageDataset, load_dataset
-from hvae_codec.memory import keep_freed_memory
 from hvae_codec.training import Recipe, train
+from hvae_codec.utils.malloc import keep_freed_memory
 
 BATCH = 256
 IMAGES = 20 * BATCH

@@ -2,7 +2,7 @@
 
 import sys
 
-from hvae_codec.signals import ended_by_signals
+from hvae_codec.utils.signals import ended_by_signals
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health
 from grpc_status import rpc_status
 
-from hvae_codec import error_info
+from hvae_codec import grpc_error_info
 from hvae_codec.errors import HvaeCodecError
 
 from .calls_seen import current_call
@@ -204,7 +204,7 @@ def authorizations(metadata: Any) -> list[str]:
 def refusal(error: UnauthenticatedError | TokenLimitError) -> grpc.Status:
     """The status of a call that is refused."""
     code = grpc.StatusCode.UNAUTHENTICATED
-    details: list[Any] = [error_info.pack(type(error), {})]
+    details: list[Any] = [grpc_error_info.pack(type(error), {})]
     if isinstance(error, TokenLimitError):
         code = grpc.StatusCode.RESOURCE_EXHAUSTED
         if error.retry_seconds is not None:

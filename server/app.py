@@ -16,9 +16,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import hvae_codec
-from hvae_codec.files import write_atomically
-from hvae_codec.memory import give_back_freed_memory
-from hvae_codec.signals import STOPPING
+from hvae_codec.utils.atomic_files import write_atomically
+from hvae_codec.utils.malloc import give_back_freed_memory
+from hvae_codec.utils.signals import STOPPING
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 from . import footprint

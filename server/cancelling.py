@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
-from hvae_codec.cancellation import cancelled_if
+from hvae_codec.utils.cancellation import cancelled_if
 
 Result = TypeVar("Result")
 

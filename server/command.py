@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.signals import ended_by_signals
+from hvae_codec.utils.signals import ended_by_signals
 
 from .flags import (
     address_flags,

@@ -21,7 +21,7 @@ from hvae_codec.codec.entropy import Part, in_order
 from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.registry import DEVICE_VARIABLE, MODELS_VARIABLE, at_number, codec_of
 from hvae_codec.errors import CheckpointError, HvaeCodecError, UnknownModelError
-from hvae_codec.memory import keep_freed_memory
+from hvae_codec.utils.malloc import keep_freed_memory
 
 from .places import InLoop, Place, Timed
 

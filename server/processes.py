@@ -21,7 +21,7 @@ from functools import partial
 from multiprocessing import forkserver
 from typing import Any, Final, TypeVar
 
-from hvae_codec.cancellation import CancelledWorkError, cancelled_if
+from hvae_codec.utils.cancellation import CancelledWorkError, cancelled_if
 
 from .cancelling import Cancellation, current
 

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from hvae_codec import error_info, errors
+from hvae_codec import errors, grpc_error_info
 from hvae_codec.v1 import codec_pb2
 
 from .admission import OverloadError
@@ -70,7 +70,7 @@ def status_of(error: Exception) -> grpc.Status:
     code = code_of(error)
     status = status_pb2.Status(code=code.value[0], message=_message(error, code))
     if code is not grpc.StatusCode.INTERNAL:
-        _add(status, error_info.pack(type(error), {}))
+        _add(status, grpc_error_info.pack(type(error), {}))
     if isinstance(error, OverloadError):
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_seconds))
@@ -81,7 +81,7 @@ def status_of(error: Exception) -> grpc.Status:
 def item_status(error: Exception) -> codec_pb2.Status:
     """What the result of an item, or the answer of a stream's message, says of its error."""
     code = code_of(error)
-    reason = "" if code is grpc.StatusCode.INTERNAL else error_info.reason_of(type(error))
+    reason = "" if code is grpc.StatusCode.INTERNAL else grpc_error_info.reason_of(type(error))
     return codec_pb2.Status(code=code.value[0], message=_message(error, code), reason=reason)
 
 

@@ -9,13 +9,13 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     (
-        "hvae_codec.cancellation",
+        "hvae_codec.utils.cancellation",
         "hvae_codec.errors",
-        "hvae_codec.files",
-        "hvae_codec.folders",
-        "hvae_codec.forking",
-        "hvae_codec.memory",
-        "hvae_codec.signals",
+        "hvae_codec.utils.atomic_files",
+        "hvae_codec.utils.folders",
+        "hvae_codec.utils.forking",
+        "hvae_codec.utils.malloc",
+        "hvae_codec.utils.signals",
         "hvae_codec._C",
         "hvae_codec.v1",
     ),
@@ -31,7 +31,7 @@ LAYERS = (
         "hvae_codec.training",
     ),
     (
-        "hvae_codec.error_info",
+        "hvae_codec.grpc_error_info",
         "hvae_codec.client",
         "hvae_codec.pillow_plugin",
     ),
@@ -43,12 +43,12 @@ LAYERS = (
 
 SERVER_MAY_USE = {
     "hvae_codec",
-    "hvae_codec.cancellation",
+    "hvae_codec.utils.cancellation",
     "hvae_codec.errors",
-    "hvae_codec.files",
-    "hvae_codec.error_info",
-    "hvae_codec.memory",
-    "hvae_codec.signals",
+    "hvae_codec.utils.atomic_files",
+    "hvae_codec.grpc_error_info",
+    "hvae_codec.utils.malloc",
+    "hvae_codec.utils.signals",
     "hvae_codec.v1",
     # What stands in a header, and pictures in transit, are not matters of the public face.
     "hvae_codec.codec.format",

@@ -31,7 +31,7 @@ from hvae_codec.cli import (
 )
 from hvae_codec.cli.common import CommandParser, describe, print_error, print_warning
 from hvae_codec.errors import HvaeCodecError, InputWarning
-from hvae_codec.memory import keep_freed_memory
+from hvae_codec.utils.malloc import keep_freed_memory
 
 DEBUG_VARIABLE = "HVAE_DEBUG"
 """Environment variable that, when set, lets an unexpected error show its traceback."""

@@ -17,8 +17,8 @@ from hvae_codec.cli.choosing import size_of
 from hvae_codec.cli.common import print_warning
 from hvae_codec.cli.files import PICTURE_SUFFIXES, find
 from hvae_codec.errors import CorruptError, HvaeCodecError
-from hvae_codec.files import replacing
-from hvae_codec.folders import in_a_cycle
+from hvae_codec.utils.atomic_files import replacing
+from hvae_codec.utils.folders import in_a_cycle
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import hvae_codec
 from hvae_codec.errors import HvaeCodecError, UnknownQualityError
-from hvae_codec.files import replacing
+from hvae_codec.utils.atomic_files import replacing
 
 Commands = Any
 """argparse's unnamed type of what `add_subparsers` returns."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hvae_codec.errors import HvaeCodecError, NotAnHvaeFileError
-from hvae_codec.folders import files_of
+from hvae_codec.utils.folders import files_of
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm")
 ENCODED_SUFFIX = ".hvae"
@@ -25,7 +25,7 @@ def find(inputs: Iterable[Path], suffixes: Sequence[str]) -> list[tuple[Path, Pa
     """The files that `inputs` stand for, each with its path below the folder it was found in.
 
     A folder stands for the files in it, and in the folders in it, with one of `suffixes`, as
-    `hvae_codec.folders.files_of` finds them; any other path for itself.
+    `hvae_codec.utils.folders.files_of` finds them; any other path for itself.
 
     Raises:
         HvaeCodecError: an input is missing or is a device, or a folder holds no such file.

@@ -13,7 +13,6 @@ from hvae_codec.cli.common import print_json, print_warning
 from hvae_codec.cli.train_job import FIRST_BETA, rates_by_layer
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import SweepError
-from hvae_codec.files import locked
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.bins import beta_per_layer
 from hvae_codec.training.chunks import fitting_chunk
@@ -31,6 +30,7 @@ from hvae_codec.training.sweep import (
 from hvae_codec.training.sweep_local import Work, run_locally
 from hvae_codec.training.sweep_ray import run_on_ray
 from hvae_codec.training.sweep_run import described_data, pending_chunks
+from hvae_codec.utils.atomic_files import locked
 
 
 def run(arguments: argparse.Namespace) -> int:

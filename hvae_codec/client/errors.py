@@ -9,7 +9,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from hvae_codec import error_info
+from hvae_codec import grpc_error_info
 from hvae_codec.v1 import codec_pb2
 
 _SIZE_WORDS: Final = re.compile(r"larger than|too (large|big)|exceeds|maximum size", re.IGNORECASE)
@@ -49,7 +49,7 @@ def of_call(
     code: grpc.StatusCode = error.code()
     details: str = error.details() or "no details"
     status = _status(error)
-    if status is not None and (library_class := error_info.library_class(status)) is not None:
+    if status is not None and (library_class := grpc_error_info.library_class(status)) is not None:
         return library_class(details)
     if code is grpc.StatusCode.UNAVAILABLE:
         reason = hint(details) or details
@@ -67,7 +67,7 @@ def late(target: str, timeout: float | None) -> ServiceError:
 
 def of_status(status: codec_pb2.Status) -> Exception:
     """The exception that stands for an item of a request, or for a message of a stream."""
-    library_class = error_info.class_of_reason(status.reason)
+    library_class = grpc_error_info.class_of_reason(status.reason)
     if library_class is not None:
         return library_class(status.message)
     return ServiceError(status.message, _CODES.get(status.code, grpc.StatusCode.UNKNOWN))
@@ -113,7 +113,7 @@ def is_too_large(error: grpc.RpcError) -> bool:
         return False
     # gRPC refuses messages with words alone; a server of this contract names the error.
     status = _status(error)
-    named = status is not None and error_info.reason_in(status) is not None
+    named = status is not None and grpc_error_info.reason_in(status) is not None
     return named or _SIZE_WORDS.search(error.details() or "") is not None
 
 

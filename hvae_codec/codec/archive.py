@@ -17,7 +17,6 @@ from typing import Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.ahead import ahead
 from hvae_codec.codec.archive_format import Directory, Entry
 from hvae_codec.codec.archive_index import (
     RecoveredWarning,
@@ -39,6 +38,7 @@ from hvae_codec.errors import (
     NotAnHvaeFileError,
     WrongModelError,
 )
+from hvae_codec.utils.prefetch import ahead
 
 Pixels = NDArray[np.uint8]
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.cancellation import check
 from hvae_codec.codec.coder import (
     DAMAGED,
     FAMILY,
@@ -30,6 +29,7 @@ from hvae_codec.codec.contexts import Features, Levels
 from hvae_codec.codec.map_tables import MapLayer, MapTables
 from hvae_codec.codec.tables import FloatArray, Int32Array
 from hvae_codec.errors import CorruptError
+from hvae_codec.utils.cancellation import check
 
 Shape = tuple[int, int, int]
 

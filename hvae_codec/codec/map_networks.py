@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvae_codec.cancellation import check
 from hvae_codec.codec.contexts import Levels
 from hvae_codec.codec.entropy import MapEntropy
 from hvae_codec.codec.quality_scale import MAX_NUMBER
@@ -22,6 +21,7 @@ from hvae_codec.codec.tables import Int32Array
 from hvae_codec.models.inference import full_precision, inference
 from hvae_codec.models.map_spec import SECOND_STRIDE
 from hvae_codec.models.maps import MapVAE
+from hvae_codec.utils.cancellation import check
 
 STRIP_PIXELS = 1 << 20
 """Pixels that go through the finest resolution at once, about."""

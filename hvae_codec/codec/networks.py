@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_codec import ops
-from hvae_codec.cancellation import check
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.models.direct import direct
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import full_precision, inference
 from hvae_codec.models.likelihoods import dtype_of
+from hvae_codec.utils.cancellation import check
 
 CHUNK = 128
 """Tiles that go through the networks at once. Of 32x32 pixels this many are a little faster on CPU

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from hvae_codec.codec.images import as_uint8
 from hvae_codec.data.dataset import ImageDataset
 from hvae_codec.errors import DatasetError, ImageError
-from hvae_codec.folders import files_of
+from hvae_codec.utils.folders import files_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Endings, in any case, of the names of files that are taken for pictures."""

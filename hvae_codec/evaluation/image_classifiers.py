@@ -22,10 +22,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from hvae_codec.errors import CheckpointError, SpecError, TensorError
-from hvae_codec.files import write_atomically
 from hvae_codec.models.inference import inference, loading
 from hvae_codec.models.likelihoods import LIKELIHOODS, Likelihood
 from hvae_codec.models.tensor_files import read_tensors
+from hvae_codec.utils.atomic_files import write_atomically
 
 STEMS = (1, 2, 4)
 """Total strides that the stem of a network for colour pictures may have."""

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from hvae_codec.evaluation.rows import mean_picture, model_input
-from hvae_codec.files import write_atomically
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import inference
+from hvae_codec.utils.atomic_files import write_atomically
 
 SHOWN = 8
 ORIGINALS = "originals.webp"

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hvae_codec.errors import EvaluationError
-from hvae_codec.files import write_atomically
+from hvae_codec.utils.atomic_files import write_atomically
 
 Row = dict[str, Any]
 

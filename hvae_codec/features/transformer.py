@@ -22,7 +22,7 @@ from hvae_codec.errors import (
     WrongModelError,
 )
 from hvae_codec.features.inputs import features_of, refuse_sparse
-from hvae_codec.files import write_atomically
+from hvae_codec.utils.atomic_files import write_atomically
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin

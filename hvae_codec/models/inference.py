@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from hvae_codec.forking import keep_to_one_thread
+from hvae_codec.utils.forking import keep_to_one_thread
 
 _AUTOCAST_DEVICES = ("cpu", "cuda")
 _NOTHING = nullcontext()

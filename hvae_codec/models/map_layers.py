@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from hvae_codec.cancellation import check
 from hvae_codec.models.convolution import Conv2d
 from hvae_codec.models.likelihoods import at_least_fp32
 from hvae_codec.models.map_spec import (
@@ -24,6 +23,7 @@ from hvae_codec.models.map_spec import (
     MAX_SIGNED,
     MapSpec,
 )
+from hvae_codec.utils.cancellation import check
 
 MIN_RAW = -2.25
 """Least raw deviation of a prior: softplus of it is a tenth of a step. At less a symbol that is not

@@ -13,7 +13,6 @@ from typing import Any
 from tqdm import tqdm
 
 from hvae_codec.errors import EvaluationError
-from hvae_codec.files import write_atomically
 from hvae_codec.reporting.differences import sentence
 from hvae_codec.reporting.drawing import file_bytes, style
 from hvae_codec.reporting.figures import drawings
@@ -21,6 +20,7 @@ from hvae_codec.reporting.page import make_page
 from hvae_codec.reporting.results import Sweep, read_sweep
 from hvae_codec.reporting.selection import optima
 from hvae_codec.reporting.table import as_json, as_markdown, as_text
+from hvae_codec.utils.atomic_files import write_atomically
 
 KINDS = ("png", "svg")
 PAGE = "report.html"

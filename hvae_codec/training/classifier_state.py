@@ -12,8 +12,8 @@ from safetensors.torch import save
 from torch import nn
 
 from hvae_codec.errors import CheckpointError
-from hvae_codec.files import write_atomically
 from hvae_codec.models.tensor_files import read_tensors
+from hvae_codec.utils.atomic_files import write_atomically
 
 _FORMAT = "hvae-codec classifier training state 1"
 _MODEL, _MOMENTUM = "model.", "momentum."

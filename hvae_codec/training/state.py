@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from hvae_codec.data import TrainingPictures
 from hvae_codec.errors import CheckpointError
-from hvae_codec.files import write_atomically
 from hvae_codec.models.tensor_files import read_tensors
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.average import WeightAverage
 from hvae_codec.training.optimisers import Optimiser
 from hvae_codec.training.recipe import Recipe
+from hvae_codec.utils.atomic_files import write_atomically
 
 STATE_FILE = "state.safetensors"
 _FORMAT = "hvae-codec training state 1"

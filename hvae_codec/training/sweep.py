@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from hvae_codec.errors import SpecError, SweepError
-from hvae_codec.files import write_atomically
 from hvae_codec.training.recipe import Recipe
+from hvae_codec.utils.atomic_files import write_atomically
 
 PLAN_FILE = "sweep.json"
 MAX_MODELS = 100_000

@@ -18,9 +18,9 @@ import torch
 
 from hvae_codec.data import ImageDataset, load_dataset
 from hvae_codec.errors import SweepError
-from hvae_codec.memory import keep_freed_memory
 from hvae_codec.training.sweep import read_plan
 from hvae_codec.training.sweep_run import pending_chunks, run_chunk
+from hvae_codec.utils.malloc import keep_freed_memory
 
 Progress = Callable[[int], None]
 """Called with the pictures seen since the last call, counted once for every model."""

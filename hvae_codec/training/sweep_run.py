@@ -16,7 +16,6 @@ from hvae_codec.codec.fit import fit_tables
 from hvae_codec.data import ImageDataset
 from hvae_codec.errors import SweepError
 from hvae_codec.evaluation.measure import measure_codec
-from hvae_codec.files import write_atomically
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.stacked_trainer import Advance, TrainedModel, train_chunk
@@ -29,6 +28,7 @@ from hvae_codec.training.sweep import (
     model_path,
     read_plan,
 )
+from hvae_codec.utils.atomic_files import write_atomically
 
 TABLE_IMAGES = 16_384
 """Training pictures that a model's symbol tables are fitted to."""

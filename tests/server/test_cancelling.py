@@ -11,11 +11,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from hvae_codec.cancellation import CancelledWorkError, check
 from hvae_codec.client import Client, ServiceError
 from hvae_codec.server.batcher import Batcher, BatchLimits
 from hvae_codec.server.cancelling import Cancellation, cancelled_by
 from hvae_codec.server.workers import CodingProcesses
+from hvae_codec.utils.cancellation import CancelledWorkError, check
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.messages import raw_image
 from tests.server.scraping import scraped_when

@@ -5,7 +5,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status.rpc_status import GRPC_DETAILS_METADATA_KEY
 
-from hvae_codec import error_info, errors
+from hvae_codec import errors, grpc_error_info
 from hvae_codec.server.admission import OverloadError
 from hvae_codec.server.batcher import DeadlinePassedError
 from hvae_codec.server.status import LimitError, StoppingError, code_of, item_status, status_of
@@ -50,23 +50,23 @@ def test_codes(error_class, code):
 @pytest.mark.parametrize("error_class", LIBRARY_CLASSES)
 def test_classes_come_back_as_they_went(error_class):
     status = status_pb2.Status(code=3, message="text")
-    status.details.add().Pack(error_info.pack(error_class, {}))
-    assert error_info.library_class(status) is error_class
+    status.details.add().Pack(grpc_error_info.pack(error_class, {}))
+    assert grpc_error_info.library_class(status) is error_class
 
 
 def test_reasons_are_those_of_the_contract():
-    assert error_info.reason_of(errors.TruncatedError) == "TRUNCATED"
-    assert error_info.reason_of(errors.NotAnHvaeFileError) == "NOT_AN_HVAE_FILE"
-    assert error_info.reason_of(errors.UnknownQualityError) == "UNKNOWN_QUALITY"
+    assert grpc_error_info.reason_of(errors.TruncatedError) == "TRUNCATED"
+    assert grpc_error_info.reason_of(errors.NotAnHvaeFileError) == "NOT_AN_HVAE_FILE"
+    assert grpc_error_info.reason_of(errors.UnknownQualityError) == "UNKNOWN_QUALITY"
 
 
 def test_a_reason_of_another_domain_is_not_ours():
     status = status_pb2.Status(code=3)
-    info = error_info.pack(errors.ImageError, {})
+    info = grpc_error_info.pack(errors.ImageError, {})
     info.domain = "example.org"
     status.details.add().Pack(info)
-    assert error_info.library_class(status) is None
-    assert error_info.library_class(status_pb2.Status(code=3)) is None
+    assert grpc_error_info.library_class(status) is None
+    assert grpc_error_info.library_class(status_pb2.Status(code=3)) is None
 
 
 def test_an_unexpected_error_tells_nothing():

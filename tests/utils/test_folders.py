@@ -7,7 +7,7 @@ from PIL import Image
 
 import hvae_codec.pillow_plugin
 from hvae_codec.errors import SkippedFilesWarning
-from hvae_codec.folders import IMAGE_SUFFIXES, files_of, in_a_cycle
+from hvae_codec.utils.folders import IMAGE_SUFFIXES, files_of, in_a_cycle
 
 
 def touch(path):

@@ -10,7 +10,7 @@ FAULTS = """
 import resource
 import sys
 import numpy as np
-from hvae_codec.memory import keep_freed_memory
+from hvae_codec.utils.malloc import keep_freed_memory
 
 if sys.argv[1] == "kept":
     print(keep_freed_memory())
@@ -53,7 +53,7 @@ def test_a_choice_in_the_environment_stands():
 TRIM = """
 import resource
 import numpy as np
-from hvae_codec.memory import give_back_freed_memory, keep_freed_memory
+from hvae_codec.utils.malloc import give_back_freed_memory, keep_freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:
