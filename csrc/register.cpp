@@ -1,7 +1,7 @@
 // The ops of namespace `hvae`: their schemas, and one registration per device.
 //
 // Gradients are registered in autograd.cpp; fake tensors, vmap and autocast in
-// hvae_codec/ops_rules.py.
+// hvae_codec/ops/torch_rules.py.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/DeviceGuard.h>

@@ -19,7 +19,7 @@ LAYERS = (
         "hvae_codec._C",
         "hvae_codec.v1",
     ),
-    ("hvae_codec.ops", "hvae_codec.ops_reference", "hvae_codec.ops_rules"),
+    ("hvae_codec.ops", "hvae_codec.ops.reference", "hvae_codec.ops.torch_rules"),
     ("hvae_codec.models",),
     (
         "hvae_codec",  # the public face: what is not in a package of its own below

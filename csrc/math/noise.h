@@ -1,7 +1,7 @@
 // Counter-based noise: Philox-4x32-10 and its exact maps to U[-1/2, 1/2) and N(0, 1).
 //
 // Element i of a call takes word i % 4 of Philox(counter = (i / 4, offset), key = seed); the twin in
-// Python is hvae_codec/ops_reference.py. J. Salmon et al., SC 2011.
+// Python is hvae_codec/ops/reference.py. J. Salmon et al., SC 2011.
 #pragma once
 
 #include "elementary.h"

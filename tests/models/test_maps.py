@@ -13,7 +13,7 @@ from hvae_codec.models.map_layers import MIN_RAW, AtLeast, ByQuality
 from hvae_codec.models.map_spec import LatentMap, MapSpec, Resolution
 from hvae_codec.models.maps import MapVAE, drawn_qualities
 from hvae_codec.models.zoo import any_spec
-from hvae_codec.ops_reference import uniform_noise
+from hvae_codec.ops.reference import uniform_noise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

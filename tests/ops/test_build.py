@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hvae_codec import ops
-from hvae_codec.ops_reference import SIGMA_FLOOR
+from hvae_codec.ops.reference import SIGMA_FLOOR
 
 ROOT = Path(__file__).parents[2]
 OPS = ["gaussian_rsample_kl", "gaussian_kl", "uniform_rsample_nats"]

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvae_codec import ops, ops_reference
+from hvae_codec import ops
+from hvae_codec.ops import reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]  # order of hvae::DType
 TOLERANCE = {
@@ -165,11 +166,11 @@ def test_device_noise_has_the_bits_of_the_reference(device, first_index, cols):
     ones = torch.ones_like(zeros)
     key = (2**63 + 5, 77)
     u, *_ = run_forward(device, False, [zeros, ones, None, None], key, first_index)
-    expected = ops_reference.uniform_noise(3 * cols, key[0], key[1], first_index)
+    expected = reference.uniform_noise(3 * cols, key[0], key[1], first_index)
     assert torch.equal(u.flatten().float(), expected)
     raw = torch.full_like(zeros, 0.541324854612918)  # sigma = 1
     eps, *_ = run_forward(device, True, [zeros, raw, None, None], key, first_index)
-    expected = ops_reference.normal_noise(3 * cols, key[0], key[1], first_index)
+    expected = reference.normal_noise(3 * cols, key[0], key[1], first_index)
     assert torch.equal(eps.flatten().float(), expected)
 
 

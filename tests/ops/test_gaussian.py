@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hvae_codec import ops, ops_reference
+from hvae_codec import ops
+from hvae_codec.ops import reference
 
 DTYPES = {
     torch.float64: 1e-13,
@@ -73,7 +74,7 @@ def test_kernel_agrees_with_reference_and_its_gradient(dtype, shape, prior):
     tensors = make(shape, dtype)
     inputs = tensors if prior else [*tensors[:2], None, None]
     z, kl = ops.gaussian_rsample_kl(*inputs, seed=3, offset=9)
-    z_ref, kl_ref = ops_reference.gaussian_rsample_kl(*inputs, 3, 9, 1)
+    z_ref, kl_ref = reference.gaussian_rsample_kl(*inputs, 3, 9, 1)
     tolerance = DTYPES[dtype]
     assert (z.dtype, z.shape) == (dtype, z_ref.shape)
     assert kl.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
@@ -90,7 +91,7 @@ def test_kernel_agrees_with_reference_and_its_gradient(dtype, shape, prior):
     precise = [t.detach().to(torch.promote_types(t.dtype, torch.float32)) for t in wanted]
     precise = [t.requires_grad_() for t in precise]
     arguments = precise if prior else [*precise, None, None]
-    outputs = ops_reference.gaussian_rsample_kl(*arguments, 3, 9, 1)
+    outputs = reference.gaussian_rsample_kl(*arguments, 3, 9, 1)
     weights = [w.to(o.dtype) for w, o in zip(weights, outputs, strict=True)]
     expected = torch.autograd.grad(outputs, precise, weights)
     for got, want in zip(grads, expected, strict=True):
@@ -122,7 +123,7 @@ def test_float32_sigma_is_accurate_over_the_whole_range():
     """Softplus shows in z - mu = sigma eps; every raw from the floor to where it is linear."""
     raw = torch.linspace(-13.8, 90, 20_001)
     z, _ = ops.gaussian_rsample_kl(torch.zeros(1, raw.numel()), raw[None], seed=4)
-    eps = ops_reference.normal_noise(raw.numel(), 4, 0).double()
+    eps = reference.normal_noise(raw.numel(), 4, 0).double()
     expected = F.softplus(raw.double(), threshold=50.0) * eps
     assert ((z[0].double() - expected) / expected).abs().max() < 4e-7
 

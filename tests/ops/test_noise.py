@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from hvae_codec import ops, ops_reference
+from hvae_codec import ops
+from hvae_codec.ops import reference
 
 INVERSE_SOFTPLUS_ONE = 0.541324854612918  # log(e - 1): sigma = 1
 
@@ -27,18 +28,16 @@ INVERSE_SOFTPLUS_ONE = 0.541324854612918  # log(e - 1): sigma = 1
     ],
 )
 def test_philox_gives_the_published_words(counter, key, expected):
-    words = ops_reference.philox(tuple(torch.tensor([c]) for c in counter), key)
+    words = reference.philox(tuple(torch.tensor([c]) for c in counter), key)
     assert tuple(int(w) for w in words) == expected
 
 
 def test_words_follow_the_counter_layout():
     """Element i takes word i mod 4 of the block (i div 4, offset) under the seed."""
     seed, offset, index = 0x299F31D0A4093822, 0x0370734413198A2E, 4 * 0x85A308D3243F6A88 % 2**63
-    words = ops_reference.random_words(4, seed, offset, index)
+    words = reference.random_words(4, seed, offset, index)
     counter = (index // 4 & 0xFFFFFFFF, index // 4 >> 32, 0x13198A2E, 0x03707344)
-    block = ops_reference.philox(
-        tuple(torch.tensor([c]) for c in counter), (0xA4093822, 0x299F31D0)
-    )
+    block = reference.philox(tuple(torch.tensor([c]) for c in counter), (0xA4093822, 0x299F31D0))
     assert words.tolist() == [int(w) for w in block]
 
 
@@ -60,8 +59,8 @@ def kernel_uniforms(numel, seed, offset, first_index=0):
 @pytest.mark.parametrize("first_index", [0, 1, 2, 3, 6, 2**34 - 3, 2**62 + 5])
 def test_kernels_draw_the_reference_noise_bit_for_bit(numel, first_index):
     key = (-12345, 2**40 + 7, first_index)
-    normals = ops_reference.normal_noise(numel, *key)
-    uniforms = ops_reference.uniform_noise(numel, *key)
+    normals = reference.normal_noise(numel, *key)
+    uniforms = reference.uniform_noise(numel, *key)
     assert torch.equal(kernel_uniforms(numel, *key), uniforms)
     # sigma is 1 to the last bits of float64, so rounding to float32 gives eps itself.
     assert torch.equal(kernel_normals(numel, *key), normals)
@@ -101,7 +100,7 @@ def test_seed_and_offset_both_change_the_noise():
 def test_extreme_words_give_finite_normals():
     """The radius at the smallest and the largest u, by way of the reference's own steps."""
     words = torch.tensor([0, 1, 2, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF])
-    radius = ops_reference._radius(words)
+    radius = reference._radius(words)
     u = (words // 2 + 0.5).double() / 2**31
     assert torch.allclose(radius.double(), torch.sqrt(-2 * torch.log(u)), rtol=2e-7, atol=4e-4)
     assert radius.max() < 6.67
@@ -109,7 +108,7 @@ def test_extreme_words_give_finite_normals():
 
 def test_directions_lie_on_the_circle_and_fill_it():
     words = torch.arange(0, 2**32, 2**20 + 1)
-    cosine, sine = (part.double() for part in ops_reference._direction(words))
+    cosine, sine = (part.double() for part in reference._direction(words))
     assert (cosine**2 + sine**2 - 1).abs().max() < 3e-7
     octants, _ = np.histogram(torch.atan2(sine, cosine).numpy(), bins=8, range=(-np.pi, np.pi))
     assert octants.min() > 0.97 * words.numel() / 8

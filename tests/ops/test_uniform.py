@@ -4,7 +4,8 @@ import mpmath
 import pytest
 import torch
 
-from hvae_codec import ops, ops_reference
+from hvae_codec import ops
+from hvae_codec.ops import reference
 
 DTYPES = {
     torch.float64: 2e-13,
@@ -34,7 +35,7 @@ def exact_nats(centre, width):
 
 def nats_without_noise(centres, widths, dtype, sign):
     """Moves each mean so that its sample falls exactly on the wanted centre (up to rounding)."""
-    u = ops_reference.uniform_noise(centres.numel(), 5, 0).double()
+    u = reference.uniform_noise(centres.numel(), 5, 0).double()
     mean = (sign * centres - widths * u).to(dtype)
     step = widths.to(dtype)
     z, nats = ops.uniform_rsample_nats(mean, step, seed=5, batch_dims=1)
@@ -59,7 +60,7 @@ def test_information_agrees_with_mpmath(sign, dtype, tolerance):
 def test_wide_bins_keep_their_small_information():
     """A bin that holds nearly everything: its nats are the two tails, not a rounded 1 - mass."""
     widths = torch.tensor([4.0, 6.0, 8.0, 10.0], dtype=torch.float32)
-    u = ops_reference.uniform_noise(4, 5, 0)
+    u = reference.uniform_noise(4, 5, 0)
     _, nats = ops.uniform_rsample_nats(-(widths * u), widths, seed=5)
     for width, got in zip(widths.tolist(), nats.tolist(), strict=True):
         assert got == pytest.approx(float(exact_nats(0.0, width)), rel=1e-5)
@@ -82,7 +83,7 @@ def test_kernel_agrees_with_reference_and_its_gradient(dtype, shape, prior):
     precise = torch.promote_types(dtype, torch.float32)
     leaves = [t.detach().to(precise).requires_grad_() for t in (mean, step, *extra)]
     arguments = [leaves[0], leaves[1].expand(shape), *(leaves[2:] or (None, None))]
-    z_ref, nats_ref = ops_reference.uniform_rsample_nats(*arguments, 3, 2, 1)
+    z_ref, nats_ref = reference.uniform_rsample_nats(*arguments, 3, 2, 1)
     assert z.dtype == dtype
     assert relative(z, z_ref) <= DTYPES[dtype]
     assert relative(nats, nats_ref) <= max(DTYPES[precise], 1e-13)
@@ -113,7 +114,7 @@ def test_gradcheck(prior):
 @pytest.mark.parametrize("centre", [1e-3, 0.4, 3.0, 12.0])
 def test_float32_gradient_of_needles_and_tails(width, centre):
     """Against (phi(low) - phi(high)) / mass in 60 digits: in float32 the difference cancels."""
-    u = float(ops_reference.uniform_noise(1, 8, 0))
+    u = float(reference.uniform_noise(1, 8, 0))
     mean = torch.tensor([[centre - width * u]], requires_grad=True)
     step = torch.tensor([[width]])
     z, nats = ops.uniform_rsample_nats(mean, step, seed=8)

@@ -1,7 +1,7 @@
 """Fused diagonal-Gaussian KL, bin information and reparameterised sampling: the face of csrc/.
 
 The compiled extension `hvae_codec._C` computes each op in one pass on CPU and CUDA. Without it the
-same functions run through `hvae_codec.ops_reference`, slower, with the same noise.
+same functions run through `hvae_codec.ops.reference`, slower, with the same noise.
 
 Common to all ops:
 
@@ -32,9 +32,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from hvae_codec import ops_reference
 from hvae_codec.errors import ExtensionMissingError, TensorError
-from hvae_codec.ops_reference import SIGMA_FLOOR, sigma
+from hvae_codec.ops import reference
+from hvae_codec.ops.reference import SIGMA_FLOOR, sigma
 
 _extension: ModuleType | None = None
 _import_error: ImportError | None = None
@@ -43,7 +43,7 @@ try:
 except ImportError as error:
     _import_error = error
 else:
-    from hvae_codec import ops_rules  # noqa: F401
+    from hvae_codec.ops import torch_rules  # noqa: F401
 
 __all__ = [
     "SIGMA_FLOOR",
@@ -94,7 +94,7 @@ def gaussian_rsample_kl(
     location, scale, mean, raw = _prepare(names, (mu_q, raw_q, mu_p, raw_p), batch_dims)
     _check_key(seed, offset, first_index)
     if _extension is None:
-        return ops_reference.gaussian_rsample_kl(
+        return reference.gaussian_rsample_kl(
             location, scale, mean, raw, seed, offset, batch_dims, first_index
         )
     result: tuple[Tensor, Tensor] = torch.ops.hvae.gaussian_rsample_kl(
@@ -115,7 +115,7 @@ def gaussian_kl(
     names = ("mu_q", "raw_q", "mu_p", "raw_p")
     location, scale, mean, raw = _prepare(names, (mu_q, raw_q, mu_p, raw_p), batch_dims)
     if _extension is None:
-        return ops_reference.gaussian_kl(location, scale, mean, raw, batch_dims)
+        return reference.gaussian_kl(location, scale, mean, raw, batch_dims)
     result: Tensor = torch.ops.hvae.gaussian_kl(location, scale, mean, raw, batch_dims)
     return result
 
@@ -154,7 +154,7 @@ def uniform_rsample_nats(
     location, width, mu, raw = _prepare(names, (mean, step, mu_p, raw_p), batch_dims)
     _check_key(seed, offset, first_index)
     if _extension is None:
-        return ops_reference.uniform_rsample_nats(
+        return reference.uniform_rsample_nats(
             location, width, mu, raw, seed, offset, batch_dims, first_index
         )
     result: tuple[Tensor, Tensor] = torch.ops.hvae.uniform_rsample_nats(

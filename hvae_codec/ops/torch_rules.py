@@ -119,7 +119,7 @@ def _register_kl() -> None:
 def _refuse_double_backward(backward_op: Any, name: str) -> None:
     def refuse(ctx: Any, *_: Any) -> None:
         raise NotImplementedError(
-            f"hvae::{name} has no second derivative; use hvae_codec.ops_reference.{name}, "
+            f"hvae::{name} has no second derivative; use hvae_codec.ops.reference.{name}, "
             "which torch differentiates as often as you like"
         )
 
