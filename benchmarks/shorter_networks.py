@@ -3,7 +3,7 @@
     python -m benchmarks.shorter_networks [--json benchmarks/results/shorter_networks.json]
 
 Microseconds of one thread for a batch, with the model itself (its peer) and its twin
-(`hvae_codec.models.direct`), in turns: from pictures to symbols and from symbols to pictures, of
+(`hvae_codec.models.fast_inference`), in turns: from pictures to symbols and from symbols to pictures, of
 the middle rung of the ladder for CIFAR-10. Medians of the rounds; the ratio is that of each round.
 """
 
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import hvae_codec
 from benchmarks.common import environment, write_json
-from hvae_codec.models.direct import direct
+from hvae_codec.models.fast_inference import direct
 from hvae_codec.models.hvae import HierarchicalVAE
 
 BATCHES = (1, 6, 32, 128)

@@ -36,8 +36,8 @@ from hvae_codec.errors import SpecError
 from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
 from hvae_codec.evaluation.measure import measure_codec, measure_qualities
 from hvae_codec.models.build import Model
-from hvae_codec.models.map_spec import MapSpec
-from hvae_codec.models.maps import MapVAE
+from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.spec import MapSpec
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training import Recipe, load_history, snapshot, train
 from hvae_codec.training.bins import beta_per_layer

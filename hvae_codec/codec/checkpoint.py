@@ -26,9 +26,9 @@ from hvae_codec.codec.quality_scale import stated_quality
 from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.models.build import Model, Spec, spec_from_json, unweighted_model
+from hvae_codec.models.fully_convolutional.spec import MapSpec
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
 from hvae_codec.models.inference import loading
-from hvae_codec.models.map_spec import MapSpec
 from hvae_codec.models.tensor_files import read_tensors
 from hvae_codec.utils.atomic_files import write_atomically
 

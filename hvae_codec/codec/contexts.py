@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.errors import CheckpointError
-from hvae_codec.models.map_spec import FEATURES, MAX_MAGNITUDE, MAX_SIGNED, MapSpec
+from hvae_codec.models.fully_convolutional.spec import FEATURES, MAX_MAGNITUDE, MAX_SIGNED, MapSpec
 
 MAX_LEVELS = 128
 """Most levels, and tables, of a layer."""

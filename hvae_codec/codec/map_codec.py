@@ -36,7 +36,7 @@ from hvae_codec.codec.quality_scale import (
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled
 from hvae_codec.errors import CheckpointError, ImageError, UnknownQualityError
-from hvae_codec.models.maps import MapVAE
+from hvae_codec.models.fully_convolutional.model import MapVAE
 
 _CHUNK_PIXELS = 1 << 20  # of small pictures, go through the networks together
 

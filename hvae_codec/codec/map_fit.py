@@ -14,11 +14,11 @@ from hvae_codec.codec.map_coder import LevelWalk
 from hvae_codec.codec.map_tables import MapLayer, MapTables
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.tables import TOTAL, Int32Array, LayerTables, support_size
+from hvae_codec.models.fully_convolutional.layers import MIN_RAW
+from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.spec import FEATURE_SCALES, FEATURES
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import dtype_of
-from hvae_codec.models.map_layers import MIN_RAW
-from hvae_codec.models.map_spec import FEATURE_SCALES, FEATURES
-from hvae_codec.models.maps import MapVAE
 
 LEVELS = 64
 """Levels of a layer: deviations from a tenth of a step to LARGEST, evenly spread by ratio."""

@@ -18,9 +18,9 @@ from hvae_codec.codec.contexts import Levels
 from hvae_codec.codec.entropy import MapEntropy
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.tables import Int32Array
+from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.spec import SECOND_STRIDE
 from hvae_codec.models.inference import full_precision, inference
-from hvae_codec.models.map_spec import SECOND_STRIDE
-from hvae_codec.models.maps import MapVAE
 from hvae_codec.utils.cancellation import check
 
 STRIP_PIXELS = 1 << 20

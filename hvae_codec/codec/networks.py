@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hvae_codec import ops
 from hvae_codec.codec.tables import SymbolTables
-from hvae_codec.models.direct import direct
+from hvae_codec.models.fast_inference import direct
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import full_precision, inference
 from hvae_codec.models.likelihoods import dtype_of

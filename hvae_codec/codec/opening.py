@@ -5,7 +5,7 @@ from __future__ import annotations
 from hvae_codec.codec.checkpoint import Checkpoint
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.map_codec import MapCodec
-from hvae_codec.models.maps import MapVAE
+from hvae_codec.models.fully_convolutional.model import MapVAE
 
 
 def open_codec(checkpoint: Checkpoint) -> Codec:

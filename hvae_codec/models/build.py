@@ -7,9 +7,9 @@ from typing import Any
 from torch.overrides import TorchFunctionMode
 
 from hvae_codec.errors import SpecError
+from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.spec import MapSpec
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
-from hvae_codec.models.map_spec import MapSpec
-from hvae_codec.models.maps import MapVAE
 from hvae_codec.models.spec import ModelSpec
 
 Spec = ModelSpec | MapSpec

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from hvae_codec import ops
 from hvae_codec.errors import SpecError
-from hvae_codec.models.convolution import Conv2d, ConvTranspose2d
+from hvae_codec.models.layers.bf16_convolution import Conv2d, ConvTranspose2d
+from hvae_codec.models.layers.subpixel import SubPixelTransposed
 from hvae_codec.models.likelihoods import LIKELIHOODS, at_least_fp32
 from hvae_codec.models.spec import FC, Conv, ConvTransp, Layer, Layers, ModelSpec, Reshape
-from hvae_codec.models.subpixel import SubPixelTransposed
 
 FEW_CHANNELS = 4
 """Up to so many output channels a transposed convolution is computed by sub-pixels."""

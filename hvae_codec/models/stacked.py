@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvae_codec.models.hvae import FEW_CHANNELS, HierarchicalVAE, Posterior
+from hvae_codec.models.layers.subpixel import SubPixelTransposed, cells_to_picture, subpixel_kernel
 from hvae_codec.models.spec import FC, Conv, ConvTransp, Layer, ModelSpec, Reshape
-from hvae_codec.models.subpixel import SubPixelTransposed, cells_to_picture, subpixel_kernel
 
 EACH_FROM_CHANNELS = 32
 """On a CPU, from so many input channels on, M convolutions one after the other are faster than one

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hvae_codec.errors import SpecError
 from hvae_codec.models.build import Spec
-from hvae_codec.models.map_spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
 from hvae_codec.models.spec import FC, Conv, ConvTransp, LatentSpec, ModelSpec, Reshape
 
 _GHVAE_32 = ModelSpec(

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from hvae_codec.errors import SpecError
+from hvae_codec.models.fully_convolutional.spec import MapSpec
 from hvae_codec.models.hvae import POSTERIORS, Posterior, noise_seed
-from hvae_codec.models.map_spec import MapSpec
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.optimisers import OPTIMISERS, OptimiserName
 

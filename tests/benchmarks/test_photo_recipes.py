@@ -13,7 +13,7 @@ from benchmarks import photo_recipes
 from benchmarks.photo_recipes import QUALITIES, held_out_crops, held_out_loss, recipe_of, variants
 from benchmarks.rate_distortion import KEPT_APART
 from hvae_codec.models.build import build_model
-from hvae_codec.models.map_spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
 from hvae_codec.models.zoo import SPECS
 
 TINY = MapSpec(

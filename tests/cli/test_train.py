@@ -12,7 +12,7 @@ from hvae_codec.cli import build_parser, train_job
 from hvae_codec.data import load_dataset
 from hvae_codec.evaluation import measure_codec
 from hvae_codec.models import SPECS
-from hvae_codec.models.map_spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
 
 
 @pytest.fixture

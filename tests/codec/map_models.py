@@ -8,8 +8,8 @@ from hvae_codec.codec.contexts import GRAIN, LayerContext
 from hvae_codec.codec.map_fit import fit_map_tables
 from hvae_codec.codec.map_tables import MapLayer, MapTables
 from hvae_codec.codec.tables import TOTAL, LayerTables
-from hvae_codec.models.map_spec import LatentMap, MapSpec, Resolution
-from hvae_codec.models.maps import MapVAE
+from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
 
 
 def random_tables(rng, latents, largest_weight):

@@ -17,7 +17,7 @@ from hvae_codec.codec.map_networks import MapNetworks
 from hvae_codec.codec.map_tables import MapTables
 from hvae_codec.codec.tables import TOTAL
 from hvae_codec.errors import CheckpointError
-from hvae_codec.models.map_layers import MIN_RAW
+from hvae_codec.models.fully_convolutional.layers import MIN_RAW
 from tests.codec.map_models import TINY, random_tables, save_tiny, tiny_model, waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,7 +19,7 @@ from hvae_codec.data import RandomCrops
 from hvae_codec.data.photos import Photos
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.models.build import build_model
-from hvae_codec.models.map_spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
 from hvae_codec.models.zoo import SPECS
 from hvae_codec.training import Recipe, snapshot, train
 from hvae_codec.training.average import WeightAverage

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from hvae_codec.models import convolution
-from hvae_codec.models.convolution import Conv2d, ConvTranspose2d, weight_gradient
+from hvae_codec.models.layers import bf16_convolution
+from hvae_codec.models.layers.bf16_convolution import Conv2d, ConvTranspose2d, weight_gradient
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -18,7 +18,7 @@ GEOMETRIES = [(4, 2, 1), (4, 1, 0), (3, 1, 1)]
 def test_weight_gradient_is_autograds(
     kernel, stride, padding, transposed, window_bytes, monkeypatch
 ):
-    monkeypatch.setattr(convolution, "WINDOW_BYTES", window_bytes)
+    monkeypatch.setattr(bf16_convolution, "WINDOW_BYTES", window_bytes)
     layer = (nn.ConvTranspose2d if transposed else nn.Conv2d)(5, 7, kernel, stride, padding)
     x = torch.randint(-3, 4, (3, 5, 9, 12)).float()
     output = layer(x)

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvae_codec.models.convolution import Conv2d, ConvTranspose2d
 from hvae_codec.models.hvae import HierarchicalVAE
-from hvae_codec.models.subpixel import SubPixelTransposed
+from hvae_codec.models.layers.bf16_convolution import Conv2d, ConvTranspose2d
+from hvae_codec.models.layers.subpixel import SubPixelTransposed
 
 Operation = Callable[[Tensor], Tensor]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hvae_codec.models import HierarchicalVAE, get_spec
-from hvae_codec.models.direct import direct
+from hvae_codec.models.fast_inference import direct
 from hvae_codec.models.zoo import SPECS
 
 NAMES = [name for name in SPECS if "vae" in name]

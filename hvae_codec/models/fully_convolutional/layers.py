@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from hvae_codec.models.convolution import Conv2d
-from hvae_codec.models.likelihoods import at_least_fp32
-from hvae_codec.models.map_spec import (
+from hvae_codec.models.fully_convolutional.spec import (
     FEATURE_SCALES,
     FEATURES,
     MAX_MAGNITUDE,
     MAX_SIGNED,
     MapSpec,
 )
+from hvae_codec.models.layers.bf16_convolution import Conv2d
+from hvae_codec.models.likelihoods import at_least_fp32
 from hvae_codec.utils.cancellation import check
 
 MIN_RAW = -2.25

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hvae_codec.errors import SpecError
 from hvae_codec.models import get_spec
 from hvae_codec.models.build import build_model, spec_from_json
-from hvae_codec.models.map_spec import MAX_WIDTH, LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import MAX_WIDTH, LatentMap, MapSpec, Resolution
 from hvae_codec.models.zoo import any_spec
 
 MAPS6 = any_spec("maps6-128x128x3")

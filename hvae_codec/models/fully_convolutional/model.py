@@ -16,11 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvae_codec import ops
-from hvae_codec.models.convolution import Conv2d
+from hvae_codec.models.fully_convolutional.layers import (
+    MIN_RAW,
+    AtLeast,
+    Blocks,
+    MapLayer,
+    scaled_features,
+)
+from hvae_codec.models.fully_convolutional.spec import FIRST_STRIDE, SECOND_STRIDE, MapSpec
 from hvae_codec.models.hvae import Outcome, Posterior, noise_seed
+from hvae_codec.models.layers.bf16_convolution import Conv2d
 from hvae_codec.models.likelihoods import GaussianLikelihood, at_least_fp32
-from hvae_codec.models.map_layers import MIN_RAW, AtLeast, Blocks, MapLayer, scaled_features
-from hvae_codec.models.map_spec import FIRST_STRIDE, SECOND_STRIDE, MapSpec
 
 
 def nearest(index: int, scaled: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from hvae_codec.models.subpixel import SubPixelTransposed
+from hvae_codec.models.layers.subpixel import SubPixelTransposed
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "size"), [(32, 3, (16, 16)), (5, 1, (3, 7))])

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hvae_codec.models.fully_convolutional.layers import MIN_RAW, AtLeast, ByQuality
+from hvae_codec.models.fully_convolutional.model import MapVAE, drawn_qualities
+from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
 from hvae_codec.models.hvae import noise_seed
-from hvae_codec.models.map_layers import MIN_RAW, AtLeast, ByQuality
-from hvae_codec.models.map_spec import LatentMap, MapSpec, Resolution
-from hvae_codec.models.maps import MapVAE, drawn_qualities
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.ops.reference import uniform_noise
 
