@@ -32,7 +32,7 @@ from benchmarks.common import environment, write_json
 from hvae_codec.cli import main as command
 from hvae_codec.codec.images import as_uint8
 from hvae_codec.codec.strip_files import Strips, write_png, write_ppm
-from hvae_codec.data.roots import default_root
+from hvae_codec.data.sources.roots import default_root
 
 QUALITY = 3
 _MIB = 2**20

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import environment, write_json
 from hvae_codec.data import RandomCrops
-from hvae_codec.data.photos import load_photos
+from hvae_codec.data.sources.photographs import load_photos
 from hvae_codec.models.fully_convolutional.model import MapVAE
 from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
 from hvae_codec.models.zoo import SPECS

@@ -1,11 +1,11 @@
 """Data sets of pictures behind one function, `load_dataset`, and the order of their minibatches."""
 
-from hvae_codec.data.batches import epoch_batches
-from hvae_codec.data.crops import RandomCrops
 from hvae_codec.data.dataset import ImageDataset, TrainingPictures, binarise
-from hvae_codec.data.folder import load_folder, picture_paths
+from hvae_codec.data.random_crops import RandomCrops
 from hvae_codec.data.registry import DATASETS, load_dataset, load_training
-from hvae_codec.data.roots import default_root, search_roots
+from hvae_codec.data.shuffling import epoch_batches
+from hvae_codec.data.sources.folder import load_folder, picture_paths
+from hvae_codec.data.sources.roots import default_root, search_roots
 
 __all__ = [
     "DATASETS",

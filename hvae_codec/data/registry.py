@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from hvae_codec.data.crops import RandomCrops
 from hvae_codec.data.dataset import ImageDataset
-from hvae_codec.data.folder import load_folder
-from hvae_codec.data.official import load_official
-from hvae_codec.data.packed import MARKERS, load_packed
-from hvae_codec.data.photos import load_photos
-from hvae_codec.data.roots import ROOT_VARIABLE, search_roots
+from hvae_codec.data.random_crops import RandomCrops
+from hvae_codec.data.sources.folder import load_folder
+from hvae_codec.data.sources.packed import MARKERS, load_packed
+from hvae_codec.data.sources.photographs import load_photos
+from hvae_codec.data.sources.roots import ROOT_VARIABLE, search_roots
+from hvae_codec.data.sources.torchvision_sets import load_official
 from hvae_codec.errors import DatasetError
 
 DATASETS = {

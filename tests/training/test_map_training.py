@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from hvae_codec.data import RandomCrops
-from hvae_codec.data.photos import Photos
+from hvae_codec.data.sources.photographs import Photos
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.models.build import build_model
 from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT_VARIABLE = "HVAE_DATA"
 """Environment variable that names the only directory in which data sets are looked for."""
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
+_CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def search_roots(root: str | os.PathLike[str] | None = None) -> list[Path]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hvae_codec.data.dataset import ImageDataset
-from hvae_codec.data.folder import grid_crops, is_image, picture_paths, read_picture
-from hvae_codec.data.roots import search_roots
+from hvae_codec.data.sources.folder import grid_crops, is_image, picture_paths, read_picture
+from hvae_codec.data.sources.roots import search_roots
 from hvae_codec.errors import DatasetError
 
 HELD_OUT_EVERY = 25

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import hvae_codec.data.crops as crops_module
+import hvae_codec.data.random_crops as crops_module
 from hvae_codec.data import RandomCrops, epoch_batches, load_dataset, load_training
-from hvae_codec.data.photos import Photos
+from hvae_codec.data.sources.photographs import Photos
 from hvae_codec.errors import DatasetError
 
 

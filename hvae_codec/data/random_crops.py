@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hvae_codec.data.dataset import content_hash
-from hvae_codec.data.photos import Photos
+from hvae_codec.data.sources.photographs import Photos
 from hvae_codec.errors import DatasetError
 
 MAX_SCALE = 2.2

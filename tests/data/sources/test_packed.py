@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hvae_codec.data import ImageDataset, binarise, load_dataset
-from hvae_codec.data.roots import default_root
+from hvae_codec.data.sources.roots import default_root
 from hvae_codec.errors import DatasetError
 
 RNG = np.random.default_rng(5)
