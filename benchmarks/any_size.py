@@ -30,8 +30,8 @@ from tqdm import tqdm
 import hvae_codec
 from benchmarks.common import environment, write_json
 from hvae_codec.cli import main as command
-from hvae_codec.codec.images import as_uint8
-from hvae_codec.codec.strip_files import Strips, write_png, write_ppm
+from hvae_codec.codec.images.load import as_uint8
+from hvae_codec.codec.images.strips import Strips, write_png, write_ppm
 from hvae_codec.data.sources.roots import default_root
 
 QUALITY = 3

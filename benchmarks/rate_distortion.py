@@ -41,7 +41,7 @@ from benchmarks.targets import (
     photograph_targets,
     published_targets,
 )
-from hvae_codec.codec.images import as_uint8, encode_png
+from hvae_codec.codec.images.load import as_uint8, encode_png
 from hvae_codec.data import binarise, load_dataset, search_roots
 from hvae_codec.data.sources.photographs import image_paths, published_name
 from hvae_codec.errors import DatasetError

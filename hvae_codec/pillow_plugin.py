@@ -25,7 +25,7 @@ Modes "L" and "RGB" are kept, "1" becomes "L" and "P" becomes "RGB"; others, and
 form, are refused with advice. A file holds pixels and nothing else: as the image is saved, the EXIF
 orientation of an opened file is applied and colours are converted to sRGB. An image that was made
 from it (`rotate`, `convert`, `copy`) is saved as its pixels are, as by Pillow's own formats:
-`ImageOps.exif_transpose` applies its orientation (`hvae_codec.codec.images`).
+`ImageOps.exif_transpose` applies its orientation (`hvae_codec.codec.images.load`).
 
 Errors are those that Pillow's users catch, with this library's messages: UnidentifiedImageError
 where a file's header cannot be used, OSError where its pixels cannot be loaded or a picture cannot
@@ -41,7 +41,7 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
 
 from hvae_codec.codec.format import MAGIC, parse, read_header, verify_file
-from hvae_codec.codec.images import upright_copy
+from hvae_codec.codec.images.load import upright_copy
 from hvae_codec.errors import BitstreamError, CorruptError, HvaeCodecError, ImageError
 
 if TYPE_CHECKING:

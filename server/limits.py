@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hvae_codec.codec.limits import MAX_PICTURE_PIXELS
+from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS
 
 from .status import InvalidRequestError, LimitError
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from hvae_codec.codec.images import decode_image_bytes, encode_png
+from hvae_codec.codec.images.load import decode_image_bytes, encode_png
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2

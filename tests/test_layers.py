@@ -52,9 +52,9 @@ SERVER_MAY_USE = {
     "hvae_codec.v1",
     # What stands in a header, and pictures in transit, are not matters of the public face.
     "hvae_codec.codec.format",
-    "hvae_codec.codec.image_headers",
-    "hvae_codec.codec.images",
-    "hvae_codec.codec.limits",
+    "hvae_codec.codec.images.sniff",
+    "hvae_codec.codec.images.load",
+    "hvae_codec.codec.images.limits",
     "hvae_codec.codec.model_choice",
     # A codec's halves run in different processes, which may be given its model, and a request says
     # which models it means.

@@ -17,7 +17,7 @@ from benchmarks.codec_speed import photographs_crops
 from benchmarks.fuzzing.files import FileTarget
 from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome
-from hvae_codec.codec.images import encode_png
+from hvae_codec.codec.images.load import encode_png
 from hvae_codec.server.batcher import BatchLimits
 from hvae_codec.server.calls import Calls
 from hvae_codec.server.engine import Engine, EngineSettings

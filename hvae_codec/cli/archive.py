@@ -124,7 +124,7 @@ def _write_pictures(
     archive: hvae_codec.Archive, parts: list[range], folder: Path, bar: Any
 ) -> list[str]:
     """PNGs of the pictures; what failed, one line each. A damaged block does not stop others."""
-    from hvae_codec.codec.images import encode_png
+    from hvae_codec.codec.images.load import encode_png
 
     failed: list[str] = []
     paths = unpacked_paths(archive, parts, folder)
@@ -206,7 +206,7 @@ def _line(picture: PictureInfo) -> str:
 
 
 def _cat(arguments: argparse.Namespace) -> int:
-    from hvae_codec.codec.images import encode_png
+    from hvae_codec.codec.images.load import encode_png
 
     if arguments.output is None and sys.stdout.isatty():
         raise HvaeCodecError("a PNG is not for a terminal; redirect the output or give --output")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hvae_codec.codec.archive_info import PictureInfo
-    from hvae_codec.codec.stored_arrays import StoredRows
+    from hvae_codec.codec.images.stored_arrays import StoredRows
 
 _PIXEL_BATCH = 1 << 24
 
@@ -38,7 +38,7 @@ class FilePicture:
 
     def __call__(self) -> NDArray[np.uint8]:
         """Read it. Raises ImageError, OSError."""
-        from hvae_codec.codec.images import as_uint8
+        from hvae_codec.codec.images.load import as_uint8
 
         return as_uint8(self.path)
 
@@ -230,7 +230,7 @@ def _expanded(inputs: Sequence[Path]) -> list[Path]:
 def _read_array(file: Path) -> StoredRows:
     import numpy as np
 
-    from hvae_codec.codec.stored_arrays import StoredRows
+    from hvae_codec.codec.images.stored_arrays import StoredRows
 
     try:
         array = StoredRows(file)

@@ -91,7 +91,7 @@ def _one_model(sources: Sequence[Path], quality: float) -> set[str]:
 
 def size_of(source: Path) -> tuple[int, int] | None:
     """Height and width of the image in a file; None if it cannot be read, or only once."""
-    from hvae_codec.codec.images import picture_size
+    from hvae_codec.codec.images.load import picture_size
 
     try:
         return picture_size(source) if source.is_file() else None

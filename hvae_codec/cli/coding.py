@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hvae_codec.codec.strip_files import Strips
+    from hvae_codec.codec.images.strips import Strips
 
     Pixels = NDArray[np.uint8]
 
@@ -121,7 +121,7 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _encode(arguments: argparse.Namespace) -> int:
-    from hvae_codec.codec.images import as_uint8
+    from hvae_codec.codec.images.load import as_uint8
 
     targets = targets_of(arguments)
     if targets and arguments.effort == 0 and not continuous(arguments.model):
@@ -252,7 +252,7 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 
 def _strips(codec: hvae_codec.Codec, blob: bytes, preview: bool) -> Strips:
-    from hvae_codec.codec.strip_files import Strips
+    from hvae_codec.codec.images.strips import Strips
 
     height, width, channels, _ = codec.picture_shape(blob)
     return Strips(height, width, channels, codec.decode_rows(blob, preview=preview))
@@ -260,7 +260,7 @@ def _strips(codec: hvae_codec.Codec, blob: bytes, preview: bool) -> Strips:
 
 def whole(picture: Pixels) -> Strips:
     """A picture in one strip."""
-    from hvae_codec.codec.strip_files import Strips
+    from hvae_codec.codec.images.strips import Strips
 
     height, width, channels = picture.shape
     return Strips(height, width, channels, iter([picture]))
@@ -268,8 +268,8 @@ def whole(picture: Pixels) -> Strips:
 
 def write_picture(path: Path, picture: Strips) -> None:
     """As a PPM or PGM if the name says so, else as a PNG; large pictures strip by strip."""
-    from hvae_codec.codec.images import encode_png
-    from hvae_codec.codec.strip_files import PNM_SUFFIXES, write_png, write_ppm
+    from hvae_codec.codec.images.load import encode_png
+    from hvae_codec.codec.images.strips import PNM_SUFFIXES, write_png, write_ppm
 
     with output_file(path) as file:
         if path.suffix.lower() in PNM_SUFFIXES:

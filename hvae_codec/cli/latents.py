@@ -122,7 +122,7 @@ def report_features(rows: list[Row], arguments: argparse.Namespace) -> int:
 
 
 def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
-    from hvae_codec.codec.images import as_uint8
+    from hvae_codec.codec.images.load import as_uint8
 
     @functools.cache
     def asked_for() -> hvae_codec.Codec:
@@ -178,7 +178,7 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 def check_sheet(count: int, image_shape: tuple[int, int, int]) -> None:
     """Refuse a sheet of so many pictures that is too large, before they are drawn."""
-    from hvae_codec.codec.images import check_size
+    from hvae_codec.codec.images.load import check_size
 
     _, height, width = image_shape
     check_size(width * min(count, COLUMNS), height * -(-count // COLUMNS))
@@ -188,7 +188,7 @@ def report_samples(
     pictures: NDArray[np.uint8], model_id: str, arguments: argparse.Namespace
 ) -> int:
     """Write samples [N, h, w, C] as a sheet and say so; the exit code."""
-    from hvae_codec.codec.images import encode_png
+    from hvae_codec.codec.images.load import encode_png
 
     write_bytes(arguments.output, encode_png(sheet(pictures)))
     if arguments.json:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hvae_codec.codec.stored_arrays import StoredRows
+    from hvae_codec.codec.images.stored_arrays import StoredRows
 
 OPENED_TOGETHER = 64
 """Pictures of files that a task opens."""
@@ -278,7 +278,7 @@ def _open(places: Sequence[Place]) -> bytes:
 
 def _opened(picture: FilePicture | ArrayPicture) -> Opened:
     from hvae_codec.cli.common import describe
-    from hvae_codec.codec.images import as_uint8, check_array
+    from hvae_codec.codec.images.load import as_uint8, check_array
 
     try:
         if isinstance(picture, ArrayPicture):  # no row of it need be read
@@ -318,6 +318,6 @@ def _picture(planned: Planned, arrays: Sequence[Any]) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=8)
 def _stored_array(file: str) -> StoredRows:
-    from hvae_codec.codec.stored_arrays import StoredRows
+    from hvae_codec.codec.images.stored_arrays import StoredRows
 
     return StoredRows(Path(file))

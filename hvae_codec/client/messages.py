@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.encoded import Encoded, as_file
 from hvae_codec.codec.format import MAGIC
-from hvae_codec.codec.images import Picture as LocalPicture
-from hvae_codec.codec.images import as_uint8, decode_image_bytes
+from hvae_codec.codec.images.load import Picture as LocalPicture
+from hvae_codec.codec.images.load import as_uint8, decode_image_bytes
 from hvae_codec.codec.latents import Features
 from hvae_codec.codec.quality_scale import as_quality
 from hvae_codec.errors import ImageError

@@ -30,7 +30,7 @@ from hvae_codec.codec.archive_format import (
 from hvae_codec.codec.archive_index import ArchiveIndex, RecoveredWarning, read_index
 from hvae_codec.codec.archive_names import check_name
 from hvae_codec.codec.codec import Codec, Pictures
-from hvae_codec.codec.images import Picture, as_uint8, check_tensor
+from hvae_codec.codec.images.load import Picture, as_uint8, check_tensor
 from hvae_codec.errors import ArchiveError, CorruptError, ImageError, WrongModelError
 
 Pixels = NDArray[np.uint8]

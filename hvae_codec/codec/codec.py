@@ -28,7 +28,7 @@ from hvae_codec.codec.effort import EncoderSearch, per_tile
 from hvae_codec.codec.encoded import Encoded, as_file, as_files, one_or_more
 from hvae_codec.codec.entropy import EntropyCoding, Part, TileEntropy, in_order, refuse_block
 from hvae_codec.codec.format import Header, read_header
-from hvae_codec.codec.images import Picture, as_batch, as_uint8
+from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
 from hvae_codec.codec.latents import Features, averaged, none_of
 from hvae_codec.codec.networks import Networks, Refine
 from hvae_codec.codec.references import ByReference

@@ -25,7 +25,7 @@ from hvae_codec.codec.format import (
     write_file,
     write_files,
 )
-from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
+from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.errors import BitstreamError, CorruptError, ImageTooLargeError, WrongModelError
 

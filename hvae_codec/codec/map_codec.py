@@ -16,7 +16,7 @@ from hvae_codec.codec.contexts import Levels
 from hvae_codec.codec.encoded import Encoded, as_file, as_files
 from hvae_codec.codec.entropy import MapEntropy, Part, in_order
 from hvae_codec.codec.format import Header
-from hvae_codec.codec.images import as_batch
+from hvae_codec.codec.images.load import as_batch
 from hvae_codec.codec.latents import Features, joined, none_of
 from hvae_codec.codec.map_container import (
     MAX_FILE_PIXELS,

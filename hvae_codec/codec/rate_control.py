@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.arguments import byte_count, real
 from hvae_codec.codec.candidates import Candidate, decoded_candidates
 from hvae_codec.codec.codec import Codec, Pictures, Pixels
-from hvae_codec.codec.images import Picture, as_batch, as_uint8
+from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.map_rate_control import coded, of_psnr, of_size
 from hvae_codec.codec.model_choice import AUTO

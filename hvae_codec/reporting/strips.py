@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.images import decode_image_bytes
+from hvae_codec.codec.images.load import decode_image_bytes
 from hvae_codec.errors import EvaluationError, ImageError
 from hvae_codec.reporting.results import PICTURES
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import hvae_codec
 from hvae_codec.cli import batches, coding
-from hvae_codec.codec.images import as_uint8
+from hvae_codec.codec.images.load import as_uint8
 
 Q1, Q2 = ("--quality", "1"), ("--quality", "2")
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import hvae_codec
-from hvae_codec.codec.images import as_uint8
+from hvae_codec.codec.images.load import as_uint8
 
 Q1 = ("--quality", "1")
 

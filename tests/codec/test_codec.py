@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.codec.format import parse
-from hvae_codec.codec.limits import MAX_SIDE_PIXELS
+from hvae_codec.codec.images.limits import MAX_SIDE_PIXELS
 from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import (
     AlphaError,

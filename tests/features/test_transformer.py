@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import hvae_codec
-from hvae_codec.codec.images import encode_png
+from hvae_codec.codec.images.load import encode_png
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import (
     CheckpointError,

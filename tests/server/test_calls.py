@@ -10,7 +10,7 @@ from PIL import Image
 
 import hvae_codec
 from hvae_codec.client import AsyncClient
-from hvae_codec.codec.images import decode_image_bytes
+from hvae_codec.codec.images.load import decode_image_bytes
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 MIXED_SIZES = [(32, 32), (1, 1), (33, 31), (64, 96), (5, 200), (32, 32)]

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 import hvae_codec
-from hvae_codec.codec.images import decode_image_bytes
+from hvae_codec.codec.images.load import decode_image_bytes
 
 CONTENT = json.loads(Path(__file__).with_name("requests_v1.json").read_text())
 GOLDEN = Path(__file__).parents[1] / "golden" / "cifar10-q3-61a0e1a1-tile.hvae"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hvae_codec.codec.images import as_uint8
+from hvae_codec.codec.images.load import as_uint8
 from hvae_codec.data.dataset import ImageDataset
 from hvae_codec.errors import DatasetError, ImageError
 from hvae_codec.utils.folders import files_of

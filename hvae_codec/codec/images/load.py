@@ -30,11 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from hvae_codec.codec.colour import to_srgb
-from hvae_codec.codec.colour_codes import file_cicp
-from hvae_codec.codec.image_headers import read_image_header
-from hvae_codec.codec.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
-from hvae_codec.codec.stored_arrays import layout_of, read_array
+from hvae_codec.codec.images.colour import to_srgb
+from hvae_codec.codec.images.colour_codes import file_cicp
+from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
+from hvae_codec.codec.images.sniff import read_image_header
+from hvae_codec.codec.images.stored_arrays import layout_of, read_array
 from hvae_codec.errors import AlphaError, ColourWarning, ImageError, ImageTooLargeError
 
 if TYPE_CHECKING:  # clients of a server take pictures too, and do not wait for torch
@@ -86,7 +86,7 @@ def as_uint8(image: Picture) -> NDArray[np.uint8]:
 
     Raises:
         AlphaError: the picture has alpha.
-        ImageTooLargeError: it exceeds the limits of `hvae_codec.codec.limits`.
+        ImageTooLargeError: it exceeds the limits of `hvae_codec.codec.images.limits`.
         ImageError: it is of another kind, dtype or shape, has no pixels, or cannot be read.
     """
     if isinstance(image, np.ndarray):

@@ -12,8 +12,8 @@ from PIL import Image
 
 import hvae_codec
 from hvae_codec.codec.checkpoint import save_checkpoint
-from hvae_codec.codec.images import as_uint8, picture_size
-from hvae_codec.codec.stored_arrays import StoredRows
+from hvae_codec.codec.images.load import as_uint8, picture_size
+from hvae_codec.codec.images.stored_arrays import StoredRows
 from hvae_codec.errors import AlphaError, ImageError, ImageTooLargeError
 
 
@@ -135,7 +135,7 @@ def test_files_cut_after_they_were_read_kill_nothing(tmp_path):
         "import os, shutil, sys\n"
         "from pathlib import Path\n"
         "import hvae_codec\n"
-        "from hvae_codec.codec.images import as_batch\n"
+        "from hvae_codec.codec.images.load import as_batch\n"
         "folder = Path(sys.argv[1])\n"
         "images = as_batch([folder / 'x.npy', folder / 'x.ppm'])\n"
         "codec = hvae_codec.load_file(folder / 'm.safetensors')\n"

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
-from hvae_codec.codec.images import (
+from hvae_codec.codec.images.load import (
     FORMATS,
     as_batch,
     as_uint8,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from hvae_codec.cli import main
-from hvae_codec.codec.images import as_uint8, decode_image_bytes
+from hvae_codec.codec.images.load import as_uint8, decode_image_bytes
 from hvae_codec.errors import ColourWarning, ImageError
 
 COLOUR = np.array([200, 100, 50])

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
-from hvae_codec.codec.colour_codes import Cicp, profile_cicp
+from hvae_codec.codec.images.colour_codes import Cicp, profile_cicp
 from hvae_codec.errors import ColourWarning, ImageError
 
 TOLERANCE = 2

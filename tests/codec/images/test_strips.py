@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import hvae_codec
-from hvae_codec.codec.strip_files import Strips, write_png, write_ppm
+from hvae_codec.codec.images.strips import Strips, write_png, write_ppm
 
 
 def noise(height, width, channels, seed=0):
