@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 
 _SOS, _EOI, _TEM = 0xDA, 0xD9, 0x01
 _RESTARTS = range(0xD0, 0xD8)

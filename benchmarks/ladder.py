@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import hvae_codec
 from benchmarks.common import environment, write_json
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.data import load_dataset
 from hvae_codec.evaluation import mean_psnr_db, measure_codec
 from hvae_codec.evaluation.quality import squared_error_each

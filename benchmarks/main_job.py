@@ -28,7 +28,7 @@ from sklearn.datasets import load_sample_images
 
 from benchmarks.main_job_sheet import HEADING, Row, WebP, contact_sheet
 from hvae_codec.client import Client
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.images.load import encode_png
 from hvae_codec.codec.model_choice import PHOTO_MODEL, SMALL_MODEL, SMALL_PIXELS
 from hvae_codec.codec.registry import model_for

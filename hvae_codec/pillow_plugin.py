@@ -40,7 +40,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
 
-from hvae_codec.codec.format import MAGIC, parse, read_header, verify_file
+from hvae_codec.codec.bitstream.header import MAGIC, parse, read_header, verify_file
 from hvae_codec.codec.images.load import upright_copy
 from hvae_codec.errors import BitstreamError, CorruptError, HvaeCodecError, ImageError
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import hvae_codec
 from hvae_codec import Codec, Features
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.evaluation.quality import psnr_of, squared_error_each

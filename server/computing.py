@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 import hvae_codec
 from hvae_codec import Codec, Features
+from hvae_codec.codec.bitstream.files import Part, in_order
 from hvae_codec.codec.checkpoint import Checkpoint
-from hvae_codec.codec.entropy import Part, in_order
 from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.registry import DEVICE_VARIABLE, MODELS_VARIABLE, at_number, codec_of
 from hvae_codec.errors import CheckpointError, HvaeCodecError, UnknownModelError

@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 
 from hvae_codec import Codec, Features, ModelInfo
-from hvae_codec.codec.format import Frame, verify_file
+from hvae_codec.codec.bitstream.header import Frame, verify_file
 from hvae_codec.codec.images.load import as_uint8, check_size
 from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.errors import ImageError

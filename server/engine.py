@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, TypeVar
 import torch
 
 from hvae_codec import Codec, Features
-from hvae_codec.codec.entropy import in_order
+from hvae_codec.codec.bitstream.files import in_order
 from hvae_codec.errors import HvaeCodecError
 
 from .batcher import Batch, Batcher, BatchLimits

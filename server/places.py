@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 
 import torch
 
-from hvae_codec.codec.entropy import EntropyCoding, Part, Read, read_good
+from hvae_codec.codec.bitstream.files import EntropyCoding, Part, Read, read_good
 
 from .cancelling import in_thread
 from .workers import CodingProcesses

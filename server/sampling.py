@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec import Codec
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.v1 import codec_pb2
 
 from . import convert

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from hvae_codec.codec.entropy import EntropyCoding, Part, Read, read_good
+from hvae_codec.codec.bitstream.files import EntropyCoding, Part, Read, read_good
 
 from .processes import COMPUTING, Processes, WorkerLostError
 

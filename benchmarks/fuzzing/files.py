@@ -1,6 +1,6 @@
 """`.hvae` files as fuzzer input: one tile, tiled, grey and blocks, of every model of tiles at hand.
 
-Files of maps, whose memory goes by their pixels, are forged in `tests/codec/test_map_damage.py`.
+Files of maps, whose memory goes by their pixels, are forged in `tests/codec/bitstream/test_damage_v2.py`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from benchmarks.codec_speed import photographs_crops
 from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome, refusal_of
 from hvae_codec import Codec
+from hvae_codec.codec.bitstream.container import tiles_of
+from hvae_codec.codec.bitstream.files import TileEntropy
+from hvae_codec.codec.bitstream.header import Header, parse, verify_file
+from hvae_codec.codec.bitstream.varint import write_varint
 from hvae_codec.codec.codec import Block
-from hvae_codec.codec.container import tiles_of
-from hvae_codec.codec.entropy import TileEntropy
-from hvae_codec.codec.format import Header, parse, verify_file
-from hvae_codec.codec.varints import write_varint
 from hvae_codec.errors import BitstreamError, CorruptError, UnknownModelError
 
 REFUSALS = (BitstreamError, UnknownModelError)

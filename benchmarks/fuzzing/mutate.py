@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from hvae_codec.codec.varints import write_varint
+from hvae_codec.codec.bitstream.varint import write_varint
 
 MAX_BYTES = 4_096
 """Longest input of a campaign."""

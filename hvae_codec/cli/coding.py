@@ -172,7 +172,7 @@ def targets_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _rows(pictures: list[Pixels], blobs: list[bytes], with_psnr: bool) -> list[Row]:
     """What is reported of each picture and its file."""
-    from hvae_codec.codec.format import read_header
+    from hvae_codec.codec.bitstream.header import read_header
     from hvae_codec.codec.registry import info_of
 
     rows: list[Row] = []

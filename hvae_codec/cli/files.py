@@ -115,7 +115,7 @@ def _named(places: Sequence[tuple[Path, Path]], new_suffix: str) -> list[Job]:
 
 def _refuse_unencoded(source: Path) -> None:
     """Raise NotAnHvaeFileError where an image was given for a file to decode."""
-    from hvae_codec.codec.format import MAGIC
+    from hvae_codec.codec.bitstream.header import MAGIC
 
     with source.open("rb") as file:
         start = file.read(len(MAGIC))

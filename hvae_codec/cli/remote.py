@@ -170,7 +170,7 @@ def _encode(arguments: argparse.Namespace) -> int:
 
 def _measured(blob: bytes, models: dict[str, RemoteModel]) -> Row:
     """What is reported of an encoded picture, from its header."""
-    from hvae_codec.codec.format import read_header
+    from hvae_codec.codec.bitstream.header import read_header
     from hvae_codec.codec.quality_scale import stated_quality
 
     header = read_header(blob)
@@ -215,7 +215,7 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 
 def _features(arguments: argparse.Namespace) -> int:
-    from hvae_codec.codec.format import read_header
+    from hvae_codec.codec.bitstream.header import read_header
     from hvae_codec.codec.model_choice import AUTO
 
     if arguments.output is not None:

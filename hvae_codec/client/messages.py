@@ -12,8 +12,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.encoded import Encoded, as_file
-from hvae_codec.codec.format import MAGIC
+from hvae_codec.codec.bitstream.encoded import Encoded, as_file
+from hvae_codec.codec.bitstream.header import MAGIC
 from hvae_codec.codec.images.load import Picture as LocalPicture
 from hvae_codec.codec.images.load import as_uint8, decode_image_bytes
 from hvae_codec.codec.latents import Features

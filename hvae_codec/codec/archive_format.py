@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.codec.archive_names import decode_names, encode_names, name_hash
-from hvae_codec.codec.coder import PAD_BYTES
-from hvae_codec.codec.format import MAX_COUNT, MODEL_ID_BYTES
+from hvae_codec.codec.bitstream.header import MAX_COUNT, MODEL_ID_BYTES
+from hvae_codec.codec.bitstream.varint import read_varint, write_varint
+from hvae_codec.codec.entropy.range_coder import PAD_BYTES
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
-from hvae_codec.codec.varints import read_varint, write_varint
 from hvae_codec.errors import (
     CorruptError,
     NotAnHvaeFileError,

@@ -32,7 +32,7 @@ from hvae_codec.codec.archive_format import (
     parse_trailer,
 )
 from hvae_codec.codec.archive_names import name_hash
-from hvae_codec.codec.format import parse, verify_file
+from hvae_codec.codec.bitstream.header import parse, verify_file
 from hvae_codec.errors import (
     BitstreamError,
     CorruptError,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from zlib import crc32
 
-from hvae_codec.codec.varints import read_varint, write_varint
+from hvae_codec.codec.bitstream.varint import read_varint, write_varint
 from hvae_codec.errors import ArchiveError, CorruptError
 
 MAX_NAME_BYTES = 1024

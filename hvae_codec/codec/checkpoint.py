@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from hvae_codec.codec.format import MODEL_ID_BYTES, Header
-from hvae_codec.codec.map_tables import MapTables
+from hvae_codec.codec.bitstream.header import MODEL_ID_BYTES, Header
+from hvae_codec.codec.entropy.context_tables import MapTables
+from hvae_codec.codec.entropy.tables import SymbolTables
 from hvae_codec.codec.quality_scale import stated_quality
-from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.models.build import Model, Spec, spec_from_json, unweighted_model
 from hvae_codec.models.fully_convolutional.spec import MapSpec

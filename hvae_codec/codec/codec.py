@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info, rate_weight
-from hvae_codec.codec.container import (
+from hvae_codec.codec.bitstream.container import (
     MAX_TILES,
     pack,
     tiles_of,
@@ -24,16 +23,23 @@ from hvae_codec.codec.container import (
     unpack_many,
     unpack_runs,
 )
+from hvae_codec.codec.bitstream.encoded import Encoded, as_file, as_files, one_or_more
+from hvae_codec.codec.bitstream.files import (
+    EntropyCoding,
+    Part,
+    TileEntropy,
+    in_order,
+    refuse_block,
+)
+from hvae_codec.codec.bitstream.header import Header, read_header
+from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info, rate_weight
 from hvae_codec.codec.effort import EncoderSearch, per_tile
-from hvae_codec.codec.encoded import Encoded, as_file, as_files, one_or_more
-from hvae_codec.codec.entropy import EntropyCoding, Part, TileEntropy, in_order, refuse_block
-from hvae_codec.codec.format import Header, read_header
+from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
 from hvae_codec.codec.latents import Features, averaged, none_of
 from hvae_codec.codec.networks import Networks, Refine
 from hvae_codec.codec.references import ByReference
 from hvae_codec.codec.streaming import picture_rows, symbols_of
-from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled, coding_rmse_of, merge, split_all, tile_grid
 from hvae_codec.errors import CorruptError, ImageError, UnknownQualityError, WrongModelError
 from hvae_codec.models.hvae import HierarchicalVAE

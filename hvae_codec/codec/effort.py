@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from hvae_codec.codec.arguments import is_real
-from hvae_codec.codec.tables import TOTAL, SymbolTables
+from hvae_codec.codec.entropy.tables import TOTAL, SymbolTables
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading

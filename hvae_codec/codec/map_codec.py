@@ -10,22 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.codec.arguments import whole
-from hvae_codec.codec.checkpoint import Checkpoint, model_info
-from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey, sample_arguments
-from hvae_codec.codec.contexts import Levels
-from hvae_codec.codec.encoded import Encoded, as_file, as_files
-from hvae_codec.codec.entropy import MapEntropy, Part, in_order
-from hvae_codec.codec.format import Header
-from hvae_codec.codec.images.load import as_batch
-from hvae_codec.codec.latents import Features, joined, none_of
-from hvae_codec.codec.map_container import (
+from hvae_codec.codec.bitstream.container_v2 import (
     MAX_FILE_PIXELS,
     check_pixels,
     pack_maps,
     unpack_maps,
 )
+from hvae_codec.codec.bitstream.encoded import Encoded, as_file, as_files
+from hvae_codec.codec.bitstream.files import MapEntropy, Part, in_order
+from hvae_codec.codec.bitstream.header import Header
+from hvae_codec.codec.checkpoint import Checkpoint, model_info
+from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey, sample_arguments
+from hvae_codec.codec.entropy.context_tables import MapTables
+from hvae_codec.codec.entropy.contexts import Levels
+from hvae_codec.codec.entropy.tables import Int32Array
+from hvae_codec.codec.images.load import as_batch
+from hvae_codec.codec.latents import Features, joined, none_of
 from hvae_codec.codec.map_networks import MapNetworks
-from hvae_codec.codec.map_tables import MapTables
 from hvae_codec.codec.quality_scale import (
     HIGHEST,
     LOWEST,
@@ -33,7 +34,6 @@ from hvae_codec.codec.quality_scale import (
     quality_number,
     stated_quality,
 )
-from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled
 from hvae_codec.errors import CheckpointError, ImageError, UnknownQualityError
 from hvae_codec.models.fully_convolutional.model import MapVAE

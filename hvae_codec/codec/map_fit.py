@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hvae_codec.codec.contexts import LayerContext, context_of
-from hvae_codec.codec.map_coder import LevelWalk
-from hvae_codec.codec.map_tables import MapLayer, MapTables
+from hvae_codec.codec.entropy.context_coder import LevelWalk
+from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
+from hvae_codec.codec.entropy.contexts import LayerContext, context_of
+from hvae_codec.codec.entropy.tables import TOTAL, Int32Array, LayerTables, support_size
 from hvae_codec.codec.quality_scale import MAX_NUMBER
-from hvae_codec.codec.tables import TOTAL, Int32Array, LayerTables, support_size
 from hvae_codec.models.fully_convolutional.layers import MIN_RAW
 from hvae_codec.models.fully_convolutional.model import MapVAE
 from hvae_codec.models.fully_convolutional.spec import FEATURE_SCALES, FEATURES

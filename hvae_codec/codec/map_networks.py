@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvae_codec.codec.contexts import Levels
-from hvae_codec.codec.entropy import MapEntropy
+from hvae_codec.codec.bitstream.files import MapEntropy
+from hvae_codec.codec.entropy.contexts import Levels
+from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.codec.quality_scale import MAX_NUMBER
-from hvae_codec.codec.tables import Int32Array
 from hvae_codec.models.fully_convolutional.model import MapVAE
 from hvae_codec.models.fully_convolutional.spec import SECOND_STRIDE
 from hvae_codec.models.inference import full_precision, inference

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_codec import ops
-from hvae_codec.codec.tables import SymbolTables
+from hvae_codec.codec.entropy.tables import SymbolTables
 from hvae_codec.models.fast_inference import direct
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import full_precision, inference

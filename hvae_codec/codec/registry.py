@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.bitstream.encoded import Encoded, as_file
+from hvae_codec.codec.bitstream.header import read_header
 from hvae_codec.codec.checkpoint import ModelInfo, load_checkpoint, model_info, read_card
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.encoded import Encoded, as_file
-from hvae_codec.codec.format import read_header
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.model_choice import model_by_size
 from hvae_codec.codec.opening import open_codec

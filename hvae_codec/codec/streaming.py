@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvae_codec.codec.entropy.tables import Int32Array, SymbolTables
 from hvae_codec.codec.networks import CHUNK, Networks, Refine
-from hvae_codec.codec.tables import Int32Array, SymbolTables
 from hvae_codec.codec.tiling import merge_rows, split, tile_grid
 
 Pixels = NDArray[np.uint8]

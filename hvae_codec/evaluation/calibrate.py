@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.format import parse
 from hvae_codec.codec.quality import EFFORT, TRADES
 from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
 

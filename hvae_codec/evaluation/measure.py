@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.format import parse
 from hvae_codec.codec.map_codec import MapCodec
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each

@@ -8,7 +8,7 @@ from PIL import Image
 
 import hvae_codec
 from benchmarks.containers import KINDS, payload_bytes
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 
 
 def segment(marker, content):

@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.cli import batches, coding
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.model_choice import SMALL_PIXELS
 from hvae_codec.codec.quality_scale import MAX_NUMBER, quality_number, stated_quality
 from hvae_codec.codec.registry import _directory, _entries, model_for, scale_of

@@ -6,7 +6,7 @@ specification as nested lists. Symbols are dicts from (channel, picture, row, co
 
 from itertools import product
 
-from tests.codec import range_reference
+from tests.codec.entropy import range_reference
 
 
 def model_of(tensors, latents):

@@ -34,9 +34,9 @@ from hvae_codec.codec.archive_names import (
     decode_names,
     encode_names,
 )
-from hvae_codec.codec.coder import SymbolCoder
-from hvae_codec.codec.container import pack, unpack
-from hvae_codec.codec.tables import TOTAL, LayerTables, SymbolTables
+from hvae_codec.codec.bitstream.container import pack, unpack
+from hvae_codec.codec.entropy.range_coder import SymbolCoder
+from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
 from hvae_codec.errors import (
     ArchiveError,
     BitstreamError,

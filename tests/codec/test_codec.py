@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import hvae_codec
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.images.limits import MAX_SIDE_PIXELS
 from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import (

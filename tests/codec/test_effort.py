@@ -17,8 +17,8 @@ from hvae_codec.codec.effort import (
     EncoderSearch,
     per_tile,
 )
+from hvae_codec.codec.entropy.tables import SymbolTables
 from hvae_codec.codec.fit import refit_tables
-from hvae_codec.codec.tables import SymbolTables
 from hvae_codec.errors import CheckpointError
 from hvae_codec.evaluation import psnr_each_db
 

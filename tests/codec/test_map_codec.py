@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 import hvae_codec
-from hvae_codec.codec import contexts, map_codec, map_networks
-from hvae_codec.codec.format import read_header
+from hvae_codec.codec import map_codec, map_networks
+from hvae_codec.codec.bitstream.header import read_header
+from hvae_codec.codec.entropy import contexts
 from hvae_codec.errors import (
     BitstreamError,
     CheckpointError,

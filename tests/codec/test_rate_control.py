@@ -14,7 +14,7 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.codec import registry
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.quality import TRADES, operating_point
 from hvae_codec.codec.rate_control import COARSE_TRADES, spread
 from hvae_codec.errors import CheckpointError, RateError, UnknownModelError, UnknownQualityError

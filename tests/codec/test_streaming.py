@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hvae_codec
-from hvae_codec.codec import coder as coder_module
-from hvae_codec.codec.container import pack, unpack, unpack_runs
+from hvae_codec.codec.bitstream.container import pack, unpack, unpack_runs
+from hvae_codec.codec.entropy import range_coder as coder_module
 from hvae_codec.codec.networks import Networks
 from hvae_codec.codec.streaming import picture_rows, regrouped, symbols_of
 from hvae_codec.codec.tiling import assembled, merge, merge_rows, split

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import hvae_codec
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.errors import HvaeCodecError, RateError
 from hvae_codec.v1 import codec_pb2
 from tests.server.messages import raw_image

@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.client import Client, ServiceError
-from hvae_codec.codec.format import parse
+from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.quality_scale import HIGHEST, LOWEST, quality_number
 from hvae_codec.errors import ImageError, TruncatedError, UnknownQualityError
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc

@@ -82,7 +82,7 @@ class Context(nn.Module):
     """The raw deviation of a layer's prior: a linear map of the features of symbols above it.
 
     Of layers of its own stride and twice that it sees 3x3 positions, of coarser ones the one it
-    lies in. It runs in integers as well (`hvae_codec.codec.contexts`).
+    lies in. It runs in integers as well (`hvae_codec.codec.entropy.contexts`).
     """
 
     def __init__(self, spec: MapSpec, index: int) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.contexts import LayerContext, Levels
-from hvae_codec.codec.tables import FloatArray, Int32Array, LayerTables
+from hvae_codec.codec.entropy.contexts import LayerContext, Levels
+from hvae_codec.codec.entropy.tables import FloatArray, Int32Array, LayerTables
 from hvae_codec.errors import CheckpointError
 
 _ROLES = ("bias", "thresholds")

@@ -10,7 +10,7 @@ from PIL import Image
 
 import hvae_codec
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 FILES = sorted(GOLDEN.glob("*.hvae"))
 
 _spec = importlib.util.spec_from_file_location("golden_write", GOLDEN / "write.py")

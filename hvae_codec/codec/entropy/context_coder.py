@@ -3,7 +3,7 @@
 Within a layer the symbols of one level lie together, levels in order of their table's size (equal
 sizes in order of level), so that the range coder takes one table for very many symbols. All of a
 layer's levels are known before its first symbol is read. docs/FORMAT.md, section 7, is the
-specification; the coder itself is that of `hvae_codec.codec.coder`.
+specification; the coder itself is that of `hvae_codec.codec.entropy.range_coder`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.coder import (
+from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
+from hvae_codec.codec.entropy.contexts import Features, Levels
+from hvae_codec.codec.entropy.range_coder import (
     DAMAGED,
     FAMILY,
     PAD_BYTES,
@@ -25,9 +27,7 @@ from hvae_codec.codec.coder import (
     groups_by_size,
     words,
 )
-from hvae_codec.codec.contexts import Features, Levels
-from hvae_codec.codec.map_tables import MapLayer, MapTables
-from hvae_codec.codec.tables import FloatArray, Int32Array
+from hvae_codec.codec.entropy.tables import FloatArray, Int32Array
 from hvae_codec.errors import CorruptError
 from hvae_codec.utils.cancellation import check
 

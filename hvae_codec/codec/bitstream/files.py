@@ -14,8 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.coder import SymbolCoder
-from hvae_codec.codec.container import (
+from hvae_codec.codec.bitstream.container import (
     Opened,
     pack,
     pack_many,
@@ -23,12 +22,13 @@ from hvae_codec.codec.container import (
     tiles_of,
     unpack_many,
 )
-from hvae_codec.codec.contexts import Levels
-from hvae_codec.codec.format import Header
-from hvae_codec.codec.map_coder import MapCoder, Shape
-from hvae_codec.codec.map_container import open_maps, pack_maps, unpack_maps
-from hvae_codec.codec.map_tables import MapTables
-from hvae_codec.codec.tables import FloatArray, SymbolTables
+from hvae_codec.codec.bitstream.container_v2 import open_maps, pack_maps, unpack_maps
+from hvae_codec.codec.bitstream.header import Header
+from hvae_codec.codec.entropy.context_coder import MapCoder, Shape
+from hvae_codec.codec.entropy.context_tables import MapTables
+from hvae_codec.codec.entropy.contexts import Levels
+from hvae_codec.codec.entropy.range_coder import SymbolCoder
+from hvae_codec.codec.entropy.tables import FloatArray, SymbolTables
 from hvae_codec.errors import BitstreamError
 
 Result = TypeVar("Result")

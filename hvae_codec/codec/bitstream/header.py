@@ -12,8 +12,8 @@ from zlib import crc32
 
 import numpy as np
 
+from hvae_codec.codec.bitstream.varint import need, read_varint, write_varint
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
-from hvae_codec.codec.varints import need, read_varint, write_varint
 from hvae_codec.errors import (
     CorruptError,
     NotAnHvaeFileError,

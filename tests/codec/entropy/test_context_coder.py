@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec import map_coder
-from hvae_codec.codec.contexts import LayerContext
-from hvae_codec.codec.map_coder import MapCoder
-from hvae_codec.codec.map_tables import MapLayer, MapTables
-from hvae_codec.codec.tables import TOTAL, LayerTables
+from hvae_codec.codec.entropy import context_coder
+from hvae_codec.codec.entropy.context_coder import MapCoder
+from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
+from hvae_codec.codec.entropy.contexts import LayerContext
+from hvae_codec.codec.entropy.tables import TOTAL, LayerTables
 from hvae_codec.errors import CorruptError
 from tests.codec import map_reference
+from tests.codec.entropy.range_reference import PAD_BYTES
 from tests.codec.map_models import random_symbols, random_tables
-from tests.codec.range_reference import PAD_BYTES
 
 LATENTS = [
     [(8, 2), (8, 1)],
@@ -52,7 +52,7 @@ def test_bytes_and_symbols_agree_with_the_second_implementation(seed, latents, n
     each, files = numbers
     coder, quality, shapes, symbols = case(seed, latents, each * files, sides=(1, 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(map_coder, "_ROWS_BELOW", rows_below)
+        patch.setattr(context_coder, "_ROWS_BELOW", rows_below)
         payloads = coder.encode(symbols, quality, each)
         own_shapes = [(each, *shape[1:]) for shape in shapes]
         assert_same(coder.decode(payloads, quality, own_shapes), symbols)
@@ -74,7 +74,7 @@ def test_both_ways_of_calling_the_coder_give_the_same_bytes(seed, latents, count
     payloads = []
     for rows_below in (0, 1 << 20):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(map_coder, "_ROWS_BELOW", rows_below)
+            patch.setattr(context_coder, "_ROWS_BELOW", rows_below)
             payloads += coder.encode(symbols, quality, count)
             assert_same(coder.decode(payloads[-1:], quality, shapes), symbols)
     assert payloads[0] == payloads[1]

@@ -27,7 +27,7 @@ import constriction
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.tables import PRECISION_BITS, Int32Array, LayerTables, SymbolTables
+from hvae_codec.codec.entropy.tables import PRECISION_BITS, Int32Array, LayerTables, SymbolTables
 from hvae_codec.errors import CorruptError
 
 RUN = 4096

@@ -13,8 +13,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.coder import SymbolCoder
-from hvae_codec.codec.format import (
+from hvae_codec.codec.bitstream.header import (
     MAX_COUNT,
     Frame,
     Header,
@@ -25,8 +24,9 @@ from hvae_codec.codec.format import (
     write_file,
     write_files,
 )
+from hvae_codec.codec.entropy.range_coder import SymbolCoder
+from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
-from hvae_codec.codec.tables import Int32Array
 from hvae_codec.errors import BitstreamError, CorruptError, ImageTooLargeError, WrongModelError
 
 MAX_TILES = 1 << 20

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec.coder import SymbolCoder
-from hvae_codec.codec.tables import TOTAL, LayerTables, SymbolTables
+from hvae_codec.codec.entropy.range_coder import SymbolCoder
+from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
 from hvae_codec.errors import CorruptError
-from tests.codec import range_reference
+from tests.codec.entropy import range_reference
 
 PAD_BYTES = range_reference.PAD_BYTES
 RUN = 4096  # of docs/FORMAT.md

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec.format import (
+from hvae_codec.codec.bitstream.header import (
     MAGIC,
     MAX_COUNT,
     Header,
@@ -29,7 +29,7 @@ from hvae_codec.errors import (
     UnsupportedVersionError,
 )
 
-SPECIFICATION = Path(__file__).parents[2] / "docs" / "FORMAT.md"
+SPECIFICATION = Path(__file__).parents[3] / "docs" / "FORMAT.md"
 MODEL = bytes.fromhex("0badcafe")
 
 

@@ -9,13 +9,13 @@ from safetensors.torch import load_file, save_file
 
 import hvae_codec
 from hvae_codec.codec import map_fit
+from hvae_codec.codec.bitstream.files import MapEntropy
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint
-from hvae_codec.codec.contexts import GRAIN, SCALE
-from hvae_codec.codec.entropy import MapEntropy
+from hvae_codec.codec.entropy.context_tables import MapTables
+from hvae_codec.codec.entropy.contexts import GRAIN, SCALE
+from hvae_codec.codec.entropy.tables import TOTAL
 from hvae_codec.codec.map_fit import fit_map_tables, round_weights
 from hvae_codec.codec.map_networks import MapNetworks
-from hvae_codec.codec.map_tables import MapTables
-from hvae_codec.codec.tables import TOTAL
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.fully_convolutional.layers import MIN_RAW
 from tests.codec.map_models import TINY, random_tables, save_tiny, tiny_model, waves

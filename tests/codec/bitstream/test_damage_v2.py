@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import hvae_codec
 from benchmarks.fuzzing.mutate import changed
-from hvae_codec.codec.format import MAGIC, Header, parse, read_header, write_file
+from hvae_codec.codec.bitstream.header import MAGIC, Header, parse, read_header, write_file
 from hvae_codec.errors import (
     BitstreamError,
     CorruptError,

@@ -12,7 +12,7 @@ from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import hvae_codec
-from hvae_codec.codec.encoded import as_file, as_files
+from hvae_codec.codec.bitstream.encoded import as_file, as_files
 from hvae_codec.errors import (
     BitstreamError,
     HvaeCodecError,

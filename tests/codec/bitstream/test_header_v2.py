@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvae_codec.codec.contexts import LayerContext
-from hvae_codec.codec.format import Header, parse, read_header, verify_file, write_file
-from hvae_codec.codec.map_coder import MapCoder
-from hvae_codec.codec.map_container import SHORT_PIXELS, open_maps, pack_maps, unpack_maps
-from hvae_codec.codec.map_tables import MapLayer, MapTables
-from hvae_codec.codec.tables import LayerTables
+from hvae_codec.codec.bitstream.container_v2 import SHORT_PIXELS, open_maps, pack_maps, unpack_maps
+from hvae_codec.codec.bitstream.header import Header, parse, read_header, verify_file, write_file
+from hvae_codec.codec.entropy.context_coder import MapCoder
+from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
+from hvae_codec.codec.entropy.contexts import LayerContext
+from hvae_codec.codec.entropy.tables import LayerTables
 from hvae_codec.errors import (
     CorruptError,
     ImageTooLargeError,
@@ -22,7 +22,7 @@ from hvae_codec.errors import (
 )
 from tests.codec import map_reference
 
-SPECIFICATION = Path(__file__).parents[2] / "docs" / "FORMAT.md"
+SPECIFICATION = Path(__file__).parents[3] / "docs" / "FORMAT.md"
 MODEL = bytes.fromhex("0badcafe")
 LATENTS = [(16, 1), (8, 1)]
 

@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec.coder import SymbolCoder
-from hvae_codec.codec.container import MAX_TILES, pack, pack_many, tiles_of, unpack, unpack_many
-from hvae_codec.codec.format import Header, write_file
-from hvae_codec.codec.tables import TOTAL, LayerTables, SymbolTables
+from hvae_codec.codec.bitstream.container import (
+    MAX_TILES,
+    pack,
+    pack_many,
+    tiles_of,
+    unpack,
+    unpack_many,
+)
+from hvae_codec.codec.bitstream.header import Header, write_file
+from hvae_codec.codec.entropy.range_coder import SymbolCoder
+from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
 from hvae_codec.errors import (
     BitstreamError,
     CorruptError,

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec import contexts
-from hvae_codec.codec.contexts import GRAIN, MAX_LEVELS, MAX_SPAN, Features, LayerContext
-from hvae_codec.codec.map_coder import MapCoder
+from hvae_codec.codec.entropy import contexts
+from hvae_codec.codec.entropy.context_coder import MapCoder
+from hvae_codec.codec.entropy.contexts import GRAIN, MAX_LEVELS, MAX_SPAN, Features, LayerContext
 from hvae_codec.errors import CheckpointError
 from tests.codec import map_reference
 from tests.codec.map_models import random_symbols, random_tables

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.container import Opened, first_layer_bytes, make_header, raise_about
-from hvae_codec.codec.contexts import Levels
-from hvae_codec.codec.format import (
+from hvae_codec.codec.bitstream.container import Opened, first_layer_bytes, make_header, raise_about
+from hvae_codec.codec.bitstream.header import (
     Header,
     parse,
     payload_prefix,
@@ -18,8 +17,9 @@ from hvae_codec.codec.format import (
     verify_first_layer,
     write_file,
 )
-from hvae_codec.codec.map_coder import MapCoder, Shape
-from hvae_codec.codec.tables import Int32Array
+from hvae_codec.codec.entropy.context_coder import MapCoder, Shape
+from hvae_codec.codec.entropy.contexts import Levels
+from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.errors import BitstreamError, CorruptError, ImageTooLargeError, WrongModelError
 
 SHORT_PIXELS = 4096

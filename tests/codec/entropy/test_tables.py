@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec.tables import (
+from hvae_codec.codec.entropy.tables import (
     MAX_SUPPORT,
     TOTAL,
     LayerTables,

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import hvae_codec
-from hvae_codec.codec.entropy import read_each
+from hvae_codec.codec.bitstream.files import read_each
 from hvae_codec.errors import BitstreamError, CorruptError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CODER = """
 import pickle, sys
-from hvae_codec.codec.entropy import in_order
+from hvae_codec.codec.bitstream.files import in_order
 entropy, parts = pickle.load(sys.stdin.buffer)
 files = in_order((part.numbers, entropy.write(part)) for part in parts)
 read = entropy.read(files)
