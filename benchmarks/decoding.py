@@ -31,7 +31,7 @@ import hvae_codec
 from benchmarks.codec_speed import photographs_crops
 from benchmarks.common import environment, write_json
 from hvae_codec.codec.checkpoint import Checkpoint
-from hvae_codec.codec.networks import Networks
+from hvae_codec.codec.tiled.transform import Networks
 
 BATCHES = (1, 2, 7, 64, 256, 1024)
 THREADS = (1, 2)

@@ -37,8 +37,8 @@ import hvae_codec
 from benchmarks.any_size import mosaic_rows, photographs
 from benchmarks.common import environment, write_json
 from benchmarks.learned_peers import hyperprior
-from hvae_codec.codec import map_networks
-from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.fully_convolutional import transform
+from hvae_codec.codec.fully_convolutional.codec import MapCodec
 
 QUALITIES = (10, 50, 90)
 SIZE = (512, 768)
@@ -180,13 +180,13 @@ def measure_equality() -> list[dict[str, Any]]:
     picture = photograph()
     blob, other = codec.encode(picture), codec.encode(picture[::-1])
     symbols, usual = codec.symbols([blob]), codec.decode(blob)
-    threads, strip = torch.get_num_threads(), map_networks.STRIP_PIXELS
+    threads, strip = torch.get_num_threads(), transform.STRIP_PIXELS
     rows = []
     for way in ("one thread", "strips of 64 rows", "contiguous weights", "in a batch"):
         if way == "one thread":
             torch.set_num_threads(1)
         elif way == "strips of 64 rows":
-            map_networks.STRIP_PIXELS = 64 * picture.shape[1]
+            transform.STRIP_PIXELS = 64 * picture.shape[1]
         elif way == "contiguous weights":
             codec.model.to(memory_format=torch.contiguous_format)
         batch = [other, blob, other] if way == "in a batch" else [blob]
@@ -205,7 +205,7 @@ def measure_equality() -> list[dict[str, Any]]:
             }
         )
         torch.set_num_threads(threads)
-        map_networks.STRIP_PIXELS = strip
+        transform.STRIP_PIXELS = strip
         codec.model.to(memory_format=torch.channels_last)
     return rows
 

@@ -19,7 +19,7 @@ import hvae_codec
 from benchmarks.containers import payload_bytes
 from benchmarks.peers import Peer, Setting
 from benchmarks.similarity import similarities, similarity_name, ssimulacra2
-from hvae_codec.codec.tiling import split
+from hvae_codec.codec.tiled.tiling import split
 from hvae_codec.evaluation.measure import rates_nats
 from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import hvae_codec
 from benchmarks.common import environment, write_json
-from hvae_codec.codec.tiling import merge
+from hvae_codec.codec.tiled.tiling import merge
 from hvae_codec.data.sources.roots import default_root
 from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hvae_codec.client import RemoteModel
-    from hvae_codec.codec.latents import Features
+    from hvae_codec.codec.features import Features
 
 _SERVER = "--server 127.0.0.1:50051"
 

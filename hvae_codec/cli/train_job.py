@@ -27,10 +27,10 @@ from hvae_codec.codec.checkpoint import (
 )
 from hvae_codec.codec.entropy.context_tables import MapTables
 from hvae_codec.codec.entropy.tables import SymbolTables
-from hvae_codec.codec.fit import fit_tables, refit_tables
-from hvae_codec.codec.map_codec import MapCodec
-from hvae_codec.codec.map_fit import fit_map_tables, round_weights
+from hvae_codec.codec.fully_convolutional.codec import MapCodec
+from hvae_codec.codec.fully_convolutional.fit_tables import fit_map_tables, round_weights
 from hvae_codec.codec.opening import open_codec
+from hvae_codec.codec.tiled.fit_tables import fit_tables, refit_tables
 from hvae_codec.data import ImageDataset, RandomCrops, load_dataset, load_training
 from hvae_codec.errors import SpecError
 from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec

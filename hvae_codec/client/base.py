@@ -11,7 +11,7 @@ from hvae_codec.client.operations import Operation
 from hvae_codec.client.pool import Pool
 from hvae_codec.client.retry import Retry, Tries
 from hvae_codec.client.steps import Known, Streaming, StreamSteps, UnarySteps
-from hvae_codec.codec.latents import Features
+from hvae_codec.codec.features import Features
 
 T = TypeVar("T")
 

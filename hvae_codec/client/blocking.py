@@ -26,7 +26,7 @@ from hvae_codec.client.operations import (
     FeatureOptions,
     FileFeatureOptions,
 )
-from hvae_codec.codec.latents import Features
+from hvae_codec.codec.features import Features
 from hvae_codec.v1 import codec_pb2
 
 Array = NDArray[np.uint8]

@@ -19,7 +19,7 @@ from hvae_codec.client.loop_channel import LoopChannel
 from hvae_codec.client.operations import Operation
 from hvae_codec.client.pool import Pool
 from hvae_codec.client.steps import End
-from hvae_codec.codec.latents import Features
+from hvae_codec.codec.features import Features
 
 T = TypeVar("T")
 

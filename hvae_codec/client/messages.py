@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.bitstream.encoded import Encoded, as_file
 from hvae_codec.codec.bitstream.header import MAGIC
+from hvae_codec.codec.features import Features
 from hvae_codec.codec.images.load import Picture as LocalPicture
 from hvae_codec.codec.images.load import as_uint8, decode_image_bytes
-from hvae_codec.codec.latents import Features
 from hvae_codec.codec.quality_scale import as_quality
 from hvae_codec.errors import ImageError
 from hvae_codec.v1 import codec_pb2

@@ -12,8 +12,8 @@ from hvae_codec.client import messages
 from hvae_codec.client.messages import FeatureType, Picture, RemoteLimits, RemoteModel, Transfer
 from hvae_codec.client.splitting import Weight
 from hvae_codec.codec.bitstream.header import read_header
+from hvae_codec.codec.features import Features
 from hvae_codec.codec.images.sniff import read_image_header
-from hvae_codec.codec.latents import Features
 from hvae_codec.errors import BitstreamError, HvaeCodecError, ImageError
 from hvae_codec.v1 import codec_pb2
 

@@ -23,7 +23,7 @@ from hvae_codec.client.errors import ServiceError, StreamEndedError
 from hvae_codec.client.operations import Operation, ServerFacts, stacked
 from hvae_codec.client.retry import Tries
 from hvae_codec.client.splitting import Budget, Packer, Part
-from hvae_codec.codec.latents import Features
+from hvae_codec.codec.features import Features
 from hvae_codec.v1 import codec_pb2
 
 T = TypeVar("T")

@@ -29,7 +29,7 @@ from hvae_codec.codec.archive_index import (
 from hvae_codec.codec.archive_info import ArchiveInfo, Damage, PictureInfo
 from hvae_codec.codec.bitstream.container import tiles_of
 from hvae_codec.codec.codec import Block, Codec
-from hvae_codec.codec.latents import Features, joined
+from hvae_codec.codec.features import Features, joined
 from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import (
     ArchiveError,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.archive_format import Directory, Group
 from hvae_codec.codec.archive_names import MAX_BLOCK_NAME_BYTES
 from hvae_codec.codec.codec import Block, Codec
-from hvae_codec.codec.tiling import tile_grid
+from hvae_codec.codec.tiled.tiling import tile_grid
 
 Pixels = NDArray[np.uint8]
 

@@ -33,14 +33,14 @@ from hvae_codec.codec.bitstream.files import (
 )
 from hvae_codec.codec.bitstream.header import Header, read_header
 from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info, rate_weight
-from hvae_codec.codec.effort import EncoderSearch, per_tile
 from hvae_codec.codec.entropy.tables import Int32Array
+from hvae_codec.codec.features import Features, averaged, none_of
 from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
-from hvae_codec.codec.latents import Features, averaged, none_of
-from hvae_codec.codec.networks import Networks, Refine
 from hvae_codec.codec.references import ByReference
-from hvae_codec.codec.streaming import picture_rows, symbols_of
-from hvae_codec.codec.tiling import assembled, coding_rmse_of, merge, split_all, tile_grid
+from hvae_codec.codec.tiled.encoder_search import EncoderSearch, per_tile
+from hvae_codec.codec.tiled.streaming import picture_rows, symbols_of
+from hvae_codec.codec.tiled.tiling import assembled, coding_rmse_of, merge, split_all, tile_grid
+from hvae_codec.codec.tiled.transform import Networks, Refine
 from hvae_codec.errors import CorruptError, ImageError, UnknownQualityError, WrongModelError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
@@ -83,7 +83,7 @@ class Codec(ByReference):
     A file is given as its bytes in any buffer or uint8 array, or by its path.
 
     Encoding takes an `effort`: 0 rounds what the networks say; 1 and 2 search for symbols that give
-    a better picture for fewer bytes (`hvae_codec.codec.effort`), at more time. With effort above 0,
+    a better picture for fewer bytes (`hvae_codec.codec.tiled.encoder_search`), at more time. With effort above 0,
     `trade` steers that search: 2 asks for fewer bytes (each is to save twice as much distortion),
     0.5 for a better picture. Files of any effort are decoded alike.
     """

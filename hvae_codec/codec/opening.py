@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hvae_codec.codec.checkpoint import Checkpoint
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.fully_convolutional.codec import MapCodec
 from hvae_codec.models.fully_convolutional.model import MapVAE
 
 

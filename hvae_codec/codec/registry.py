@@ -14,11 +14,11 @@ from hvae_codec.codec.bitstream.encoded import Encoded, as_file
 from hvae_codec.codec.bitstream.header import read_header
 from hvae_codec.codec.checkpoint import ModelInfo, load_checkpoint, model_info, read_card
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.fully_convolutional.codec import MapCodec
 from hvae_codec.codec.model_choice import model_by_size
 from hvae_codec.codec.opening import open_codec
-from hvae_codec.codec.quality import operating_point
 from hvae_codec.codec.quality_scale import HIGHEST, LOWEST, as_quality
+from hvae_codec.codec.tiled.quality_interpolation import operating_point
 from hvae_codec.errors import (
     CheckpointError,
     DeviceError,

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.quality import EFFORT, TRADES
+from hvae_codec.codec.tiled.quality_interpolation import EFFORT, TRADES
 from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
 
 CALIBRATION_IMAGES = 1024
@@ -18,7 +18,7 @@ CALIBRATION_IMAGES = 1024
 
 
 def calibrate_codec(codec: Codec, images: NDArray[np.uint8]) -> dict[str, Any]:
-    """The `calibration` of a card (`hvae_codec.codec.quality`), measured on pictures uint8
+    """The `calibration` of a card (`hvae_codec.codec.tiled.quality_interpolation`), measured on pictures uint8
     [N, H, W, C] of the model's size: mean payload bytes and PSNR at effort 1, a value per trade.
 
     The PSNR is the mean over the pictures (`quality.PSNR_RULE`).

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.fully_convolutional.codec import MapCodec
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
 from hvae_codec.models.build import Model

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.archive import Archive
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.latents import Features, joined, none_of
+from hvae_codec.codec.features import Features, joined, none_of
 
 
 @dataclass(frozen=True)

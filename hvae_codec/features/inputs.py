@@ -24,8 +24,8 @@ from PIL import Image
 
 from hvae_codec.codec.archive import Archive
 from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.features import Features, joined, none_of
 from hvae_codec.codec.images.load import check_tensor
-from hvae_codec.codec.latents import Features, joined, none_of
 from hvae_codec.errors import ImageError
 from hvae_codec.features.archive_pictures import ArchivePicture, ArchivePictures, archive_features
 

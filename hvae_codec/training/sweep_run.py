@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.checkpoint import make_checkpoint, save_checkpoint
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.fit import fit_tables
+from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.data import ImageDataset
 from hvae_codec.errors import SweepError
 from hvae_codec.evaluation.measure import measure_codec

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hvae_codec.cli import main
 from hvae_codec.codec.checkpoint import save_checkpoint
-from hvae_codec.codec.fit import fit_tables
+from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.models import HierarchicalVAE, get_spec
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "hvae-codec"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hvae_codec.codec.checkpoint import save_checkpoint
-from hvae_codec.codec.fit import fit_tables
+from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.models import HierarchicalVAE, get_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")

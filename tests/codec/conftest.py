@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import hvae_codec
-from tests.codec.map_models import save_tiny
+from tests.codec.fully_convolutional.models import save_tiny
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_image
 import hvae_codec
 from hvae_codec.codec.checkpoint import Checkpoint, load_checkpoint
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.fit import fit_tables
+from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.errors import CorruptError
 from hvae_codec.models import HierarchicalVAE, get_spec
 

@@ -11,7 +11,7 @@ import torch
 
 import hvae_codec
 from hvae_codec.codec.checkpoint import load_checkpoint
-from hvae_codec.codec.fit import fit_tables
+from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.evaluation.measure import rates_nats
 
 NAMES = ("cifar10", "cifar10-maps", "mnist", "photo")

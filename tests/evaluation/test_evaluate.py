@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from hvae_codec.codec.checkpoint import save_checkpoint
-from hvae_codec.codec.fit import fit_tables
+from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.errors import CheckpointError, DatasetError, EvaluationError
 from hvae_codec.evaluation.bench import Order
 from hvae_codec.evaluation.evaluate import evaluate, find_models

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 import hvae_codec
 from hvae_codec.codec.checkpoint import save_checkpoint
-from hvae_codec.codec.fit import fit_tables
+from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.evaluation import measure, measure_codec, rates_nats
 from hvae_codec.evaluation.calibrate import measure_trade
 from hvae_codec.models import HierarchicalVAE, get_spec

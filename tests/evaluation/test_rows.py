@@ -9,7 +9,7 @@ from torch.distributions import Bernoulli, Normal
 from torch.nn.functional import softplus
 
 from hvae_codec.codec.checkpoint import Checkpoint
-from hvae_codec.codec.fit import fit_tables
+from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.data import ImageDataset
 from hvae_codec.errors import EvaluationError
 from hvae_codec.evaluation.information import accuracy_bound, class_entropy_nats

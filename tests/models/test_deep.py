@@ -12,7 +12,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 import hvae_codec
 from hvae_codec import ops
 from hvae_codec.codec.checkpoint import save_checkpoint
-from hvae_codec.codec.fit import fit_tables
+from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.data import ImageDataset
 from hvae_codec.evaluation import psnr_db
 from hvae_codec.features import HVAEFeatures

@@ -21,7 +21,7 @@ from hvae_codec.errors import (
     UnsupportedVersionError,
     WrongModelError,
 )
-from tests.codec.map_models import assert_equal_symbols, waves
+from tests.codec.fully_convolutional.models import assert_equal_symbols, waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

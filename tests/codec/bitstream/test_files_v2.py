@@ -6,10 +6,10 @@ from PIL import Image
 
 import hvae_codec
 import hvae_codec.pillow_plugin
-from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.fully_convolutional.codec import MapCodec
 from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import ImageTooLargeError, UnknownQualityError
-from tests.codec.map_models import assert_within_a_level, waves
+from tests.codec.fully_convolutional.models import assert_within_a_level, waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -102,7 +102,7 @@ def test_blocks_of_an_archive_hold_no_more_pixels_than_a_file_may(tiny, tmp_path
     """However many tiles a block may have."""
     limit = 8 * 32 * 32
     monkeypatch.setattr("hvae_codec.codec.bitstream.container_v2.MAX_FILE_PIXELS", limit)
-    monkeypatch.setattr("hvae_codec.codec.map_codec.MAX_FILE_PIXELS", limit)
+    monkeypatch.setattr("hvae_codec.codec.fully_convolutional.codec.MAX_FILE_PIXELS", limit)
     pictures = [waves(32, 32, seed=n) for n in range(11)]
     with pytest.raises(ImageTooLargeError):
         tiny.encode_block(pictures)

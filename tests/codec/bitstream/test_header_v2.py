@@ -20,7 +20,7 @@ from hvae_codec.errors import (
     UnsupportedVersionError,
     WrongModelError,
 )
-from tests.codec import map_reference
+from tests.codec.fully_convolutional import reference
 
 SPECIFICATION = Path(__file__).parents[3] / "docs" / "FORMAT.md"
 MODEL = bytes.fromhex("0badcafe")
@@ -57,7 +57,7 @@ SYMBOLS = [TOP[None, None], LOWER[None, None]]
 
 
 def shapes(count, height, width):
-    sides = map_reference.map_sides([{"stride": s} for s, _ in LATENTS], height, width)
+    sides = reference.map_sides([{"stride": s} for s, _ in LATENTS], height, width)
     return [(count, *own) for own in sides]
 
 
@@ -78,14 +78,14 @@ def test_example_field_by_field():
     frame = parse(data)
     assert frame.header == Header(MODEL, 20, 10, quality=127)
     assert data[11:14] == bytes([127, 20, 10])
-    layers = map_reference.model_of(CODER.tables.to_tensors(), LATENTS)
+    layers = reference.model_of(CODER.tables.to_tensors(), LATENTS)
     known = [{(0, 0, *at): int(k) for at, k in np.ndenumerate(m)} for m in (TOP, LOWER)]
     sides = [(1, 2), (2, 4)]
-    assert set(map_reference.levels(layers, [], 127, 1, sides[0]).values()) == {0}
-    levels = map_reference.levels(layers, known[:1], 127, 1, sides[1])
+    assert set(reference.levels(layers, [], 127, 1, sides[0]).values()) == {0}
+    levels = reference.levels(layers, known[:1], 127, 1, sides[1])
     assert list(levels.values()) == [1, 0, 1, 1, 1, 1, 2, 1]
-    assert verify_file(data, frame) == map_reference.encode(layers, known, 127, 1, sides)
-    assert map_reference.decode(layers, data[14:], 127, 1, sides) == known
+    assert verify_file(data, frame) == reference.encode(layers, known, 127, 1, sides)
+    assert reference.decode(layers, data[14:], 127, 1, sides) == known
     for found, expected in zip(unpack(data), SYMBOLS, strict=True):
         np.testing.assert_array_equal(found, expected)
 

@@ -11,9 +11,9 @@ from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
 from hvae_codec.codec.entropy.contexts import LayerContext
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables
 from hvae_codec.errors import CorruptError
-from tests.codec import map_reference
 from tests.codec.entropy.range_reference import PAD_BYTES
-from tests.codec.map_models import random_symbols, random_tables
+from tests.codec.fully_convolutional import reference
+from tests.codec.fully_convolutional.models import random_symbols, random_tables
 
 LATENTS = [
     [(8, 2), (8, 1)],
@@ -57,13 +57,13 @@ def test_bytes_and_symbols_agree_with_the_second_implementation(seed, latents, n
         own_shapes = [(each, *shape[1:]) for shape in shapes]
         assert_same(coder.decode(payloads, quality, own_shapes), symbols)
         assert_same(coder.decode(payloads, quality, own_shapes[:1]), symbols[:1])
-    layers = map_reference.model_of(coder.tables.to_tensors(), latents)
+    layers = reference.model_of(coder.tables.to_tensors(), latents)
     sides = [shape[1:] for shape in shapes]
     for number, payload in enumerate(payloads):
         own = [layer[:, number * each : (number + 1) * each] for layer in symbols]
         known = [{at: int(k) for at, k in np.ndenumerate(layer)} for layer in own]
-        assert payload == map_reference.encode(layers, known, quality, each, sides)
-        assert map_reference.decode(layers, payload, quality, each, sides) == known
+        assert payload == reference.encode(layers, known, quality, each, sides)
+        assert reference.decode(layers, payload, quality, each, sides) == known
 
 
 @settings(deadline=None, max_examples=20)

@@ -8,17 +8,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import hvae_codec
-from hvae_codec.codec import map_fit
 from hvae_codec.codec.bitstream.files import MapEntropy
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint
 from hvae_codec.codec.entropy.context_tables import MapTables
 from hvae_codec.codec.entropy.contexts import GRAIN, SCALE
 from hvae_codec.codec.entropy.tables import TOTAL
-from hvae_codec.codec.map_fit import fit_map_tables, round_weights
-from hvae_codec.codec.map_networks import MapNetworks
+from hvae_codec.codec.fully_convolutional import fit_tables
+from hvae_codec.codec.fully_convolutional.fit_tables import fit_map_tables, round_weights
+from hvae_codec.codec.fully_convolutional.transform import MapNetworks
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.fully_convolutional.layers import MIN_RAW
-from tests.codec.map_models import TINY, random_tables, save_tiny, tiny_model, waves
+from tests.codec.fully_convolutional.models import TINY, random_tables, save_tiny, tiny_model, waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -133,9 +133,9 @@ def test_forged_checkpoints_are_refused(tmp_path, kind):
 def test_fitted_levels_are_the_deviations_of_the_networks():
     """Level by level: the raw deviation that `MapVAE`'s context computes in floats, to a grain."""
     model = tiny_model()
-    tables = map_fit.fit_map_tables(model, [waves(64, 64)], qualities=2)
-    deviations = map_fit.level_deviations()
-    assert len(deviations) == map_fit.LEVELS
+    tables = fit_tables.fit_map_tables(model, [waves(64, 64)], qualities=2)
+    deviations = fit_tables.level_deviations()
+    assert len(deviations) == fit_tables.LEVELS
     assert deviations[0] == pytest.approx(np.log1p(np.exp(MIN_RAW)))
     for (_, layer), latent, fitted in zip(model.walk(), TINY.latents, tables.layers, strict=True):
         between = np.sqrt(deviations[1:] * deviations[:-1])
@@ -158,7 +158,7 @@ def test_fitting_is_repeatable_and_learns():
     ours, other = waves(64, 64, seed=1), np.zeros((64, 64, 3), np.uint8)
     bits = []
     for picture in (ours, ours, other):
-        tables = map_fit.fit_map_tables(model, [picture] * 3, qualities=3)
+        tables = fit_tables.fit_map_tables(model, [picture] * 3, qualities=3)
         entropy = MapEntropy(tables, b"tiny", (64, 64), model.spec.coarsest)
         symbols, _ = MapNetworks(model, entropy).symbols(ours[None], 128)
         bits.append(entropy.coder.information_bits(symbols, 128).sum())

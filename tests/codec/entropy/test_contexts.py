@@ -9,8 +9,8 @@ from hvae_codec.codec.entropy import contexts
 from hvae_codec.codec.entropy.context_coder import MapCoder
 from hvae_codec.codec.entropy.contexts import GRAIN, MAX_LEVELS, MAX_SPAN, Features, LayerContext
 from hvae_codec.errors import CheckpointError
-from tests.codec import map_reference
-from tests.codec.map_models import random_symbols, random_tables
+from tests.codec.fully_convolutional import reference
+from tests.codec.fully_convolutional.models import random_symbols, random_tables
 
 LATENTS = [
     [(8, 1), (8, 1)],
@@ -55,10 +55,10 @@ def test_levels_are_those_of_the_second_implementation(seed, latents, largest, s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contexts, "_SLAB_VALUES", slab)
         found = coder.levels(symbols, quality)
-    layers = map_reference.model_of(coder.tables.to_tensors(), latents)
+    layers = reference.model_of(coder.tables.to_tensors(), latents)
     known = as_dicts(symbols)
     for number, (count, *sides) in enumerate(shapes):
-        expected = map_reference.levels(layers, known[:number], quality, count, sides)
+        expected = reference.levels(layers, known[:number], quality, count, sides)
         assert {at: int(level) for at, level in np.ndenumerate(found[number])} == expected
     precisions = {layer.context._dtype for layer in coder.tables.layers[1:]}
     assert largest > 30 or precisions == {np.float32}

@@ -24,9 +24,9 @@ from hvae_codec.codec.codec import Block, Codec, Pictures, Pixels, as_grey, samp
 from hvae_codec.codec.entropy.context_tables import MapTables
 from hvae_codec.codec.entropy.contexts import Levels
 from hvae_codec.codec.entropy.tables import Int32Array
+from hvae_codec.codec.features import Features, joined, none_of
+from hvae_codec.codec.fully_convolutional.transform import MapNetworks
 from hvae_codec.codec.images.load import as_batch
-from hvae_codec.codec.latents import Features, joined, none_of
-from hvae_codec.codec.map_networks import MapNetworks
 from hvae_codec.codec.quality_scale import (
     HIGHEST,
     LOWEST,
@@ -34,7 +34,7 @@ from hvae_codec.codec.quality_scale import (
     quality_number,
     stated_quality,
 )
-from hvae_codec.codec.tiling import assembled
+from hvae_codec.codec.tiled.tiling import assembled
 from hvae_codec.errors import CheckpointError, ImageError, UnknownQualityError
 from hvae_codec.models.fully_convolutional.model import MapVAE
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import hvae_codec
 from hvae_codec.codec.bitstream.container import pack, unpack, unpack_runs
 from hvae_codec.codec.entropy import range_coder as coder_module
-from hvae_codec.codec.networks import Networks
-from hvae_codec.codec.streaming import picture_rows, regrouped, symbols_of
-from hvae_codec.codec.tiling import assembled, merge, merge_rows, split
+from hvae_codec.codec.tiled.streaming import picture_rows, regrouped, symbols_of
+from hvae_codec.codec.tiled.tiling import assembled, merge, merge_rows, split
+from hvae_codec.codec.tiled.transform import Networks
 from hvae_codec.errors import BitstreamError, CorruptError, TruncatedError
 
 TILE = (32, 32)
@@ -153,7 +153,7 @@ def test_an_effort_sees_the_trade_of_each_tile(codec):
 
 def test_symbols_of_wide_tables_take_two_bytes():
     """A model whose steps are so small that its symbols leave the range of one byte."""
-    from hvae_codec.codec.fit import fit_tables
+    from hvae_codec.codec.tiled.fit_tables import fit_tables
     from hvae_codec.models import HierarchicalVAE, get_spec
 
     torch.manual_seed(0)

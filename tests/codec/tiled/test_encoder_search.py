@@ -9,7 +9,8 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.codec.checkpoint import rate_weight
-from hvae_codec.codec.effort import (
+from hvae_codec.codec.entropy.tables import SymbolTables
+from hvae_codec.codec.tiled.encoder_search import (
     EFFORTS,
     TRADE_MAX,
     TRADE_MIN,
@@ -17,8 +18,7 @@ from hvae_codec.codec.effort import (
     EncoderSearch,
     per_tile,
 )
-from hvae_codec.codec.entropy.tables import SymbolTables
-from hvae_codec.codec.fit import refit_tables
+from hvae_codec.codec.tiled.fit_tables import refit_tables
 from hvae_codec.errors import CheckpointError
 from hvae_codec.evaluation import psnr_each_db
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hvae_codec.codec.tiling import coding_rmse_of, merge, split, tile_grid
+from hvae_codec.codec.tiled.tiling import coding_rmse_of, merge, split, tile_grid
 from hvae_codec.data.sources.roots import default_root
 from hvae_codec.errors import ImageError
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 import hvae_codec
-from hvae_codec.codec import map_codec, map_networks
 from hvae_codec.codec.bitstream.header import read_header
 from hvae_codec.codec.entropy import contexts
+from hvae_codec.codec.fully_convolutional import codec, transform
 from hvae_codec.errors import (
     BitstreamError,
     CheckpointError,
@@ -18,7 +18,7 @@ from hvae_codec.errors import (
     ImageTooLargeError,
     TruncatedError,
 )
-from tests.codec.map_models import (
+from tests.codec.fully_convolutional.models import (
     TINY,
     assert_equal_symbols,
     assert_within_a_level,
@@ -89,7 +89,7 @@ def test_every_quality_is_its_own_and_more_is_better(tiny):
     assert len({blob[12:] for blob in blobs}) > 200
     assert tiny.at_quality(1).encode(picture) == blobs[0]
     assert tiny.at_quality(100.0).encode(picture) == blobs[255]
-    numbers = [map_codec.quality_number(q) for q in np.linspace(1, 100, 256)]
+    numbers = [codec.quality_number(q) for q in np.linspace(1, 100, 256)]
     assert numbers == list(range(256))
 
 
@@ -129,7 +129,7 @@ def test_chunks_and_slabs_change_no_symbol(tiny, monkeypatch):
     features = tiny.layer_features_from_bytes(blobs)
     block = tiny.read_block(blob)
     monkeypatch.setattr(contexts, "_SLAB_VALUES", 1)
-    monkeypatch.setattr(map_codec, "_CHUNK_PIXELS", 2 * 64 * 96)
+    monkeypatch.setattr(codec, "_CHUNK_PIXELS", 2 * 64 * 96)
     assert tiny.encode_block(pictures) == blob
     assert tiny.encode_batch(pictures) == blobs
     assert_equal_symbols(tiny.read_block(blob).symbols, block.symbols)
@@ -161,7 +161,7 @@ def test_strips_are_the_whole(tiny, monkeypatch, size):
     whole = tiny.decode(blob)
     assert len(list(tiny.decode_rows(blob))) == 1
     for rows in (1, 128):
-        monkeypatch.setattr(map_networks, "STRIP_PIXELS", rows * size[1])
+        monkeypatch.setattr(transform, "STRIP_PIXELS", rows * size[1])
         assert_equal_symbols(tiny.symbols([tiny.encode(picture)]), tiny.symbols([blob]))
         strips = list(tiny.decode_rows(blob))
         at_once = max(64, rows)

@@ -6,7 +6,12 @@ import torch
 
 from hvae_codec.codec.codec import Block
 from hvae_codec.errors import BitstreamError
-from tests.codec.map_models import TINY, assert_equal_symbols, assert_within_a_level, waves
+from tests.codec.fully_convolutional.models import (
+    TINY,
+    assert_equal_symbols,
+    assert_within_a_level,
+    waves,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from hvae_codec.codec.arguments import byte_count, real
 from hvae_codec.codec.candidates import Candidate, decoded_candidates
 from hvae_codec.codec.codec import Codec, Pictures, Pixels
+from hvae_codec.codec.fully_convolutional.codec import MapCodec
+from hvae_codec.codec.fully_convolutional.rate_control import coded, of_psnr, of_size
 from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
-from hvae_codec.codec.map_codec import MapCodec
-from hvae_codec.codec.map_rate_control import coded, of_psnr, of_size
 from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.registry import ladder, model_for

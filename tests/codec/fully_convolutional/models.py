@@ -7,7 +7,7 @@ from hvae_codec.codec.checkpoint import save_checkpoint
 from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
 from hvae_codec.codec.entropy.contexts import GRAIN, LayerContext
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables
-from hvae_codec.codec.map_fit import fit_map_tables
+from hvae_codec.codec.fully_convolutional.fit_tables import fit_map_tables
 from hvae_codec.models.fully_convolutional.model import MapVAE
 from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
 

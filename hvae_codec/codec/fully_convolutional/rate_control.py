@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from hvae_codec.codec.candidates import Candidate, decoded_candidates
 from hvae_codec.codec.codec import Pixels
-from hvae_codec.codec.map_codec import MapCodec
+from hvae_codec.codec.fully_convolutional.codec import MapCodec
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.errors import RateError
 

@@ -7,8 +7,13 @@ import pytest
 import torch
 
 from hvae_codec.codec.checkpoint import Checkpoint
-from hvae_codec.codec.map_codec import MapCodec
-from tests.codec.map_models import assert_equal_symbols, assert_within_a_level, tiny_model, waves
+from hvae_codec.codec.fully_convolutional.codec import MapCodec
+from tests.codec.fully_convolutional.models import (
+    assert_equal_symbols,
+    assert_within_a_level,
+    tiny_model,
+    waves,
+)
 
 pytestmark = pytest.mark.cuda
 
