@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from hvae_codec.utils import forking  # noqa: F401  # before anything computes
 
 if TYPE_CHECKING:
-    from hvae_codec.codec.archive import Archive
-    from hvae_codec.codec.archive_writer import ArchiveWriter
+    from hvae_codec.codec.archive.reader import Archive
+    from hvae_codec.codec.archive.writer import ArchiveWriter
     from hvae_codec.codec.checkpoint import ModelInfo
     from hvae_codec.codec.codec import Codec
     from hvae_codec.codec.features import Features
@@ -42,8 +42,8 @@ __all__ = [
 
 _REGISTRY = "hvae_codec.codec.registry"
 _HOMES = {
-    "Archive": "hvae_codec.codec.archive",
-    "ArchiveWriter": "hvae_codec.codec.archive_writer",
+    "Archive": "hvae_codec.codec.archive.reader",
+    "ArchiveWriter": "hvae_codec.codec.archive.writer",
     "Codec": "hvae_codec.codec.codec",
     "Features": "hvae_codec.codec.features",
     "HVAEFeatures": "hvae_codec.features.transformer",  # not in __all__: it needs an extra

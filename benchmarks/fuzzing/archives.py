@@ -19,8 +19,8 @@ from benchmarks.fuzzing.files import sealed
 from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome, refusal_of
 from hvae_codec import Archive, ArchiveWriter
-from hvae_codec.codec.archive_format import BLOCK_MARKER, HEAD_BYTES, HEADER_BYTES, INDEX_MARKER
-from hvae_codec.codec.archive_index import RecoveredWarning
+from hvae_codec.codec.archive.format import BLOCK_MARKER, HEAD_BYTES, HEADER_BYTES, INDEX_MARKER
+from hvae_codec.codec.archive.index import RecoveredWarning
 from hvae_codec.errors import BitstreamError, UnknownModelError
 
 _HEAD = struct.Struct(">4sIIQII")  # marker, directory, data, first picture, pictures, check

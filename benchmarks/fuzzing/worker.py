@@ -28,7 +28,7 @@ def main() -> None:
     guided = work["engine"] == "coverage"
     if guided:
         with coverage.watching():
-            import hvae_codec.codec.archive
+            import hvae_codec.codec.archive.reader
             import hvae_codec.codec.codec
 
             if work["kind"] == "requests":

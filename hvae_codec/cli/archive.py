@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hvae_codec.codec.archive_info import Damage, PictureInfo
+    from hvae_codec.codec.archive.info import Damage, PictureInfo
 
 
 def add_commands(commands: Commands) -> None:
@@ -187,7 +187,7 @@ def _listed(
     archive: hvae_codec.Archive, arguments: argparse.Namespace
 ) -> tuple[list[PictureInfo], list[Damage]]:
     """The pictures to show, and what is damaged; without --verify only what they ran into."""
-    from hvae_codec.codec.archive_info import Damage
+    from hvae_codec.codec.archive.info import Damage
 
     pictures: list[PictureInfo] = []
     met: list[Damage] = []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hvae_codec.codec.archive_info import PictureInfo
+    from hvae_codec.codec.archive.info import PictureInfo
     from hvae_codec.codec.images.stored_arrays import StoredRows
 
 _PIXEL_BATCH = 1 << 24

@@ -69,7 +69,7 @@ def _build() -> dict[str, Any]:
 
 def _file(file: Path) -> dict[str, Any]:
     """What a file's header says, and whether the file's check sum holds."""
-    from hvae_codec.codec.archive_format import MAGIC as ARCHIVE_MAGIC
+    from hvae_codec.codec.archive.format import MAGIC as ARCHIVE_MAGIC
     from hvae_codec.codec.bitstream.header import parse, verify_file
     from hvae_codec.errors import BitstreamError, CorruptError
 

@@ -196,7 +196,7 @@ def _blocks(
     bar: Bar,
 ) -> list[list[Planned]]:
     """The pictures of each block: what `writer.add` would do with them one after another."""
-    from hvae_codec.codec.archive_blocks import BlockRoom
+    from hvae_codec.codec.archive.blocks import BlockRoom
 
     room = BlockRoom(codec)
     blocks: list[list[Planned]] = [[]]
@@ -293,7 +293,7 @@ def _opened(picture: FilePicture | ArrayPicture) -> Opened:
 
 def _code(block: Sequence[Planned], wanted: Wanted, arrays: Sequence[Any]) -> bytes:
     """Pickled: the pictures of a block, coded."""
-    from hvae_codec.codec.archive_blocks import code_block
+    from hvae_codec.codec.archive.blocks import code_block
 
     model, quality, effort = wanted
     codec = hvae_codec.load(model, quality, effort=effort)

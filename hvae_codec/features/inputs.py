@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hvae_codec.codec.archive import Archive
+from hvae_codec.codec.archive.reader import Archive
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.features import Features, joined, none_of
 from hvae_codec.codec.images.load import check_tensor

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.archive_format import Directory, Group
-from hvae_codec.codec.archive_names import MAX_BLOCK_NAME_BYTES
+from hvae_codec.codec.archive.format import Directory, Group
+from hvae_codec.codec.archive.names import MAX_BLOCK_NAME_BYTES
 from hvae_codec.codec.codec import Block, Codec
 from hvae_codec.codec.tiled.tiling import tile_grid
 

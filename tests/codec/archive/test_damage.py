@@ -15,8 +15,8 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec import Archive, ArchiveWriter
-from hvae_codec.codec.archive_format import HEAD_BYTES, HEADER_BYTES, parse_head
-from hvae_codec.codec.archive_index import RecoveredWarning
+from hvae_codec.codec.archive.format import HEAD_BYTES, HEADER_BYTES, parse_head
+from hvae_codec.codec.archive.index import RecoveredWarning
 from hvae_codec.errors import BitstreamError, CorruptError, HvaeCodecError, NotAnHvaeFileError
 
 CODEC = hvae_codec.load("cifar10")

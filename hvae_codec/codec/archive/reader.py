@@ -17,8 +17,8 @@ from typing import Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.archive_format import Directory, Entry
-from hvae_codec.codec.archive_index import (
+from hvae_codec.codec.archive.format import Directory, Entry
+from hvae_codec.codec.archive.index import (
     RecoveredWarning,
     mismatch,
     read_directory,
@@ -26,7 +26,7 @@ from hvae_codec.codec.archive_index import (
     read_index,
     verify_block,
 )
-from hvae_codec.codec.archive_info import ArchiveInfo, Damage, PictureInfo
+from hvae_codec.codec.archive.info import ArchiveInfo, Damage, PictureInfo
 from hvae_codec.codec.bitstream.container import tiles_of
 from hvae_codec.codec.codec import Block, Codec
 from hvae_codec.codec.features import Features, joined

@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.archive_names import decode_names, encode_names, name_hash
+from hvae_codec.codec.archive.names import decode_names, encode_names, name_hash
 from hvae_codec.codec.bitstream.header import MAX_COUNT, MODEL_ID_BYTES
 from hvae_codec.codec.bitstream.varint import read_varint, write_varint
 from hvae_codec.codec.entropy.range_coder import PAD_BYTES

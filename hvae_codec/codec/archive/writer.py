@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hvae_codec.codec.archive_blocks import BLOCK_TILES, BlockRoom, CodedBlock, uncoded_block
-from hvae_codec.codec.archive_format import (
+from hvae_codec.codec.archive.blocks import BLOCK_TILES, BlockRoom, CodedBlock, uncoded_block
+from hvae_codec.codec.archive.format import (
     HEAD_BYTES,
     HEADER_BYTES,
     ArchiveHeader,
@@ -27,8 +27,8 @@ from hvae_codec.codec.archive_format import (
     write_block,
     write_index,
 )
-from hvae_codec.codec.archive_index import ArchiveIndex, RecoveredWarning, read_index
-from hvae_codec.codec.archive_names import check_name
+from hvae_codec.codec.archive.index import ArchiveIndex, RecoveredWarning, read_index
+from hvae_codec.codec.archive.names import check_name
 from hvae_codec.codec.codec import Codec, Pictures
 from hvae_codec.codec.images.load import Picture, as_uint8, check_tensor
 from hvae_codec.errors import ArchiveError, CorruptError, ImageError, WrongModelError

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.archive_format import (
+from hvae_codec.codec.archive.format import (
     BLOCK_MARKER,
     DESCRIPTION_BYTES,
     HEAD_BYTES,
@@ -31,7 +31,7 @@ from hvae_codec.codec.archive_format import (
     parse_index,
     parse_trailer,
 )
-from hvae_codec.codec.archive_names import name_hash
+from hvae_codec.codec.archive.names import name_hash
 from hvae_codec.codec.bitstream.header import parse, verify_file
 from hvae_codec.errors import (
     BitstreamError,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec.archive_format import (
+from hvae_codec.codec.archive.format import (
     HEAD_BYTES,
     HEADER_BYTES,
     TRAILER_BYTES,
@@ -27,7 +27,7 @@ from hvae_codec.codec.archive_format import (
     write_block,
     write_index,
 )
-from hvae_codec.codec.archive_names import (
+from hvae_codec.codec.archive.names import (
     MAX_BLOCK_NAME_BYTES,
     MAX_NAME_BYTES,
     check_name,
@@ -46,7 +46,7 @@ from hvae_codec.errors import (
     UnsupportedVersionError,
 )
 
-SPECIFICATION = Path(__file__).parents[2] / "docs" / "ARCHIVE.md"
+SPECIFICATION = Path(__file__).parents[3] / "docs" / "ARCHIVE.md"
 MODEL = bytes.fromhex("0badcafe")
 HEADER = ArchiveHeader(MODEL, 32, 32, 3)
 CAT, FLAT = ([[1, 0]], [[0, 4, 1]]), ([[0, -1]], [[1, 4, 0]])

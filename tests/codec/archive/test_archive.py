@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec import Archive, ArchiveWriter
-from hvae_codec.codec.archive_info import PictureInfo
+from hvae_codec.codec.archive.info import PictureInfo
 from hvae_codec.errors import (
     AlphaError,
     ArchiveError,
