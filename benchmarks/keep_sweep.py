@@ -22,7 +22,7 @@ from hvae_codec.cli import main as command
 from hvae_codec.evaluation.evaluate import PICTURES, ROWS_FILE
 from hvae_codec.reporting.results import read_sweep
 from hvae_codec.reporting.selection import optima
-from hvae_codec.training.sweep import PLAN_FILE
+from hvae_codec.training.sweep.plan import PLAN_FILE
 
 SWEEPS = RESULTS / "sweeps"
 KEPT = (".txt", ".md", ".json")

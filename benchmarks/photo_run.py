@@ -18,7 +18,7 @@ import matplotlib
 from benchmarks.common import environment, write_json
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.recipe import Recipe
-from hvae_codec.training.state import load_history, load_recipe
+from hvae_codec.training.run_state import load_history, load_recipe
 
 
 def curve(recipe: Recipe, history: list[dict[str, Any]]) -> list[dict[str, float]]:

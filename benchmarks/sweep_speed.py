@@ -28,8 +28,8 @@ from benchmarks.common import environment, write_json
 from hvae_codec.data import ImageDataset
 from hvae_codec.models import get_spec
 from hvae_codec.training import Recipe, train
-from hvae_codec.training.stacked_trainer import train_chunk
-from hvae_codec.training.sweep import SweepModel, SweepPlan
+from hvae_codec.training.sweep.plan import SweepModel, SweepPlan
+from hvae_codec.training.sweep.stacked_trainer import train_chunk
 from hvae_codec.utils.malloc import keep_freed_memory
 
 CASES = (

@@ -14,7 +14,7 @@ SOON |= {"health_check_timeout_ms": 2000, "health_check_failure_threshold": 4}
 
 STORE_BYTES = 128 * 1024 * 1024
 
-NEEDED = ("hvae_codec.training.sweep_run", "hvae_codec.codec.archive.blocks")
+NEEDED = ("hvae_codec.training.sweep.chunk", "hvae_codec.codec.archive.blocks")
 
 
 @pytest.fixture(scope="session")

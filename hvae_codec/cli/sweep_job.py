@@ -15,9 +15,11 @@ from hvae_codec.data import load_dataset
 from hvae_codec.errors import SweepError
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.bins import beta_per_layer
-from hvae_codec.training.chunks import fitting_chunk
 from hvae_codec.training.recipe import Recipe
-from hvae_codec.training.sweep import (
+from hvae_codec.training.sweep.chunk import described_data, pending_chunks
+from hvae_codec.training.sweep.local import Work, run_locally
+from hvae_codec.training.sweep.memory import fitting_chunk
+from hvae_codec.training.sweep.plan import (
     PLAN_FILE,
     SweepModel,
     SweepPlan,
@@ -27,9 +29,7 @@ from hvae_codec.training.sweep import (
     read_plan,
     write_plan,
 )
-from hvae_codec.training.sweep_local import Work, run_locally
-from hvae_codec.training.sweep_ray import run_on_ray
-from hvae_codec.training.sweep_run import described_data, pending_chunks
+from hvae_codec.training.sweep.ray import run_on_ray
 from hvae_codec.utils.atomic_files import locked
 
 

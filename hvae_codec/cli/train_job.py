@@ -41,7 +41,7 @@ from hvae_codec.models.fully_convolutional.spec import MapSpec
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training import Recipe, load_history, snapshot, train
 from hvae_codec.training.bins import beta_per_layer
-from hvae_codec.training.sweep_run import described_data
+from hvae_codec.training.sweep.chunk import described_data
 
 FIRST_BETA = 0.03
 """Where a beta begins that adapts to a rate, unless --betas says otherwise."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from hvae_codec.errors import EvaluationError
 from hvae_codec.training.recipe import Recipe
-from hvae_codec.training.sweep import divergence_path, read_plan
+from hvae_codec.training.sweep.plan import divergence_path, read_plan
 
 PICTURES = 8
 """Pictures in each row of a strip of SWEEP/pictures."""

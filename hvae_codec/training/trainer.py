@@ -20,11 +20,11 @@ from hvae_codec.errors import CheckpointError, DatasetError, DivergenceError
 from hvae_codec.models.build import Model, Spec, build_model
 from hvae_codec.models.hvae import Outcome, noise_seed
 from hvae_codec.models.zoo import any_spec
-from hvae_codec.training.average import WeightAverage
+from hvae_codec.training.ema import WeightAverage
 from hvae_codec.training.optimisers import Optimiser
-from hvae_codec.training.rates import RateController
+from hvae_codec.training.rate_controller import RateController
 from hvae_codec.training.recipe import Recipe
-from hvae_codec.training.state import Progress, RunState, data_of
+from hvae_codec.training.run_state import Progress, RunState, data_of
 
 MAX_NATS_PER_DIMENSION = 1e3
 """Mean rate a dimension above which a batch counts as diverged; a float32 holds 22 nats."""

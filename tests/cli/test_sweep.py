@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import hvae_codec
-from hvae_codec.training.sweep import read_plan
+from hvae_codec.training.sweep.plan import read_plan
 
 
 @pytest.fixture

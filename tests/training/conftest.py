@@ -7,8 +7,8 @@ from PIL import Image
 
 from hvae_codec.data import load_dataset
 from hvae_codec.training.recipe import Recipe
-from hvae_codec.training.sweep import SweepModel, SweepPlan
-from hvae_codec.training.sweep_run import described_data
+from hvae_codec.training.sweep.chunk import described_data
+from hvae_codec.training.sweep.plan import SweepModel, SweepPlan
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from hvae_codec.models.build import build_model
 from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
 from hvae_codec.models.zoo import SPECS
 from hvae_codec.training import Recipe, snapshot, train
-from hvae_codec.training.average import WeightAverage
+from hvae_codec.training.ema import WeightAverage
 from hvae_codec.training.recipe import WARMUP_STEPS
-from hvae_codec.training.state import STATE_FILE
+from hvae_codec.training.run_state import STATE_FILE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

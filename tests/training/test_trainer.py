@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from hvae_codec.data import ImageDataset
 from hvae_codec.errors import CheckpointError, DatasetError, DivergenceError, SpecError
 from hvae_codec.training import Recipe, train
-from hvae_codec.training.state import STATE_FILE
+from hvae_codec.training.run_state import STATE_FILE
 
 
 def dataset(count=96, shape=(28, 28, 1)):

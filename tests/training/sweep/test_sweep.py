@@ -19,11 +19,13 @@ from hvae_codec.codec.codec import Codec
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import SpecError, SweepError
 from hvae_codec.models.stacked import StackedVAE
-from hvae_codec.training import stacked_trainer, train
-from hvae_codec.training.chunks import fitting_chunk, model_bytes
-from hvae_codec.training.stacked_trainer import train_chunk
-from hvae_codec.training.state import RunState
-from hvae_codec.training.sweep import (
+from hvae_codec.training import train
+from hvae_codec.training.run_state import RunState
+from hvae_codec.training.sweep import stacked_trainer
+from hvae_codec.training.sweep.chunk import pending_chunks
+from hvae_codec.training.sweep.local import Work, run_locally
+from hvae_codec.training.sweep.memory import fitting_chunk, model_bytes
+from hvae_codec.training.sweep.plan import (
     SweepModel,
     SweepPlan,
     divergence_path,
@@ -33,8 +35,7 @@ from hvae_codec.training.sweep import (
     read_plan,
     write_plan,
 )
-from hvae_codec.training.sweep_local import Work, run_locally
-from hvae_codec.training.sweep_run import pending_chunks
+from hvae_codec.training.sweep.stacked_trainer import train_chunk
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -215,7 +216,7 @@ def test_a_chunk_that_fails_while_others_report_ends_the_sweep(make_plan, tmp_pa
 KILLED = """
 import sys
 from pathlib import Path
-from hvae_codec.training.sweep_local import Work, run_locally
+from hvae_codec.training.sweep.local import Work, run_locally
 import torch
 torch.set_num_threads(1)
 run_locally(Work(Path(sys.argv[1]), threads=1), 1, lambda images: None)

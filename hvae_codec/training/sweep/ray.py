@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from hvae_codec.errors import MissingDependencyError, SweepError
-from hvae_codec.training.sweep_local import Progress, Work
-from hvae_codec.training.sweep_run import pending_chunks
+from hvae_codec.training.sweep.chunk import pending_chunks
+from hvae_codec.training.sweep.local import Progress, Work
 
 RETRIES = 5
 """How many deaths of its worker a chunk survives."""

@@ -16,7 +16,7 @@ from hvae_codec.data import TrainingPictures
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.tensor_files import read_tensors
 from hvae_codec.models.zoo import any_spec
-from hvae_codec.training.average import WeightAverage
+from hvae_codec.training.ema import WeightAverage
 from hvae_codec.training.optimisers import Optimiser
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.utils.atomic_files import write_atomically

@@ -23,8 +23,8 @@ from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
 from hvae_codec.models.stacked import StackedVAE
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.optimisers import Optimiser
-from hvae_codec.training.state import Progress, RunState, data_of
-from hvae_codec.training.sweep import SweepPlan
+from hvae_codec.training.run_state import Progress, RunState, data_of
+from hvae_codec.training.sweep.plan import SweepPlan
 from hvae_codec.training.trainer import (
     checked_images,
     controller_row,

@@ -6,7 +6,7 @@ import pytest
 from hvae_codec.data import ImageDataset
 from hvae_codec.errors import SpecError
 from hvae_codec.training import Recipe, load_history, train
-from hvae_codec.training.rates import BETA_MAX, BETA_MIN, FIRMNESS, GAIN, RateController
+from hvae_codec.training.rate_controller import BETA_MAX, BETA_MIN, FIRMNESS, GAIN, RateController
 
 
 def blobs(count=256):

@@ -18,8 +18,8 @@ import torch
 
 from hvae_codec.data import ImageDataset, load_dataset
 from hvae_codec.errors import SweepError
-from hvae_codec.training.sweep import read_plan
-from hvae_codec.training.sweep_run import pending_chunks, run_chunk
+from hvae_codec.training.sweep.chunk import pending_chunks, run_chunk
+from hvae_codec.training.sweep.plan import read_plan
 from hvae_codec.utils.malloc import keep_freed_memory
 
 Progress = Callable[[int], None]

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from hvae_codec.errors import SweepError
-from hvae_codec.training.sweep import write_plan
-from hvae_codec.training.sweep_local import Work, run_locally
-from hvae_codec.training.sweep_ray import run_on_ray
+from hvae_codec.training.sweep.local import Work, run_locally
+from hvae_codec.training.sweep.plan import write_plan
+from hvae_codec.training.sweep.ray import run_on_ray
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

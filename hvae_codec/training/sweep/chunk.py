@@ -18,9 +18,8 @@ from hvae_codec.errors import SweepError
 from hvae_codec.evaluation.measure import measure_codec
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.zoo import get_spec
-from hvae_codec.training.stacked_trainer import Advance, TrainedModel, train_chunk
-from hvae_codec.training.state import STATE_FILE
-from hvae_codec.training.sweep import (
+from hvae_codec.training.run_state import STATE_FILE
+from hvae_codec.training.sweep.plan import (
     SweepPlan,
     chunk_directory,
     divergence_path,
@@ -28,6 +27,7 @@ from hvae_codec.training.sweep import (
     model_path,
     read_plan,
 )
+from hvae_codec.training.sweep.stacked_trainer import Advance, TrainedModel, train_chunk
 from hvae_codec.utils.atomic_files import write_atomically
 
 TABLE_IMAGES = 16_384
