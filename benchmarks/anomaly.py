@@ -25,7 +25,7 @@ from tqdm import tqdm
 import hvae_codec
 from benchmarks.common import environment, write_json
 from hvae_codec.data import load_dataset
-from hvae_codec.evaluation.anomaly import Roc, distance_from_typical, rate_bits, roc
+from hvae_codec.evaluation.metrics.anomaly import Roc, distance_from_typical, rate_bits, roc
 
 Pixels = NDArray[np.uint8]
 Scores = NDArray[np.float64]

@@ -25,7 +25,7 @@ from benchmarks.common import environment, write_json
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.data import load_dataset
 from hvae_codec.evaluation import mean_psnr_db, measure_codec
-from hvae_codec.evaluation.quality import squared_error_each
+from hvae_codec.evaluation.metrics.psnr import squared_error_each
 
 BLOCK = 256
 WEBP_QUALITIES = (0, 1, 2, 3, 5, 8, 12, 18, 26, 36)

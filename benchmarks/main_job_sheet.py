@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from hvae_codec.evaluation.quality import psnr_db
+from hvae_codec.evaluation.metrics.psnr import psnr_db
 
 PART = (312, 208)
 """Width and height, in pixels, of the part of a photograph that is shown, as it is."""

@@ -18,7 +18,7 @@ from benchmarks.curves import frontier
 from benchmarks.peers import Peer
 from hvae_codec.codec.quality_scale import LOWEST
 from hvae_codec.errors import RateError
-from hvae_codec.evaluation.quality import psnr_db
+from hvae_codec.evaluation.metrics.psnr import psnr_db
 
 SHEET_PICTURES = 8
 SHEET_PHOTOGRAPHS = 3

@@ -20,8 +20,8 @@ from benchmarks.containers import payload_bytes
 from benchmarks.peers import Peer, Setting
 from benchmarks.similarity import similarities, similarity_name, ssimulacra2
 from hvae_codec.codec.tiled.tiling import split
-from hvae_codec.evaluation.measure import rates_nats
-from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
+from hvae_codec.evaluation.card_figures import rates_nats
+from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
 
 BATCH = 256
 QUALITIES = (1, 5, 10, 16, 23, 31, 40, 50, 60, 70, 80, 90, 100)

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.common import write_json
 from hvae_codec.errors import EvaluationError
-from hvae_codec.evaluation.hull import upper_hull
+from hvae_codec.evaluation.metrics.convex_hull import upper_hull
 from hvae_codec.reporting.results import ModelRow, Sweep, read_sweep
 
 PSNR = "psnr_modes_db"

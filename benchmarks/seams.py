@@ -24,7 +24,7 @@ import hvae_codec
 from benchmarks.common import environment, write_json
 from hvae_codec.codec.tiled.tiling import merge
 from hvae_codec.data.sources.roots import default_root
-from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
+from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
 
 INVISIBLE = 0.05
 """Share of the original's ratio that the decoded picture's may differ by."""

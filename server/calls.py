@@ -17,7 +17,7 @@ from hvae_codec import Codec, Features
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.errors import HvaeCodecError, ImageError
-from hvae_codec.evaluation.quality import psnr_of, squared_error_each
+from hvae_codec.evaluation.metrics.psnr import psnr_of, squared_error_each
 from hvae_codec.v1 import codec_pb2
 
 from . import convert, footprint

@@ -62,7 +62,7 @@ SERVER_MAY_USE = {
     "hvae_codec.codec.opening",
     "hvae_codec.codec.bitstream.files",
     "hvae_codec.codec.registry",
-    "hvae_codec.evaluation.quality",
+    "hvae_codec.evaluation.metrics.psnr",
 }
 
 

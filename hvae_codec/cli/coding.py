@@ -197,7 +197,7 @@ def _rows(pictures: list[Pixels], blobs: list[bytes], with_psnr: bool) -> list[R
 
 def _add_psnr(row: Row, codec: hvae_codec.Codec, picture: Pixels, strips: Iterable[Pixels]) -> None:
     """Note the PSNR of a picture decoded in strips."""
-    from hvae_codec.evaluation.quality import psnr_of_strips
+    from hvae_codec.evaluation.metrics.psnr import psnr_of_strips
 
     def pairs() -> Iterator[tuple[Pixels, Pixels]]:
         top = 0

@@ -55,10 +55,10 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from hvae_codec.cli.common import print_warning
     from hvae_codec.errors import EvaluationError
-    from hvae_codec.evaluation.bench import Order
     from hvae_codec.evaluation.evaluate import PICTURES, evaluate, find_models
-    from hvae_codec.evaluation.hull import optima
+    from hvae_codec.evaluation.metrics.convex_hull import optima
     from hvae_codec.evaluation.rows import Settings
+    from hvae_codec.evaluation.worker import Order
 
     found = find_models(arguments.path)
     data = arguments.data or found.data

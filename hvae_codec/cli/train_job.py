@@ -34,7 +34,7 @@ from hvae_codec.codec.tiled.fit_tables import fit_tables, refit_tables
 from hvae_codec.data import ImageDataset, RandomCrops, load_dataset, load_training
 from hvae_codec.errors import SpecError
 from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
-from hvae_codec.evaluation.measure import measure_codec, measure_qualities
+from hvae_codec.evaluation.card_figures import measure_codec, measure_qualities
 from hvae_codec.models.build import Model
 from hvae_codec.models.fully_convolutional.model import MapVAE
 from hvae_codec.models.fully_convolutional.spec import MapSpec

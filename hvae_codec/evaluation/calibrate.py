@@ -11,7 +11,7 @@ from tqdm import tqdm
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.tiled.quality_interpolation import EFFORT, TRADES
-from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
+from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
 
 CALIBRATION_IMAGES = 1024
 """Pictures that a card's calibration is measured on: all rungs of a ladder on the same ones."""

@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from hvae_codec.codec.checkpoint import read_card
 from hvae_codec.errors import CheckpointError, EvaluationError, HvaeCodecError
-from hvae_codec.evaluation.bench import Bench, Order, Task, start_worker, work
-from hvae_codec.evaluation.row_files import Row, RowFile
+from hvae_codec.evaluation.jsonl import Row, RowFile
 from hvae_codec.evaluation.rows import PROBE_LEVELS, check_pictures
+from hvae_codec.evaluation.worker import Bench, Order, Task, start_worker, work
 from hvae_codec.models.spec import ModelSpec
 
 SWEEP_FORMAT = "hvae-codec sweep 1"

@@ -16,14 +16,14 @@ from hvae_codec import ops
 from hvae_codec.codec.checkpoint import Checkpoint
 from hvae_codec.data import ImageDataset
 from hvae_codec.errors import EvaluationError
-from hvae_codec.evaluation.information import (
+from hvae_codec.evaluation.metrics.mutual_information import (
     accuracy_bound,
     class_entropy_nats,
     gaussian_information,
     uniform_information,
 )
-from hvae_codec.evaluation.probes import FAST_PROBES, PROBES, PROTOCOLS, probe_accuracies
-from hvae_codec.evaluation.quality import PEAK, bounded_psnr_db
+from hvae_codec.evaluation.metrics.probes import FAST_PROBES, PROBES, PROTOCOLS, probe_accuracies
+from hvae_codec.evaluation.metrics.psnr import PEAK, bounded_psnr_db
 from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import GaussianLikelihood, dtype_of

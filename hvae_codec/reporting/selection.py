@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hvae_codec.evaluation.hull import upper_hull
+from hvae_codec.evaluation.metrics.convex_hull import upper_hull
 from hvae_codec.reporting.metrics import (
     INCEPTION,
     INFORMATION,

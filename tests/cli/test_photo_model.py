@@ -15,7 +15,7 @@ from hvae_codec.codec.model_choice import SMALL_PIXELS
 from hvae_codec.codec.quality_scale import MAX_NUMBER, quality_number, stated_quality
 from hvae_codec.codec.registry import _directory, _entries, model_for, scale_of
 from hvae_codec.errors import UnknownModelError
-from hvae_codec.evaluation.quality import psnr_db
+from hvae_codec.evaluation.metrics.psnr import psnr_db
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

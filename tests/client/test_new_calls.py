@@ -14,7 +14,7 @@ from hvae_codec.errors import (
     UnknownModelError,
     UnknownQualityError,
 )
-from hvae_codec.evaluation.quality import psnr_db
+from hvae_codec.evaluation.metrics.psnr import psnr_db
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hvae_codec
-from hvae_codec.evaluation.quality import psnr_db
+from hvae_codec.evaluation.metrics.psnr import psnr_db
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT / "proto" / "hvae_codec" / "v1" / "codec.proto"

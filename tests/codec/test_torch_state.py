@@ -12,7 +12,7 @@ import torch
 import hvae_codec
 from hvae_codec.codec.checkpoint import load_checkpoint
 from hvae_codec.codec.tiled.fit_tables import fit_tables
-from hvae_codec.evaluation.measure import rates_nats
+from hvae_codec.evaluation.card_figures import rates_nats
 
 NAMES = ("cifar10", "cifar10-maps", "mnist", "photo")
 FOLDER = Path(hvae_codec.__file__).parent / "checkpoints"

@@ -16,11 +16,11 @@ from PIL import Image
 from hvae_codec.codec.checkpoint import save_checkpoint
 from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.errors import CheckpointError, DatasetError, EvaluationError
-from hvae_codec.evaluation.bench import Order
 from hvae_codec.evaluation.evaluate import evaluate, find_models
 from hvae_codec.evaluation.image_classifiers import ClassifierNetwork, save_classifier
-from hvae_codec.evaluation.row_files import RowFile, read_rows
+from hvae_codec.evaluation.jsonl import RowFile, read_rows
 from hvae_codec.evaluation.rows import Settings
+from hvae_codec.evaluation.worker import Order
 from hvae_codec.models import HierarchicalVAE, get_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,7 +12,7 @@ from hvae_codec.codec.checkpoint import Checkpoint
 from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.data import ImageDataset
 from hvae_codec.errors import EvaluationError
-from hvae_codec.evaluation.information import accuracy_bound, class_entropy_nats
+from hvae_codec.evaluation.metrics.mutual_information import accuracy_bound, class_entropy_nats
 from hvae_codec.evaluation.rows import Settings, bits_per_dim, measure_row, run_passes
 from hvae_codec.models import HierarchicalVAE, get_spec
 

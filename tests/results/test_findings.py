@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from hvae_codec.evaluation.hull import upper_hull
+from hvae_codec.evaluation.metrics.convex_hull import upper_hull
 from hvae_codec.reporting.results import read_sweep
 from hvae_codec.reporting.selection import optima
 

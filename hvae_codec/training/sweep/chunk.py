@@ -15,7 +15,7 @@ from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.data import ImageDataset
 from hvae_codec.errors import SweepError
-from hvae_codec.evaluation.measure import measure_codec
+from hvae_codec.evaluation.card_figures import measure_codec
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.run_state import STATE_FILE

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
-from hvae_codec.evaluation.hull import best, optima, upper_hull, value_at
+from hvae_codec.evaluation.metrics.convex_hull import best, optima, upper_hull, value_at
 
 coordinates = st.tuples(st.integers(-40, 40), st.integers(-40, 40))
 

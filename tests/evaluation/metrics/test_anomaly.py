@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 import hvae_codec
 from hvae_codec.codec.bitstream.header import parse
-from hvae_codec.evaluation.anomaly import distance_from_typical, rate_bits, roc
+from hvae_codec.evaluation.metrics.anomaly import distance_from_typical, rate_bits, roc
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

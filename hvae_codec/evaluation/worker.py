@@ -16,9 +16,9 @@ import torch
 
 from hvae_codec.codec.checkpoint import load_checkpoint
 from hvae_codec.data import ImageDataset, load_dataset
-from hvae_codec.evaluation.pictures import write_strip
-from hvae_codec.evaluation.row_files import Row
+from hvae_codec.evaluation.jsonl import Row
 from hvae_codec.evaluation.rows import INCEPTION_FIELDS, Settings, Stage, measure_row
+from hvae_codec.evaluation.strips import write_strip
 
 if TYPE_CHECKING:
     from hvae_codec.evaluation.image_classifiers import Classifier
@@ -100,7 +100,7 @@ def _load_classifier(path: Path) -> Classifier:
 
 
 def _scores(model: Any, classifier: Classifier, settings: Settings) -> dict[str, Any]:
-    from hvae_codec.evaluation.inception import inception_score
+    from hvae_codec.evaluation.metrics.inception_score import inception_score
 
     found = inception_score(model, classifier, samples=settings.samples, seed=settings.seed)
     return {

@@ -13,7 +13,7 @@ from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.fully_convolutional.codec import MapCodec
 from hvae_codec.codec.quality_scale import MAX_NUMBER
-from hvae_codec.evaluation.quality import mean_psnr_db, squared_error_each
+from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
 from hvae_codec.models.build import Model
 from hvae_codec.models.hvae import noise_seed
 from hvae_codec.models.inference import inference

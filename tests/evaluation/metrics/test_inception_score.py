@@ -8,7 +8,7 @@ import torch
 
 from hvae_codec.errors import EvaluationError
 from hvae_codec.evaluation.image_classifiers import ClassifierNetwork, save_classifier
-from hvae_codec.evaluation.inception import inception_score, score_probabilities
+from hvae_codec.evaluation.metrics.inception_score import inception_score, score_probabilities
 from hvae_codec.models import HierarchicalVAE, get_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")

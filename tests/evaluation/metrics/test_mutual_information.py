@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from hvae_codec.errors import EvaluationError
-from hvae_codec.evaluation.information import (
+from hvae_codec.evaluation.metrics.mutual_information import (
     accuracy_bound,
     class_entropy_nats,
     gaussian_information,

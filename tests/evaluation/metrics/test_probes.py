@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from hvae_codec.errors import EvaluationError
-from hvae_codec.evaluation.probes import LINEAR_TOLERANCE, probe_accuracies
+from hvae_codec.evaluation.metrics.probes import LINEAR_TOLERANCE, probe_accuracies
 
 
 @pytest.fixture(scope="module")

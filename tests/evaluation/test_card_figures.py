@@ -11,7 +11,7 @@ from scipy.stats import norm
 import hvae_codec
 from hvae_codec.codec.checkpoint import save_checkpoint
 from hvae_codec.codec.tiled.fit_tables import fit_tables
-from hvae_codec.evaluation import measure, measure_codec, rates_nats
+from hvae_codec.evaluation import card_figures, measure_codec, rates_nats
 from hvae_codec.evaluation.calibrate import measure_trade
 from hvae_codec.models import HierarchicalVAE, get_spec
 
@@ -71,7 +71,7 @@ def test_psnr_is_the_mean_over_pictures(codec, images, measured):
 
 
 def test_figures_do_not_depend_on_the_batches(codec, images, measured, monkeypatch):
-    monkeypatch.setattr(measure, "BATCH", 7)
+    monkeypatch.setattr(card_figures, "BATCH", 7)
     again = measure_codec(codec, images)
     np.testing.assert_allclose(again.pop("rates_nats"), measured["rates_nats"], rtol=0.15)
     again.pop("information_bytes_per_layer")
