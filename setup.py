@@ -243,7 +243,7 @@ setup(
     package_dir={"hvae_codec.server": "server"},
     package_data={
         "hvae_codec": ["py.typed", "checkpoints/*.safetensors", "checkpoints/*.json"],
-        "hvae_codec.reporting": ["page.html", "page.css", "page.js"],
+        "hvae_codec.reporting.html": ["page.html", "page.css", "page.js"],
         "hvae_codec.server": ["static/page.html", "static/page.css", "static/page.js"],
     },
     ext_modules=[Extension("hvae_codec._C", sources=[])],

@@ -38,7 +38,7 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     if arguments.out is None and len(arguments.sweeps) > 1:
         arguments.usage_error("a report of several sweeps needs --out DIR")
-    from hvae_codec.reporting.job import write_report
+    from hvae_codec.reporting.build import write_report
     from hvae_codec.reporting.table import as_text
 
     report = write_report(arguments.sweeps, arguments.out or arguments.sweeps[0] / "report")

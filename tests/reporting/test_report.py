@@ -9,10 +9,10 @@ from PIL import Image
 
 from hvae_codec.cli import main
 from hvae_codec.errors import EvaluationError
-from hvae_codec.reporting.figures import drawings
-from hvae_codec.reporting.page import make_page
+from hvae_codec.reporting.figures.figures3to9 import drawings
+from hvae_codec.reporting.html.page import make_page
+from hvae_codec.reporting.html.strips import folded, read_strip
 from hvae_codec.reporting.results import read_sweep
-from hvae_codec.reporting.strips import folded, read_strip
 
 BROWSER_SECONDS = 120
 NOTHING = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hvae_codec.reporting.mesh import facets
+from hvae_codec.reporting.figures.mesh import facets
 from hvae_codec.reporting.metrics import NEGATIVE_ELBO, PSNR
 from hvae_codec.reporting.results import read_sweep
 from hvae_codec.reporting.selection import (

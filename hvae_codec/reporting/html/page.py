@@ -12,6 +12,7 @@ from typing import Any
 
 from hvae_codec.errors import MissingDependencyError
 from hvae_codec.reporting.differences import aspects
+from hvae_codec.reporting.html.strips import read_strip
 from hvae_codec.reporting.metrics import METRICS, Metric, measured
 from hvae_codec.reporting.results import ModelRow, Sweep
 from hvae_codec.reporting.selection import (
@@ -22,7 +23,6 @@ from hvae_codec.reporting.selection import (
     optima,
     vae,
 )
-from hvae_codec.reporting.strips import read_strip
 from hvae_codec.reporting.table import as_html
 
 try:

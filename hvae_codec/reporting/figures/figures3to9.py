@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hvae_codec.reporting.drawing import (
+from hvae_codec.reporting.figures.figure1 import draw_metric_surface, figure1, solid_axes, surfaces
+from hvae_codec.reporting.figures.plotting import (
     BETA_VAE,
     BLACK,
     BLUE,
@@ -26,7 +27,7 @@ from hvae_codec.reporting.drawing import (
     ring,
     vae_label,
 )
-from hvae_codec.reporting.figure1 import draw_metric_surface, figure1, solid_axes, surfaces
+from hvae_codec.reporting.html.strips import Strip, folded, read_strip
 from hvae_codec.reporting.metrics import (
     CLASSIFIERS,
     DIVERSITY,
@@ -42,7 +43,6 @@ from hvae_codec.reporting.metrics import (
 )
 from hvae_codec.reporting.results import ModelRow, Sweep
 from hvae_codec.reporting.selection import beta_vaes, hull_rows, optima, vae
-from hvae_codec.reporting.strips import Strip, folded, read_strip
 
 FIGURE_7 = (INFORMATION, *(accuracy(name) for name in CLASSIFIERS))
 ALL = tuple(m for m in METRICS if ".standardised." not in m.key)

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from hvae_codec.errors import EvaluationError
 from hvae_codec.reporting.differences import sentence
-from hvae_codec.reporting.drawing import file_bytes, style
-from hvae_codec.reporting.figures import drawings
-from hvae_codec.reporting.page import make_page
+from hvae_codec.reporting.figures.figures3to9 import drawings
+from hvae_codec.reporting.figures.plotting import file_bytes, style
+from hvae_codec.reporting.html.page import make_page
 from hvae_codec.reporting.results import Sweep, read_sweep
 from hvae_codec.reporting.selection import optima
 from hvae_codec.reporting.table import as_json, as_markdown, as_text

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hvae_codec.errors import MissingDependencyError
-from hvae_codec.reporting.mesh import facets
+from hvae_codec.reporting.figures.mesh import facets
 from hvae_codec.reporting.metrics import Metric, measured
 from hvae_codec.reporting.results import ModelRow, Sweep
 from hvae_codec.reporting.selection import beta_vaes, edges, hull_rows, optima, vae

@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from hvae_codec.reporting.drawing import (
+from hvae_codec.reporting.figures.mesh import facets
+from hvae_codec.reporting.figures.plotting import (
     BETA_VAE,
     BLACK,
     COLOURS,
@@ -27,7 +28,6 @@ from hvae_codec.reporting.drawing import (
     ring,
     vae_label,
 )
-from hvae_codec.reporting.mesh import facets
 from hvae_codec.reporting.metrics import INCEPTION, PSNR, RBF_SVM, Metric, measured
 from hvae_codec.reporting.results import ModelRow, Sweep
 from hvae_codec.reporting.selection import axes, beta_vaes, is_grid, optima, vae
