@@ -15,21 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import hvae_codec
-from hvae_codec.cli import (
-    archive,
-    calibrating,
-    classifying,
-    coding,
-    evaluating,
-    info,
-    latents,
-    remote,
-    reporting,
-    serving,
-    sweeping,
-    training,
-)
+from hvae_codec.cli.commands import archive, encode_decode, features_sample, info, remote, serve
 from hvae_codec.cli.common import CommandParser, describe, print_error, print_warning
+from hvae_codec.cli.research import calibrate, evaluate, report, sweep, train, train_classifier
 from hvae_codec.errors import HvaeCodecError, InputWarning
 from hvae_codec.utils.malloc import keep_freed_memory
 
@@ -51,17 +39,17 @@ def build_parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
     for module in (
-        coding,
+        encode_decode,
         archive,
         info,
-        latents,
-        training,
-        sweeping,
-        calibrating,
-        classifying,
-        evaluating,
-        reporting,
-        serving,
+        features_sample,
+        train,
+        sweep,
+        calibrate,
+        train_classifier,
+        evaluate,
+        report,
+        serve,
         remote,
     ):
         module.add_commands(commands)

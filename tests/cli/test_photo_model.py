@@ -9,7 +9,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import hvae_codec
-from hvae_codec.cli import batches, coding
+from hvae_codec.cli.commands import encode_decode
+from hvae_codec.cli.io import batches
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.model_choice import SMALL_PIXELS
 from hvae_codec.codec.quality_scale import MAX_NUMBER, quality_number, stated_quality
@@ -159,7 +160,7 @@ def test_info_of_a_file(run, photo, folder):
 
 def test_previews_and_large_pictures_in_strips(run, photo, folder, monkeypatch):
     monkeypatch.setattr(batches, "MAX_PIXELS", 2000)
-    monkeypatch.setattr(coding, "MAX_PIXELS", 2000)
+    monkeypatch.setattr(encode_decode, "MAX_PIXELS", 2000)
     source = folder / "a.png"
     (row,) = run("encode", source, "--psnr", "--json").json
     blob, encoded = blob_of(source), source.with_suffix(".hvae")

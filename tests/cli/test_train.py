@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import hvae_codec
-from hvae_codec.cli import build_parser, train_job
+from hvae_codec.cli import build_parser
+from hvae_codec.cli.research import train_job
 from hvae_codec.data import load_dataset
 from hvae_codec.evaluation import measure_codec
 from hvae_codec.models import SPECS

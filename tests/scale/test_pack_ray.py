@@ -13,9 +13,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import hvae_codec
-from hvae_codec.cli import main, packing_ray
-from hvae_codec.cli.archive_files import array_sources, open_writer
-from hvae_codec.cli.packing_ray import pack_on_ray
+from hvae_codec.cli import main
+from hvae_codec.cli.io import pack_ray
+from hvae_codec.cli.io.archive_files import array_sources, open_writer
+from hvae_codec.cli.io.pack_ray import pack_on_ray
 
 pytestmark = [pytest.mark.usefixtures("one_thread", "cluster")]
 
@@ -126,7 +127,7 @@ def test_a_killed_worker_costs_time_alone(tmp_path, monkeypatch):
         writer.extend(CROPS[:768])
     runs = tmp_path / "runs"
     runs.mkdir()
-    mapped = packing_ray._mapped
+    mapped = pack_ray._mapped
 
     def mapped_by_mortals(code, blocks, together):
         def deadly(block):
@@ -141,7 +142,7 @@ def test_a_killed_worker_costs_time_alone(tmp_path, monkeypatch):
     def unfinished(pictures):
         assert not (tmp_path / "ray.hvaa").exists()
 
-    monkeypatch.setattr(packing_ray, "_mapped", mapped_by_mortals)
+    monkeypatch.setattr(pack_ray, "_mapped", mapped_by_mortals)
     wanted = ("cifar10", None, 1)
     with open_writer(tmp_path / "ray.hvaa", codec, "new", whole=True) as writer:
         assert pack_on_ray(writer, array_sources(CROPS[:768]), codec, wanted, unfinished) == []

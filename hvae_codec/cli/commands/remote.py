@@ -7,9 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvae_codec.cli.batches import Row, with_skipped
-from hvae_codec.cli.choosing import one_model, size_of
-from hvae_codec.cli.coding import (
+from hvae_codec.cli.commands.encode_decode import (
     add_skip_argument,
     add_target_arguments,
     decode_arguments,
@@ -21,6 +19,15 @@ from hvae_codec.cli.coding import (
     whole,
     write_picture,
 )
+from hvae_codec.cli.commands.features_sample import (
+    check_sheet,
+    features_arguments,
+    is_encoded,
+    report_features,
+    report_samples,
+    sample_arguments,
+)
+from hvae_codec.cli.commands.info import print_models
 from hvae_codec.cli.common import (
     CommandParser,
     Commands,
@@ -32,17 +39,10 @@ from hvae_codec.cli.common import (
     require_file_path,
     write_bytes,
 )
-from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
-from hvae_codec.cli.info import print_models
-from hvae_codec.cli.latents import (
-    check_sheet,
-    features_arguments,
-    is_encoded,
-    report_features,
-    report_samples,
-    sample_arguments,
-)
-from hvae_codec.cli.remote_files import add_server_arguments, connected, run_streamed
+from hvae_codec.cli.io.batches import Row, with_skipped
+from hvae_codec.cli.io.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
+from hvae_codec.cli.io.models import one_model, size_of
+from hvae_codec.cli.io.remote_files import add_server_arguments, connected, run_streamed
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hvae_codec
-from hvae_codec.cli.archive_files import (
-    open_archive,
-    picture_number,
-    unpacked_paths,
-    write_array,
-)
+from hvae_codec.cli.commands.pack import add_pack
 from hvae_codec.cli.common import (
     Commands,
     add_command,
@@ -24,7 +19,12 @@ from hvae_codec.cli.common import (
     print_json,
     write_bytes,
 )
-from hvae_codec.cli.packing import add_pack
+from hvae_codec.cli.io.archive_files import (
+    open_archive,
+    picture_number,
+    unpacked_paths,
+    write_array,
+)
 from hvae_codec.errors import CorruptError, HvaeCodecError
 
 if TYPE_CHECKING:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hvae_codec
-from hvae_codec.cli.batches import MAX_PIXELS, Item, Row, failures, run_in_batches, with_skipped
-from hvae_codec.cli.choosing import Choice
 from hvae_codec.cli.common import (
     Commands,
     add_command,
@@ -25,7 +23,9 @@ from hvae_codec.cli.common import (
     print_json,
     write_bytes,
 )
-from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, plan, without_done
+from hvae_codec.cli.io.batches import MAX_PIXELS, Item, Row, failures, run_in_batches, with_skipped
+from hvae_codec.cli.io.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, plan, without_done
+from hvae_codec.cli.io.models import Choice
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import hvae_codec
-from hvae_codec.cli import batches, coding
+from hvae_codec.cli.commands import encode_decode
+from hvae_codec.cli.io import batches
 from hvae_codec.codec.images.load import as_uint8
 
 Q1, Q2 = ("--quality", "1"), ("--quality", "2")
@@ -404,7 +405,7 @@ class TestWhereResultsGo:
 def test_large_pictures_go_in_strips(run, codec, save, picture, tmp_path, monkeypatch):
     """The limit lowered: what is 16 megapixels otherwise is 2,000 pixels here."""
     monkeypatch.setattr(batches, "MAX_PIXELS", 2000)
-    monkeypatch.setattr(coding, "MAX_PIXELS", 2000)
+    monkeypatch.setattr(encode_decode, "MAX_PIXELS", 2000)
     folder = tmp_path / "in"
     arrays = {"a": picture(90, 70, 3, 1), "b": picture(20, 30, 3, 2), "c": picture(50, 60, 1, 3)}
     for name, array in arrays.items():

@@ -6,7 +6,7 @@ import argparse
 import re
 
 from hvae_codec.cli.common import Commands, add_command, path, positive_int
-from hvae_codec.cli.training import add_run_arguments, betas, rate
+from hvae_codec.cli.research.train import add_run_arguments, betas, rate
 
 
 def add_commands(commands: Commands) -> None:
@@ -93,6 +93,6 @@ def _rates(text: str) -> dict[str, float]:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from hvae_codec.cli.sweep_job import run
+    from hvae_codec.cli.research.sweep_job import run
 
     return run(arguments)

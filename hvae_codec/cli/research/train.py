@@ -171,6 +171,6 @@ def rate(text: str) -> tuple[str, float]:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from hvae_codec.cli.train_job import run
+    from hvae_codec.cli.research.train_job import run
 
     return run(arguments)

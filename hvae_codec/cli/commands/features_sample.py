@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hvae_codec
-from hvae_codec.cli.batches import Item, Row, failures, run_in_batches
-from hvae_codec.cli.choosing import one_model, size_of
 from hvae_codec.cli.common import (
     Commands,
     add_command,
@@ -24,7 +22,9 @@ from hvae_codec.cli.common import (
     seed,
     write_bytes,
 )
-from hvae_codec.cli.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
+from hvae_codec.cli.io.batches import Item, Row, failures, run_in_batches
+from hvae_codec.cli.io.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
+from hvae_codec.cli.io.models import one_model, size_of
 from hvae_codec.errors import HvaeCodecError
 
 if TYPE_CHECKING:

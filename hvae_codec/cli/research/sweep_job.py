@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from hvae_codec.cli.common import print_json, print_warning
-from hvae_codec.cli.train_job import FIRST_BETA, rates_by_layer
+from hvae_codec.cli.research.train_job import FIRST_BETA, rates_by_layer
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import SweepError
 from hvae_codec.models.zoo import get_spec
