@@ -12,18 +12,18 @@ this process, its message led by the item's place in the request; every other fa
 `ServiceError`. What the server could not take just now they send again, as `Retry` says.
 """
 
-from hvae_codec.client.asynchronous import AsyncClient
-from hvae_codec.client.blocking import Client
-from hvae_codec.client.errors import ServiceError
-from hvae_codec.client.messages import (
+from hvae_codec.client.async_client import AsyncClient
+from hvae_codec.client.client import Client
+from hvae_codec.client.convert import (
     Pictures,
     RemoteEvaluation,
     RemoteLimits,
     RemoteModel,
     Transfer,
 )
+from hvae_codec.client.errors import ServiceError
+from hvae_codec.client.protocol import Streaming
 from hvae_codec.client.retry import Retry
-from hvae_codec.client.steps import Streaming
 
 __all__ = [
     "AsyncClient",

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final, Literal, TypeVar
 
-from hvae_codec.client import steps
-from hvae_codec.client.channel import Balancing, Connection, Secret
-from hvae_codec.client.operations import Operation
-from hvae_codec.client.pool import Pool
+from hvae_codec.client import protocol
+from hvae_codec.client.connection.channel import Balancing, Connection, Secret
+from hvae_codec.client.connection.pool import Pool
+from hvae_codec.client.protocol import Known, Streaming, StreamSteps, UnarySteps
+from hvae_codec.client.requests import Operation
 from hvae_codec.client.retry import Retry, Tries
-from hvae_codec.client.steps import Known, Streaming, StreamSteps, UnarySteps
 from hvae_codec.codec.features import Features
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ class BaseClient:
         """Those of all outcomes of a call of many items."""
         tries = self._tries(operation.timeout)
         raising = raises(on_error)
-        return steps.all_results(operation, values, self._known, tries, raising=raising)
+        return protocol.all_results(operation, values, self._known, tries, raising=raising)
 
     def _features_steps(
         self, operation: Operation[Any, Features], values: Iterable[Any], on_error: OnError
@@ -118,7 +118,7 @@ class BaseClient:
         if not raises(on_error):
             return self._all_steps(operation, values, on_error)
         tries = self._tries(operation.timeout)
-        return steps.all_features(operation, values, self._known, tries)
+        return protocol.all_features(operation, values, self._known, tries)
 
     def _is_live(self, values: object) -> bool:
         """Whether values may come now and then, so that what there is does not wait for more."""
@@ -134,7 +134,7 @@ class BaseClient:
         streaming = self._streaming
         if not self._is_live(values):
             streaming = replace(streaming, delay_seconds=None)
-        return steps.streamed(operation, self._known, tries, streaming, raising=raising)
+        return protocol.streamed(operation, self._known, tries, streaming, raising=raising)
 
 
 def raises(on_error: OnError) -> bool:

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 import grpc
 
-from hvae_codec.client import hints
+from hvae_codec.client.connection import hints
 from hvae_codec.errors import HvaeCodecError
 
 Secret = bytes | str | os.PathLike[str]

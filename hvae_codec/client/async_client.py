@@ -8,10 +8,9 @@ from typing import Any, TypeAlias, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.client import messages, operations, steps
+from hvae_codec.client import convert, protocol, requests
 from hvae_codec.client.base import OnError, Raise, Return
-from hvae_codec.client.drivers import LoopClient
-from hvae_codec.client.messages import (
+from hvae_codec.client.convert import (
     Given,
     Picture,
     Pictures,
@@ -20,12 +19,13 @@ from hvae_codec.client.messages import (
     RemoteModel,
     Transfer,
 )
-from hvae_codec.client.operations import (
+from hvae_codec.client.requests import (
     DecodeOptions,
     EncodeOptions,
     FeatureOptions,
     FileFeatureOptions,
 )
+from hvae_codec.client.runners import LoopClient
 from hvae_codec.codec.features import Features
 from hvae_codec.v1 import codec_pb2
 
@@ -46,11 +46,11 @@ class AsyncClient(LoopClient):
     async def models(self, *, timeout: float | None = None) -> list[RemoteModel]:
         """As `Client.models`."""
         answer = await self._one("ListModels", codec_pb2.ListModelsRequest(), timeout)
-        return [messages.model_of(model) for model in answer.models]
+        return [convert.model_of(model) for model in answer.models]
 
     async def limits(self, *, timeout: float | None = None) -> RemoteLimits:
         """As `Client.limits`."""
-        return messages.limits_of(
+        return convert.limits_of(
             await self._one("ListModels", codec_pb2.ListModelsRequest(), timeout)
         )
 
@@ -58,8 +58,8 @@ class AsyncClient(LoopClient):
         self, name: str, quality: float | None = None, *, timeout: float | None = None
     ) -> RemoteModel:
         """As `Client.model`."""
-        request = codec_pb2.GetModelRequest(model=messages.selector(name, quality))
-        return messages.model_of((await self._one("GetModel", request, timeout)).model)
+        request = codec_pb2.GetModelRequest(model=convert.selector(name, quality))
+        return convert.model_of((await self._one("GetModel", request, timeout)).model)
 
     @overload
     async def encode(
@@ -73,8 +73,8 @@ class AsyncClient(LoopClient):
         self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[EncodeOptions]
     ) -> list[Any]:
         """As `Client.encode`."""
-        messages.check_pictures(pictures)
-        return await self._all(operations.encode(**options), pictures, on_error)
+        convert.check_pictures(pictures)
+        return await self._all(requests.encode(**options), pictures, on_error)
 
     @overload
     async def decode(
@@ -92,8 +92,8 @@ class AsyncClient(LoopClient):
         **options: Unpack[DecodeOptions],
     ) -> list[Any]:
         """As `Client.decode`."""
-        messages.check_files(encoded)
-        return await self._all(operations.decode(preview=False, **options), encoded, on_error)
+        convert.check_files(encoded)
+        return await self._all(requests.decode(preview=False, **options), encoded, on_error)
 
     @overload
     async def preview(
@@ -111,8 +111,8 @@ class AsyncClient(LoopClient):
         **options: Unpack[DecodeOptions],
     ) -> list[Any]:
         """As `Client.preview`."""
-        messages.check_files(encoded)
-        return await self._all(operations.decode(preview=True, **options), encoded, on_error)
+        convert.check_files(encoded)
+        return await self._all(requests.decode(preview=True, **options), encoded, on_error)
 
     @overload
     async def features(
@@ -126,8 +126,8 @@ class AsyncClient(LoopClient):
         self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[FeatureOptions]
     ) -> Any:
         """As `Client.features`."""
-        messages.check_pictures(pictures)
-        return await self._features(operations.features(**options), pictures, on_error)
+        convert.check_pictures(pictures)
+        return await self._features(requests.features(**options), pictures, on_error)
 
     @overload
     async def features_from_bytes(
@@ -149,8 +149,8 @@ class AsyncClient(LoopClient):
         **options: Unpack[FileFeatureOptions],
     ) -> Any:
         """As `Client.features_from_bytes`."""
-        messages.check_files(encoded)
-        return await self._features(operations.features(model=None, **options), encoded, on_error)
+        convert.check_files(encoded)
+        return await self._features(requests.features(model=None, **options), encoded, on_error)
 
     async def sample(
         self,
@@ -166,10 +166,10 @@ class AsyncClient(LoopClient):
         timeout: float | None = None,
     ) -> Array:
         """As `Client.sample`."""
-        request = messages.sample_request(
+        request = convert.sample_request(
             count, model, quality, seed, temperature, transfer, given, between
         )
-        return await self._run(steps.drawn(request, self._tries(timeout)))
+        return await self._run(protocol.drawn(request, self._tries(timeout)))
 
     async def evaluate(
         self,
@@ -183,12 +183,12 @@ class AsyncClient(LoopClient):
         timeout: float | None = None,
     ) -> RemoteEvaluation:
         """As `Client.evaluate`."""
-        request = messages.evaluate_request(
+        request = convert.evaluate_request(
             picture, model, quality, target_bytes, target_psnr, transfer
         )
         tries = self._tries(timeout)
-        tries.allow(operations.search_seconds(request.model, request.image))
-        return messages.evaluation_of(await self._run(steps.one_call("Evaluate", request, tries)))
+        tries.allow(requests.search_seconds(request.model, request.image))
+        return convert.evaluation_of(await self._run(protocol.one_call("Evaluate", request, tries)))
 
     @overload
     def encode_stream(
@@ -206,8 +206,8 @@ class AsyncClient(LoopClient):
         **options: Unpack[EncodeOptions],
     ) -> AsyncGenerator[Any, None]:
         """As `Client.encode_stream`."""
-        messages.check_pictures(pictures)
-        return self._stream(operations.encode(**options), pictures, on_error)
+        convert.check_pictures(pictures)
+        return self._stream(requests.encode(**options), pictures, on_error)
 
     @overload
     def decode_stream(
@@ -225,8 +225,8 @@ class AsyncClient(LoopClient):
         **options: Unpack[DecodeOptions],
     ) -> AsyncGenerator[Any, None]:
         """As `Client.decode_stream`."""
-        messages.check_files(encoded)
-        return self._stream(operations.decode(preview=False, **options), encoded, on_error)
+        convert.check_files(encoded)
+        return self._stream(requests.decode(preview=False, **options), encoded, on_error)
 
     @overload
     def preview_stream(
@@ -244,8 +244,8 @@ class AsyncClient(LoopClient):
         **options: Unpack[DecodeOptions],
     ) -> AsyncGenerator[Any, None]:
         """As `Client.preview_stream`."""
-        messages.check_files(encoded)
-        return self._stream(operations.decode(preview=True, **options), encoded, on_error)
+        convert.check_files(encoded)
+        return self._stream(requests.decode(preview=True, **options), encoded, on_error)
 
     @overload
     def features_stream(
@@ -263,5 +263,5 @@ class AsyncClient(LoopClient):
         **options: Unpack[FeatureOptions],
     ) -> AsyncGenerator[Any, None]:
         """As `Client.features_stream`."""
-        messages.check_pictures(pictures)
-        return self._stream(operations.features(**options), pictures, on_error)
+        convert.check_pictures(pictures)
+        return self._stream(requests.features(**options), pictures, on_error)

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from hvae_codec.client import AsyncClient, Client, Streaming
-from hvae_codec.client.pool import Pool
+from hvae_codec.client.connection.pool import Pool
 
 CALLS = 130
 """More than the 100 that a connection may have at once."""

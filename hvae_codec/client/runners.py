@@ -1,4 +1,4 @@
-"""Taking the steps of `client/steps.py`: with calls that block, and in an event loop."""
+"""Taking the steps of `client/protocol.py`: with calls that block, and in an event loop."""
 
 import asyncio
 import time
@@ -11,14 +11,14 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from hvae_codec.client import steps
+from hvae_codec.client import protocol
 from hvae_codec.client.base import BaseClient, OnError
-from hvae_codec.client.channel import Connection
+from hvae_codec.client.connection.channel import Connection
+from hvae_codec.client.connection.loop_channel import LoopChannel
+from hvae_codec.client.connection.pool import Pool
 from hvae_codec.client.live import LiveTasks, LiveThreads
-from hvae_codec.client.loop_channel import LoopChannel
-from hvae_codec.client.operations import Operation
-from hvae_codec.client.pool import Pool
-from hvae_codec.client.steps import End
+from hvae_codec.client.protocol import End
+from hvae_codec.client.requests import Operation
 from hvae_codec.codec.features import Features
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class BlockingClient(BaseClient):
             channel.close()
 
     def _one(self, method: str, request: Message, timeout: float | None) -> Any:
-        return self._run(steps.one_call(method, request, self._tries(timeout)))
+        return self._run(protocol.one_call(method, request, self._tries(timeout)))
 
     def _all(
         self, operation: Operation[Any, T], values: Iterable[Any], on_error: OnError
@@ -59,7 +59,7 @@ class BlockingClient(BaseClient):
     ) -> Any:
         return self._run(self._features_steps(operation, values, on_error))
 
-    def _run(self, walk: steps.UnarySteps[T]) -> T:
+    def _run(self, walk: protocol.UnarySteps[T]) -> T:
         """The result of steps of calls of one message."""
         result: Any = None
         error: grpc.RpcError | None = None
@@ -74,13 +74,13 @@ class BlockingClient(BaseClient):
             except grpc.RpcError as failed:
                 error = failed
 
-    def _take(self, step: steps.UnaryStep) -> Any:
+    def _take(self, step: protocol.UnaryStep) -> Any:
         match step:
-            case steps.Call(method, request, timeout):
+            case protocol.Call(method, request, timeout):
                 with self._pool.stub() as stub:
                     call = getattr(stub, method)
                     return call(request, timeout=timeout, metadata=self._metadata)
-            case steps.Wait(seconds):
+            case protocol.Wait(seconds):
                 return time.sleep(seconds)
 
     def _stream(
@@ -101,28 +101,28 @@ class BlockingClient(BaseClient):
                     return
                 result = error = None
                 match step:
-                    case steps.Emit(outcomes):
+                    case protocol.Emit(outcomes):
                         yield from outcomes
-                    case steps.Pull():
+                    case protocol.Pull():
                         result = live.pull(step) if live else next(source, End.END)
-                    case steps.Open(method, timeout):
+                    case protocol.Open(method, timeout):
                         if stream is not None:
                             stream.close()
                         stream = _Stream(self._pool, method, timeout, self._metadata)
                         if live:
                             live.follow(stream)
-                    case steps.Send(message):
+                    case protocol.Send(message):
                         assert stream is not None
                         stream.send(message)
-                    case steps.Receive() | steps.Finish():
+                    case protocol.Receive() | protocol.Finish():
                         assert stream is not None
-                        if isinstance(step, steps.Finish):
+                        if isinstance(step, protocol.Finish):
                             stream.finish()
                         try:
                             result = live.receive() if live else stream.next()
                         except grpc.RpcError as failed:
                             error = failed
-                    case steps.Call() | steps.Wait():
+                    case protocol.Call() | protocol.Wait():
                         try:
                             result = self._take(step)
                         except grpc.RpcError as failed:
@@ -185,7 +185,7 @@ class LoopClient(BaseClient):
             await channel.close()
 
     async def _one(self, method: str, request: Message, timeout: float | None) -> Any:
-        return await self._run(steps.one_call(method, request, self._tries(timeout)))
+        return await self._run(protocol.one_call(method, request, self._tries(timeout)))
 
     async def _all(
         self, operation: Operation[Any, T], values: Iterable[Any], on_error: OnError
@@ -197,7 +197,7 @@ class LoopClient(BaseClient):
     ) -> Any:
         return await self._run(self._features_steps(operation, values, on_error))
 
-    async def _run(self, walk: steps.UnarySteps[T]) -> T:
+    async def _run(self, walk: protocol.UnarySteps[T]) -> T:
         """As `BlockingClient._run`."""
         result: Any = None
         error: grpc.RpcError | None = None
@@ -212,13 +212,13 @@ class LoopClient(BaseClient):
             except grpc.RpcError as failed:
                 error = failed
 
-    async def _take(self, step: steps.UnaryStep) -> Any:
+    async def _take(self, step: protocol.UnaryStep) -> Any:
         match step:
-            case steps.Call(method, request, timeout):
+            case protocol.Call(method, request, timeout):
                 with self._pool.stub() as stub:
                     call = getattr(stub, method)
                     return await call(request, timeout=timeout, metadata=self._metadata)
-            case steps.Wait(seconds):
+            case protocol.Wait(seconds):
                 return await asyncio.sleep(seconds)
 
     async def _stream(
@@ -246,30 +246,30 @@ class LoopClient(BaseClient):
                     return
                 result = error = None
                 match step:
-                    case steps.Emit(outcomes):
+                    case protocol.Emit(outcomes):
                         for outcome in outcomes:
                             yield outcome
-                    case steps.Pull():
+                    case protocol.Pull():
                         result = await live.pull(step) if live else next(source, End.END)
-                    case steps.Open(method, timeout):
+                    case protocol.Open(method, timeout):
                         if stream is not None:
                             stream.close()
                         stream = _LoopStream(self._pool, method, timeout, self._metadata)
                         if live:
                             live.follow(stream)
-                    case steps.Send(message):
+                    case protocol.Send(message):
                         assert stream is not None
                         stream.send(message)
                         await asyncio.sleep(0)  # it goes out while the next one is made
-                    case steps.Receive() | steps.Finish():
+                    case protocol.Receive() | protocol.Finish():
                         assert stream is not None
-                        if isinstance(step, steps.Finish):
+                        if isinstance(step, protocol.Finish):
                             stream.finish()
                         try:
                             result = await (live.receive() if live else stream.next())
                         except grpc.RpcError as failed:
                             error = failed
-                    case steps.Call() | steps.Wait():
+                    case protocol.Call() | protocol.Wait():
                         try:
                             result = await self._take(step)
                         except grpc.RpcError as failed:

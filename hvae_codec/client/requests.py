@@ -8,9 +8,9 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from hvae_codec.client import messages
-from hvae_codec.client.messages import FeatureType, Picture, RemoteLimits, RemoteModel, Transfer
-from hvae_codec.client.splitting import Weight
+from hvae_codec.client import convert
+from hvae_codec.client.chunking import Weight
+from hvae_codec.client.convert import FeatureType, Picture, RemoteLimits, RemoteModel, Transfer
 from hvae_codec.codec.bitstream.header import read_header
 from hvae_codec.codec.features import Features
 from hvae_codec.codec.images.sniff import read_image_header
@@ -40,7 +40,7 @@ class ServerFacts:
     @classmethod
     def of(cls, answer: codec_pb2.ListModelsResponse) -> "ServerFacts":
         """Those of a ListModels call."""
-        return cls(messages.limits_of(answer), tuple(map(messages.model_of, answer.models)))
+        return cls(convert.limits_of(answer), tuple(map(convert.model_of, answer.models)))
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def encode(
     Raises:
         ValueError: several of quality and the targets, or a size below 1.
     """
-    selector = messages.selector(model, quality, target_bytes, target_psnr)
+    selector = convert.selector(model, quality, target_bytes, target_psnr)
     if max_bytes is not None and max_bytes < 1:
         raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
 
@@ -161,7 +161,7 @@ def encode(
     return Operation(
         "Encode",
         "images",
-        messages.image_message,
+        convert.image_message,
         weight,
         request,
         codec_pb2.StreamEncodeRequest,
@@ -177,7 +177,7 @@ def decode(
     """Files to pictures, whole or from their top layer alone."""
 
     def request(encoded: Sequence[bytes]) -> codec_pb2.DecodeRequest:
-        image_format = messages.FORMATS[transfer]
+        image_format = convert.FORMATS[transfer]
         return codec_pb2.DecodeRequest(encoded=encoded, format=image_format, preview=preview)
 
     def weight(encoded: bytes, facts: ServerFacts) -> Weight:
@@ -190,11 +190,11 @@ def decode(
     return Operation(
         "Decode",
         "encoded",
-        messages.encoded_message,
+        convert.encoded_message,
         weight,
         request,
         codec_pb2.StreamDecodeRequest,
-        lambda result: messages.picture_of(result.image),
+        lambda result: convert.picture_of(result.image),
         timeout,
     )
 
@@ -222,7 +222,7 @@ def features(
         "float32": codec_pb2.FEATURE_ENCODING_FLOAT32,
         "float16": codec_pb2.FEATURE_ENCODING_FLOAT16,
     }
-    selector = None if model is None else messages.selector(model, quality)
+    selector = None if model is None else convert.selector(model, quality)
 
     def request(sources: Sequence[codec_pb2.FeatureSource]) -> codec_pb2.ExtractFeaturesRequest:
         return codec_pb2.ExtractFeaturesRequest(
@@ -235,9 +235,9 @@ def features(
 
     def item(source: Picture) -> codec_pb2.FeatureSource:
         if model is None:
-            encoded = messages.encoded_message(cast(bytes, source))
+            encoded = convert.encoded_message(cast(bytes, source))
             return codec_pb2.FeatureSource(encoded=encoded)
-        return messages.source_message(source)
+        return convert.source_message(source)
 
     def weight(source: codec_pb2.FeatureSource, facts: ServerFacts) -> Weight:
         if source.WhichOneof("source") == "encoded":
@@ -255,7 +255,7 @@ def features(
         weight,
         request,
         codec_pb2.StreamExtractFeaturesRequest,
-        lambda result: messages.features_of(result, dtype),
+        lambda result: convert.features_of(result, dtype),
         timeout,
     )
 

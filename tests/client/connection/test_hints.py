@@ -8,7 +8,7 @@ import pytest
 
 from hvae_codec.client import AsyncClient, Client, Retry, ServiceError
 from hvae_codec.errors import HvaeCodecError
-from tests.client.test_connections import certified
+from tests.client.connection.test_connections import certified
 
 ONCE = Retry(attempts=1)
 IN_GRPC_WORDS = ("SSL", "handshake", "Socket closed", "failed to connect", "loop")

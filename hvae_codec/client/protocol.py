@@ -18,11 +18,11 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from hvae_codec.client import errors, messages
+from hvae_codec.client import convert, errors
+from hvae_codec.client.chunking import Budget, Packer, Part
 from hvae_codec.client.errors import ServiceError, StreamEndedError
-from hvae_codec.client.operations import Operation, ServerFacts, stacked
+from hvae_codec.client.requests import Operation, ServerFacts, stacked
 from hvae_codec.client.retry import Tries
-from hvae_codec.client.splitting import Budget, Packer, Part
 from hvae_codec.codec.features import Features
 from hvae_codec.v1 import codec_pb2
 
@@ -171,7 +171,7 @@ def drawn(request: codec_pb2.SampleRequest, tries: Tries) -> UnarySteps[NDArray[
     for index, result in enumerate(response.results):
         if result.HasField("status"):
             raise errors.placed(errors.of_status(result.status), "samples", index)
-    return np.stack([messages.picture_of(result.image) for result in response.results])
+    return np.stack([convert.picture_of(result.image) for result in response.results])
 
 
 def all_features(

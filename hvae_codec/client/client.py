@@ -8,10 +8,9 @@ from typing import Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.client import messages, operations, steps
+from hvae_codec.client import convert, protocol, requests
 from hvae_codec.client.base import OnError, Raise, Return
-from hvae_codec.client.drivers import BlockingClient
-from hvae_codec.client.messages import (
+from hvae_codec.client.convert import (
     Given,
     Picture,
     Pictures,
@@ -20,12 +19,13 @@ from hvae_codec.client.messages import (
     RemoteModel,
     Transfer,
 )
-from hvae_codec.client.operations import (
+from hvae_codec.client.requests import (
     DecodeOptions,
     EncodeOptions,
     FeatureOptions,
     FileFeatureOptions,
 )
+from hvae_codec.client.runners import BlockingClient
 from hvae_codec.codec.features import Features
 from hvae_codec.v1 import codec_pb2
 
@@ -52,18 +52,18 @@ class Client(BlockingClient):
     def models(self, *, timeout: float | None = None) -> list[RemoteModel]:
         """The models of the server."""
         answer = self._one("ListModels", codec_pb2.ListModelsRequest(), timeout)
-        return [messages.model_of(model) for model in answer.models]
+        return [convert.model_of(model) for model in answer.models]
 
     def limits(self, *, timeout: float | None = None) -> RemoteLimits:
         """What the server takes in one call; calls of many items keep to it by themselves."""
-        return messages.limits_of(self._one("ListModels", codec_pb2.ListModelsRequest(), timeout))
+        return convert.limits_of(self._one("ListModels", codec_pb2.ListModelsRequest(), timeout))
 
     def model(
         self, name: str, quality: float | None = None, *, timeout: float | None = None
     ) -> RemoteModel:
         """One model of the server: UnknownModelError, UnknownQualityError where it has none."""
-        request = codec_pb2.GetModelRequest(model=messages.selector(name, quality))
-        return messages.model_of(self._one("GetModel", request, timeout).model)
+        request = codec_pb2.GetModelRequest(model=convert.selector(name, quality))
+        return convert.model_of(self._one("GetModel", request, timeout).model)
 
     @overload
     def encode(
@@ -78,8 +78,8 @@ class Client(BlockingClient):
     ) -> list[Any]:
         """Pictures to `.hvae` files, in order, as `EncodeOptions` say; pictures are all that
         `Codec.encode` takes, or bytes of PNG, JPEG and WebP files."""
-        messages.check_pictures(pictures)
-        return self._all(operations.encode(**options), pictures, on_error)
+        convert.check_pictures(pictures)
+        return self._all(requests.encode(**options), pictures, on_error)
 
     @overload
     def decode(
@@ -97,8 +97,8 @@ class Client(BlockingClient):
         **options: Unpack[DecodeOptions],
     ) -> list[Any]:
         """`.hvae` files to pictures uint8 [H, W, C], in order; each file names its model itself."""
-        messages.check_files(encoded)
-        return self._all(operations.decode(preview=False, **options), encoded, on_error)
+        convert.check_files(encoded)
+        return self._all(requests.decode(preview=False, **options), encoded, on_error)
 
     @overload
     def preview(
@@ -116,8 +116,8 @@ class Client(BlockingClient):
         **options: Unpack[DecodeOptions],
     ) -> list[Any]:
         """Rough pictures uint8 [H, W, C] from the top layer alone, in order."""
-        messages.check_files(encoded)
-        return self._all(operations.decode(preview=True, **options), encoded, on_error)
+        convert.check_files(encoded)
+        return self._all(requests.decode(preview=True, **options), encoded, on_error)
 
     @overload
     def features(
@@ -132,8 +132,8 @@ class Client(BlockingClient):
     ) -> Any:
         """Mean and standard deviation of a layer, the top one unless `FeatureOptions` say another,
         [N, D] each; of pictures or of bytes of `.hvae` files. With "return" [D] each, in a list."""
-        messages.check_pictures(pictures)
-        return self._features(operations.features(**options), pictures, on_error)
+        convert.check_pictures(pictures)
+        return self._features(requests.features(**options), pictures, on_error)
 
     @overload
     def features_from_bytes(
@@ -155,8 +155,8 @@ class Client(BlockingClient):
         **options: Unpack[FileFeatureOptions],
     ) -> Any:
         """As `features`, of `.hvae` files or of their first bytes; each names its model itself."""
-        messages.check_files(encoded)
-        return self._features(operations.features(model=None, **options), encoded, on_error)
+        convert.check_files(encoded)
+        return self._features(requests.features(model=None, **options), encoded, on_error)
 
     def sample(
         self,
@@ -177,10 +177,10 @@ class Client(BlockingClient):
         bytes of a `.hvae` file that has them; or `between`: at equal distances on the straight
         line from that of one such picture to that of another, both ends among them.
         """
-        request = messages.sample_request(
+        request = convert.sample_request(
             count, model, quality, seed, temperature, transfer, given, between
         )
-        return self._run(steps.drawn(request, self._tries(timeout)))
+        return self._run(protocol.drawn(request, self._tries(timeout)))
 
     def evaluate(
         self,
@@ -194,12 +194,12 @@ class Client(BlockingClient):
         timeout: float | None = None,
     ) -> RemoteEvaluation:
         """What one picture costs and how good it is; the model and its quality as for `encode`."""
-        request = messages.evaluate_request(
+        request = convert.evaluate_request(
             picture, model, quality, target_bytes, target_psnr, transfer
         )
         tries = self._tries(timeout)
-        tries.allow(operations.search_seconds(request.model, request.image))
-        return messages.evaluation_of(self._run(steps.one_call("Evaluate", request, tries)))
+        tries.allow(requests.search_seconds(request.model, request.image))
+        return convert.evaluation_of(self._run(protocol.one_call("Evaluate", request, tries)))
 
     @overload
     def encode_stream(
@@ -213,8 +213,8 @@ class Client(BlockingClient):
         self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[EncodeOptions]
     ) -> Iterator[Any]:
         """As `encode`, for any number of pictures."""
-        messages.check_pictures(pictures)
-        return self._stream(operations.encode(**options), pictures, on_error)
+        convert.check_pictures(pictures)
+        return self._stream(requests.encode(**options), pictures, on_error)
 
     @overload
     def decode_stream(
@@ -232,8 +232,8 @@ class Client(BlockingClient):
         **options: Unpack[DecodeOptions],
     ) -> Iterator[Any]:
         """As `decode`, for any number of files."""
-        messages.check_files(encoded)
-        return self._stream(operations.decode(preview=False, **options), encoded, on_error)
+        convert.check_files(encoded)
+        return self._stream(requests.decode(preview=False, **options), encoded, on_error)
 
     @overload
     def preview_stream(
@@ -251,8 +251,8 @@ class Client(BlockingClient):
         **options: Unpack[DecodeOptions],
     ) -> Iterator[Any]:
         """As `preview`, for any number of files."""
-        messages.check_files(encoded)
-        return self._stream(operations.decode(preview=True, **options), encoded, on_error)
+        convert.check_files(encoded)
+        return self._stream(requests.decode(preview=True, **options), encoded, on_error)
 
     @overload
     def features_stream(
@@ -266,5 +266,5 @@ class Client(BlockingClient):
         self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[FeatureOptions]
     ) -> Iterator[Any]:
         """As `features`, for any number of pictures or of bytes of `.hvae` files; [D] each."""
-        messages.check_pictures(pictures)
-        return self._stream(operations.features(**options), pictures, on_error)
+        convert.check_pictures(pictures)
+        return self._stream(requests.features(**options), pictures, on_error)

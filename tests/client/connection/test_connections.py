@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from hvae_codec.client import Client, ServiceError
-from hvae_codec.client.channel import Connection, is_loopback
+from hvae_codec.client.connection.channel import Connection, is_loopback
 from hvae_codec.errors import HvaeCodecError
 
 
