@@ -238,13 +238,18 @@ def generate_protocol() -> None:
     subprocess.run([*command, *outputs, str(PROTOCOL)], check=True, cwd=ROOT)
 
 
+def server_packages() -> list[str]:
+    """The packages of server/, which are installed as hvae_codec.server."""
+    return ["hvae_codec.server", *(f"hvae_codec.server.{name}" for name in find_packages("server"))]
+
+
 setup(
-    packages=[*find_packages(include=["hvae_codec", "hvae_codec.*"]), "hvae_codec.server"],
+    packages=[*find_packages(include=["hvae_codec", "hvae_codec.*"]), *server_packages()],
     package_dir={"hvae_codec.server": "server"},
     package_data={
         "hvae_codec": ["py.typed", "checkpoints/*.safetensors", "checkpoints/*.json"],
         "hvae_codec.reporting.html": ["page.html", "page.css", "page.js"],
-        "hvae_codec.server": ["static/page.html", "static/page.css", "static/page.js"],
+        "hvae_codec.server.status_page": ["page.html", "page.css", "page.js"],
     },
     ext_modules=[Extension("hvae_codec._C", sources=[])],
     cmdclass={"build_ext": BuildExtension, "build_py": BuildPython},

@@ -1,7 +1,7 @@
 """Every error this library raises on bad input, its warnings, and nothing else.
 
 All errors are `ValueError`s, so that a caller who knows nothing of this module still catches them;
-the service maps each class to one gRPC status in one place (`server/status.py`).
+the service maps each class to one gRPC status in one place (`server/rpc/status.py`).
 """
 
 

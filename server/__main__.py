@@ -2,6 +2,6 @@
 
 import sys
 
-from .command import main
+from hvae_codec.server.cli import main
 
 sys.exit(main())

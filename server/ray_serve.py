@@ -26,19 +26,24 @@ from pydantic import BaseModel, Field
 from ray import serve
 
 import hvae_codec
+from hvae_codec.server.admission.capacity import Admission, Capacity
+from hvae_codec.server.auth.file_watcher import watch
+from hvae_codec.server.auth.token_interceptor import (
+    Access,
+    UnauthenticatedError,
+    authorizations,
+    refusal,
+)
+from hvae_codec.server.auth.tokens import TokenFile
+from hvae_codec.server.engine.engine import Engine, EngineSettings
+from hvae_codec.server.rpc.interceptors import set_wire_bytes
+from hvae_codec.server.rpc.limits import Limits
+from hvae_codec.server.rpc.methods import Calls
+from hvae_codec.server.rpc.servicer import CodecServicer
+from hvae_codec.server.rpc.status import LimitError, status_of
 from hvae_codec.v1 import codec_pb2
 
-from .access import Access, UnauthenticatedError, authorizations, refusal
-from .admission import Admission, Capacity
-from .calls import Calls
-from .engine import Engine, EngineSettings
-from .interception import set_wire_bytes
-from .limits import Limits
-from .reloading import watch
-from .service import CodecServicer
 from .settings import Warm
-from .status import LimitError, status_of
-from .tokens import TokenFile
 
 _SERVICE: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]
 

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from .admission import Capacity
-from .engine import EngineSettings
+from hvae_codec.server.admission.capacity import Capacity
+from hvae_codec.server.admission.open_calls import OpenLimits
+from hvae_codec.server.auth.tls import TlsFiles
+from hvae_codec.server.engine.engine import EngineSettings
+from hvae_codec.server.rpc.limits import Limits
+
 from .grpc_options import ConnectionAge
-from .limits import Limits
 from .listening import is_loopback, is_unix
-from .open_calls import OpenLimits
-from .security import TlsFiles
 
 
 @dataclass(frozen=True)

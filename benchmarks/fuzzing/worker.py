@@ -32,7 +32,7 @@ def main() -> None:
             import hvae_codec.codec.codec
 
             if work["kind"] == "requests":
-                import hvae_codec.server.service  # noqa: F401
+                import hvae_codec.server.rpc.servicer  # noqa: F401
     run(work, guided)
 
 

@@ -12,11 +12,11 @@ import yaml
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
-from hvae_codec.server.admission import Capacity
-from hvae_codec.server.command import add_arguments
-from hvae_codec.server.limits import Limits
+from hvae_codec.server.admission.capacity import Capacity
+from hvae_codec.server.admission.open_calls import OpenLimits
+from hvae_codec.server.cli import add_arguments
 from hvae_codec.server.memory_bound import memory_bound
-from hvae_codec.server.open_calls import OpenLimits
+from hvae_codec.server.rpc.limits import Limits
 from tests.server.conftest import BEHIND_PROXY, ServerProcess
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -17,7 +17,7 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.scale.test_deploy import DEPLOY
 
 # The plain server's own tests; here their `client` is connected to Ray.
-from tests.server.test_calls import (  # noqa: F401
+from tests.server.rpc.test_methods import (  # noqa: F401
     test_files_of_many_models_in_one_call,
     test_grey_pictures_stay_grey,
     test_many_pictures_in_one_call,

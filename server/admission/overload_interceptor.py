@@ -1,0 +1,103 @@
+"""Who is turned away at the door, before a byte of the message is read: everybody once the server
+stops, single calls while it is full, and what is beyond the calls that may be open.
+
+gRPC would read a message first, and parse it. Under ten times the load that the machine bears, that
+alone takes more than the machine has.
+"""
+
+import asyncio
+import math
+import time
+from typing import Any, Final
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+
+from hvae_codec.server.admission.capacity import Admission, OverloadError
+from hvae_codec.server.admission.open_calls import OpenCalls, OpenLimits
+from hvae_codec.server.admission.silence import Silence
+from hvae_codec.server.observability.call_context import current_call
+from hvae_codec.server.rpc.interceptors import abort_with, refusing
+from hvae_codec.server.rpc.status import StoppingError, status_of
+
+_QUIET_SECONDS: Final = 0.1
+_MOST_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.01
+
+
+_OTHER_STREAMS: Final = OpenLimits(streams=128)
+"""Of each of the other services, whose calls of one message are answered at once."""
+
+
+class Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """The door of one service; of others it bounds the streams alone: probes get answers to the
+    end, whatever else is open.
+    """
+
+    def __init__(
+        self, service: ServiceDescriptor, admission: Admission, open_calls: OpenCalls
+    ) -> None:
+        self._prefix = f"/{service.full_name}/"
+        self._streams = {each.name for each in service.methods if each.server_streaming}
+        self._admission = admission
+        self._open = open_calls
+        self._others: dict[str, OpenCalls] = {}
+        self._closed = False
+        self._turned_away = 0.0
+        self._entered = 0.0
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Of gRPC: the handler of a call."""
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        try:
+            if details.method.startswith(self._prefix):
+                self._enter(details.method.removeprefix(self._prefix))
+            elif handler.response_streaming:
+                self._enter_other(details.method)
+        except (StoppingError, OverloadError) as error:
+            self._turned_away = time.monotonic()
+            status = status_of(error)
+            return refusing(lambda context: abort_with(context, status))
+        return handler
+
+    def _enter(self, method: str) -> None:
+        """Count a call of the service. Raises StoppingError and OverloadError."""
+        if self._closed:
+            raise StoppingError("the server is stopping; call again, and another one answers")
+        call, stream = current_call(), method in self._streams
+        if not stream:
+            self._admission.check()
+        self._open.enter(call.token, call.most_streams, stream=stream)
+        self._entered = time.monotonic()
+
+    def _enter_other(self, method: str) -> None:
+        """Count a stream of another service. Raises OverloadError."""
+        service = method.rpartition("/")[0]
+        if service not in self._others:
+            self._others[service] = OpenCalls(_OTHER_STREAMS, Silence(math.inf))
+        self._others[service].enter(None, stream=True)
+
+    async def empty(self, seconds: float) -> None:
+        """Wait until no more calls come, or so many seconds at most; those that come are let in."""
+        began = time.monotonic()
+        while (now := time.monotonic()) < began + seconds:
+            if now - max(began, self._entered) >= _QUIET_SECONDS:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def close(self, seconds: float) -> None:
+        """Turn all calls away from now on; returns when those inside have ended and no more come,
+        or at the latest after so many seconds.
+
+        Calls that come while gRPC itself stops are cancelled by it, without a word of why.
+        """
+        self._closed = True
+        began = time.monotonic()
+        latest = began + min(seconds, _MOST_SECONDS)
+        while (now := time.monotonic()) < latest:
+            since = max(began, self._turned_away)
+            if self._admission.items == 0 and now - since >= _QUIET_SECONDS:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)

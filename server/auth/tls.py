@@ -1,0 +1,169 @@
+"""Who may connect: which addresses may be bound, and the certificates of TLS and mutual TLS."""
+
+import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from hvae_codec.server.auth.file_watcher import FileVersion
+
+_logger = logging.getLogger(__name__)
+
+
+class SecurityError(Exception):
+    """A certificate, key or token file cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Where the PEM files are; with `client_ca` callers must show a certificate that it signed.
+
+    Raises ValueError where one of certificate and key is missing.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        given = [self.certificate, self.key]
+        if (self.client_ca is not None and None in given) or given.count(None) == 1:
+            raise ValueError(
+                "--tls-certificate and --tls-key belong together, and --client-ca needs both"
+            )
+
+    def __bool__(self) -> bool:
+        """Whether TLS is wanted."""
+        return self.certificate is not None
+
+
+class Tls:
+    """Certificates that were read and found to fit, for both ports of the server; read again when
+    the files change."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        """Read and check the files.
+
+        Raises:
+            SecurityError: a file is missing, no PEM of its kind, or the key of another certificate.
+        """
+        self._files = files
+        self._versions = self._look()
+        self._loaded = _Loaded(files)
+        self._offered = self._loaded
+
+    @property
+    def wants_client_certificate(self) -> bool:
+        """Whether this is mutual TLS."""
+        return self._files.client_ca is not None
+
+    def refresh(self) -> None:
+        """Read the files again if one changed; connections that are open stay as they are. What
+        does not fit is logged, and the old ones stay: files are seldom replaced at the same moment.
+        """
+        versions = self._look()
+        if versions == self._versions:
+            return
+        self._versions = versions
+        try:
+            self._loaded = _Loaded(self._files)
+        except SecurityError as error:
+            _logger.error("certificates stay as they are: %s", error)
+        else:
+            _logger.info("certificate read from %s", self._files.certificate)
+
+    def _look(self) -> list[FileVersion | None]:
+        files = self._files
+        paths = (files.certificate, files.key, files.client_ca)
+        return [FileVersion.at(path) for path in paths if path is not None]
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For a port of gRPC."""
+
+        def newer() -> Any:
+            """What changed since gRPC asked last, at every connection: None for nothing."""
+            if self._offered is self._loaded:
+                return None
+            self._offered = self._loaded
+            return self._offered.configuration()
+
+        return grpc.dynamic_ssl_server_credentials(
+            self._offered.configuration(), newer, self.wants_client_certificate
+        )
+
+    def http_context(self) -> ssl.SSLContext:
+        """For the port of metrics and the status page.
+
+        A client's certificate is verified where there is one and not required: probes and scrapers
+        seldom have one. What computes asks for it.
+        """
+        front = _Loaded(self._files).context
+
+        def newest(socket: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+            socket.context = self._loaded.context
+
+        front.sni_callback = newest  # called for every connection, whether it names a server or not
+        return front
+
+
+class _Loaded:
+    """One reading of the files. Raises SecurityError."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        assert files.certificate is not None
+        assert files.key is not None
+        self._certificate = _read("--tls-certificate", files.certificate)
+        self._key = _read("--tls-key", files.key)
+        self._client_ca = None
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            # The callback is asked where a key is encrypted; without it OpenSSL asks the terminal.
+            self.context.load_cert_chain(files.certificate, files.key, password=_no_password)
+        except (ssl.SSLError, ValueError) as error:
+            raise SecurityError(
+                f"--tls-certificate {files.certificate} and --tls-key {files.key} cannot be used "
+                f"together: {_reason(error)}"
+            ) from error
+        if files.client_ca is None:
+            return
+        self._client_ca = _read("--client-ca", files.client_ca)
+        try:
+            self.context.load_verify_locations(cadata=self._client_ca.decode("ascii"))
+        except (ssl.SSLError, ValueError) as error:
+            raise SecurityError(
+                f"--client-ca {files.client_ca} holds no certificates: {_reason(error)}"
+            ) from error
+        self.context.verify_mode = ssl.CERT_OPTIONAL
+
+    def configuration(self) -> Any:
+        """For gRPC."""
+        return grpc.ssl_server_certificate_configuration(
+            [(self._key, self._certificate)], self._client_ca
+        )
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; give one without a password, readable by the server")
+
+
+def _read(flag: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SecurityError(f"{flag} {path}: {error.strerror or error}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in words where OpenSSL has a bare name for it."""
+    match getattr(error, "reason", None):
+        case "KEY_VALUES_MISMATCH":
+            return "the key is that of another certificate"
+        case "NO_START_LINE" | None if isinstance(error, ssl.SSLError):
+            return "no PEM of the kind that is needed was found"
+        case str(name):
+            return name.lower().replace("_", " ")
+        case _:
+            return str(error)

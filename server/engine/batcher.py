@@ -1,0 +1,337 @@
+"""Batches over calls: items that want the same done to them wait a moment for each other.
+
+A call hands over all its items of a kind as one entry. Batches are made when there is room for one,
+from as many entries as fit, oldest first; what is left of a long entry queues up behind the others.
+A batch that finds nothing under way begins as soon as no more calls come, however small: whoever
+calls alone waits for nobody. While others are under way it fills up, which costs its callers little
+then and saves much. A long entry that finds places idle is shared out among them.
+An entry whose caller went away leaves the queue at once, and one whose deadline has passed is never
+computed. (Packages that batch for asyncio know neither.)
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from hvae_codec.server.admission.cancelling import Cancellation, cancelled_by
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+
+_QUIET_TURNS: Final = 64
+"""Turns of the event loop without a new entry after which none is on its way: from when gRPC has
+taken a call until it gets here, the loop turns about ten times; it takes one after the other."""
+
+
+_LEAST_SHARE: Final = 1 << 16
+"""Weight below which an entry is not shared out: so much takes milliseconds, and sharing it out a
+part of one."""
+
+
+class DeadlinePassedError(Exception):
+    """The caller's deadline passed before the work was begun."""
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How batches are made.
+
+    items, weight: most of a batch; an item that weighs more makes a batch of its own.
+    delay_seconds: longest wait for others to join, while another batch is under way.
+    """
+
+    items: int = 256
+    weight: int = 1 << 20
+    delay_seconds: float = 0.01
+
+    def __post_init__(self) -> None:
+        if min(self.items, self.weight) < 1 or not 0 <= self.delay_seconds < 60:
+            raise ValueError(f"batches of at least 1, and a delay below a minute; got {self}")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Key, Value]):
+    """Items that are computed together: values that want the same, what each weighs, and of how
+    many calls they are.
+    """
+
+    key: Key
+    values: list[Value]
+    weights: list[int]
+    calls: int
+
+    @property
+    def weight(self) -> int:
+        """Of all items."""
+        return sum(self.weights)
+
+
+@dataclass(eq=False)
+class _Entry(Generic[Value, Result]):
+    values: Sequence[Value]
+    weights: Sequence[int]
+    until: float | None
+    since: float
+    future: asyncio.Future[list[Result | Exception]]
+    results: dict[int, Result | Exception] = field(default_factory=dict)
+    begun: int = 0
+    left: list[Callable[[], None]] = field(default_factory=list)
+    """Called when its caller goes: batches under way with items of it."""
+
+    @property
+    def waiting(self) -> int:
+        return len(self.values) - self.begun
+
+    def finish(self, number: int, result: Result | Exception) -> None:
+        self.results[number] = result
+        if len(self.results) == len(self.values) and not self.future.done():
+            self.future.set_result([self.results[n] for n in range(len(self.values))])
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+def _cancellation(entries: set[_Entry[Value, Result]]) -> Cancellation:
+    """Of a batch: it comes when the callers of all its entries are gone."""
+    cancellation = Cancellation()
+
+    def look() -> None:
+        if all(entry.future.done() for entry in entries):
+            cancellation.cancel()
+
+    for entry in entries:
+        entry.left.append(look)
+    return cancellation
+
+
+_Slice = tuple[_Entry[Value, Result], int]
+
+
+class _Queue(Generic[Value, Result]):
+    """Entries that want the same, oldest first, with their items and weight together."""
+
+    def __init__(self) -> None:
+        self.entries: dict[_Entry[Value, Result], None] = {}
+        self.items = 0
+        self.weight = 0
+
+    def add(self, entry: _Entry[Value, Result]) -> None:
+        self.entries[entry] = None
+        self.items += entry.waiting
+        self.weight += sum(entry.weights[entry.begun :])
+
+    def remove(self, entry: _Entry[Value, Result]) -> None:
+        if entry in self.entries:
+            del self.entries[entry]
+            self.items -= entry.waiting
+            self.weight -= sum(entry.weights[entry.begun :])
+
+    @property
+    def since(self) -> float:
+        return next(iter(self.entries)).since
+
+    @property
+    def begun(self) -> bool:
+        """Whether a part of the oldest entry is under way already."""
+        return next(iter(self.entries)).begun > 0
+
+    def share(self, places: int) -> float:
+        """Most weight of a batch where so many places are idle: any, unless they outnumber the
+        entries.
+        """
+        if len(self.entries) >= places:
+            return math.inf
+        return max(_LEAST_SHARE, math.ceil(self.weight / places))
+
+    def take(self, items: int, most: float, now: float) -> list[_Slice[Value, Result]]:
+        """At most so many items of at most so much weight, but one at least, for a batch; entries
+        whose deadline has passed are ended instead.
+        """
+        batch: list[_Slice[Value, Result]] = []
+        weight = 0
+
+        def full(item: int) -> bool:
+            return len(batch) >= items or (bool(batch) and weight + item > most)
+
+        while self.entries:
+            entry = next(iter(self.entries))
+            if full(entry.weights[entry.begun]):
+                return batch
+            self.remove(entry)
+            if entry.until is not None and entry.until <= now:
+                entry.fail(DeadlinePassedError("the deadline passed before this was computed"))
+                continue
+            while entry.waiting:
+                item = entry.weights[entry.begun]
+                if full(item):
+                    self.add(entry)  # behind the others, which have waited for it long enough
+                    return batch
+                batch.append((entry, entry.begun))
+                weight += item
+                entry.begun += 1
+        return batch
+
+
+class Batcher(Generic[Key, Value, Result]):
+    """Runs `run(batch)` on batches; it gives a result, or an error, for each value."""
+
+    def __init__(
+        self,
+        run: Callable[[Batch[Key, Value]], Awaitable[Sequence[Result | Exception]]],
+        limits: BatchLimits,
+        at_once: int,
+        seen: Callable[[Key, int, float], None] = lambda key, items, seconds: None,
+        places: int = 1,
+    ) -> None:
+        """at_once: batches that are under way together. seen: is told the key, number of items and
+        seconds of every batch. places: how many of them are computed at once.
+        """
+        self._run = run
+        self._limits = limits
+        self._seen = seen
+        self._places = places
+        self._queues: dict[Key, _Queue[Value, Result]] = {}
+        self._entries = 0
+        self._changed = asyncio.Event()
+        self._room = asyncio.Semaphore(at_once)
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Items in the queue."""
+        return sum(queue.items for queue in self._queues.values())
+
+    @property
+    def under_way(self) -> int:
+        """Batches that are being computed."""
+        return len(self._under_way)
+
+    async def submit(
+        self,
+        key: Key,
+        values: Sequence[Value],
+        weights: Sequence[int],
+        until: float | None = None,
+    ) -> list[Result | Exception]:
+        """What `run` gives for the values, in their order.
+
+        until: time of the event loop's clock after which nobody wants it any more. Raises
+        DeadlinePassedError where it passes before all of it was begun.
+        """
+        if not values:
+            return []
+        loop = asyncio.get_running_loop()
+        if self._server is None:
+            self._server = loop.create_task(self._serve())
+        entry: _Entry[Value, Result] = _Entry(
+            values, weights, until, loop.time(), loop.create_future()
+        )
+        queue = self._queues.setdefault(key, _Queue())
+        queue.add(entry)
+        self._entries += 1
+        self._changed.set()
+        try:
+            return await entry.future
+        finally:
+            queue.remove(entry)
+            for tell in entry.left:
+                tell()
+
+    async def close(self) -> None:
+        """Stop; whoever still waits is cancelled."""
+        tasks = [*self._under_way, *([self._server] if self._server else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for queue in self._queues.values():
+            for entry in queue.entries:
+                entry.future.cancel()
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._room.acquire()
+            batch: list[_Slice[Value, Result]] = []
+            while not batch:
+                key, queue = await self._ready()
+                share = min(self._limits.weight, queue.share(self._idle))
+                batch = queue.take(self._limits.items, share, loop.time())
+            task = loop.create_task(self._compute(key, batch))
+            self._under_way.add(task)
+            task.add_done_callback(self._ended)
+
+    @property
+    def _idle(self) -> int:
+        """Places that compute nothing."""
+        return self._places - len(self._under_way)
+
+    def _ended(self, batch: asyncio.Task[None]) -> None:
+        self._under_way.discard(batch)
+        self._changed.set()
+
+    async def _ready(self) -> tuple[Key, _Queue[Value, Result]]:
+        """Wait until some queue has a full batch, or one that has waited long enough, or nothing is
+        under way and no more entries come.
+        """
+        loop = asyncio.get_running_loop()
+        limits = self._limits
+        while True:
+            self._changed.clear()
+            for key in [key for key, queue in self._queues.items() if not queue.entries]:
+                del self._queues[key]
+            wait = None
+            if self._queues:
+                key, oldest = min(self._queues.items(), key=lambda pair: pair[1].since)
+                wait = oldest.since + limits.delay_seconds - loop.time()
+                if wait <= 0 or (oldest.begun and self._idle > 0):
+                    return key, oldest
+                for key, queue in self._queues.items():
+                    if queue.items >= limits.items or queue.weight >= limits.weight:
+                        return key, queue
+                if not self._under_way:
+                    if await self._no_more_come():
+                        return key, oldest
+                    continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait)
+
+    async def _no_more_come(self) -> bool:
+        """Whether no entry comes for a moment."""
+        entries = self._entries
+        for _ in range(_QUIET_TURNS):
+            await asyncio.sleep(0)
+        return entries == self._entries
+
+    async def _compute(self, key: Key, slices: list[_Slice[Value, Result]]) -> None:
+        batch = Batch(
+            key,
+            [entry.values[number] for entry, number in slices],
+            [entry.weights[number] for entry, number in slices],
+            len({entry for entry, _ in slices}),
+        )
+        started = time.perf_counter()
+        results: Sequence[Result | Exception]
+        cancellation = _cancellation({entry for entry, _ in slices})
+        try:
+            with cancelled_by(cancellation):
+                results = await self._run(batch)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            cancellation.cancel()
+            for entry, _ in slices:
+                entry.future.cancel()
+            raise
+        except BaseException as error:  # where an extension in Rust panics, that is no Exception
+            failed = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            results = [failed] * len(slices)
+        finally:
+            self._room.release()
+        for (entry, number), result in zip(slices, results, strict=True):
+            entry.finish(number, result)
+        self._seen(key, len(slices), time.perf_counter() - started)

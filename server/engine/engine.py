@@ -1,0 +1,345 @@
+"""What computes: batches of items through networks and entropy coding.
+
+Two lanes share the cores. Items of many callers go through the fast one in batches; what takes long
+by itself (a large picture, a search for a size or a quality, samples) goes through the slow one,
+piece by piece, and keeps nobody's thumbnails waiting; callers take turns there. Bytes and pictures
+do not depend on what an item shares a batch with: symbols are equal whatever the batch.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeVar
+
+import torch
+
+from hvae_codec import Codec, Features
+from hvae_codec.codec.bitstream.files import in_order
+from hvae_codec.errors import HvaeCodecError
+from hvae_codec.server.admission.cancelling import Cancellation, cancelled_by, in_thread
+from hvae_codec.server.engine.batch_functions import (
+    ModelNeededError,
+    Picture,
+    compute,
+    compute_now,
+    key_of,
+    preparing,
+)
+from hvae_codec.server.engine.batcher import Batch, Batcher, BatchLimits
+from hvae_codec.server.engine.coding_pool import CodingProcesses
+from hvae_codec.server.engine.executors import BesideLoop, InLoop, Pace, Timed
+from hvae_codec.server.engine.turns import Turns
+
+_SLOW_AT_ONCE: Final = 2
+"""Of the slow lane: one in the networks, and one that is coded meanwhile."""
+
+FILES_AT_ONCE: Final = 2
+"""Calls whose image files are read or written at once."""
+_logger = logging.getLogger(__name__)
+
+SLOW_PIXELS: Final = 1 << 20
+"""Pixels of one item from which it goes through the slow lane."""
+
+Result = TypeVar("Result")
+
+
+class Seen(Protocol):
+    """Who wants to know of batches: a server's metrics."""
+
+    def batch(self, model: str, kind: str, items: int, seconds: float) -> None:
+        """A batch of items of one kind ("encode", ...) went through a model in so many seconds."""
+
+    def coded(self, model: str, kind: str, picture_bytes: int, encoded_bytes: int) -> None:
+        """Pictures of so many bytes of samples went to or from files of so many bytes."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done to the items of a batch: `kind` with `options`, by a codec."""
+
+    kind: str
+    model_id: str
+    options: tuple[Any, ...]
+    codec: Codec = field(compare=False)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the engine uses the machine for what it does not compute at once in the event loop.
+
+    network_threads: batches that are in the networks at once in threads of this process, each on
+        one core; with 1, it has all of them, as is right for a GPU. With 0, coding processes do
+        whole batches, each on one core: cores that share a batch or an interpreter wait for each
+        other.
+    coding_processes: 0 codes in a thread of the server.
+    warm: models, and qualities (None: the default), that coding processes with networks load first.
+    """
+
+    network_threads: int = 1
+    coding_processes: int = 2
+    batches: BatchLimits = field(default_factory=BatchLimits)
+    warm: Sequence[tuple[str, float | None]] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.network_threads <= 256:
+            raise ValueError(f"network threads: 0 to 256, not {self.network_threads}")
+        if not 0 <= self.coding_processes <= 256:
+            raise ValueError(f"coding processes: 0 to 256, not {self.coding_processes}")
+        if self.network_threads == self.coding_processes == 0:
+            raise ValueError("network threads: 0 needs coding processes, which then have networks")
+
+
+class Engine:
+    """Encodes, decodes, reads features and draws samples for many callers at once.
+
+    Methods answer with a result, or the error of the item, for every item. They raise
+    DeadlinePassedError where `until`, a time of the event loop's clock, passes before the work is
+    begun, and stop waiting for it where the caller is cancelled.
+    """
+
+    def __init__(self, settings: EngineSettings, seen: Seen | None = None) -> None:
+        threads = settings.network_threads
+        self._coding = CodingProcesses(
+            settings.coding_processes, preparing(settings.warm) if threads == 0 else None
+        )
+        self._seen = seen
+        cores = torch.get_num_threads()
+        # None: the coding processes take whole batches.
+        self._fast = BesideLoop("fast", threads, cores, self._coding) if threads else None
+        self._slow = BesideLoop("slow", 1, cores, self._coding)
+        self._in_loop = InLoop()
+        self._pace = Pace()
+        # Reading and writing PNG, JPEG and WebP files.
+        self._files = ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="files")
+        alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
+        places = threads or settings.coding_processes
+        # Two more than are computed at once: they are coded meanwhile, or next.
+        self._fast_lane: Batcher[Work, Any, Any] = Batcher(
+            self._run_fast, settings.batches, places + 2, self._tell, places
+        )
+        self._slow_lane: Batcher[Work, Any, Any] = Batcher(
+            self._run_slow, alone, _SLOW_AT_ONCE, self._tell
+        )
+        self._turns = Turns(_SLOW_AT_ONCE)  # of what waits for the slow lane
+
+    async def start(self) -> None:
+        """Bring the coding processes up."""
+        await self._coding.start()
+
+    async def stop(self) -> None:
+        """End all work and all processes."""
+        await self._fast_lane.close()
+        await self._slow_lane.close()
+        if self._fast is not None:
+            self._fast.stop()
+        self._slow.stop()
+        self._files.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._coding.stop)
+
+    def figures(self) -> dict[str, float]:
+        """How busy the engine is, by name."""
+        return {
+            "waiting_items": (
+                self._fast_lane.waiting + self._slow_lane.waiting + self._turns.waiting
+            ),
+            "batches_under_way": self._fast_lane.under_way + self._slow_lane.under_way,
+            "coding_processes": self._coding.count,
+            "coding_processes_replaced_total": self._coding.replaced,
+        }
+
+    def processes(self) -> list[int]:
+        """Numbers of the coding processes in the system, at the moment."""
+        return self._coding.pids
+
+    async def on_files(self, function: Callable[..., Result], *args: object) -> Result:
+        """Run what reads or writes image files, beside the networks."""
+        cancellation = Cancellation()
+        try:
+            with cancelled_by(cancellation):
+                return await in_thread(self._files, function, *args)
+        except asyncio.CancelledError:
+            cancellation.cancel()
+            raise
+
+    async def encode(
+        self,
+        codec: Codec,
+        pictures: Sequence[Picture],
+        effort: int | None = None,
+        until: float | None = None,
+    ) -> list[bytes | Exception]:
+        """Pictures uint8 [H, W, C] as `.hvae` files."""
+        slow = effort is not None and effort > 0
+        work = Work("encode", *_identity(codec, effort), codec)
+        return await self._each(work, pictures, [_pixels(p) for p in pictures], slow, until)
+
+    async def decode(
+        self,
+        codec: Codec,
+        files: Sequence[bytes],
+        pixels: Sequence[int],
+        layers: int | None = None,
+        until: float | None = None,
+    ) -> list[Picture | Exception]:
+        """Files of so many pixels each as pictures, from their first `layers` layers."""
+        work = Work("decode", codec.info.model_id, (layers,), codec)
+        return await self._each(work, files, pixels, False, until)
+
+    async def features(
+        self, codec: Codec, pictures: Sequence[Picture], layer: int, until: float | None = None
+    ) -> list[Features | Exception]:
+        """Features of the layer at an index (top first) of pictures, [1, D] each."""
+        work = Work("features", *_identity(codec, layer), codec)
+        return await self._each(work, pictures, [_pixels(p) for p in pictures], False, until)
+
+    async def file_features(
+        self,
+        codec: Codec,
+        files: Sequence[bytes],
+        pixels: Sequence[int],
+        layer: int,
+        until: float | None = None,
+    ) -> list[Features | Exception]:
+        """Features of the layer at an index (top first) of files, [1, D] each."""
+        work = Work("file features", codec.info.model_id, (layer,), codec)
+        return await self._each(work, files, pixels, False, until)
+
+    async def call(
+        self, codec: Codec, function: Callable[[], Result], until: float | None = None
+    ) -> Result:
+        """What a function of a codec gives that takes long; what it raises is raised."""
+        work = Work("call", codec.info.model_id, (), codec)
+        async with self._turns.turn():
+            (result,) = await self._slow_lane.submit(work, [function], [1], until)
+        if isinstance(result, Exception):
+            raise result
+        answer: Result = result
+        return answer
+
+    def tell_coded(
+        self,
+        model: str,
+        kind: str,
+        pictures: Sequence[Picture | Exception],
+        files: Sequence[bytes | Exception],
+    ) -> None:
+        """Tell how many bytes of samples and files were coded; what failed does not count."""
+        if self._seen is not None:
+            both = [
+                (picture.nbytes, len(file))
+                for picture, file in zip(pictures, files, strict=True)
+                if not isinstance(picture, Exception) and not isinstance(file, Exception)
+            ]
+            samples = sum(size for size, _ in both)
+            encoded = sum(size for _, size in both)
+            self._seen.coded(model, kind, samples, encoded)
+
+    async def _each(
+        self,
+        work: Work,
+        values: Sequence[Any],
+        pixels: Sequence[int],
+        slow: bool,
+        until: float | None,
+    ) -> list[Any]:
+        """The results of all items, each through its lane."""
+        heavy = [n for n, size in enumerate(pixels) if slow or size >= SLOW_PIXELS]
+        if not heavy:
+            return await self._fast_lane.submit(work, values, pixels, until)
+        light = [n for n, size in enumerate(pixels) if not slow and size < SLOW_PIXELS]
+
+        async def alone(number: int) -> Any:
+            (result,) = await self._slow_lane.submit(
+                work, [values[number]], [pixels[number]], until
+            )
+            return result
+
+        results = await asyncio.gather(
+            self._fast_lane.submit(
+                work, [values[n] for n in light], [pixels[n] for n in light], until
+            ),
+            self._turns.each(heavy, alone),
+        )
+        return in_order(zip((light, heavy), results, strict=True))
+
+    async def _run_fast(self, batch: Batch[Work, Any]) -> list[Any]:
+        work = batch.key
+        kind = work.kind, work.codec.info.name, work.options[-1]
+        if self._pace.fits_loop(kind, batch.weight, batch.calls):
+            results, seconds = await _timed(self._in_loop, work, batch.values)
+        elif self._fast is not None:
+            results, seconds = await _timed(self._fast, work, batch.values)
+        else:
+            results, seconds = await self._in_process(work, batch.values)
+        done = sum(
+            weight
+            for weight, result in zip(batch.weights, results, strict=True)
+            if not isinstance(result, Exception)
+        )
+        self._pace.saw(kind, done, seconds)
+        self._count(work, batch.values, results)
+        return results
+
+    async def _in_process(self, work: Work, values: list[Any]) -> tuple[list[Any], float]:
+        """The results of a batch, and the seconds that its networks took, in a coding process.
+
+        One that was started after the models' files went is given what this process has loaded.
+        """
+        task = key_of(work.codec), work.kind, work.options[-1], values
+        try:
+            return await self._coding.run(compute_now, *task)
+        except ModelNeededError as error:
+            _logger.warning("a coding process is given %s: %s", _label(work.codec), error)
+            return await self._coding.run(compute_now, *task, work.codec.checkpoint)
+
+    async def _run_slow(self, batch: Batch[Work, Any]) -> list[Any]:
+        work = batch.key
+        if work.kind == "call":
+            return [await self._called(function) for function in batch.values]
+        results = await compute(self._slow, work.codec, work.kind, work.options[-1], batch.values)
+        self._count(work, batch.values, results)
+        return results
+
+    async def _called(self, function: Callable[[], Any]) -> Any:
+        try:
+            return await self._slow.run(function)
+        except HvaeCodecError as error:
+            return error
+
+    def _count(self, work: Work, values: list[Any], results: list[Any]) -> None:
+        """Tell what was coded."""
+        if work.kind == "encode":
+            self.tell_coded(_label(work.codec), work.kind, values, results)
+        elif work.kind == "decode" and work.options[-1] is None:
+            self.tell_coded(_label(work.codec), work.kind, results, values)
+
+    def _tell(self, work: Work, items: int, seconds: float) -> None:
+        if self._seen is not None:
+            self._seen.batch(_label(work.codec), work.kind, items, seconds)
+
+
+def _label(codec: Codec) -> str:
+    """A model's name, and its rung where it has several."""
+    info = codec.info
+    return info.name if info.continuous else f"{info.name}-q{info.quality}"
+
+
+def _identity(codec: Codec, *options: Any) -> tuple[str, tuple[Any, ...]]:
+    """What tells encoders apart: two of a model may have different qualities."""
+    return codec.info.model_id, (codec.number, codec.effort, codec.trade, *options)
+
+
+def _pixels(picture: Picture) -> int:
+    height, width, _ = picture.shape
+    return int(height * width)
+
+
+async def _timed(
+    place: InLoop | BesideLoop, work: Work, values: list[Any]
+) -> tuple[list[Any], float]:
+    """The results of a batch, and the seconds that its networks took."""
+    timed = Timed(place)
+    results = await compute(timed, work.codec, work.kind, work.options[-1], values)
+    return results, timed.seconds

@@ -1,0 +1,114 @@
+"""Whose turn it is for what takes long: by caller, then by call, so that nobody gets more by asking
+more often.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from hvae_codec.server.observability.call_context import current_call
+
+_REMEMBERED: Final = 4_096
+"""Callers and calls whose last turn is known."""
+
+_Waiting = deque[asyncio.Future[None]]
+
+
+class Turns:
+    """Lets so many go on at once; those that wait take turns."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._under_way = 0
+        self._callers: dict[str | None, dict[int, _Waiting]] = {}
+        # Of callers, and of each with its calls, the latest last. Whoever asks again a moment after
+        # its turn would else find those before it that had theirs later.
+        self._last_turns: dict[Hashable, int] = {}
+        self._turn_number = 0
+
+    @property
+    def waiting(self) -> int:
+        """Those that wait."""
+        queues = (queue for calls in self._callers.values() for queue in calls.values())
+        return sum(not future.done() for queue in queues for future in queue)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """One of those that go on, for the call that this task answers."""
+        if self._under_way < self._at_once and not self._callers:
+            self._under_way += 1
+            call = current_call()
+            self._note_turn(call.owner)
+            self._note_turn((call.owner, id(call)))
+        else:
+            await self._wait()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self._go_on()
+
+    async def each(self, values: Sequence[Any], work: Callable[[Any], Awaitable[Any]]) -> list[Any]:
+        """What `work` gives for each value, each in a turn of its own, in the values' order."""
+        results: list[Any] = [None] * len(values)
+        numbers = iter(range(len(values)))
+
+        async def some() -> None:
+            for number in numbers:
+                async with self.turn():
+                    results[number] = await work(values[number])
+
+        tasks = [asyncio.create_task(some()) for _ in range(min(self._at_once, len(values)))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return results
+
+    async def _wait(self) -> None:
+        call = current_call()
+        future = asyncio.get_running_loop().create_future()
+        queue = self._callers.setdefault(call.owner, {}).setdefault(id(call), deque())
+        queue.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # the turn came, and nobody takes it
+                self._under_way -= 1
+                self._go_on()
+            raise
+
+    def _go_on(self) -> None:
+        while self._callers and self._under_way < self._at_once:
+            future = self._next()
+            if not future.done():
+                self._under_way += 1
+                future.set_result(None)
+
+    def _next(self) -> asyncio.Future[None]:
+        """Of the callers, and then of its calls, the one whose last turn was longest ago."""
+        caller = min(self._callers, key=self._last_turn)
+        calls = self._callers[caller]
+        call = min(calls, key=lambda each: self._last_turn((caller, each)))
+        future = calls[call].popleft()
+        if not calls[call]:
+            del calls[call]
+        if not calls:
+            del self._callers[caller]
+        if not future.done():  # or its caller went away
+            self._note_turn(caller)
+            self._note_turn((caller, call))
+        return future
+
+    def _last_turn(self, key: Hashable) -> int:
+        return self._last_turns.get(key, 0)
+
+    def _note_turn(self, key: Hashable) -> None:
+        self._turn_number += 1
+        self._last_turns.pop(key, None)
+        self._last_turns[key] = self._turn_number
+        if len(self._last_turns) > _REMEMBERED:
+            del self._last_turns[next(iter(self._last_turns))]

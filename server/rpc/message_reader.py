@@ -1,0 +1,87 @@
+"""The messages of one stream, read one at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+from hvae_codec.server.admission.silence import Silence
+from hvae_codec.server.rpc.interceptors import wire_bytes
+
+
+class MessageReader:
+    """Reads until the caller ends the stream, the server stops, or the caller is silent: it has
+    taken all answers and sends nothing.
+
+    Args:
+        messages: of the stream.
+        stopping: set when the server stops.
+        silence: says when a caller has been silent for too long.
+        owner: whose stream it is.
+    """
+
+    def __init__(
+        self,
+        messages: AsyncIterator[Any],
+        stopping: asyncio.Event,
+        silence: Silence,
+        owner: str | None,
+    ) -> None:
+        self._messages = messages
+        self._stopping = stopping
+        self._silence = silence
+        self._owner = owner
+        self._silent_too_long = asyncio.Event()
+        self._over: Callable[[], object] | None = None
+        self._reading = False
+        self._unanswered = 0
+
+    async def next(self) -> tuple[Any, int] | None:
+        """The next message and its bytes; None where there is none, or the server is stopping.
+
+        Raises:
+            SilentCallError: it does not come.
+        """
+        if self._stopping.is_set():
+            return None
+        events = self._stopping, self._silent_too_long
+        following = asyncio.ensure_future(self._read())
+        others = [asyncio.ensure_future(event.wait()) for event in events]
+        self._reading = True
+        self._note_silence()
+        try:
+            await asyncio.wait((following, *others), return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                return following.result()
+            if self._silent_too_long.is_set():
+                raise self._silence.error("the stream's next message")
+            return None
+        finally:
+            self._reading = False
+            self._note_silence()
+            for other in others:
+                other.cancel()
+            if not following.done():
+                following.cancel()
+                with suppress(asyncio.CancelledError):
+                    await following
+
+    def answered(self) -> None:
+        """Note that the caller has taken the answer of a message."""
+        self._unanswered -= 1
+        self._note_silence()
+
+    async def _read(self) -> tuple[Any, int] | None:
+        message = await anext(self._messages, None)
+        if message is None:
+            return None
+        self._unanswered += 1
+        return message, wire_bytes()
+
+    def _note_silence(self) -> None:
+        silent = self._reading and self._unanswered == 0
+        if silent and self._over is None:
+            self._over = self._silence.begin(self._owner, self._silent_too_long.set)
+        elif not silent and self._over is not None:
+            self._over()
+            self._over = None

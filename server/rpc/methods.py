@@ -1,0 +1,404 @@
+"""What each call of the contract does, apart from gRPC: from its request to its response.
+
+An item that cannot be taken gets an error of its own. What is wrong with a request as a whole is
+raised, before anything is computed.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import grpc
+import numpy as np
+
+import hvae_codec
+from hvae_codec import Codec, Features
+from hvae_codec.codec.bitstream.header import parse
+from hvae_codec.codec.model_choice import AUTO
+from hvae_codec.errors import HvaeCodecError, ImageError
+from hvae_codec.evaluation.metrics.psnr import psnr_of, squared_error_each
+from hvae_codec.server.admission import footprint
+from hvae_codec.server.admission.capacity import UNCOUNTED, Held
+from hvae_codec.server.engine.batch_functions import Picture
+from hvae_codec.server.engine.engine import Engine
+from hvae_codec.server.rpc import convert
+from hvae_codec.server.rpc.convert import Shape
+from hvae_codec.server.rpc.limits import Limits
+from hvae_codec.server.rpc.model_selection import Codecs, Encoding, encoding_of, refuse_targets
+from hvae_codec.server.rpc.pictures import Pictures
+from hvae_codec.server.rpc.sampling import Sampling
+from hvae_codec.server.rpc.status import InvalidRequestError, item_status
+from hvae_codec.v1 import codec_pb2
+
+_logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+_RESULT_BYTES: Final = 16
+"""Tags and lengths around the features of an item, at most."""
+
+_NATS_PER_BIT: Final = float(np.log(2.0))
+
+
+class Calls:
+    """The calls of `CodecService`. `until` is a time of the event loop's clock after which nobody
+    wants the answer; work that has not begun by then never is.
+
+    Raised are InvalidRequestError, LimitError, UnknownModelError and UnknownQualityError for the
+    request as a whole, DeadlinePassedError, and whatever is no fault of the request.
+    """
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._codecs = Codecs()
+        self._pictures = Pictures(engine, limits)
+        self._sampling = Sampling(engine, limits, self._pictures)
+
+    async def encode(
+        self,
+        request: codec_pb2.EncodeRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
+    ) -> codec_pb2.EncodeResponse:
+        """Encode pictures, one file each."""
+        self._limits.check_items("images", len(request.images))
+        effort = request.effort if request.HasField("effort") else None
+        encoding = encoding_of(request.model, effort, request.max_bytes)
+        if encoding.name != AUTO:
+            await self._codecs.named(encoding.name, encoding.quality)  # or fail as a whole
+        pictures = await self._pictures.read(request.images, held)
+        groups = await self._by_encoder(encoding, pictures)
+
+        async def encoded(codec: Codec, some: Sequence[int]) -> Sequence[bytes | Exception]:
+            chosen = [one for n in some if not isinstance(one := pictures[n], Exception)]
+            return await self._encoded(encoding, codec, chosen, until)
+
+        results = await self._in_groups(pictures, groups, encoded)
+        response = codec_pb2.EncodeResponse()
+        for number, result in enumerate(results):
+            if isinstance(result, Exception):
+                response.results.add(status=_failed("images", number, result))
+            else:
+                response.results.add(encoded=result)
+        size = response.ByteSize()
+        self._limits.check_response(size)
+        held.answered(footprint.of_answer(size))
+        return response
+
+    async def decode(
+        self,
+        request: codec_pb2.DecodeRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
+    ) -> codec_pb2.DecodeResponse:
+        """Decode files, whole or as previews."""
+        self._limits.check_items("encoded", len(request.encoded))
+        convert.check_known("format", request.format, codec_pb2.ImageFormat)
+        files: list[bytes | Exception] = list(request.encoded)
+        named = await self._named(request)
+        groups, shapes = await self._by_codec(named, files, whole=not request.preview)
+        size = await self._pictures.hold_answer(shapes.values(), request.format, held)
+        layers = 1 if request.preview else None
+
+        async def decoded(codec: Codec, some: Sequence[int]) -> Sequence[Picture | Exception]:
+            pixels = [_pixels(shapes[number]) for number in some]
+            wanted = [request.encoded[number] for number in some]
+            return await self._engine.decode(codec, wanted, pixels, layers, until)
+
+        results = await self._in_groups(files, groups, decoded)
+        response = codec_pb2.DecodeResponse()
+        images, pictures = [], []
+        for number, picture in enumerate(results):
+            result = response.results.add()
+            if isinstance(picture, Exception):
+                result.status.CopyFrom(_failed("encoded", number, picture))
+            else:
+                images.append(result.image)
+                pictures.append(picture)
+        await self._pictures.write(images, pictures, request.format)
+        held.answered(footprint.of_answer(size))
+        return response
+
+    async def extract_features(
+        self,
+        request: codec_pb2.ExtractFeaturesRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
+    ) -> codec_pb2.ExtractFeaturesResponse:
+        """Read features of pictures and of files."""
+        self._limits.check_items("sources", len(request.sources))
+        convert.check_known("moments", request.moments, codec_pb2.FeatureMoments)
+        convert.check_known("encoding", request.encoding, codec_pb2.FeatureEncoding)
+        kinds = [source.WhichOneof("source") for source in request.sources]
+        by_size = request.model.name == AUTO
+        if by_size:
+            refuse_targets(request.model)
+        named = None if by_size else await self._named(request)
+        if named is None and not by_size and "image" in kinds:
+            named = await self._codecs.selected(request.model)  # which says what is missing
+        sources: list[Picture | bytes | Exception] = [
+            InvalidRequestError("empty: set `image` or `encoded`") for _ in kinds
+        ]
+        for number, kind in enumerate(kinds):
+            if kind == "encoded":
+                sources[number] = request.sources[number].encoded
+        in_pictures = [number for number, kind in enumerate(kinds) if kind == "image"]
+        images = [request.sources[number].image for number in in_pictures]
+        pictures = await self._pictures.read(images, held)
+        for number, picture in zip(in_pictures, pictures, strict=True):
+            sources[number] = picture
+        groups, shapes = await self._by_codec(named, sources, whole=False)
+        self._limits.check_pixels(sum(map(_pixels, shapes.values())))
+        fit = [n for n in in_pictures if not isinstance(sources[n], Exception)]
+        if named is not None:
+            groups = [*groups, (named, fit)]
+        elif fit:
+            groups = [*groups, *await self._by_size(encoding_of(request.model), sources, fit)]
+        layers = {codec: _layer_index(codec, request.layer) for codec, _ in groups}
+        dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
+        size = len(sources) * (8 * dims + _RESULT_BYTES)
+        self._limits.check_response(size)
+        await held.more(footprint.of_answer(size))
+
+        async def read(codec: Codec, some: Sequence[int]) -> Sequence[Features | Exception]:
+            values = [sources[number] for number in some]
+            files = [value for value in values if isinstance(value, bytes)]
+            if files:
+                pixels = [_pixels(shapes[number]) for number in some]
+                layer = layers[codec]
+                return await self._engine.file_features(codec, files, pixels, layer, until)
+            arrays = [value for value in values if isinstance(value, np.ndarray)]
+            return await self._engine.features(codec, arrays, layers[codec], until)
+
+        results = await self._in_groups(sources, groups, read)
+        response = codec_pb2.ExtractFeaturesResponse()
+        for number, result in enumerate(results):
+            if isinstance(result, Exception):
+                response.results.add(status=_failed("sources", number, result))
+            else:
+                feature = convert.to_feature_result(result, request.moments, request.encoding)
+                response.results.append(feature)
+        held.answered(footprint.of_answer(size))
+        return response
+
+    async def sample(
+        self,
+        request: codec_pb2.SampleRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
+    ) -> codec_pb2.SampleResponse:
+        """Draw pictures from the prior, or below given latents of the top layer."""
+        self._limits.check_items("count", request.count)
+        convert.check_known("format", request.format, codec_pb2.ImageFormat)
+        codec = await self._codecs.selected(request.model)
+        channels, height, width = codec.info.image_shape
+        shapes = [(height, width, channels)] * request.count
+        size = await self._pictures.hold_answer(shapes, request.format, held)
+        pictures = await self._sampling.draw(codec, request, until, held)
+        response = codec_pb2.SampleResponse()
+        images = [response.results.add().image for _ in pictures]
+        await self._pictures.write(images, list(pictures), request.format)
+        held.answered(footprint.of_answer(size))
+        return response
+
+    async def list_models(
+        self,
+        request: codec_pb2.ListModelsRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
+    ) -> codec_pb2.ListModelsResponse:
+        """List the models."""
+        models = [convert.to_description(info) for info in hvae_codec.models()]
+        return codec_pb2.ListModelsResponse(models=models, limits=self._call_limits())
+
+    async def get_model(
+        self,
+        request: codec_pb2.GetModelRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
+    ) -> codec_pb2.GetModelResponse:
+        """Describe one model."""
+        info = (await self._codecs.selected(request.model)).info
+        model = convert.to_description(info)
+        return codec_pb2.GetModelResponse(model=model, limits=self._call_limits())
+
+    async def evaluate(
+        self,
+        request: codec_pb2.EvaluateRequest,
+        until: float | None = None,
+        held: Held = UNCOUNTED,
+    ) -> codec_pb2.EvaluateResponse:
+        """Encode and decode a picture, and say what it cost and how good it is."""
+        convert.check_known("format", request.format, codec_pb2.ImageFormat)
+        encoding = encoding_of(request.model)
+        (picture,) = await self._pictures.read([request.image], held)
+        if isinstance(picture, Exception):
+            raise picture
+        answer = convert.result_bytes(picture.shape, request.format)
+        await held.more(2 * picture.nbytes + footprint.of_answer(answer))  # decoded, and compared
+        codec = await self._codecs.named(encoding.model_of(picture), encoding.quality)
+        (file,) = await self._encoded(encoding, codec, [picture], until)
+        if isinstance(file, Exception):
+            raise file
+        codec = await self._codecs.of_id(parse(file).header.model_id)
+
+        def evaluated() -> tuple[list[float], Picture]:
+            (part,) = codec.entropy.read([file])
+            return codec.entropy.information_bits(part).tolist(), codec.pictures_of([part])[0]
+
+        bits, decoded = await self._engine.call(codec, evaluated, until)
+        error = squared_error_each(codec.reference(picture[None]), decoded[None])
+        response = codec_pb2.EvaluateResponse(
+            encoded=file,
+            payload_bytes=len(file) - parse(file).payload_at,
+            rates_nats=[_NATS_PER_BIT * layer for layer in bits],
+            model=convert.to_description(codec.info),
+        )
+        await self._pictures.write([response.decoded], [decoded], request.format)
+        if error[0] > 0:
+            response.psnr_db = float(psnr_of(error)[0])
+        size = response.ByteSize()
+        self._limits.check_response(size)
+        held.answered(footprint.of_answer(size))
+        return response
+
+    async def _by_encoder(
+        self, encoding: Encoding, pictures: list[Picture | Exception]
+    ) -> list[tuple[Codec, list[int]]]:
+        """Pictures by the codec that takes them; one that none takes becomes an error."""
+        groups: dict[Codec, list[int]] = defaultdict(list)
+        codecs: dict[str, Codec] = {}
+        for number, picture in enumerate(pictures):
+            if isinstance(picture, Exception):
+                continue
+            name = encoding.model_of(picture)
+            if name not in codecs:
+                codecs[name] = await self._codecs.named(name, encoding.quality)
+            codec = codecs[name]
+            try:
+                codec.check_channels(picture.shape[2])
+                groups[codec].append(number)
+            except ImageError as error:
+                pictures[number] = error
+        return list(groups.items())
+
+    async def _encoded(
+        self,
+        encoding: Encoding,
+        codec: Codec,
+        pictures: Sequence[Picture],
+        until: float | None,
+    ) -> list[bytes | Exception]:
+        if (effort := encoding.effort) is not None:
+            try:
+                codec.tuned(effort)
+            except ValueError as error:
+                raise InvalidRequestError(f"effort: {error}") from error
+        target = encoding.target
+        if target is None:
+            return await self._engine.encode(codec, pictures, effort, until)
+        files: list[bytes | Exception] = []
+        for picture in pictures:
+
+            def search(picture: Picture = picture) -> bytes:
+                return target.encode(picture, codec.info.name)
+
+            try:
+                files.append(await self._engine.call(codec, search, until))
+            except HvaeCodecError as error:
+                files.append(error)
+        self._engine.tell_coded(codec.info.name, "encode", pictures, files)
+        return files
+
+    async def _by_size(
+        self, encoding: Encoding, sources: list[Picture | bytes | Exception], numbers: list[int]
+    ) -> list[tuple[Codec, list[int]]]:
+        """The pictures of these numbers by the codec of their size, as `_by_encoder` has them."""
+        pictures = [one for n in numbers if isinstance(one := sources[n], np.ndarray)]
+        some: list[Picture | Exception] = [*pictures]
+        groups = await self._by_encoder(encoding, some)
+        for number, picture in zip(numbers, some, strict=True):
+            sources[number] = picture
+        return [(codec, [numbers[place] for place in places]) for codec, places in groups]
+
+    async def _named(
+        self, request: codec_pb2.DecodeRequest | codec_pb2.ExtractFeaturesRequest
+    ) -> Codec | None:
+        """The codec that a request names, None where it names none."""
+        return await self._codecs.selected(request.model) if request.HasField("model") else None
+
+    async def _by_codec(
+        self,
+        named: Codec | None,
+        files: list[bytes | Exception] | list[Picture | bytes | Exception],
+        *,
+        whole: bool,
+    ) -> tuple[list[tuple[Codec, list[int]]], dict[int, Shape]]:
+        """Files by the codec that reads them: the one that is named, else that of each file.
+
+        With them the shapes of the pictures that they say they hold. A file that cannot be read
+        becomes an error.
+        """
+        groups: dict[Codec, list[int]] = defaultdict(list)
+        shapes: dict[int, Shape] = {}
+        for number, file in enumerate(files):
+            if not isinstance(file, bytes):
+                continue
+            try:
+                frame = parse(file)
+                codec = named or await self._codecs.of_id(frame.header.model_id)
+                shapes[number] = convert.shape_of(file, frame, codec, whole=whole)
+                groups[codec].append(number)
+            except HvaeCodecError as error:
+                files[number] = error
+        return list(groups.items()), shapes
+
+    async def _in_groups(
+        self,
+        items: Sequence[Item | Exception],
+        groups: Sequence[tuple[Codec, list[int]]],
+        work: Callable[[Codec, Sequence[int]], Awaitable[Sequence[Result | Exception]]],
+    ) -> list[Result | Exception]:
+        """The results of all items: those of each group, and the errors of items in none."""
+        results: dict[int, Result | Exception] = {
+            number: item for number, item in enumerate(items) if isinstance(item, Exception)
+        }
+        for codec, numbers in groups:
+            if numbers:
+                results |= zip(numbers, await work(codec, numbers), strict=True)
+        return [results[number] for number in range(len(items))]
+
+    def _call_limits(self) -> codec_pb2.CallLimits:
+        limits = self._limits
+        return codec_pb2.CallLimits(
+            message_bytes=limits.message_bytes, items=limits.items, pixels=limits.pixels
+        )
+
+
+def _pixels(shape: Shape) -> int:
+    return shape[0] * shape[1]
+
+
+def _layer_index(codec: Codec, layer: int) -> int:
+    """Index, top first, of the layer z_`layer`; 0 is the top one.
+
+    Raises InvalidRequestError where the model has no such layer.
+    """
+    total = len(codec.info.z_dims)
+    if layer > total:
+        raise InvalidRequestError(
+            f"layer: model {codec.info.name!r} has z1 to z{total}, not z{layer}"
+        )
+    return 0 if layer == 0 else total - layer
+
+
+def _failed(field: str, number: int, error: Exception) -> codec_pb2.Status:
+    """The status of an item's error, its message led by the item's place."""
+    status = item_status(error)
+    if status.code == grpc.StatusCode.INTERNAL.value[0]:
+        _logger.error("%s[%d] failed", field, number, exc_info=error)
+    status.message = f"{field}[{number}]: {status.message}"
+    return status

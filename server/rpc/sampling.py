@@ -1,0 +1,98 @@
+"""Samples: pictures drawn from a model's prior, or below latents that a request gives."""
+
+import math
+from functools import partial
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_codec import Codec
+from hvae_codec.codec.bitstream.header import parse
+from hvae_codec.server.admission.capacity import Held
+from hvae_codec.server.engine.engine import Engine
+from hvae_codec.server.rpc import convert
+from hvae_codec.server.rpc.limits import Limits
+from hvae_codec.server.rpc.pictures import Pictures
+from hvae_codec.server.rpc.status import InvalidRequestError
+from hvae_codec.v1 import codec_pb2
+
+_MAX_SEED: Final = 2**63 - 1
+
+
+class Sampling:
+    """Answers SampleRequests."""
+
+    def __init__(self, engine: Engine, limits: Limits, pictures: Pictures) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._pictures = pictures
+
+    async def draw(
+        self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None, held: Held
+    ) -> NDArray[np.uint8]:
+        """Pictures uint8 [count, H, W, C]. Raises InvalidRequestError."""
+        temperature = request.temperature if request.HasField("temperature") else 1.0
+        if not (math.isfinite(temperature) and temperature >= 0):
+            raise InvalidRequestError(f"temperature: must be finite and >= 0, got {temperature}")
+        if request.seed > _MAX_SEED:
+            raise InvalidRequestError(f"seed: at most {_MAX_SEED}, got {request.seed}")
+        top = await self._given(codec, request, until, held) if request.HasField("given") else None
+        drawn = partial(codec.sample, request.count, request.seed, temperature, top=top)
+        try:
+            return await self._engine.call(codec, drawn, until)
+        except ValueError as error:
+            raise InvalidRequestError(f"given: {error}") from error
+
+    async def _given(
+        self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None, held: Held
+    ) -> NDArray[np.float32]:
+        """The top layer's latents [D] or [count, D]."""
+        given = request.given
+        match given.WhichOneof("given"):
+            case "values":
+                return np.array(given.values.values, np.float32)
+            case "source":
+                return await self._latents("given.source", codec, given.source, until, held)
+            case "between":
+                if request.count < 2:
+                    raise InvalidRequestError(
+                        f"count: the way between two takes 2 pictures or more, got {request.count}"
+                    )
+                way = given.between
+                first = await self._latents("given.between.first", codec, way.first, until, held)
+                last = await self._latents("given.between.last", codec, way.last, until, held)
+                along: NDArray[np.float32] = np.linspace(first, last, request.count, dtype="f4")
+                return along
+            case _:
+                raise InvalidRequestError("given: empty; set `values`, `source` or `between`")
+
+    async def _latents(
+        self,
+        field: str,
+        codec: Codec,
+        source: codec_pb2.FeatureSource,
+        until: float | None,
+        held: Held,
+    ) -> NDArray[np.float32]:
+        """The mean [D] of the top layer of a picture or file."""
+        match source.WhichOneof("source"):
+            case "image":
+                (picture,) = await self._pictures.read([source.image], held)
+                if isinstance(picture, Exception):
+                    raise picture
+                codec.check_channels(picture.shape[2])
+                (features,) = await self._engine.features(codec, [picture], 0, until)
+            case "encoded":
+                frame = parse(source.encoded)
+                height, width, _ = convert.shape_of(source.encoded, frame, codec, whole=False)
+                self._limits.check_pixels(height * width)
+                (features,) = await self._engine.file_features(
+                    codec, [source.encoded], [height * width], 0, until
+                )
+            case _:
+                raise InvalidRequestError(f"{field}: empty; set `image` or `encoded`")
+        if isinstance(features, Exception):
+            raise features
+        mean: NDArray[np.float32] = features.mean[0]
+        return mean

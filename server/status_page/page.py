@@ -1,0 +1,269 @@
+"""The port of operators: metrics for Prometheus, a health probe, and the status page.
+
+The page is served from the package and needs nothing else. A picture dropped on it goes the way of
+any other: through the limits, the token and the queue of the server.
+"""
+
+import asyncio
+import base64
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib import resources
+from typing import Any, Final
+
+import grpc
+from aiohttp import web
+
+from hvae_codec.server.auth.tls import Tls
+from hvae_codec.server.auth.token_interceptor import Access, TokenLimitError, UnauthenticatedError
+from hvae_codec.server.observability.call_context import CallSeen, request_id_of, set_current_call
+from hvae_codec.server.observability.logs import event
+from hvae_codec.server.observability.metrics import CONTENT_TYPE, Metrics
+from hvae_codec.server.rpc.status import InvalidRequestError, status_of
+from hvae_codec.v1 import codec_pb2
+
+from .listening import is_loopback
+
+_logger = logging.getLogger(__name__)
+
+Evaluate = Callable[[codec_pb2.EvaluateRequest], Awaitable[codec_pb2.EvaluateResponse]]
+ListModels = Callable[[codec_pb2.ListModelsRequest], Awaitable[codec_pb2.ListModelsResponse]]
+
+_STATIC: Final = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
+_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_UPLOAD_TYPE: Final = "application/octet-stream"
+"""A page of another origin cannot send it without asking first, and nobody says yes."""
+
+_UPLOADS: Final = 4
+_UPLOAD_SECONDS: Final = 30.0
+_ANSWER_SECONDS: Final = 120.0
+_HTTP_STATUS: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+class StatusPage:
+    """An HTTP server in the event loop of the gRPC server.
+
+    Args:
+        metrics: what it shows.
+        list_models, evaluate: the calls of these names.
+        is_serving: whether the health service says SERVING.
+        most_bytes: largest picture file, in bytes.
+        access: whose tokens are wanted for pictures; metrics want none.
+        tls: serve https.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        list_models: ListModels,
+        evaluate: Evaluate,
+        is_serving: Callable[[], bool],
+        *,
+        most_bytes: int,
+        access: Access | None = None,
+        tls: Tls | None = None,
+    ) -> None:
+        self._metrics = metrics
+        self._list_models = list_models
+        self._evaluate_call = evaluate
+        self._is_serving = is_serving
+        self._most_bytes = most_bytes
+        self._access = access
+        self._tls = tls
+        self._uploads = asyncio.Semaphore(_UPLOADS)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> str:
+        """Bind and serve; returns the page's URL. Raises OSError where that is not possible."""
+        only_here = is_loopback(host)
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+            # A name that somebody else pointed at this machine would make pages of theirs ours.
+            if only_here and not is_loopback(_hostname(request.host)):
+                return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text="not this host\n")
+            response: web.StreamResponse = await handler(request)
+            return response
+
+        async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+            response.headers.update(_HEADERS)
+
+        app = web.Application(middlewares=[guard], client_max_size=self._most_bytes)
+        app.on_response_prepare.append(add_headers)
+        files = resources.files(__package__).joinpath("")
+        for path, name in _STATIC.items():
+            app.router.add_get(path, _static(name, files.joinpath(name).read_bytes()))
+        app.router.add_get("/metrics", self._text)
+        app.router.add_get("/live", self._live)
+        app.router.add_get("/models", self._list)
+        app.router.add_get("/healthz", self._health)
+        app.router.add_post("/evaluate", self._evaluate)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=30,
+            handler_cancellation=True,  # of who closed the page
+        )
+        await self._runner.setup()
+        context = self._tls.http_context() if self._tls else None
+        await web.TCPSite(self._runner, host, port, ssl_context=context).start()
+        port = self._runner.addresses[0][1]
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'https' if context else 'http'}://{shown}:{port}/"
+
+    async def stop(self) -> None:
+        """Close the port."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _text(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return web.json_response({"serving": self._is_serving(), **self._metrics.live()})
+
+    async def _list(self, _: web.Request) -> web.Response:
+        found = await self._list_models(codec_pb2.ListModelsRequest())
+        models = [
+            {"name": model.name, "quality": model.quality, "continuous": model.continuous_quality}
+            for model in found.models
+        ]
+        answer = {"models": models, "token": self._access is not None, "bytes": self._most_bytes}
+        return web.json_response(answer)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        if self._is_serving():
+            return web.Response(text="SERVING\n")
+        return web.Response(text="NOT_SERVING\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _evaluate(self, request: web.Request) -> web.Response:
+        """The picture in the body, with `model` and `quality` of the query, there and back."""
+        began = time.perf_counter()
+        response = await self._evaluated(request)
+        event(
+            _logger,
+            logging.INFO,
+            "page",
+            method="Evaluate",
+            status=response.status,
+            seconds=round(time.perf_counter() - began, 6),
+            peer=request.remote,
+        )
+        return response
+
+    async def _evaluated(self, request: web.Request) -> web.Response:
+        if request.content_type != _UPLOAD_TYPE:
+            return _refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {_UPLOAD_TYPE}")
+        if request.content_length is not None and request.content_length > self._most_bytes:
+            return _refused(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {self._most_bytes:,} bytes"
+            )
+        if self._lacks_certificate(request):
+            return _refused(HTTPStatus.FORBIDDEN, "this server wants a client certificate")
+        if self._uploads.locked():
+            return _refused(HTTPStatus.TOO_MANY_REQUESTS, "others are at it; try again")
+        try:
+            async with self._uploads, self._admitted(request):
+                async with asyncio.timeout(_UPLOAD_SECONDS):
+                    content = await request.read()
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    answer = await self._evaluate_call(_request(request.query, content))
+        except web.HTTPException as error:
+            return _refused(HTTPStatus(error.status), f"at most {self._most_bytes:,} bytes")
+        except UnauthenticatedError:
+            return _refused(HTTPStatus.UNAUTHORIZED, "this server wants a token that it knows")
+        except TokenLimitError as error:
+            return _refused(HTTPStatus.TOO_MANY_REQUESTS, str(error))
+        except TimeoutError:
+            return _refused(HTTPStatus.GATEWAY_TIMEOUT, "that took too long")
+        except Exception as error:
+            status = status_of(error)
+            code = _HTTP_STATUS.get(status.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+            return _refused(code, str(status.details))
+        return web.json_response(_answer(answer))
+
+    def _lacks_certificate(self, request: web.Request) -> bool:
+        if self._tls is None or not self._tls.wants_client_certificate:
+            return False
+        return request.transport is None or not request.transport.get_extra_info("peercert")
+
+    @asynccontextmanager
+    async def _admitted(self, request: web.Request) -> AsyncIterator[None]:
+        """Take the picture's place among what the token has in use."""
+        call = CallSeen("Evaluate", request_id_of(()))
+        set_current_call(call)
+        if self._access is None:
+            yield
+            return
+        token = self._access.token_of(request.headers.getall("Authorization", []))
+        call.token = token.name
+        usage = self._access.usage_of(token)
+        usage.take(token, 1)
+        try:
+            yield
+        finally:
+            usage.release(1)
+
+
+def _static(name: str, content: bytes) -> Any:
+    kind = _TYPES[name.rpartition(".")[2]]
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=content, content_type=kind, charset="utf-8")
+
+    return answer
+
+
+def _hostname(host: str) -> str:
+    """The name or address of "NAME:PORT" or "[ADDRESS]:PORT"."""
+    return host.partition("]")[0].removeprefix("[") if host[:1] == "[" else host.partition(":")[0]
+
+
+def _refused(status: HTTPStatus, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status)
+
+
+def _request(query: Any, content: bytes) -> codec_pb2.EvaluateRequest:
+    selector = codec_pb2.ModelSelector(name=query.get("model", "auto"))
+    if quality := query.get("quality"):
+        try:
+            selector.fine_quality = float(quality)
+        except ValueError:
+            raise InvalidRequestError(f"quality: a number, got {quality[:20]!r}") from None
+    return codec_pb2.EvaluateRequest(
+        model=selector,
+        image=codec_pb2.Image(file=content),
+        format=codec_pb2.IMAGE_FORMAT_PNG,
+    )
+
+
+def _answer(response: codec_pb2.EvaluateResponse) -> dict[str, Any]:
+    picture = base64.b64encode(response.decoded.file).decode("ascii")
+    return {
+        "model": response.model.name,
+        "quality": response.model.quality,
+        "bytes": len(response.encoded),
+        "payload_bytes": response.payload_bytes,
+        "rates_nats": list(response.rates_nats),
+        "psnr_db": response.psnr_db if response.HasField("psnr_db") else None,
+        "picture": f"data:image/png;base64,{picture}",
+    }

@@ -1,0 +1,146 @@
+"""Where batches are computed: the same answers in the event loop as beside it, and the loop alone
+for what takes it no longer than the calls themselves.
+"""
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import hvae_codec
+from hvae_codec.errors import BitstreamError
+from hvae_codec.server.engine.coding_pool import CodingProcesses
+from hvae_codec.server.engine.engine import Engine, EngineSettings
+from hvae_codec.server.engine.executors import BesideLoop, InLoop, Pace, Timed
+from hvae_codec.server.flags import default_network_threads
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_unknown_work_and_long_work_stay_out_of_the_loop():
+    pace = Pace()
+    assert not pace.fits_loop("encode", 1, 64)
+    pace.saw("encode", 10_000, 0.01)  # a microsecond each
+    assert pace.fits_loop("encode", 16_000, 64)  # 16 ms for 64 calls, which take a loop as long
+    assert not pace.fits_loop("encode", 17_000, 64)
+    assert not pace.fits_loop("encode", 16_000, 63)
+    assert not pace.fits_loop("decode", 1, 64)
+
+
+def test_a_batch_takes_less_for_its_weight_than_a_smaller_one():
+    pace = Pace()
+    pace.saw("encode", 1_000, 0.001)
+    assert pace.fits_loop("encode", 4_000, 1)  # at that pace 4 ms, which any batch may take
+    assert not pace.fits_loop("encode", 4_200, 1)
+    pace.saw("encode", 4_200, 0.002)  # half of that
+    assert pace.fits_loop("encode", 8_000, 1)
+    assert not pace.fits_loop("encode", 9_000, 1)
+    assert pace.fits_loop("encode", 4_000, 1)  # the smaller still go at their own pace ...
+    pace.saw("encode", 9_000, 1.0)
+    assert pace.fits_loop("encode", 8_000, 1)  # ... whatever became of larger ones
+
+
+def test_the_fastest_of_late_counts():
+    pace = Pace()
+    pace.saw("encode", 1000, 0.001)
+    pace.saw("encode", 1000, 1.0)  # once, beside other work
+    assert pace.fits_loop("encode", 3_900, 1)
+    for _ in range(400):
+        pace.saw("encode", 1000, 1.0)  # for good
+    assert not pace.fits_loop("encode", 3_900, 1)
+
+
+def test_a_batch_without_a_result_says_nothing_of_the_pace():
+    """Files that cannot be read cost the networks no time; they must not let the next ones in."""
+    pace = Pace()
+    pace.saw("decode", 0, 0.0)
+    assert not pace.fits_loop("decode", 1, 64)
+    codec = hvae_codec.load("cifar10")
+    pictures = list(np.random.default_rng(1).integers(60, 190, (2, 32, 32, 3), np.uint8))
+    files = codec.encode_batch(pictures)
+
+    async def main():
+        engine = Engine(EngineSettings(coding_processes=0))
+        seen = []
+        engine._pace.saw = lambda kind, weight, seconds: seen.append((kind[0], weight, seconds))
+        await engine.decode(codec, [b"nonsense"] * 3, [1024] * 3)
+        await engine.decode(codec, [files[0], b"nonsense", files[1]], [1024] * 3)
+        await engine.stop()
+        return seen
+
+    nothing, some = asyncio.run(main())
+    assert nothing == ("decode", 0, 0.0)
+    assert some[:2] == ("decode", 2048)
+    assert some[2] > 0
+
+
+def test_a_thread_of_networks_counts_no_time_in_which_it_waits():
+    async def main():
+        coding = CodingProcesses(0)
+        beside = BesideLoop("test", 1, 1, coding)
+        seconds = []
+        for place in (Timed(beside), Timed(InLoop())):
+            assert await place.run(lambda: time.sleep(0.2) or "done") == "done"
+            seconds.append(place.seconds)
+        beside.stop()
+        coding.stop()
+        return seconds
+
+    beside, here = asyncio.run(main())
+    assert beside < 0.1
+    assert here >= 0.2
+
+
+def test_in_the_loop_answers_are_the_same():
+    codec = hvae_codec.load("cifar10")
+    pictures = list(np.random.default_rng(1).integers(60, 190, (6, 32, 32, 3), np.uint8))
+    files = codec.encode_batch(pictures)
+    mixed = [*files[:2], b"nonsense", *files[2:]]
+    threads = set()
+
+    class Spy(InLoop):
+        async def run(self, function):
+            threads.add(threading.current_thread())
+            return await super().run(function)
+
+    async def main():
+        engine = Engine(EngineSettings(coding_processes=0))
+        engine._in_loop = Spy()
+        answers = []
+        for fits in (False, True):
+            engine._pace.fits_loop = lambda *_, fits=fits: fits
+            answers.append(
+                (
+                    await engine.encode(codec, pictures),
+                    await engine.decode(codec, mixed, [1024] * 7),
+                    await engine.features(codec, pictures, 0),
+                    await engine.file_features(codec, mixed, [1024] * 7, 0),
+                )
+            )
+            if not fits:
+                assert not threads
+        await engine.stop()
+        return answers
+
+    beside, here = asyncio.run(main())
+    assert threads == {threading.main_thread()}
+    assert beside[0] == here[0] == files
+    for one, other in zip(beside[1] + beside[3], here[1] + here[3], strict=True):
+        if isinstance(one, BitstreamError):
+            assert (type(one), str(one)) == (type(other), str(other))
+        elif isinstance(one, np.ndarray):
+            np.testing.assert_array_equal(one, other)
+        else:
+            np.testing.assert_array_equal(one.mean, other.mean)
+    for one, other in zip(beside[2], here[2], strict=True):
+        np.testing.assert_allclose(one.mean, other.mean, rtol=1e-5, atol=1e-5)
+    assert [isinstance(one, BitstreamError) for one in here[1]] == [n == 2 for n in range(7)]
+
+
+def test_networks_have_a_place():
+    with pytest.raises(ValueError, match="0 needs coding processes"):
+        EngineSettings(network_threads=0, coding_processes=0)
+    assert default_network_threads("cpu", 2) == 0
+    assert default_network_threads("cpu", 0) == default_network_threads("cuda", 2) == 1
