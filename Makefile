@@ -21,7 +21,7 @@ SOURCES := setup.py pyproject.toml $(shell find csrc proto -type f)
 .DELETE_ON_ERROR:
 
 run: $(VENV)/built
-	$(BIN)/python -m benchmarks.main_job --output out
+	$(BIN)/python -m benchmarks.docs.demo --output out
 
 test: $(VENV)/built lint types
 	$(BIN)/python -m pytest

@@ -17,11 +17,11 @@ HVAE_CUDA=1 "$python" -m pip install --quiet --no-build-isolation --no-deps --ed
 "$python" -m pytest -m cuda tests
 mkdir -p "$output"
 for dtype in float32 bfloat16; do
-    "$python" -m benchmarks.kernels --device cuda --dtype "$dtype" \
+    "$python" -m benchmarks.training.kernels --device cuda --dtype "$dtype" \
         --json "$output/kernels_cuda_$dtype.json" --picture "$output/kernels_cuda_$dtype.png"
 done
-"$python" -m benchmarks.training_step --device cuda --json "$output/training_step_cuda.json"
-"$python" -m benchmarks.sweep_speed --device cuda --json "$output/sweep_speed_cuda.json"
+"$python" -m benchmarks.training.step --device cuda --json "$output/training_step_cuda.json"
+"$python" -m benchmarks.training.sweep_speed --device cuda --json "$output/sweep_speed_cuda.json"
 sweep=$(mktemp -d)
 trap 'rm -rf -- "$sweep"' EXIT
 "$python" -m hvae_codec.cli sweep --grid 3x3 --epochs 2 --precision bf16 --device cuda --out "$sweep"

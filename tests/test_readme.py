@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import hvae_codec.data
-from benchmarks.main_job import running_server
+from benchmarks.docs.demo import running_server
 from hvae_codec import HVAEFeatures
 from hvae_codec.cli import main
 from hvae_codec.data import ImageDataset

@@ -1,1 +1,1 @@
-"""What `benchmarks.fuzz` is made of: mutations, the three kinds of input, and the campaign."""
+"""What `benchmarks.fuzzing` is made of: mutations, the three kinds of input, and the campaign."""

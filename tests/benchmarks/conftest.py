@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from benchmarks import rate_distortion
+from benchmarks.rate_distortion import __main__
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def run(folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
     threads = torch.get_num_threads()
     try:
-        rate_distortion.main(
+        __main__.main(
             [
                 f"--dataset={folder}",
                 "--model=cifar10",

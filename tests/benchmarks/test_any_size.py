@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.any_size import WAYS, measure, mosaic_rows
+from benchmarks.codec.memory import WAYS, measure, mosaic_rows
 
 
 def test_a_mosaic_has_the_size_asked_for():

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import hvae_codec
-from benchmarks.containers import KINDS, payload_bytes
+from benchmarks.rate_distortion.container_bytes import KINDS, payload_bytes
 from hvae_codec.codec.bitstream.header import parse
 
 

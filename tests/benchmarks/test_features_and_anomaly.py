@@ -6,9 +6,17 @@ import torch
 from torch.distributions import Bernoulli
 
 import hvae_codec
-from benchmarks.anomaly import BOTH, RATE, TYPICAL, compare, grey_middle, half_size, scores_of
-from benchmarks.anomaly import plot as plot_anomaly
-from benchmarks.archive_features import measure, pack, plot
+from benchmarks.features.anomaly import (
+    BOTH,
+    RATE,
+    TYPICAL,
+    compare,
+    grey_middle,
+    half_size,
+    scores_of,
+)
+from benchmarks.features.anomaly import plot as plot_anomaly
+from benchmarks.features.archive_features import measure, pack, plot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from benchmarks.main_job import real_images, webp_within
-from benchmarks.main_job_sheet import CELL, HEADING, PART, Row, WebP, contact_sheet
+from benchmarks.docs.demo import real_images, webp_within
+from benchmarks.docs.demo_sheet import CELL, HEADING, PART, Row, WebP, contact_sheet
 
 CHINA = load_sample_image("china.jpg")
 CROP = CHINA[100:300, 100:400]

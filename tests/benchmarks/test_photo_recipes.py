@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import photo_recipes
-from benchmarks.photo_recipes import QUALITIES, held_out_crops, held_out_loss, recipe_of, variants
-from benchmarks.rate_distortion import KEPT_APART
+from benchmarks.rate_distortion.__main__ import KEPT_APART
+from benchmarks.training import photo_recipes
+from benchmarks.training.photo_recipes import (
+    QUALITIES,
+    held_out_crops,
+    held_out_loss,
+    recipe_of,
+    variants,
+)
 from hvae_codec.models.build import build_model
 from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
 from hvae_codec.models.zoo import SPECS

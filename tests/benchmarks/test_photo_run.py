@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmarks.photo_run import curve
+from benchmarks.training.photo_run import curve
 from hvae_codec.training import Recipe
 
 

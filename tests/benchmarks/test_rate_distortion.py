@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 import hvae_codec
-from benchmarks.containers import payload_bytes
-from benchmarks.peers import at_hand, binary_peers, lossy_peers
-from benchmarks.rate_distortion import Material, load_material, measure
-from benchmarks.rate_points import Coded, point
-from benchmarks.similarity import ssimulacra2
+from benchmarks.rate_distortion.__main__ import Material, load_material, measure
+from benchmarks.rate_distortion.classical_peers import at_hand, binary_peers, lossy_peers
+from benchmarks.rate_distortion.container_bytes import payload_bytes
+from benchmarks.rate_distortion.ms_ssim import ssimulacra2
+from benchmarks.rate_distortion.points import Coded, point
 from hvae_codec.errors import DatasetError
 
 PIXELS = 48 * 40

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import hvae_codec
-from benchmarks.seams import changes, enlarged, measure_rung, ratio
+from benchmarks.codec.tile_seams import changes, enlarged, measure_rung, ratio
 
 
 def test_of_a_slope_the_change_is_the_same_everywhere():

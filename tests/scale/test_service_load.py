@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.capacity import PAGE, rendered
 from benchmarks.common import RESULTS
-from benchmarks.service_load import Plan, quantile
-from benchmarks.service_processes import Client, echo_server, load
-from benchmarks.service_targets import targets
+from benchmarks.docs.capacity_tables import PAGE, rendered
+from benchmarks.service.load_client import Plan, quantile
+from benchmarks.service.processes import Client, echo_server, load
+from benchmarks.service.targets import targets
 from tests.server.conftest import BEHIND_PROXY
 
 

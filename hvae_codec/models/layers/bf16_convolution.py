@@ -3,7 +3,7 @@
 There the library takes more time for the gradients of the weights than for all else that the layers
 do. Such a gradient is a product of two matrices, for which the library is fast: every window of the
 layer's larger side, a row each, and the smaller side. That takes half the time, copying out the
-windows included (benchmarks/training_step.py).
+windows included (benchmarks/training/step.py).
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import hvae_codec
-from benchmarks import fuzz
-from benchmarks.codec_speed import photographs_crops
+from benchmarks.codec.codec_speed import photographs_crops
+from benchmarks.fuzzing import __main__
 from benchmarks.fuzzing import campaign as campaign_module
 from benchmarks.fuzzing.archives import ArchiveTarget
 from benchmarks.fuzzing.campaign import Campaign, run_plain
@@ -163,7 +163,7 @@ def test_hangs_are_caught(monkeypatch):
 def test_reports_of_pieces_add_up():
     one = {"inputs": 2, "stages": {"a": 1, "b": 1}, "worst": {"seconds": 0.5}, "findings": ["x"]}
     other = {"inputs": 3, "stages": {"b": 3}, "worst": {"seconds": 0.25}, "findings": []}
-    joined = fuzz.joined([one, other])
+    joined = __main__.joined([one, other])
     assert joined["inputs"] == 5
     assert joined["stages"] == {"b": 4, "a": 1}
     assert joined["worst"] == {"seconds": 0.5}

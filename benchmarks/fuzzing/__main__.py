@@ -1,0 +1,166 @@
+"""Does any input crash the readers, hang them, cost too much memory, or change a picture unnoticed?
+
+    python -m benchmarks.fuzzing [--inputs 2100000] [--seed 0] [--engine coverage|plain] [--json F]
+
+Mutated `.hvae` files, `.hvaa` archives and bodies of gRPC requests, made from sound ones: bits
+flipped, pieces cut, repeated, inserted and exchanged, lengths and counts forged; more than half of
+them with their check sums made right again, so that the code behind the checks is reached. With
+atheris (`pip install hvae-codec[fuzz]`) inputs that take new branches of the codec's code become
+parents.
+A little more inputs than 2^-16 of those that come to a 16-bit check pass it, where the parent is a
+forgery that no writer makes: one whose check is blind to its length (docs/FORMAT.md, section 1), or
+one without a payload, in which two zero bytes before the check make the check a payload and its own
+sum zero.
+
+Equal arguments give equal inputs. What each input is held to: `benchmarks/fuzzing/campaign.py`.
+Exits with 1 if anything was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.common import environment, write_json
+from benchmarks.fuzzing.campaign import (
+    ALLOWED_BYTES,
+    ALLOWED_FACTOR,
+    HEADROOM_BYTES,
+    INPUT_SECONDS,
+    CurrentInput,
+)
+from benchmarks.fuzzing.coverage import available, statistics
+from benchmarks.fuzzing.mutate import MAX_BYTES
+from benchmarks.fuzzing.worker import WHOLE_EVERY
+
+SHARES = {"files": 0.94, "archives": 0.05, "requests": 0.01}
+"""Of all inputs; a request costs as much time as some hundred files."""
+
+PIECES = {"files": 4, "archives": 2, "requests": 2}
+"""Processes that the inputs of a kind are cut in, each with a seed of its own."""
+
+
+def run_piece(kind: str, inputs: int, seed: int, engine: str, bar: tqdm[Any]) -> dict[str, Any]:
+    """One process's report; if it died, the input that killed it is a finding."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        folder = Path(name)
+        work = {"kind": kind, "inputs": inputs, "seed": seed, "engine": engine, "folder": name}
+        command = [sys.executable, "-m", "benchmarks.fuzzing.worker", json.dumps(work)]
+        # A set's order must not depend on the process.
+        settings = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+        report: dict[str, Any] = {}
+        done = 0
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env=settings
+            )
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("P "):
+                    bar.update(int(line[2:]) - done)
+                    done = int(line[2:])
+                elif line.startswith("R "):
+                    report = json.loads(line[2:])
+            code = process.wait()
+        bar.update(inputs - done)
+        log_text = (folder / "log").read_text(errors="replace")
+        if code != 0 or not report:
+            culprit = CurrentInput.read(folder / "current")
+            death = {
+                "problem": f"the process ended with {code} ({-code} is a signal; 14 is a hang)",
+                "input": culprit.hex(),
+                "log": log_text[-600:],
+            }
+            report = {"inputs": done, "findings": [death], "number_of_findings": 1}
+        return report | statistics(log_text)
+
+
+def joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """The reports of one kind's pieces as one: counts added, extremes kept."""
+    total: dict[str, Any] = {}
+    for report in reports:
+        for key, value in report.items():
+            if isinstance(value, dict):
+                old = total.setdefault(key, {})
+                for name, number in value.items():
+                    both = (old.get(name, 0), number)
+                    old[name] = max(both) if key == "worst" else sum(both)
+            elif isinstance(value, list):
+                total[key] = total.get(key, []) + value
+            elif key in ("branches", "features", "corpus"):
+                total[key] = max(total.get(key, 0), value)
+            else:
+                total[key] = total.get(key, 0) + value
+    for key in ("stages", "refusals"):
+        total[key] = dict(sorted(total.get(key, {}).items(), key=lambda item: -item[1]))
+    return total
+
+
+def fuzz(inputs: int, seed: int, engine: str, jobs: int) -> dict[str, dict[str, Any]]:
+    """The report of each kind."""
+    pieces = [
+        (kind, round(inputs * share / PIECES[kind]), 1_000 * seed + number)
+        for kind, share in SHARES.items()
+        for number in range(PIECES[kind])
+    ]
+    with (
+        tqdm(total=sum(n for _, n, _ in pieces), unit="input", smoothing=0.05) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        # The slow kinds first, so that the processes end together.
+        ordered = list(reversed(pieces))
+        reports = list(pool.map(lambda p: run_piece(p[0], p[1], p[2], engine, bar), ordered))
+    return {
+        kind: joined([r for (k, *_), r in zip(ordered, reports, strict=True) if k == kind])
+        for kind in SHARES
+    }
+
+
+def main() -> int:
+    """Run, print, and write JSON if asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--inputs", type=int, default=2_100_000, help="mutated inputs of all kinds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=("coverage", "plain"), help="default: as installed")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    parser.add_argument("--json", type=Path, help="write the result here")
+    arguments = parser.parse_args()
+    engine = arguments.engine or ("coverage" if available() else "plain")
+    kinds = fuzz(arguments.inputs, arguments.seed, engine, arguments.jobs)
+    for kind, report in kinds.items():
+        print(
+            f"{kind}: {report['inputs']:,} inputs, {report['number_of_findings']} findings, "
+            f"{report.get('undetected_changes', 0)} undetected changes, slowest "
+            f"{report.get('worst', {}).get('seconds', 0):.2f} s"
+        )
+        for finding in report["findings"]:
+            print(f"  {finding['problem']} {finding.get('where', '')}")
+    if arguments.json is not None:
+        settings = {
+            "inputs": sum(report["inputs"] for report in kinds.values()),
+            "seed": arguments.seed,
+            "engine": f"atheris {version('atheris')}" if engine == "coverage" else "plain",
+            "longest_input_bytes": MAX_BYTES,
+            "limit_seconds": INPUT_SECONDS,
+            "limit_memory": f"{ALLOWED_FACTOR} x input + {ALLOWED_BYTES} bytes",
+            "limit_address_space_bytes": HEADROOM_BYTES,
+            "through_the_networks_one_in": WHOLE_EVERY,
+        }
+        write_json(arguments.json, {**settings, "kinds": kinds, "environment": environment()})
+    return int(any(report["number_of_findings"] for report in kinds.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

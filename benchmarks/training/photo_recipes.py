@@ -1,0 +1,216 @@
+"""Which recipe learns most of photographs in equal processor time? Variants of one, side by side.
+
+    python -m benchmarks.training.photo_recipes [NAME ...] [--core-seconds 300] [--seed 0] [--json FILE]
+
+Every variant differs from the base recipe in one thing. It trains on one thread for the steps that
+fill the core-seconds, by its own time per step: a variant that is slower takes fewer. Then its loss
+is measured on crops of held-out photographs, at five qualities, in bits per pixel: differences of
+it are bits saved at equal distortion. Rows are written to the JSON file as they come, and rows that
+it already has are not measured again: a comparison of many variants goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.common import environment, write_json
+from hvae_codec.data import RandomCrops
+from hvae_codec.data.sources.photographs import load_photos
+from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.zoo import SPECS
+from hvae_codec.training import Recipe, train
+
+DATA = (
+    "photos/bsds500_*,photos/web/deepin-unsplash_*.jpg,photos/web/elementary_*.jpg,"
+    "photos/web/metadata_*.jpg"
+)
+"""All photographs but the sources that are kept apart for the last measurement."""
+
+BASE = "lean6-128x128x3"
+QUALITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
+HELD_OUT_CROPS = 128
+PROBE_STEPS = 12
+"""Steps that a variant's time per step is taken from, the first of them left out."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One difference from the base recipe: fields of the recipe, or another architecture."""
+
+    what: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    spec: MapSpec | None = None
+
+
+def variants() -> dict[str, Variant]:
+    """The variants by name."""
+    lean = SPECS[BASE]
+    assert isinstance(lean, MapSpec)
+    wide_16 = replace(
+        lean,
+        name="lean5-128x128x3",
+        resolutions=(
+            lean.resolutions[0],
+            Resolution(8, 80, 2, 1),
+            Resolution(16, 128, 2, 1),
+            lean.resolutions[3],
+        ),
+        latents=(
+            LatentMap(32, 24),
+            LatentMap(16, 32),
+            LatentMap(16, 64),
+            LatentMap(8, 16),
+            LatentMap(8, 32),
+        ),
+    )
+    return {
+        "base": Variant("lean networks, Muon at 1e-3, minibatches of 8"),
+        "adam": Variant("Adam at 1e-3", {"optimiser": "adam"}),
+        "adamw": Variant("AdamW at 1e-3", {"optimiser": "adamw"}),
+        "rate-2e-3": Variant("Muon at 2e-3", {"learning_rate": 2e-3}),
+        "rate-5e-4": Variant("Muon at 5e-4", {"learning_rate": 5e-4}),
+        "batch-4": Variant("minibatches of 4", {"batch_size": 4}),
+        "batch-16": Variant("minibatches of 16", {"batch_size": 16}),
+        "wide": Variant("the networks of the photo model of before", {"spec": "maps6-128x128x3"}),
+        "five-layers": Variant("five layers, more at stride 16", spec=wide_16),
+    }
+
+
+def recipe_of(variant: Variant, seed: int, steps: int) -> Recipe:
+    """The recipe of a variant, as one epoch of so many steps."""
+    spec = BASE
+    if variant.spec is not None:
+        SPECS[variant.spec.name] = variant.spec
+        spec = variant.spec.name
+    settings = {"spec": spec, "batch_size": 8, **variant.changes}
+    layers = len(SPECS[settings["spec"]].latents)
+    common: dict[str, Any] = {
+        "dataset": f"photos:{DATA}",
+        "betas": (1.0,) * layers,
+        "epochs": 1,
+        "crops": steps * settings["batch_size"],
+        "optimiser": "muon",
+        "learning_rate": 1e-3,
+        "schedule": "hold",
+        "decay": 0.4,
+        "average": 0.995,
+        "quality_rate": 3.0,
+        "gradient_norm": 1.0,
+        "seed": seed,
+    }
+    return Recipe(**{**common, **settings})
+
+
+def run(variant: Variant, seed: int, core_seconds: float) -> dict[str, Any]:
+    """Train a variant for so many core-seconds, and measure it on held-out crops."""
+    size = (128, 128)
+    photos = load_photos(DATA, "train", size)
+    held_out = held_out_crops(load_photos(DATA, "test", size).fixed_crops().images)
+
+    def trained(steps: int) -> tuple[MapVAE, float]:
+        recipe = recipe_of(variant, seed, steps)
+        crops = RandomCrops(photos, recipe.crops or 0, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.process_time()
+            model = train(recipe, crops, Path(folder))
+            spent = time.process_time() - start
+        assert isinstance(model, MapVAE)
+        return model, spent
+
+    trained(1)  # whatever is prepared once
+    probes = [trained(count)[1] for count in (1, PROBE_STEPS)]
+    per_step = (probes[1] - probes[0]) / (PROBE_STEPS - 1)
+    steps = max(1, round(core_seconds / per_step))
+    model, spent = trained(steps)
+    return {
+        "steps": steps,
+        "cpu_seconds": round(spent, 1),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **held_out_loss(model, held_out),
+    }
+
+
+def held_out_crops(crops: NDArray[np.uint8]) -> torch.Tensor:
+    """Some of the crops, evenly spread, as [N, 3, H, W] in [0, 1]."""
+    chosen = np.linspace(0, len(crops) - 1, min(HELD_OUT_CROPS, len(crops))).round().astype(int)
+    return torch.from_numpy(crops[chosen]).permute(0, 3, 1, 2) / 255.0
+
+
+@torch.inference_mode()
+def held_out_loss(model: MapVAE, x: torch.Tensor) -> dict[str, Any]:
+    """Loss and rate in bits per pixel and PSNR in dB at each quality, and the mean loss."""
+    bits = 1.0 / (math.log(2.0) * x.shape[-1] * x.shape[-2])
+    rows = []
+    for quality in QUALITIES:
+        sums = np.zeros(3)
+        for part in torch.split(x, 16):
+            outcome = model(part, seed=5, qualities=torch.full((len(part),), quality))
+            rates = outcome.rates_nats.sum(1)
+            error = (model.likelihood.mode(outcome.output) - part).square().flatten(1).mean(1)
+            psnr = -10.0 * error.clamp(min=1e-10).log10()
+            sums += [
+                bits * (outcome.distortion_nats + rates).sum().item(),
+                bits * rates.sum().item(),
+                psnr.sum().item(),
+            ]
+        rows.append(sums / len(x))
+    loss, rate, psnr_db = (np.round(column, 4).tolist() for column in np.transpose(rows))
+    mean = round(float(np.mean(loss)), 4)
+    return {"loss": loss, "bits_per_pixel": rate, "psnr_db": psnr_db, "mean_loss": mean}
+
+
+def print_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """A table of all rows, the best first."""
+    print(f"{'variant':14} {'seed':>4} {'core s':>7} {'steps':>6} {'mean loss':>10}  at qualities")
+    for row in sorted(rows, key=lambda row: row["mean_loss"]):
+        points = " ".join(
+            f"{rate:.3f}/{psnr:.2f}"
+            for rate, psnr in zip(row["bits_per_pixel"], row["psnr_db"], strict=True)
+        )
+        print(
+            f"{row['variant']:14} {row['seed']:>4} {row['core_seconds']:>7.0f} {row['steps']:>6} "
+            f"{row['mean_loss']:>10.4f}  {points}"
+        )
+
+
+def main() -> None:
+    """Measure what is missing, print all rows, and write JSON if asked."""
+    known = variants()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(known)}")
+    parser.add_argument("--core-seconds", type=float, default=300.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="add rows to this file")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(known):
+        parser.error(f"no variant {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    torch.set_num_threads(1)
+    rows: list[dict[str, Any]] = []
+    if arguments.json is not None and arguments.json.exists():
+        rows = json.loads(arguments.json.read_text())["rows"]
+    for name in arguments.names or known:
+        key = {"variant": name, "seed": arguments.seed, "core_seconds": arguments.core_seconds}
+        if any(key.items() <= row.items() for row in rows):
+            continue
+        found = run(known[name], arguments.seed, arguments.core_seconds)
+        rows.append({**key, "what": known[name].what, **found, "environment": environment()})
+        if arguments.json is not None:
+            write_json(arguments.json, {"rows": rows, "qualities": list(QUALITIES), "data": DATA})
+    print_rows(rows)
+
+
+if __name__ == "__main__":
+    main()

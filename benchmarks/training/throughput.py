@@ -1,0 +1,164 @@
+"""How many pictures a second does training take in, beside the usual way of writing it?
+
+    python -m benchmarks.training.throughput [--budget SECONDS] [--json FILE]
+
+The usual way, as in the paper's published code: a data set that makes a PIL picture of each item
+and a tensor of that, a `DataLoader` as it comes, fp32 networks in contiguous memory,
+`torch.distributions`, Adam as it comes, and four numbers of the loss read at every step. All other
+rows are `hvae_codec.training.train` itself, from the uint8 array to the state it saves after each
+epoch, with freed memory kept as the command line does. All train on the same pictures of CIFAR-10
+in minibatches of 256; the first epoch of each is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import ToTensor
+
+from benchmarks.common import environment, in_turns, write_json
+from benchmarks.training.step import SPEC, plain_model, plain_nats
+from hvae_codec.data import ImageDataset, load_dataset
+from hvae_codec.training import Recipe, train
+from hvae_codec.utils.malloc import keep_freed_memory
+
+BATCH = 256
+IMAGES = 20 * BATCH
+ROUNDS = 7
+USUAL = "usual way, fp32"
+RECIPE = Recipe(spec=SPEC, dataset="cifar10", betas=(1.0, 1.0), batch_size=BATCH, epochs=10_000)
+OURS = {
+    "train, Gaussian, fp32": replace(RECIPE, posterior="gaussian"),
+    "train, Gaussian, bf16": replace(RECIPE, posterior="gaussian", precision="bf16"),
+    "train, uniform, fp32": replace(RECIPE, posterior="uniform"),
+    "train, uniform, bf16": replace(RECIPE, posterior="uniform", precision="bf16"),
+}
+
+
+class PicturesOneByOne(Dataset[tuple[Tensor, int]]):
+    """Items (fp32 [C, H, W], label), each by way of a PIL picture, as torchvision's CIFAR10."""
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        self.images = images
+        self.labels = labels.tolist()
+        self.transform = ToTensor()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+
+
+class _EnoughError(Exception):
+    """The budget is used up."""
+
+
+class Clock:
+    """Counts the seconds of every epoch but the first, up to a budget."""
+
+    def __init__(self, budget: float) -> None:
+        self.budget = budget
+        self.begin: float | None = None
+        self.epochs = 0
+
+    def epoch_ends(self, _row: object = None) -> None:
+        now = time.perf_counter()
+        if self.begin is None:
+            self.begin = now
+            return
+        self.epochs += 1
+        self.seconds = now - self.begin
+        if self.seconds >= self.budget:
+            raise _EnoughError
+
+
+def train_the_usual_way(data: ImageDataset, clock: Clock) -> None:
+    """Eq. 8 with all betas one, until the clock stops it."""
+    assert data.labels is not None
+    torch.manual_seed(0)
+    loader = DataLoader(PicturesOneByOne(data.images, data.labels), batch_size=BATCH, shuffle=True)
+    model = plain_model()
+    optimiser = torch.optim.Adam(model.parameters(), lr=RECIPE.learning_rate)
+    while True:
+        sums = [0.0] * 4
+        for x, _ in loader:
+            optimiser.zero_grad()
+            distortion, rates = plain_nats(model, x)
+            parts = [distortion.mean(), *(rate.mean() for rate in rates)]
+            loss = torch.stack(parts).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            for index, value in enumerate((loss, *parts)):
+                sums[index] += value.item()
+        clock.epoch_ends()
+
+
+def images_a_second(name: str, budget: float) -> float:
+    """Mean over the epochs that the budget allows, in this process."""
+    whole = load_dataset("cifar10", "train")
+    labels = None if whole.labels is None else whole.labels[:IMAGES]
+    data = ImageDataset(whole.images[:IMAGES], labels, whole.name, whole.split)
+    clock = Clock(budget)
+    try:
+        if name == USUAL:
+            train_the_usual_way(data, clock)
+        else:
+            keep_freed_memory()
+            with tempfile.TemporaryDirectory() as folder:
+                train(OURS[name], data, Path(folder), report=clock.epoch_ends)
+    except _EnoughError:
+        pass
+    return clock.epochs * IMAGES / clock.seconds
+
+
+def measure(budget: float, rounds: int) -> list[dict[str, Any]]:
+    """Medians of the rounds; a speed-up is the median of what each round says."""
+    options = ["--budget", str(budget)]
+    found = in_turns("benchmarks.training.throughput", [USUAL, *OURS], options, rounds)
+    rows = []
+    for name, values in found.items():
+        speedups = [ours / usual for ours, usual in zip(values, found[USUAL], strict=True)]
+        rate, speedup = statistics.median(values), statistics.median(speedups)
+        rows.append({"training": name, "images_per_second": rate, "speedup": speedup})
+        rows[-1] |= {"rounds": values}
+        spread = f"{min(speedups):.2f} to {max(speedups):.2f}"
+        print(f"{name:<24} {rate:>8.0f} images/s {speedup:>6.2f}x  ({spread})")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--budget", type=float, default=4.0, help="seconds for each measurement")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="measurements of each")
+    parser.add_argument("--only", metavar="TRAINING", help="measure one here, print its images/s")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    arguments = parser.parse_args()
+    if arguments.only is not None:
+        print(images_a_second(arguments.only, arguments.budget))
+        return
+    rows = measure(arguments.budget, arguments.rounds)
+    if arguments.json is not None:
+        settings = {"spec": SPEC, "batch_size": BATCH, "images": IMAGES}
+        settings |= {"threads": torch.get_num_threads(), "budget_seconds": arguments.budget}
+        settings |= {"load_average": os.getloadavg()[1]}  # on a busy machine, gains are less
+        write_json(
+            arguments.json, {"environment": environment("torchvision"), **settings, "rows": rows}
+        )
+
+
+if __name__ == "__main__":
+    main()
