@@ -14,7 +14,9 @@ class ImageError(HvaeCodecError):
 
 
 class ImageTooLargeError(ImageError):
-    """A picture has more pixels, or a longer side, than the limits in `hvae_codec.codec.images.limits`."""
+    """A picture has more pixels, or a longer side, than the limits in
+    `hvae_codec.codec.images.limits`.
+    """
 
 
 class AlphaError(ImageError):

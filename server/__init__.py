@@ -1,9 +1,9 @@
 """The gRPC service, installed as `hvae_codec.server`.
 
-`command` parses flags, `app` starts and stops, `service` answers calls through `handlers`,
-`convert` turns messages into arrays and back, `status` gives every error its gRPC status.
+`cli` parses flags and `app` starts and stops. `rpc` answers calls, `admission` bounds what they
+take, `engine` computes in batches, `auth` says who may call, `observability` shows what happens.
 """
 
-from .command import add_arguments, main, run
+from .cli import add_arguments, main, run
 
 __all__ = ["add_arguments", "main", "run"]

@@ -2,6 +2,6 @@
 
 import sys
 
-from hvae_codec.server.cli import main
+from .cli import main
 
 sys.exit(main())

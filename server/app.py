@@ -16,35 +16,35 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import hvae_codec
-from hvae_codec.server.admission import footprint
-from hvae_codec.server.admission.capacity import Admission
-from hvae_codec.server.admission.open_calls import OpenCalls
-from hvae_codec.server.admission.overload_interceptor import Door
-from hvae_codec.server.admission.receiving import ReceivingInterceptor
-from hvae_codec.server.admission.side_calls import SideCalls
-from hvae_codec.server.admission.silence import Silence
-from hvae_codec.server.auth.file_watcher import watch
-from hvae_codec.server.auth.tls import Tls
-from hvae_codec.server.auth.token_interceptor import Access, AccessInterceptor
-from hvae_codec.server.auth.tokens import TokenFile
-from hvae_codec.server.engine.engine import Engine
-from hvae_codec.server.observability.call_interceptor import WatchingInterceptor
-from hvae_codec.server.observability.metrics import Metrics
-from hvae_codec.server.observability.process_stats import Usage
-from hvae_codec.server.observability.tracing import start_tracing
-from hvae_codec.server.rpc.methods import Calls
-from hvae_codec.server.rpc.servicer import CodecServicer
-from hvae_codec.server.status_page.page import StatusPage
 from hvae_codec.utils.atomic_files import write_atomically
 from hvae_codec.utils.malloc import give_back_freed_memory
 from hvae_codec.utils.signals import STOPPING
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
+from .admission import footprint
+from .admission.capacity import Admission
+from .admission.open_calls import OpenCalls
+from .admission.overload_interceptor import Door
+from .admission.receiving import ReceivingInterceptor
+from .admission.side_calls import SideCalls
+from .admission.silence import Silence
+from .auth.file_watcher import watch
+from .auth.tls import Tls
+from .auth.token_interceptor import Access, AccessInterceptor
+from .auth.tokens import TokenFile
 from .draining import stop_listening
+from .engine.engine import Engine
 from .grpc_options import server_options
 from .listening import address_of, cannot_listen, is_unix
+from .observability.call_interceptor import WatchingInterceptor
+from .observability.metrics import Metrics
+from .observability.process_stats import Usage
+from .observability.tracing import start_tracing
 from .output import announce
+from .rpc.methods import Calls
+from .rpc.servicer import CodecServicer
 from .settings import Settings, Warm
+from .status_page.page import StatusPage
 
 _logger = logging.getLogger(__name__)
 

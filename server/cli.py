@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.server.engine.process_pool import COMPUTING, share_imports
 from hvae_codec.utils.signals import ended_by_signals
 
+from .engine.process_pool import COMPUTING, share_imports
 from .flags import (
     address_flags,
     default_network_threads,
@@ -58,18 +58,17 @@ def _run(args: argparse.Namespace) -> int:
     if threads == 0:
         share_imports(COMPUTING)  # while this process imports the rest
     try:
-        from hvae_codec.server.admission.capacity import Capacity
-        from hvae_codec.server.admission.open_calls import OpenLimits
-        from hvae_codec.server.auth.tls import SecurityError, TlsFiles
-        from hvae_codec.server.engine.batcher import BatchLimits
-        from hvae_codec.server.engine.engine import EngineSettings
-        from hvae_codec.server.observability.logs import Logs
-        from hvae_codec.server.observability.metrics import Metrics
-        from hvae_codec.server.observability.tracing import TracingError
-        from hvae_codec.server.rpc.limits import Limits
-
+        from .admission.capacity import Capacity
+        from .admission.open_calls import OpenLimits
         from .app import StartError, serve
+        from .auth.tls import SecurityError, TlsFiles
+        from .engine.batcher import BatchLimits
+        from .engine.engine import EngineSettings
         from .grpc_options import SHARED_AGE_SECONDS, ConnectionAge
+        from .observability.logs import Logs
+        from .observability.metrics import Metrics
+        from .observability.tracing import TracingError
+        from .rpc.limits import Limits
         from .settings import Settings, Warm
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA_PACKAGES:

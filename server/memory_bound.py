@@ -5,11 +5,11 @@ The figures that are measured are those of `docs/CAPACITY.md`.
 
 from typing import Final, NamedTuple
 
-from hvae_codec.server.admission.capacity import Capacity
-from hvae_codec.server.admission.open_calls import OpenLimits
-from hvae_codec.server.admission.receiving import AT_ONCE
-from hvae_codec.server.engine.batcher import BatchLimits
-from hvae_codec.server.rpc.limits import Limits
+from .admission.capacity import Capacity
+from .admission.open_calls import OpenLimits
+from .admission.receiving import AT_ONCE
+from .engine.batcher import BatchLimits
+from .rpc.limits import Limits
 
 _MIB: Final = 1024 * 1024
 

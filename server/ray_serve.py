@@ -26,23 +26,23 @@ from pydantic import BaseModel, Field
 from ray import serve
 
 import hvae_codec
-from hvae_codec.server.admission.capacity import Admission, Capacity
-from hvae_codec.server.auth.file_watcher import watch
-from hvae_codec.server.auth.token_interceptor import (
+from hvae_codec.v1 import codec_pb2
+
+from .admission.capacity import Admission, Capacity
+from .auth.file_watcher import watch
+from .auth.token_interceptor import (
     Access,
     UnauthenticatedError,
     authorizations,
     refusal,
 )
-from hvae_codec.server.auth.tokens import TokenFile
-from hvae_codec.server.engine.engine import Engine, EngineSettings
-from hvae_codec.server.rpc.interceptors import set_wire_bytes
-from hvae_codec.server.rpc.limits import Limits
-from hvae_codec.server.rpc.methods import Calls
-from hvae_codec.server.rpc.servicer import CodecServicer
-from hvae_codec.server.rpc.status import LimitError, status_of
-from hvae_codec.v1 import codec_pb2
-
+from .auth.tokens import TokenFile
+from .engine.engine import Engine, EngineSettings
+from .rpc.interceptors import set_wire_bytes
+from .rpc.limits import Limits
+from .rpc.methods import Calls
+from .rpc.servicer import CodecServicer
+from .rpc.status import LimitError, status_of
 from .settings import Warm
 
 _SERVICE: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]

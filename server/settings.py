@@ -4,14 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from hvae_codec.server.admission.capacity import Capacity
-from hvae_codec.server.admission.open_calls import OpenLimits
-from hvae_codec.server.auth.tls import TlsFiles
-from hvae_codec.server.engine.engine import EngineSettings
-from hvae_codec.server.rpc.limits import Limits
-
+from .admission.capacity import Capacity
+from .admission.open_calls import OpenLimits
+from .auth.tls import TlsFiles
+from .engine.engine import EngineSettings
 from .grpc_options import ConnectionAge
 from .listening import is_loopback, is_unix
+from .rpc.limits import Limits
 
 
 @dataclass(frozen=True)

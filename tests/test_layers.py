@@ -9,17 +9,12 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     (
-        "hvae_codec.utils.cancellation",
         "hvae_codec.errors",
-        "hvae_codec.utils.atomic_files",
-        "hvae_codec.utils.folders",
-        "hvae_codec.utils.forking",
-        "hvae_codec.utils.malloc",
-        "hvae_codec.utils.signals",
+        "hvae_codec.utils",
         "hvae_codec._C",
         "hvae_codec.v1",
     ),
-    ("hvae_codec.ops", "hvae_codec.ops.reference", "hvae_codec.ops.torch_rules"),
+    ("hvae_codec.ops",),
     ("hvae_codec.models",),
     (
         "hvae_codec",  # the public face: what is not in a package of its own below

@@ -66,8 +66,10 @@ def test_a_wheel_holds_everything(unpacked):
     assert (package / "py.typed").is_file()
     assert list(package.glob("_C.*"))
     assert (package / "server" / "__main__.py").is_file()
-    static = {path.name for path in (package / "server" / "static").iterdir()}
-    assert static == {"page.html", "page.css", "page.js"}
+    assert (package / "server" / "rpc" / "servicer.py").is_file()
+    page = {path.name for path in (package / "server" / "status_page").iterdir()}
+    assert {"page.html", "page.css", "page.js"} <= page
+    assert (package / "reporting" / "html" / "page.html").is_file()
     assert (package / "v1" / "codec_pb2_grpc.py").is_file()
     shipped = {path.name for path in (ROOT / "hvae_codec/checkpoints").glob("*.safetensors")}
     assert {path.name for path in (package / "checkpoints").glob("*.safetensors")} == shipped

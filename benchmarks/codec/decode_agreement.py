@@ -1,6 +1,7 @@
 """Does a file decode to the same picture however it is decoded?
 
-    python -m benchmarks.codec.decode_agreement [--second-torch F.json] [--json benchmarks/results/decoding.json]
+    python -m benchmarks.codec.decode_agreement [--second-torch F.json]
+        [--json benchmarks/results/decoding.json]
 
 Decodes the same files one by one and in batches up to 1,024, with 1 and 2 threads, by networks in
 float32 (contiguous and channels_last) and in bfloat16 (autocast, channels_last), and on a GPU if

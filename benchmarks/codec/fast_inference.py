@@ -3,8 +3,9 @@
     python -m benchmarks.codec.fast_inference [--json benchmarks/results/shorter_networks.json]
 
 Microseconds of one thread for a batch, with the model itself (its peer) and its twin
-(`hvae_codec.models.fast_inference`), in turns: from pictures to symbols and from symbols to pictures, of
-the middle rung of the ladder for CIFAR-10. Medians of the rounds; the ratio is that of each round.
+(`hvae_codec.models.fast_inference`), in turns: from pictures to symbols and from symbols to
+pictures, of the middle rung of the ladder for CIFAR-10. Medians of the rounds; the ratio is that of
+each round.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`.hvae` files as fuzzer input: one tile, tiled, grey and blocks, of every model of tiles at hand.
 
-Files of maps, whose memory goes by their pixels, are forged in `tests/codec/bitstream/test_damage_v2.py`.
+Files of maps, whose memory goes by their pixels, are forged in
+`tests/codec/bitstream/test_damage_v2.py`.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
                                          [--model NAME] [--json FILE] [--html FILE]
 
 All codecs code the same pictures in the same run; ours at efforts 0, 1 and 2, each peer at the
-settings that serve it best (`benchmarks.rate_distortion.classical_peers`). Whole files and payloads without container
-(`benchmarks.rate_distortion.container_bytes`) are stated apart. Photographs are coded by the model photo, which has one
-effort, or by --model; MNIST is binary and its peers are lossless. --json writes the result, with
-curves and a contact sheet at equal bytes beside it as PNG; --html one self-contained report with
-interactive plots.
+settings that serve it best (`benchmarks.rate_distortion.classical_peers`). Whole files and payloads
+without container (`benchmarks.rate_distortion.container_bytes`) are stated apart. Photographs are
+coded by the model photo, which has one effort, or by --model; MNIST is binary and its peers are
+lossless. --json writes the result, with curves and a contact sheet at equal bytes beside it as PNG;
+--html one self-contained report with interactive plots.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def _definitions(similarity: str) -> dict[str, str]:
     note = "five scales" if similarity == "MS-SSIM" else "pictures too small for MS-SSIM's scales"
     return {
         "file_bytes": "whole file, mean over images",
-        "payload_bytes": "without container and headers, as benchmarks/rate_distortion/container_bytes.py says",
+        "payload_bytes": "without container and headers (rate_distortion/container_bytes.py)",
         "psnr_db": "mean over images of the 8-bit picture's; null where all are exact",
         similarity: f"mean over images, by pytorch-msssim, Gaussian window of 11 pixels; {note}",
         "bd_rate_percent": f"bytes against {ANCHOR} by the package bjontegaard, method pchip; null "

@@ -1,5 +1,5 @@
-"""A gRPC server that moves bytes and does nothing else: `python -m benchmarks.service.echo_server FILE`
-writes its port into the file. The method `/echo/unary-N` answers a message with N bytes, and
+"""A gRPC server that moves bytes and does nothing else: `python -m benchmarks.service.echo_server
+FILE` writes its port into the file. The method `/echo/unary-N` answers a message with N bytes, and
 `/echo/stream-N` each message of a stream.
 """
 

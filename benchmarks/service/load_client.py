@@ -1,5 +1,5 @@
-"""A client process that loads a gRPC server: `python -m benchmarks.service.load_client` with a plan on
-standard input and what came of it on standard output, both JSON.
+"""A client process that loads a gRPC server: `python -m benchmarks.service.load_client` with a plan
+on standard input and what came of it on standard output, both JSON.
 
 It sends one request, serialised beforehand, again and again, and does not read the answers' bytes,
 so that it takes little of the cores that it shares with the server; what it takes is counted.

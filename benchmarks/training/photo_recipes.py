@@ -1,6 +1,7 @@
 """Which recipe learns most of photographs in equal processor time? Variants of one, side by side.
 
-    python -m benchmarks.training.photo_recipes [NAME ...] [--core-seconds 300] [--seed 0] [--json FILE]
+    python -m benchmarks.training.photo_recipes [NAME ...] [--core-seconds 300] [--seed 0]
+        [--json FILE]
 
 Every variant differs from the base recipe in one thing. It trains on one thread for the steps that
 fill the core-seconds, by its own time per step: a variant that is slower takes fewer. Then its loss
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,10 @@ from numpy.typing import NDArray
 
 from benchmarks.common import environment, write_json
 from hvae_codec.data import RandomCrops
-from hvae_codec.data.sources.photographs import load_photos
+from hvae_codec.data.sources.photographs import Photos, load_photos
 from hvae_codec.models.fully_convolutional.model import MapVAE
 from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
-from hvae_codec.models.zoo import SPECS
+from hvae_codec.models.zoo import SPECS, any_spec
 from hvae_codec.training import Recipe, train
 
 DATA = (
@@ -76,6 +78,10 @@ def variants() -> dict[str, Variant]:
             LatentMap(8, 32),
         ),
     )
+    small_crops, large_crops = (
+        replace(lean, name=f"lean6-{side}x{side}x3", image_shape=(3, side, side))
+        for side in (64, 256)
+    )
     return {
         "base": Variant("lean networks, Muon at 1e-3, minibatches of 8"),
         "adam": Variant("Adam at 1e-3", {"optimiser": "adam"}),
@@ -84,6 +90,12 @@ def variants() -> dict[str, Variant]:
         "rate-5e-4": Variant("Muon at 5e-4", {"learning_rate": 5e-4}),
         "batch-4": Variant("minibatches of 4", {"batch_size": 4}),
         "batch-16": Variant("minibatches of 16", {"batch_size": 16}),
+        "crops-64": Variant("32 crops of 64x64", {"batch_size": 32}, small_crops),
+        "crops-256": Variant("2 crops of 256x256", {"batch_size": 2}, large_crops),
+        "upper-betas": Variant(
+            "rates of upper layers cost less, of the lowest more",
+            {"betas": (0.8, 0.85, 0.9, 0.95, 1.0, 1.05)},
+        ),
         "wide": Variant("the networks of the photo model of before", {"spec": "maps6-128x128x3"}),
         "five-layers": Variant("five layers, more at stride 16", spec=wide_16),
     }
@@ -114,15 +126,25 @@ def recipe_of(variant: Variant, seed: int, steps: int) -> Recipe:
     return Recipe(**{**common, **settings})
 
 
+@cache
+def photographs(size: tuple[int, int]) -> Photos:
+    """The photographs to train on, for crops of this size."""
+    return load_photos(DATA, "train", size)
+
+
+@cache
+def held_out_photographs() -> torch.Tensor:
+    """The crops to measure on."""
+    return held_out_crops(load_photos(DATA, "test", (128, 128)).fixed_crops().images)
+
+
 def run(variant: Variant, seed: int, core_seconds: float) -> dict[str, Any]:
     """Train a variant for so many core-seconds, and measure it on held-out crops."""
-    size = (128, 128)
-    photos = load_photos(DATA, "train", size)
-    held_out = held_out_crops(load_photos(DATA, "test", size).fixed_crops().images)
 
     def trained(steps: int) -> tuple[MapVAE, float]:
         recipe = recipe_of(variant, seed, steps)
-        crops = RandomCrops(photos, recipe.crops or 0, seed)
+        _, height, width = any_spec(recipe.spec).image_shape
+        crops = RandomCrops(photographs((height, width)), recipe.crops or 0, seed)
         with tempfile.TemporaryDirectory() as folder:
             start = time.process_time()
             model = train(recipe, crops, Path(folder))
@@ -139,7 +161,7 @@ def run(variant: Variant, seed: int, core_seconds: float) -> dict[str, Any]:
         "steps": steps,
         "cpu_seconds": round(spent, 1),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        **held_out_loss(model, held_out),
+        **held_out_loss(model, held_out_photographs()),
     }
 
 

@@ -5,7 +5,7 @@
 
 namespace hvae {
 
-// sigma = max(softplus(raw), kSigmaFloor); the same number is SIGMA_FLOOR in ops_reference.py.
+// sigma = max(softplus(raw), kSigmaFloor); the same number is SIGMA_FLOOR in ops/reference.py.
 constexpr double kSigmaFloor = 1e-6;
 
 template <typename Real>

@@ -83,9 +83,9 @@ class Codec(ByReference):
     A file is given as its bytes in any buffer or uint8 array, or by its path.
 
     Encoding takes an `effort`: 0 rounds what the networks say; 1 and 2 search for symbols that give
-    a better picture for fewer bytes (`hvae_codec.codec.tiled.encoder_search`), at more time. With effort above 0,
-    `trade` steers that search: 2 asks for fewer bytes (each is to save twice as much distortion),
-    0.5 for a better picture. Files of any effort are decoded alike.
+    a better picture for fewer bytes (`hvae_codec.codec.tiled.encoder_search`), at more time. With
+    effort above 0, `trade` steers that search: 2 asks for fewer bytes (each is to save twice as
+    much distortion), 0.5 for a better picture. Files of any effort are decoded alike.
     """
 
     effort = 0

@@ -18,8 +18,9 @@ CALIBRATION_IMAGES = 1024
 
 
 def calibrate_codec(codec: Codec, images: NDArray[np.uint8]) -> dict[str, Any]:
-    """The `calibration` of a card (`hvae_codec.codec.tiled.quality_interpolation`), measured on pictures uint8
-    [N, H, W, C] of the model's size: mean payload bytes and PSNR at effort 1, a value per trade.
+    """The `calibration` of a card (`hvae_codec.codec.tiled.quality_interpolation`), measured on
+    pictures uint8 [N, H, W, C] of the model's size: mean payload bytes and PSNR at effort 1, a
+    value per trade.
 
     The PSNR is the mean over the pictures (`quality.PSNR_RULE`).
     """

@@ -20,7 +20,8 @@ Common to all ops:
 - Values that are not finite are not looked for, as that would cost a pass (and on CUDA a wait): NaN
   and infinity come out in z and in the rate of the rows they are in. Inside `checked()` every op
   looks and raises `TensorError` naming the argument.
-- Gradients are of first order; a second derivative is refused, `ops_reference` has it.
+- Gradients are of first order; a second derivative is refused, `hvae_codec.ops.reference`
+  has it.
 """
 
 import contextlib

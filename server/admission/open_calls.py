@@ -8,8 +8,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from hvae_codec.server.admission.capacity import OverloadError
-from hvae_codec.server.admission.silence import Silence
+from .capacity import OverloadError
+from .silence import Silence
 
 _RETRY_SECONDS: Final = 1.0
 """When to come back: nothing says when calls that are open will end."""

@@ -13,12 +13,12 @@ from typing import Any, Final
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from hvae_codec.server.admission.capacity import Admission, OverloadError
-from hvae_codec.server.admission.open_calls import OpenCalls, OpenLimits
-from hvae_codec.server.admission.silence import Silence
-from hvae_codec.server.observability.call_context import current_call
-from hvae_codec.server.rpc.interceptors import abort_with, refusing
-from hvae_codec.server.rpc.status import StoppingError, status_of
+from ..observability.call_context import current_call
+from ..rpc.interceptors import abort_with, refusing
+from ..rpc.status import StoppingError, status_of
+from .capacity import Admission, OverloadError
+from .open_calls import OpenCalls, OpenLimits
+from .silence import Silence
 
 _QUIET_SECONDS: Final = 0.1
 _MOST_SECONDS: Final = 2.0

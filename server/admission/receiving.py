@@ -10,10 +10,10 @@ from typing import Any, Final, NoReturn
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from hvae_codec.server.admission.silence import PATIENCE_SECONDS, Silence
-from hvae_codec.server.observability.call_context import current_call
-from hvae_codec.server.rpc.interceptors import abort_with
-from hvae_codec.server.rpc.status import InvalidRequestError, status_of
+from ..observability.call_context import current_call
+from ..rpc.interceptors import abort_with
+from ..rpc.status import InvalidRequestError, status_of
+from .silence import PATIENCE_SECONDS, Silence
 
 AT_ONCE: Final = 64
 """Messages that are read at once; each may hold as much as a message may have."""

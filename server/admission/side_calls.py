@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from hvae_codec.server.rpc.interceptors import abort_with
-from hvae_codec.server.rpc.status import StoppingError, status_of
+from ..rpc.interceptors import abort_with
+from ..rpc.status import StoppingError, status_of
 
 
 class SideCalls(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from hvae_codec.server.auth.file_watcher import FileVersion
+from .file_watcher import FileVersion
 
 _logger = logging.getLogger(__name__)
 

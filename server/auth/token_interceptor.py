@@ -14,10 +14,11 @@ from grpc_status import rpc_status
 
 from hvae_codec import grpc_error_info
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.server.auth.tokens import Token, TokenFile
-from hvae_codec.server.observability.call_context import current_call
-from hvae_codec.server.rpc.interceptors import abort_with, refusing, wrap
-from hvae_codec.server.rpc.messages import items_of
+
+from ..observability.call_context import current_call
+from ..rpc.interceptors import abort_with, refusing, wrap
+from ..rpc.messages import items_of
+from .tokens import Token, TokenFile
 
 _OPEN_SERVICES: Final = (f"/{health.SERVICE_NAME}/",)
 """Methods that need no token: probes have none."""

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hvae_codec.server.auth.file_watcher import FileVersion
-from hvae_codec.server.auth.tls import SecurityError
+from .file_watcher import FileVersion
+from .tls import SecurityError
 
 _logger = logging.getLogger(__name__)
 

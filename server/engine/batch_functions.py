@@ -21,8 +21,9 @@ from hvae_codec.codec.checkpoint import Checkpoint
 from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.registry import DEVICE_VARIABLE, MODELS_VARIABLE, at_number, codec_of
 from hvae_codec.errors import CheckpointError, HvaeCodecError, UnknownModelError
-from hvae_codec.server.engine.executors import InLoop, Place, Timed
 from hvae_codec.utils.malloc import keep_freed_memory
+
+from .executors import InLoop, Place, Timed
 
 Picture = NDArray[np.uint8]
 """One picture, uint8 [height, width, channels]."""

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from hvae_codec.server.admission.cancelling import Cancellation, cancelled_by
+from ..admission.cancelling import Cancellation, cancelled_by
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from hvae_codec.codec.bitstream.files import EntropyCoding, Part, Read, read_good
-from hvae_codec.server.engine.process_pool import COMPUTING, Processes, WorkerLostError
+
+from .process_pool import COMPUTING, Processes, WorkerLostError
 
 __all__ = ["CodingProcesses", "WorkerLostError"]
 

@@ -18,8 +18,9 @@ import torch
 from hvae_codec import Codec, Features
 from hvae_codec.codec.bitstream.files import in_order
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.server.admission.cancelling import Cancellation, cancelled_by, in_thread
-from hvae_codec.server.engine.batch_functions import (
+
+from ..admission.cancelling import Cancellation, cancelled_by, in_thread
+from .batch_functions import (
     ModelNeededError,
     Picture,
     compute,
@@ -27,10 +28,10 @@ from hvae_codec.server.engine.batch_functions import (
     key_of,
     preparing,
 )
-from hvae_codec.server.engine.batcher import Batch, Batcher, BatchLimits
-from hvae_codec.server.engine.coding_pool import CodingProcesses
-from hvae_codec.server.engine.executors import BesideLoop, InLoop, Pace, Timed
-from hvae_codec.server.engine.turns import Turns
+from .batcher import Batch, Batcher, BatchLimits
+from .coding_pool import CodingProcesses
+from .executors import BesideLoop, InLoop, Pace, Timed
+from .turns import Turns
 
 _SLOW_AT_ONCE: Final = 2
 """Of the slow lane: one in the networks, and one that is coded meanwhile."""

@@ -17,8 +17,9 @@ from typing import Final, Protocol, TypeVar
 import torch
 
 from hvae_codec.codec.bitstream.files import EntropyCoding, Part, Read, read_good
-from hvae_codec.server.admission.cancelling import in_thread
-from hvae_codec.server.engine.coding_pool import CodingProcesses
+
+from ..admission.cancelling import in_thread
+from .coding_pool import CodingProcesses
 
 Result = TypeVar("Result")
 

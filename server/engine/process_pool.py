@@ -21,8 +21,9 @@ from functools import partial
 from multiprocessing import forkserver
 from typing import Any, Final, TypeVar
 
-from hvae_codec.server.admission.cancelling import Cancellation, current
 from hvae_codec.utils.cancellation import CancelledWorkError, cancelled_if
+
+from ..admission.cancelling import Cancellation, current
 
 _logger = logging.getLogger(__name__)
 

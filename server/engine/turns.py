@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequen
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from hvae_codec.server.observability.call_context import current_call
+from ..observability.call_context import current_call
 
 _REMEMBERED: Final = 4_096
 """Callers and calls whose last turn is known."""

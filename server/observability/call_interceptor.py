@@ -9,17 +9,17 @@ from typing import Any, Final
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from hvae_codec.server.observability.call_context import (
+from ..rpc.interceptors import AnsweringContext, wire_bytes, wrap
+from ..rpc.messages import item_codes, items_of, message_code
+from .call_context import (
     REQUEST_ID,
     CallSeen,
     request_id_of,
     set_current_call,
 )
-from hvae_codec.server.observability.logs import event
-from hvae_codec.server.observability.metrics import Metrics
-from hvae_codec.server.observability.tracing import Span, Tracing
-from hvae_codec.server.rpc.interceptors import AnsweringContext, wire_bytes, wrap
-from hvae_codec.server.rpc.messages import item_codes, items_of, message_code
+from .logs import event
+from .metrics import Metrics
+from .tracing import Span, Tracing
 
 _logger = logging.getLogger("hvae_codec.server.calls")
 

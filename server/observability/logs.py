@@ -14,9 +14,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from hvae_codec.server.observability.call_context import current_call
-
-from .output import put
+from ..output import put
+from .call_context import current_call
 
 LogFormat = Literal["text", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")

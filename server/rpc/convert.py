@@ -9,9 +9,10 @@ from hvae_codec.codec.bitstream.header import Frame, verify_file
 from hvae_codec.codec.images.load import as_uint8, check_size
 from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.errors import ImageError
-from hvae_codec.server.engine.batch_functions import Picture
-from hvae_codec.server.rpc.status import InvalidRequestError
 from hvae_codec.v1 import codec_pb2
+
+from ..engine.batch_functions import Picture
+from .status import InvalidRequestError
 
 EMPTY: Final = "the picture is empty: set `file` or `raw`"
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS
-from hvae_codec.server.rpc.status import InvalidRequestError, LimitError
+
+from .status import InvalidRequestError, LimitError
 
 
 @dataclass(frozen=True)

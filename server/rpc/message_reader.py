@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
-from hvae_codec.server.admission.silence import Silence
-from hvae_codec.server.rpc.interceptors import wire_bytes
+from ..admission.silence import Silence
+from .interceptors import wire_bytes
 
 
 class MessageReader:

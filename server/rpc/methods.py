@@ -18,18 +18,19 @@ from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.evaluation.metrics.psnr import psnr_of, squared_error_each
-from hvae_codec.server.admission import footprint
-from hvae_codec.server.admission.capacity import UNCOUNTED, Held
-from hvae_codec.server.engine.batch_functions import Picture
-from hvae_codec.server.engine.engine import Engine
-from hvae_codec.server.rpc import convert
-from hvae_codec.server.rpc.convert import Shape
-from hvae_codec.server.rpc.limits import Limits
-from hvae_codec.server.rpc.model_selection import Codecs, Encoding, encoding_of, refuse_targets
-from hvae_codec.server.rpc.pictures import Pictures
-from hvae_codec.server.rpc.sampling import Sampling
-from hvae_codec.server.rpc.status import InvalidRequestError, item_status
 from hvae_codec.v1 import codec_pb2
+
+from ..admission import footprint
+from ..admission.capacity import UNCOUNTED, Held
+from ..engine.batch_functions import Picture
+from ..engine.engine import Engine
+from . import convert
+from .convert import Shape
+from .limits import Limits
+from .model_selection import Codecs, Encoding, encoding_of, refuse_targets
+from .pictures import Pictures
+from .sampling import Sampling
+from .status import InvalidRequestError, item_status
 
 _logger = logging.getLogger(__name__)
 

@@ -9,9 +9,10 @@ import hvae_codec
 from hvae_codec import Codec
 from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.registry import codec_of, model_for
-from hvae_codec.server.engine.batch_functions import Picture
-from hvae_codec.server.rpc.status import InvalidRequestError
 from hvae_codec.v1 import codec_pb2
+
+from ..engine.batch_functions import Picture
+from .status import InvalidRequestError
 
 MAX_EFFORT: Final = 2
 _TARGETS: Final = ("target_bytes", "target_psnr")

@@ -4,17 +4,18 @@ from collections.abc import Collection, Sequence
 
 from hvae_codec.codec.images.load import decode_image_bytes, encode_png
 from hvae_codec.errors import HvaeCodecError, ImageError
-from hvae_codec.server.admission import footprint
-from hvae_codec.server.admission.capacity import Held
-from hvae_codec.server.engine.batch_functions import Picture
-from hvae_codec.server.engine.engine import FILES_AT_ONCE, Engine
-from hvae_codec.server.engine.turns import Turns
-from hvae_codec.server.rpc import convert
-from hvae_codec.server.rpc.convert import Shape
-from hvae_codec.server.rpc.limits import Limits
-from hvae_codec.server.rpc.status import InvalidRequestError
 from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
+
+from ..admission import footprint
+from ..admission.capacity import Held
+from ..engine.batch_functions import Picture
+from ..engine.engine import FILES_AT_ONCE, Engine
+from ..engine.turns import Turns
+from . import convert
+from .convert import Shape
+from .limits import Limits
+from .status import InvalidRequestError
 
 
 class Pictures:

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from hvae_codec import Codec
 from hvae_codec.codec.bitstream.header import parse
-from hvae_codec.server.admission.capacity import Held
-from hvae_codec.server.engine.engine import Engine
-from hvae_codec.server.rpc import convert
-from hvae_codec.server.rpc.limits import Limits
-from hvae_codec.server.rpc.pictures import Pictures
-from hvae_codec.server.rpc.status import InvalidRequestError
 from hvae_codec.v1 import codec_pb2
+
+from ..admission.capacity import Held
+from ..engine.engine import Engine
+from . import convert
+from .limits import Limits
+from .pictures import Pictures
+from .status import InvalidRequestError
 
 _MAX_SEED: Final = 2**63 - 1
 

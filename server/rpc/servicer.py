@@ -9,16 +9,17 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from hvae_codec.server.admission import footprint
-from hvae_codec.server.admission.capacity import Admission, Held
-from hvae_codec.server.admission.silence import Silence, SilentCallError
-from hvae_codec.server.observability.call_context import current_call
-from hvae_codec.server.rpc.interceptors import abort_with, wire_bytes
-from hvae_codec.server.rpc.message_reader import MessageReader
-from hvae_codec.server.rpc.messages import items_of
-from hvae_codec.server.rpc.methods import Calls
-from hvae_codec.server.rpc.status import StoppingError, item_status, status_of
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+
+from ..admission import footprint
+from ..admission.capacity import Admission, Held
+from ..admission.silence import Silence, SilentCallError
+from ..observability.call_context import current_call
+from .interceptors import abort_with, wire_bytes
+from .message_reader import MessageReader
+from .messages import items_of
+from .methods import Calls
+from .status import StoppingError, item_status, status_of
 
 _logger = logging.getLogger(__name__)
 

@@ -10,11 +10,12 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from hvae_codec import errors, grpc_error_info
-from hvae_codec.server.admission.capacity import OverloadError
-from hvae_codec.server.admission.silence import SilentCallError
-from hvae_codec.server.engine.batcher import DeadlinePassedError
-from hvae_codec.server.engine.coding_pool import WorkerLostError
 from hvae_codec.v1 import codec_pb2
+
+from ..admission.capacity import OverloadError
+from ..admission.silence import SilentCallError
+from ..engine.batcher import DeadlinePassedError
+from ..engine.coding_pool import WorkerLostError
 
 MAX_MESSAGE_BYTES: Final = 1_000
 """Longest status message, in UTF-8: the metadata of a call are limited to 8 KiB, and the message

@@ -17,15 +17,15 @@ from typing import Any, Final
 import grpc
 from aiohttp import web
 
-from hvae_codec.server.auth.tls import Tls
-from hvae_codec.server.auth.token_interceptor import Access, TokenLimitError, UnauthenticatedError
-from hvae_codec.server.observability.call_context import CallSeen, request_id_of, set_current_call
-from hvae_codec.server.observability.logs import event
-from hvae_codec.server.observability.metrics import CONTENT_TYPE, Metrics
-from hvae_codec.server.rpc.status import InvalidRequestError, status_of
 from hvae_codec.v1 import codec_pb2
 
-from .listening import is_loopback
+from ..auth.tls import Tls
+from ..auth.token_interceptor import Access, TokenLimitError, UnauthenticatedError
+from ..listening import is_loopback
+from ..observability.call_context import CallSeen, request_id_of, set_current_call
+from ..observability.logs import event
+from ..observability.metrics import CONTENT_TYPE, Metrics
+from ..rpc.status import InvalidRequestError, status_of
 
 _logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class StatusPage:
 
         app = web.Application(middlewares=[guard], client_max_size=self._most_bytes)
         app.on_response_prepare.append(add_headers)
-        files = resources.files(__package__).joinpath("")
+        files = resources.files(__package__)
         for path, name in _STATIC.items():
             app.router.add_get(path, _static(name, files.joinpath(name).read_bytes()))
         app.router.add_get("/metrics", self._text)

@@ -7,11 +7,11 @@ the decoder's affair: nothing in the bit stream depends on it. At every sample a
     texture  mean absolute difference of neighbours within 4 pixels of the seam,
     coding   step * clip(1 - 0.7 texture / |step|) * clip(2 - |step| / (3 rmse)),
 
-clipped to 0..1: steps that the texture explains, and steps too large to be the error of a codec
-of that root mean square error, belong to the picture. The coding step is spread linearly over the
-two pixels on either side, of a coarse codec over four. The constants were chosen on BSDS500 with
-the CIFAR-10 ladder so that no rung loses more than 0.01 dB by what makes its seams weaker; wider
-ramps lose 0.02 dB and more from 24 dB on. `python -m benchmarks.codec.tile_seams` measures what is left.
+clipped to 0..1: steps that the texture explains, and steps too large to be the error of a codec of
+that root mean square error, belong to the picture. The coding step is spread linearly over the two
+pixels on either side, of a coarse codec over four. The constants were chosen on BSDS500 with the
+CIFAR-10 ladder so that no rung loses more than 0.01 dB by what makes its seams weaker; wider ramps
+lose 0.02 dB and more from 24 dB on. `python -m benchmarks.codec.tile_seams` measures what is left.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
