@@ -16,6 +16,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.tiled.networks import Networks
+from hvae_codec.codec.tiled.transform import TiledTransform
 from hvae_codec.utils.atomic_files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
@@ -76,3 +79,9 @@ def filled(text: str, parts: Mapping[str, Callable[[], str]], page: str) -> str:
         # A backslash in a part would otherwise be read as that of a template.
         text = pattern.sub(rf"\g<1>{part().replace(chr(92), chr(92) * 2)}\n\g<2>", text)
     return text
+
+
+def tiled_networks(codec: Codec) -> Networks:
+    """The networks of a codec of tiles."""
+    assert isinstance(codec.transform, TiledTransform)
+    return codec.transform.networks

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hvae_codec.codec.codec import Block, Codec
+    from hvae_codec.codec.bitstream.symbols import SymbolBatch
+    from hvae_codec.codec.codec import Codec
 
 FORMAT = "HVAE"
 MIME_TYPE = "image/x-hvae"
@@ -69,7 +70,7 @@ class HvaeImageFile(ImageFile.ImageFile):
     is_animated = False
     _frame = 0
     _loaded = 0
-    _block: Block | None = None
+    _block: SymbolBatch | None = None
 
     def _open(self) -> None:
         assert self.fp is not None
@@ -142,7 +143,7 @@ class HvaeImageFile(ImageFile.ImageFile):
             if not self._is_block:
                 return _rows(codec, data)
             self._codec, self._block = codec, _read_block(codec, data)
-        return iter(self._codec.block_pictures([self._block.select([self._frame])]))
+        return iter(self._codec.images_of([self._block.select([self._frame])]))
 
     def _bytes(self) -> bytes:
         if self.fp is None:
@@ -173,13 +174,13 @@ def _rows(codec: Codec, data: bytes) -> Iterator[NDArray[np.uint8]]:
     return codec.decode_rows(data, preview=True)
 
 
-def _read_block(codec: Codec, data: bytes) -> Block:
+def _read_block(codec: Codec, data: bytes) -> SymbolBatch:
     try:
-        return codec.read_block(data)
+        return codec.file_coder.read_block(data)
     except CorruptError:
         if not ImageFile.LOAD_TRUNCATED_IMAGES:
             raise
-    return codec.read_block(data, layers=1)
+    return codec.file_coder.read_block(data, layers=1)
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:

@@ -47,6 +47,8 @@ SERVER_MAY_USE = {
     "hvae_codec.v1",
     # What stands in a header, and pictures in transit, are not matters of the public face.
     "hvae_codec.codec.bitstream.header",
+    "hvae_codec.codec.bitstream.symbols",
+    "hvae_codec.codec.operating_point",
     "hvae_codec.codec.images.sniff",
     "hvae_codec.codec.images.load",
     "hvae_codec.codec.images.limits",
@@ -54,7 +56,6 @@ SERVER_MAY_USE = {
     # A codec's halves run in different processes, which may be given its model, and a request says
     # which models it means.
     "hvae_codec.codec.checkpoint",
-    "hvae_codec.codec.opening",
     "hvae_codec.codec.bitstream.files",
     "hvae_codec.codec.registry",
     "hvae_codec.evaluation.metrics.psnr",

@@ -287,7 +287,7 @@ def test_damage_behind_the_header(tmp_path, monkeypatch, codec, block):
         with pytest.raises(OSError, match=r"damaged|truncated"):
             Image.open(path).verify()
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-        preview = codec.block_pictures([codec.read_block(blob, 1)])[0] if block else None
+        preview = codec.images_of([codec.file_coder.read_block(blob, 1)])[0] if block else None
         expected = codec.preview(blob) if preview is None else preview
         np.testing.assert_array_equal(np.asarray(Image.open(path)), expected)
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)

@@ -26,7 +26,7 @@ from PIL import Image
 
 import hvae_codec
 from benchmarks.codec.learned_peers import learned_peers
-from benchmarks.common import environment, write_json
+from benchmarks.common import environment, tiled_networks, write_json
 
 BATCH = 256
 BATCHES = (1, 16, 256, 4096)
@@ -67,7 +67,7 @@ def photographs_crops(count: int = BATCH) -> NDArray[np.uint8]:
 def measure(quality: int, rounds: int, batch: int = BATCH) -> dict[str, Any]:
     """Rates in images per second and the codec's ratio to the networks, for one rung."""
     codec = hvae_codec.load("cifar10", quality=quality)
-    networks = codec.networks
+    networks = tiled_networks(codec)
     images = photographs_crops(batch)
     symbols = networks.symbols(images)
     block, records = codec.encode_block(images), codec.encode_batch(images)

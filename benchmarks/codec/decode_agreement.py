@@ -17,8 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from copy import copy, deepcopy
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,8 @@ from tqdm import tqdm
 
 import hvae_codec
 from benchmarks.codec.codec_speed import photographs_crops
-from benchmarks.common import environment, write_json
-from hvae_codec.codec.checkpoint import Checkpoint
-from hvae_codec.codec.tiled.transform import Networks
+from benchmarks.common import environment, tiled_networks, write_json
+from hvae_codec.codec.codec import Codec
 
 BATCHES = (1, 2, 7, 64, 256, 1024)
 THREADS = (1, 2)
@@ -51,14 +50,12 @@ class Precision:
 
     def networks(self, codec: hvae_codec.Codec) -> hvae_codec.Codec:
         """The codec with its networks run this way."""
-        checkpoint: Checkpoint = codec._checkpoint
+        checkpoint = codec.checkpoint
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        model, tables = checkpoint.of_one_size
-        model = deepcopy(model).to(self.device).to(memory_format=layout)
-        other = copy(codec)
-        other.networks = Networks(model, tables)
+        model = deepcopy(checkpoint.model).to(self.device).to(memory_format=layout)
+        other = Codec(replace(checkpoint, model=model))
         if self.bfloat16:  # a codec leaves a caller's autocast: here its own networks ask for it
-            twin = other.networks._direct
+            twin = tiled_networks(other)._direct
             for name in ("dequantise", "decode"):
                 half = torch.autocast(self.device, torch.bfloat16)
                 setattr(twin, name, half(getattr(twin, name)))

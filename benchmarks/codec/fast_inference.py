@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 import hvae_codec
-from benchmarks.common import environment, write_json
+from benchmarks.common import environment, tiled_networks, write_json
 from hvae_codec.models.fast_inference import direct
 from hvae_codec.models.hvae import HierarchicalVAE
 
@@ -43,7 +43,7 @@ def decode(model: HierarchicalVAE, symbols: list[torch.Tensor]) -> Any:
 @torch.inference_mode()
 def measure(batch: int, rounds: int) -> dict[str, Any]:
     """Microseconds of a batch each way, and the twin's share of the model's."""
-    model = hvae_codec.load("cifar10", quality=3).model
+    model = tiled_networks(hvae_codec.load("cifar10", quality=3)).model
     pictures = torch.rand(batch, *model.spec.image_shape, generator=torch.manual_seed(0))
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     symbols = encode(model, pictures)

@@ -37,8 +37,7 @@ import hvae_codec
 from benchmarks.codec.learned_peers import hyperprior
 from benchmarks.codec.memory import mosaic_rows, photographs
 from benchmarks.common import environment, write_json
-from hvae_codec.codec.fully_convolutional import transform
-from hvae_codec.codec.fully_convolutional.codec import MapCodec
+from hvae_codec.codec.fully_convolutional import networks
 
 QUALITIES = (10, 50, 90)
 SIZE = (512, 768)
@@ -106,7 +105,7 @@ def measure_against_shipped(path: Path, rounds: int) -> dict[str, Any]:
     calls: dict[tuple[str, str, int], Work] = {}
     for name in ("shipped", "checkpoint"):
         codec = hvae_codec.load("photo") if name == "shipped" else hvae_codec.load_file(path)
-        assert isinstance(codec, MapCodec)
+        assert codec.info.continuous
         for quality in QUALITIES:
             at = codec.at_quality(quality)
             calls["encode", name, quality] = partial(at.encode, picture)
@@ -184,17 +183,17 @@ def run_way(way: str, folder: Path) -> dict[str, float]:
 def measure_equality() -> list[dict[str, Any]]:
     """A file decoded in several ways, against the usual one."""
     codec = hvae_codec.load("photo")
-    assert isinstance(codec, MapCodec)
+    assert codec.info.continuous
     picture = photograph()
     blob, other = codec.encode(picture), codec.encode(picture[::-1])
     symbols, usual = codec.symbols([blob]), codec.decode(blob)
-    threads, strip = torch.get_num_threads(), transform.STRIP_PIXELS
+    threads, strip = torch.get_num_threads(), networks.STRIP_PIXELS
     rows = []
     for way in ("one thread", "strips of 64 rows", "contiguous weights", "in a batch"):
         if way == "one thread":
             torch.set_num_threads(1)
         elif way == "strips of 64 rows":
-            transform.STRIP_PIXELS = 64 * picture.shape[1]
+            networks.STRIP_PIXELS = 64 * picture.shape[1]
         elif way == "contiguous weights":
             codec.model.to(memory_format=torch.contiguous_format)
         batch = [other, blob, other] if way == "in a batch" else [blob]
@@ -213,7 +212,7 @@ def measure_equality() -> list[dict[str, Any]]:
             }
         )
         torch.set_num_threads(threads)
-        transform.STRIP_PIXELS = strip
+        networks.STRIP_PIXELS = strip
         codec.model.to(memory_format=torch.channels_last)
     return rows
 

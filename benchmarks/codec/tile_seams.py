@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import hvae_codec
-from benchmarks.common import environment, write_json
+from benchmarks.common import environment, tiled_networks, write_json
 from hvae_codec.codec.tiled.tiling import merge
 from hvae_codec.data.sources.roots import default_root
 from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
@@ -82,7 +82,7 @@ def measure_rung(codec: hvae_codec.Codec, pictures: list[Pixels]) -> dict[str, A
     size = pixels = 0
     for picture in pictures:
         blob = codec.encode(picture)
-        tiles = codec.networks.tiles(codec.symbols([blob]))
+        tiles = tiled_networks(codec).tiles(codec.symbols([blob]))
         shown = {
             "original": picture,
             "hard": merge(tiles, picture.shape[0], picture.shape[1], coding_rmse=0),
@@ -115,7 +115,7 @@ def enlarged(picture: Pixels, codecs: list[hvae_codec.Codec], path: Path) -> Non
     columns = [np.concatenate([picture[window]] * 2)]
     for codec in codecs:
         blob = codec.encode(picture)
-        tiles = codec.networks.tiles(codec.symbols([blob]))
+        tiles = tiled_networks(codec).tiles(codec.symbols([blob]))
         hard = merge(tiles, picture.shape[0], picture.shape[1], coding_rmse=0)
         columns.append(np.concatenate([hard[window], codec.decode(blob)[window]]))
     sheet = np.concatenate(columns, axis=1)

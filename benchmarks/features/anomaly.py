@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import hvae_codec
-from benchmarks.common import environment, write_json
+from benchmarks.common import environment, tiled_networks, write_json
 from hvae_codec.data import load_dataset
 from hvae_codec.evaluation.metrics.anomaly import Roc, distance_from_typical, rate_bits, roc
 
@@ -148,12 +148,12 @@ def main() -> None:
 @torch.inference_mode()
 def _distortion_bits(codec: hvae_codec.Codec, images: Pixels) -> Scores:
     """-log2 p(x|z_1) of each picture at the latents that its symbols stand for."""
-    symbols = codec.networks.symbols(images)
-    latents = torch.from_numpy(codec.networks.latents(symbols)[-1][0])
-    shape = codec.model.spec.latents[-1].shape
-    output = codec.model.decode([latents.reshape(-1, *shape)])
-    x = codec.model.likelihood.pixels(torch.tensor(images).permute(0, 3, 1, 2))
-    nats: Scores = codec.model.likelihood.distortion_nats(output, x).double().numpy()
+    networks = tiled_networks(codec)
+    model = networks.model
+    latents = torch.from_numpy(networks.latents(networks.symbols(images))[-1][0])
+    output = model.decode([latents.reshape(-1, *model.spec.latents[-1].shape)])
+    x = model.likelihood.pixels(torch.tensor(images).permute(0, 3, 1, 2))
+    nats: Scores = model.likelihood.distortion_nats(output, x).double().numpy()
     return nats / math.log(2.0)
 
 

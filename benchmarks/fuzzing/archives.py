@@ -100,10 +100,10 @@ class ArchiveTarget:
         """Of each picture of a block its number and symbols, without the networks."""
         wanted = archive._by_entry(np.asarray(numbers, np.intp))
         pairs = []
-        for places, block in (pair for part in archive._parts(wanted, None) for pair in part):
-            for row, number in enumerate(places.tolist()):
-                own = block.select([row]).symbols
-                pairs.append((number, b"".join(layer.tobytes() for layer in own)))
+        for batch in (batch for some in archive._batches(wanted, None) for batch in some):
+            for row, number in enumerate(batch.numbers):
+                own = batch.select([row]).symbols
+                pairs.append((int(number), b"".join(layer.tobytes() for layer in own)))
         return pairs
 
     def _check_pictures(self, archive: Archive, numbers: range) -> None:

@@ -19,10 +19,10 @@ from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome, refusal_of
 from hvae_codec import Codec
 from hvae_codec.codec.bitstream.container import tiles_of
-from hvae_codec.codec.bitstream.files import TileEntropy
-from hvae_codec.codec.bitstream.header import Header, parse, verify_file
+from hvae_codec.codec.bitstream.files import TiledFileCoder
+from hvae_codec.codec.bitstream.header import parse, verify_file
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.bitstream.varint import write_varint
-from hvae_codec.codec.codec import Block
 from hvae_codec.errors import BitstreamError, CorruptError, UnknownModelError
 
 REFUSALS = (BitstreamError, UnknownModelError)
@@ -33,7 +33,7 @@ _FLAG_CHANGES = (_SIZED, _LONG, _BLOCK, _GREY, 1, 2, 4, 128, _SIZED | _LONG, _BL
 
 
 class FileTarget:
-    """`.hvae` files through `Codec.symbols` and `Codec.read_block`, some through the networks."""
+    """`.hvae` files through `FileCoder`, some through the networks."""
 
     check_bits = {"16-bit check": 16, "32-bit check": 32}  # noqa: RUF012
 
@@ -81,12 +81,12 @@ class FileTarget:
         except REFUSALS as error:
             return Outcome("header", refusal_of(error))
         try:
-            block = codec.read_block(data)
+            block = codec.file_coder.read_block(data)
         except BitstreamError as error:
             if whole:
                 _read_the_beginning(codec, data)
             return Outcome(_stage_of(data), refusal_of(error))
-        described = (codec.info.model_id, *_fields_of(block.header))
+        described = (codec.info.model_id, *_fields_of(block))
         symbols = [layer.tobytes() for layer in block.symbols]
         if whole:
             _check_pictures(codec, data, block)
@@ -115,11 +115,11 @@ def sealed(data: bytes, *, mend_length: bool = True) -> bytes:
     _, height, width = codec.info.image_shape
     payload = bytes(edited[frame.payload_at :])
     try:
-        entropy = codec.entropy
-        if not isinstance(entropy, TileEntropy):
+        coder = codec.file_coder
+        if not isinstance(coder, TiledFileCoder):
             return bytes(edited)
         # The public face would verify what is forged.
-        top = entropy.coder.decode(payload, tiles_of(frame.header, (height, width)), 1)[0]
+        top = coder.coder.decode(payload, tiles_of(frame.header, (height, width)), 1)[0]
     except CorruptError:
         pass
     else:
@@ -202,8 +202,9 @@ def _stage_of(data: bytes) -> str:
     return "behind the check"
 
 
-def _fields_of(header: Header) -> tuple[object, ...]:
-    return header.width, header.height, header.count, header.grey, header.block
+def _fields_of(batch: SymbolBatch) -> tuple[object, ...]:
+    header = batch.header
+    return header.width, header.height, len(batch), header.grey, batch.block
 
 
 def _read_the_beginning(codec: Codec, data: bytes) -> None:
@@ -220,13 +221,13 @@ def _read_the_beginning(codec: Codec, data: bytes) -> None:
             continue
 
 
-def _check_pictures(codec: Codec, data: bytes, block: Block) -> None:
+def _check_pictures(codec: Codec, data: bytes, block: SymbolBatch) -> None:
     """A file whose symbols were read gives its pictures, of the size it says."""
     header = block.header
     channels = 1 if header.grey else codec.info.image_shape[0]
-    shape: tuple[int | None, ...] = (header.height, header.width, channels)
-    if header.block:
-        shape = (header.count, *shape)
+    shape: tuple[int, ...] = (header.height, header.width, channels)
+    if block.block:
+        shape = (len(block), *shape)
         found = codec.decode_block(data).shape
     else:
         found = codec.decode(data).shape

@@ -155,7 +155,7 @@ def _tiles(codec: hvae_codec.Codec, pictures: Sequence[Pixels]) -> Pixels:
 
 def _information_bytes(codec: hvae_codec.Codec, blobs: list[bytes]) -> float:
     """Mean content of the files' symbols under the tables, in bytes a picture."""
-    _, tables = codec._checkpoint.of_one_size
+    _, tables = codec.checkpoint.of_one_size
     total = 0.0
     for start in range(0, len(blobs), BATCH):
         total += float(tables.information_bits(codec.symbols(blobs[start : start + BATCH])).sum())

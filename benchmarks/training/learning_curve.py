@@ -37,7 +37,7 @@ def measure(path: Path, peers: dict[str, Any], images: int | None) -> dict[str, 
     pictures = load_material("kodak", images).pictures
     rows = []
     for quality in tqdm(QUALITIES, desc=path.name, disable=None, leave=False):
-        at = codec.at_quality(quality)  # type: ignore[attr-defined]
+        at = codec.at_quality(quality)
         row = point(pictures, code_ours(at, pictures, 0))
         rows.append({"quality": quality, **{k: row[k] for k in ("file_bytes", "psnr_db")}})
         rows[-1]["bits_per_pixel"] = row["bits_per_pixel"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hvae_codec.codec.codec import Codec, Pixels
+from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.transform import Pixels
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ from hvae_codec.codec.bitstream.encoded import Encoded, as_file
 from hvae_codec.codec.bitstream.header import read_header
 from hvae_codec.codec.checkpoint import ModelInfo, load_checkpoint, model_info, read_card
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.fully_convolutional.codec import MapCodec
 from hvae_codec.codec.model_choice import model_by_size
-from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.quality_scale import HIGHEST, LOWEST, as_quality
 from hvae_codec.codec.tiled.quality_interpolation import operating_point
 from hvae_codec.errors import (
@@ -111,7 +109,6 @@ def load(name: str, quality: float | None = None, *, effort: int | None = None) 
     numbers = [info.quality for info in rungs]
     if rungs[0].continuous:
         codec = _loaded(name, numbers[0])
-        assert isinstance(codec, MapCodec)
         codec = codec if quality is None else codec.at_quality(quality)
         return codec if effort is None else codec.tuned(effort)
     if quality is None:
@@ -153,7 +150,7 @@ def load_file(path: str | os.PathLike[str]) -> Codec:
     Raises:
         CheckpointError: a file is missing or damaged, or they do not belong together.
     """
-    codec = open_codec(load_checkpoint(Path(path)))
+    codec = Codec(load_checkpoint(Path(path)))
     codec.source = CheckpointFile(Path(path).absolute(), codec.info.model_id)
     return codec
 
@@ -190,20 +187,7 @@ def codec_of(model_id: bytes, number: int | None = None) -> Codec:
         UnknownModelError: no model at hand has it. UnknownQualityError: it has no such quality.
     """
     info = info_of(model_id)
-    return at_number(load(info.name, info.quality), number)
-
-
-def at_number(codec: Codec, number: int | None) -> Codec:
-    """The codec of the quality with this number, as files state it; None: the codec's own.
-
-    Raises:
-        UnknownQualityError: its model has no such quality.
-    """
-    if number is None:
-        return codec
-    if not isinstance(codec, MapCodec):
-        raise UnknownQualityError(f"model {codec.info.name!r} has no qualities by number: {number}")
-    return codec.at_number(number)
+    return load(info.name, info.quality).at_number(number)
 
 
 def info_of(model_id: bytes) -> ModelInfo:
@@ -266,7 +250,7 @@ def _load(directory: Path, name: str, quality: int, device: str) -> Codec:
                 raise DeviceError(
                     f"the networks cannot run on {DEVICE_VARIABLE}={device}: {error}"
                 ) from error
-            codec = open_codec(checkpoint)
+            codec = Codec(checkpoint)
             codec.source = ModelAtHand(name, quality, codec.info.model_id)
             return codec
     raise UnknownModelError(f"{name} quality {quality} is no longer in {directory}")

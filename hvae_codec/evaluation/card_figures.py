@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.fully_convolutional.codec import MapCodec
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
 from hvae_codec.models.build import Model
@@ -33,7 +32,8 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
     Eq. 7 per layer, top first; `psnr_db` the mean over images of the PSNR of the decoded 8-bit
     picture (`quality.PSNR_RULE`); `exact_images` the share of those that are unchanged.
     """
-    share = codec.number / MAX_NUMBER if isinstance(codec, MapCodec) else None
+    number = codec.point.number
+    share = None if number is None else number / MAX_NUMBER
     file_sizes, payload_sizes, bits, errors = [], [], [], []
     for start in tqdm(
         range(0, len(images), BATCH), desc="measuring", unit="batch", disable=None, leave=False
@@ -62,7 +62,7 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
     }
 
 
-def measure_qualities(codec: MapCodec, images: NDArray[np.uint8]) -> list[dict[str, float]]:
+def measure_qualities(codec: Codec, images: NDArray[np.uint8]) -> list[dict[str, float]]:
     """Mean bits a pixel of whole files, and mean PSNR, at each of QUALITIES of a model of maps."""
     rows = []
     pixels = images.shape[1] * images.shape[2]

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 import hvae_codec
 from hvae_codec import Codec, Features
-from hvae_codec.codec.bitstream.files import Part, in_order
+from hvae_codec.codec.bitstream.symbols import SymbolBatch, in_order
 from hvae_codec.codec.checkpoint import Checkpoint
-from hvae_codec.codec.opening import open_codec
-from hvae_codec.codec.registry import DEVICE_VARIABLE, MODELS_VARIABLE, at_number, codec_of
+from hvae_codec.codec.operating_point import OperatingPoint
+from hvae_codec.codec.registry import DEVICE_VARIABLE, MODELS_VARIABLE, codec_of
 from hvae_codec.errors import CheckpointError, HvaeCodecError, UnknownModelError
 from hvae_codec.utils.malloc import keep_freed_memory
 
@@ -42,12 +42,10 @@ class ModelNeededError(Exception):
 
 
 class CodecKey(NamedTuple):
-    """Which codec: its model's id, its quality's number, and how it encodes."""
+    """Which codec: its model's id, and what it encodes with."""
 
     model_id: str
-    number: int | None
-    effort: int
-    trade: float
+    point: OperatingPoint
 
 
 async def compute(
@@ -66,7 +64,7 @@ async def compute(
 
 def key_of(codec: Codec) -> CodecKey:
     """What tells a codec from all others: two of a model may have different qualities."""
-    return CodecKey(codec.info.model_id, codec.number, codec.effort, codec.trade)
+    return CodecKey(codec.info.model_id, codec.point)
 
 
 def preparing(warm: Sequence[tuple[str, float | None]]) -> Callable[[], None]:
@@ -105,7 +103,7 @@ def compute_now(
     Raises ModelNeededError where it is neither available here nor given.
     """
     if checkpoint is not None:
-        _taught[codec.model_id] = open_codec(checkpoint)
+        _taught[codec.model_id] = Codec(checkpoint)
     place = Timed(_place())
     results = _at_once(compute(place, _opened(codec), kind, option, values))
     return results, place.seconds
@@ -118,14 +116,13 @@ def _place() -> InLoop:
 
 @lru_cache(maxsize=256)
 def _opened(key: CodecKey) -> Codec:
-    taught = _taught.get(key.model_id)
-    if taught is not None:
-        return at_number(taught, key.number).tuned(key.effort, key.trade)
-    try:
-        codec = codec_of(bytes.fromhex(key.model_id), key.number)
-    except (UnknownModelError, CheckpointError, OSError) as error:
-        raise ModelNeededError(str(error)) from error
-    return codec.tuned(key.effort, key.trade)
+    codec = _taught.get(key.model_id)
+    if codec is None:
+        try:
+            codec = codec_of(bytes.fromhex(key.model_id))
+        except (UnknownModelError, CheckpointError, OSError) as error:
+            raise ModelNeededError(str(error)) from error
+    return codec.at_number(key.point.number).tuned(key.point.effort, key.point.trade)
 
 
 def _at_once(work: Coroutine[Any, Any, Result]) -> Result:
@@ -141,15 +138,14 @@ def _at_once(work: Coroutine[Any, Any, Result]) -> Result:
 async def _encode(
     place: Place, codec: Codec, option: int | None, pictures: list[Picture]
 ) -> list[bytes]:
-    parts = await place.run(partial(codec.quantise, pictures, effort=option))
-    written = await place.write(codec.entropy, parts)
-    return in_order(zip((part.numbers for part in parts), written, strict=True))
+    batches = await place.run(partial(codec.quantise, pictures, effort=option))
+    return in_order(batches, await place.write(codec.file_coder, batches))
 
 
 async def _decode(
     place: Place, codec: Codec, layers: int | None, files: list[bytes]
 ) -> list[Picture | Exception]:
-    return await _from_files(place, codec, files, layers, codec.pictures_of)
+    return await _from_files(place, codec, files, layers, codec.images_of)
 
 
 async def _features(
@@ -164,7 +160,7 @@ async def _file_features(
 ) -> list[Features | Exception]:
     assert layer is not None
 
-    def rows(parts: Sequence[Part]) -> list[Features]:
+    def rows(parts: Sequence[SymbolBatch]) -> list[Features]:
         return _rows(codec.features_of(parts)[layer])
 
     return await _from_files(place, codec, files, layer + 1, rows)
@@ -175,10 +171,10 @@ async def _from_files(
     codec: Codec,
     files: list[bytes],
     layers: int | None,
-    finish: Callable[[Sequence[Part]], Sequence[Result]],
+    finish: Callable[[Sequence[SymbolBatch]], Sequence[Result]],
 ) -> list[Result | Exception]:
     """What `finish` makes of the symbols of files, and the errors of those that have none."""
-    parts, errors = await place.read(codec.entropy, files, layers)
+    parts, errors = await place.read(codec.file_coder, files, layers)
     results: dict[int, Result | Exception] = dict(errors)
     if parts:
         good = [number for number in range(len(files)) if number not in errors]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from hvae_codec.codec.bitstream.files import EntropyCoding, Part, Read, read_good
+from hvae_codec.codec.bitstream.files import FileCoder, Read, read_good
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
 
 from .process_pool import COMPUTING, Processes, WorkerLostError
 
@@ -17,7 +18,7 @@ __all__ = ["CodingProcesses", "WorkerLostError"]
 
 Result = TypeVar("Result")
 
-_known: dict[bytes, EntropyCoding] = {}
+_known: dict[bytes, FileCoder] = {}
 
 
 class _TablesNeeded(Exception):  # noqa: N818 - an answer, no error
@@ -69,26 +70,24 @@ class CodingProcesses:
             return await self._place.run(function, *args)
         return await asyncio.get_running_loop().run_in_executor(self._place, function, *args)
 
-    async def write(self, entropy: EntropyCoding, part: Part) -> list[bytes]:
-        """`EntropyCoding.write`. Raises WorkerLostError."""
-        return await self._taught(_write, entropy, part.narrowed())
+    async def write(self, coder: FileCoder, batch: SymbolBatch) -> list[bytes]:
+        """`FileCoder.write`. Raises WorkerLostError."""
+        return await self._taught(_write, coder, batch.narrowed())
 
-    async def read(
-        self, entropy: EntropyCoding, files: Sequence[bytes], layers: int | None
-    ) -> Read:
+    async def read(self, coder: FileCoder, files: Sequence[bytes], layers: int | None) -> Read:
         """`read_good`. Raises WorkerLostError."""
-        return await self._taught(_read, entropy, files, layers)
+        return await self._taught(_read, coder, files, layers)
 
     async def _taught(
-        self, function: Callable[..., Result], entropy: EntropyCoding, *args: Any
+        self, function: Callable[..., Result], coder: FileCoder, *args: Any
     ) -> Result:
         try:
-            return await self.run(function, entropy.model_id, None, *args)
+            return await self.run(function, coder.model_id, None, *args)
         except _TablesNeeded:
-            return await self.run(function, entropy.model_id, entropy, *args)
+            return await self.run(function, coder.model_id, coder, *args)
 
 
-def _coding(model_id: bytes, taught: EntropyCoding | None) -> EntropyCoding:
+def _coding(model_id: bytes, taught: FileCoder | None) -> FileCoder:
     if taught is not None:
         _known[model_id] = taught
     if model_id not in _known:
@@ -96,12 +95,12 @@ def _coding(model_id: bytes, taught: EntropyCoding | None) -> EntropyCoding:
     return _known[model_id]
 
 
-def _write(model_id: bytes, taught: EntropyCoding | None, part: Part) -> list[bytes]:
-    return _coding(model_id, taught).write(part)
+def _write(model_id: bytes, taught: FileCoder | None, batch: SymbolBatch) -> list[bytes]:
+    return _coding(model_id, taught).write(batch)
 
 
 def _read(
-    model_id: bytes, taught: EntropyCoding | None, files: Sequence[bytes], layers: int | None
+    model_id: bytes, taught: FileCoder | None, files: Sequence[bytes], layers: int | None
 ) -> Read:
-    parts, errors = read_good(_coding(model_id, taught), files, layers)
-    return [part.narrowed() for part in parts], errors
+    batches, errors = read_good(_coding(model_id, taught), files, layers)
+    return [batch.narrowed() for batch in batches], errors

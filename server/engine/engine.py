@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol, TypeVar
 import torch
 
 from hvae_codec import Codec, Features
-from hvae_codec.codec.bitstream.files import in_order
 from hvae_codec.errors import HvaeCodecError
 
 from ..admission.cancelling import Cancellation, cancelled_by, in_thread
@@ -263,7 +262,8 @@ class Engine:
             ),
             self._turns.each(heavy, alone),
         )
-        return in_order(zip((light, heavy), results, strict=True))
+        answers = dict(zip([*light, *heavy], [*results[0], *results[1]], strict=True))
+        return [answers[number] for number in range(len(values))]
 
     async def _run_fast(self, batch: Batch[Work, Any]) -> list[Any]:
         work = batch.key
@@ -329,7 +329,7 @@ def _label(codec: Codec) -> str:
 
 def _identity(codec: Codec, *options: Any) -> tuple[str, tuple[Any, ...]]:
     """What tells encoders apart: two of a model may have different qualities."""
-    return codec.info.model_id, (codec.number, codec.effort, codec.trade, *options)
+    return codec.info.model_id, (codec.point, *options)
 
 
 def _pixels(picture: Picture) -> int:

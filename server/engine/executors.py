@@ -16,7 +16,8 @@ from typing import Final, Protocol, TypeVar
 
 import torch
 
-from hvae_codec.codec.bitstream.files import EntropyCoding, Part, Read, read_good
+from hvae_codec.codec.bitstream.files import FileCoder, Read, read_good
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
 
 from ..admission.cancelling import in_thread
 from .coding_pool import CodingProcesses
@@ -40,12 +41,10 @@ class Place(Protocol):
     async def run(self, function: Callable[[], Result]) -> Result:
         """What a function of the networks gives."""
 
-    async def write(self, entropy: EntropyCoding, parts: Sequence[Part]) -> list[list[bytes]]:
-        """`EntropyCoding.write` of each part."""
+    async def write(self, coder: FileCoder, batches: Sequence[SymbolBatch]) -> list[list[bytes]]:
+        """`FileCoder.write` of each batch."""
 
-    async def read(
-        self, entropy: EntropyCoding, files: Sequence[bytes], layers: int | None
-    ) -> Read:
+    async def read(self, coder: FileCoder, files: Sequence[bytes], layers: int | None) -> Read:
         """`read_good`."""
 
 
@@ -67,9 +66,9 @@ class BesideLoop:
         """In a thread."""
         return await in_thread(self._threads, function)
 
-    async def write(self, entropy: EntropyCoding, parts: Sequence[Part]) -> list[list[bytes]]:
-        """All parts at once."""
-        return await asyncio.gather(*(self._coding.write(entropy, part) for part in parts))
+    async def write(self, coder: FileCoder, batches: Sequence[SymbolBatch]) -> list[list[bytes]]:
+        """All batches at once."""
+        return await asyncio.gather(*(self._coding.write(coder, batch) for batch in batches))
 
     def stop(self) -> None:
         """Drop what has not begun."""
@@ -89,15 +88,13 @@ class InLoop:
         """Now."""
         return function()
 
-    async def write(self, entropy: EntropyCoding, parts: Sequence[Part]) -> list[list[bytes]]:
+    async def write(self, coder: FileCoder, batches: Sequence[SymbolBatch]) -> list[list[bytes]]:
         """Now."""
-        return [entropy.write(part) for part in parts]
+        return [coder.write(batch) for batch in batches]
 
-    async def read(
-        self, entropy: EntropyCoding, files: Sequence[bytes], layers: int | None
-    ) -> Read:
+    async def read(self, coder: FileCoder, files: Sequence[bytes], layers: int | None) -> Read:
         """Now."""
-        return read_good(entropy, files, layers)
+        return read_good(coder, files, layers)
 
 
 class Timed:

@@ -247,8 +247,8 @@ class Calls:
         codec = await self._codecs.of_id(parse(file).header.model_id)
 
         def evaluated() -> tuple[list[float], Picture]:
-            (part,) = codec.entropy.read([file])
-            return codec.entropy.information_bits(part).tolist(), codec.pictures_of([part])[0]
+            (part,) = codec.file_coder.read([file])
+            return codec.file_coder.information_bits(part).tolist(), codec.images_of([part])[0]
 
         bits, decoded = await self._engine.call(codec, evaluated, until)
         error = squared_error_each(codec.reference(picture[None]), decoded[None])

@@ -10,7 +10,7 @@ from PIL import Image
 
 import hvae_codec
 from hvae_codec.cli.commands import encode_decode
-from hvae_codec.cli.io import batches
+from hvae_codec.cli.jobs import batches
 from hvae_codec.codec.images.load import as_uint8
 
 Q1, Q2 = ("--quality", "1"), ("--quality", "2")

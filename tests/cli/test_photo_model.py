@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.cli.commands import encode_decode
-from hvae_codec.cli.io import batches
+from hvae_codec.cli.jobs import batches
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.model_choice import SMALL_PIXELS
 from hvae_codec.codec.quality_scale import MAX_NUMBER, quality_number, stated_quality

@@ -74,7 +74,7 @@ def test_copies_share_the_networks_and_keep_their_settings():
     codec = hvae_codec.load("cifar10", 3)
     for made in (copy.copy(codec), copy.deepcopy(codec), copy.deepcopy([codec])[0]):
         assert made is not codec
-        assert made.networks is codec.networks
+        assert made.transform.networks is codec.transform.networks
         assert made.encode(IMAGES[0]) == codec.encode(IMAGES[0])
     photo = hvae_codec.load("photo", 20)
     for made in (copy.deepcopy(photo), pickle.loads(pickle.dumps(photo))):
@@ -89,7 +89,7 @@ def checkpoint(tmp_path):
 
 
 def saved(path: Path, codec: Codec) -> Path:
-    loaded = codec._checkpoint
+    loaded = codec.checkpoint
     card = {name: value for name, value in loaded.card.items() if name != "sha256"}
     save_checkpoint(path, loaded.model, loaded.tables, card, replace=True)
     return path
@@ -102,7 +102,7 @@ def test_a_codec_of_a_file_travels_as_its_path(pool, checkpoint, monkeypatch):
     monkeypatch.chdir("/")
     assert pool.submit(encoded, codec, IMAGES[0]).result()[0] == codec.encode(IMAGES[0])
     again = pickle.loads(pickle.dumps(codec))
-    assert again.networks is load_file_once(checkpoint).networks
+    assert again.transform.networks is load_file_once(checkpoint).networks
 
 
 def test_another_model_in_the_file_is_refused(checkpoint):
@@ -118,7 +118,7 @@ def test_another_model_in_the_file_is_refused(checkpoint):
 
 def test_another_model_at_hand_is_refused(tmp_path, monkeypatch):
     sent = pickle.dumps(hvae_codec.load("cifar10", 3))
-    loaded = hvae_codec.load("cifar10", 2)._checkpoint
+    loaded = hvae_codec.load("cifar10", 2).checkpoint
     card = {name: value for name, value in loaded.card.items() if name != "sha256"}
     save_checkpoint(tmp_path / "m.safetensors", loaded.model, loaded.tables, card | {"quality": 3})
     monkeypatch.setenv("HVAE_MODELS", str(tmp_path))

@@ -48,7 +48,7 @@ def test_information_is_the_logarithm_of_the_tables_frequencies(codec, images, m
     """-log2 of every symbol's share of its table, symbol by symbol, from the checkpoint's file."""
     tensors = load_file(CHECKPOINTS / "cifar10-q1.safetensors")
     expected = []
-    for layer, symbols in enumerate(codec.block(images).symbols):
+    for layer, symbols in enumerate(codec.quantise_block(images).symbols):
         low, size, frequency = (
             tensors[f"tables.{layer}.{n}"] for n in ("low", "size", "frequency")
         )

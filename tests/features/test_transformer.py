@@ -62,7 +62,8 @@ def test_features_from_bytes_are_the_decoded_symbols_times_the_step(codec, featu
     images, _ = two_kinds(6, seed=1)
     blobs = codec.encode_batch(images)
     symbols = [
-        codec.read_block(codec.encode_block([image]), layers=1).symbols[0] for image in images
+        codec.file_coder.read_block(codec.encode_block([image]), layers=1).symbols[0]
+        for image in images
     ]
     step = codec.model.step(0).detach().numpy().reshape(1, -1)
     expected = np.concatenate(symbols) * step

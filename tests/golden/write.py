@@ -36,9 +36,9 @@ def picture_symbols(archive):
     """The hash of the symbols of every picture of an archive, by number."""
     found = {}
     wanted = archive._by_entry(np.arange(len(archive)))
-    for numbers, block in (pair for part in archive._parts(wanted, None) for pair in part):
-        for row, number in enumerate(numbers.tolist()):
-            found[number] = symbols_hash(block.select([row]).symbols)
+    for batch in (batch for some in archive._batches(wanted, None) for batch in some):
+        for row, number in enumerate(batch.numbers):
+            found[int(number)] = symbols_hash(batch.select([row]).rows())
     return [found[number] for number in sorted(found)]
 
 

@@ -192,7 +192,9 @@ def test_a_codec_of_four_layers_encodes_and_decodes(four):
     # The bytes carry all four layers' symbols, and the decoder paints what they stand for.
     symbols = codec.symbols(blobs)
     assert [layer.shape for layer in symbols] == [(64, 32), (64, 128), (64, 512), (64, 1024)]
-    latents = codec.model.dequantise(codec.model.quantise(pictures(64), codec.networks._bounds))
+    latents = codec.model.dequantise(
+        codec.model.quantise(pictures(64), codec.transform.networks._bounds)
+    )
     painted = codec.model.decode(latents).clamp(0, 1).permute(0, 2, 3, 1).numpy() * 255
     assert np.abs(decoded - painted).max() < 1.0
     assert psnr_db(CROPS, decoded) > psnr_db(CROPS, np.roll(decoded, 1, axis=0)) + 0.5

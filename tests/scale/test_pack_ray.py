@@ -14,9 +14,9 @@ from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.cli import main
-from hvae_codec.cli.io import pack_ray
-from hvae_codec.cli.io.archive_files import array_sources, open_writer
-from hvae_codec.cli.io.pack_ray import pack_on_ray
+from hvae_codec.cli.jobs import pack_ray
+from hvae_codec.cli.jobs.archive_files import array_sources, open_writer
+from hvae_codec.cli.jobs.pack_ray import pack_on_ray
 
 pytestmark = [pytest.mark.usefixtures("one_thread", "cluster")]
 

@@ -19,7 +19,7 @@ from hvae_codec.cli.common import (
     print_json,
     write_bytes,
 )
-from hvae_codec.cli.io.archive_files import (
+from hvae_codec.cli.jobs.archive_files import (
     open_archive,
     picture_number,
     unpacked_paths,

@@ -23,9 +23,16 @@ from hvae_codec.cli.common import (
     print_json,
     write_bytes,
 )
-from hvae_codec.cli.io.batches import MAX_PIXELS, Item, Row, failures, run_in_batches, with_skipped
-from hvae_codec.cli.io.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, plan, without_done
-from hvae_codec.cli.io.models import Choice
+from hvae_codec.cli.jobs.batches import (
+    MAX_PIXELS,
+    Item,
+    Row,
+    failures,
+    run_in_batches,
+    with_skipped,
+)
+from hvae_codec.cli.jobs.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, plan, without_done
+from hvae_codec.cli.jobs.models import Choice
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,9 +22,9 @@ from hvae_codec.cli.common import (
     seed,
     write_bytes,
 )
-from hvae_codec.cli.io.batches import Item, Row, failures, run_in_batches
-from hvae_codec.cli.io.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
-from hvae_codec.cli.io.models import one_model, size_of
+from hvae_codec.cli.jobs.batches import Item, Row, failures, run_in_batches
+from hvae_codec.cli.jobs.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
+from hvae_codec.cli.jobs.models import one_model, size_of
 from hvae_codec.errors import HvaeCodecError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import hvae_codec
 from hvae_codec.cli.common import Commands, add_command, path, print_json
-from hvae_codec.cli.io.archive_files import open_archive
+from hvae_codec.cli.jobs.archive_files import open_archive
 
 if TYPE_CHECKING:
     from hvae_codec.client import RemoteModel

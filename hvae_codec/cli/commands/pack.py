@@ -18,15 +18,15 @@ from hvae_codec.cli.common import (
     positive_int,
     print_json,
 )
-from hvae_codec.cli.io.archive_files import (
+from hvae_codec.cli.jobs.archive_files import (
     Source,
     array_sources,
     open_archive,
     open_writer,
     picture_sources,
 )
-from hvae_codec.cli.io.models import one_model
-from hvae_codec.cli.io.pack_progress import Bar, Failure
+from hvae_codec.cli.jobs.models import one_model
+from hvae_codec.cli.jobs.pack_progress import Bar, Failure
 from hvae_codec.errors import HvaeCodecError
 
 
@@ -129,7 +129,7 @@ def _cluster(engine: str) -> Iterator[None]:
     if engine == "local":
         yield
         return
-    from hvae_codec.cli.io.pack_ray import cluster
+    from hvae_codec.cli.jobs.pack_ray import cluster
 
     with cluster():
         yield
@@ -148,7 +148,7 @@ def _pack_one(
     with open_writer(output, codec, mode, whole=whole) as writer:
         before = len(writer)
         if arguments.engine == "ray":
-            from hvae_codec.cli.io.pack_ray import pack_on_ray
+            from hvae_codec.cli.jobs.pack_ray import pack_on_ray
 
             wanted = (arguments.model, arguments.quality, arguments.effort)
             failed = pack_on_ray(writer, sources, codec, wanted)

@@ -39,10 +39,10 @@ from hvae_codec.cli.common import (
     require_file_path,
     write_bytes,
 )
-from hvae_codec.cli.io.batches import Row, with_skipped
-from hvae_codec.cli.io.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
-from hvae_codec.cli.io.models import one_model, size_of
-from hvae_codec.cli.io.remote_files import add_server_arguments, connected, run_streamed
+from hvae_codec.cli.jobs.batches import Row, with_skipped
+from hvae_codec.cli.jobs.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
+from hvae_codec.cli.jobs.models import one_model, size_of
+from hvae_codec.cli.jobs.remote_files import add_server_arguments, connected, run_streamed
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,11 +25,10 @@ from hvae_codec.codec.checkpoint import (
     make_checkpoint,
     save_checkpoint,
 )
+from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.entropy.context_tables import MapTables
 from hvae_codec.codec.entropy.tables import SymbolTables
-from hvae_codec.codec.fully_convolutional.codec import MapCodec
 from hvae_codec.codec.fully_convolutional.fit_tables import fit_map_tables, round_weights
-from hvae_codec.codec.opening import open_codec
 from hvae_codec.codec.tiled.fit_tables import fit_tables, refit_tables
 from hvae_codec.data import ImageDataset, RandomCrops, load_dataset, load_training
 from hvae_codec.errors import SpecError
@@ -114,9 +113,9 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = make_checkpoint(model, tables, card)
     if not arguments.replace:
         check_replaces(path, checkpoint)
-    codec = open_codec(checkpoint)
+    codec = Codec(checkpoint)
     card["measured"] = measured = measure_codec(codec, test.images)
-    if isinstance(codec, MapCodec):
+    if codec.info.continuous:
         card["qualities"] = measure_qualities(codec, test.images[:CALIBRATION_IMAGES])
     if betas[-1] > 0 and not isinstance(model, MapVAE):  # whose quality is no matter of a trade
         card["calibration"] = calibrate_codec(codec, test.images[:CALIBRATION_IMAGES])

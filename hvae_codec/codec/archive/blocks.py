@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.codec.archive.format import Directory, Group
 from hvae_codec.codec.archive.names import MAX_BLOCK_NAME_BYTES
-from hvae_codec.codec.codec import Block, Codec
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
+from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.tiled.tiling import tile_grid
 
 Pixels = NDArray[np.uint8]
@@ -38,7 +39,7 @@ class BlockRoom:
             raise ValueError(f"block_tiles must lie in 1..{MAX_BLOCK_TILES}, not {block_tiles}")
         _, height, width = codec.info.image_shape
         self._tile = (height, width)
-        self._most_tiles = min(block_tiles, codec.most_block_tiles)
+        self._most_tiles = min(block_tiles, codec.file_coder.most_block_tiles)
         self.empty()
 
     @property
@@ -73,46 +74,40 @@ class CodedBlock:
         return len(self.directory.names)
 
 
-@dataclass(frozen=True)
-class UncodedBlock:
-    """Pictures between the networks and the bytes: for each size its block, and each one's size."""
-
-    blocks: list[Block]
-    sizes: list[tuple[int, ...]]
-    group_of: NDArray[np.intp]
-    names: tuple[str | None, ...]
-
-    def code(self, codec: Codec) -> CodedBlock:
-        """Entropy coding, without the networks."""
-        files = [codec.write_block(block) for block in self.blocks]
-        groups = tuple(
-            Group(height, width, channels, len(file))
-            for (height, width, channels), file in zip(self.sizes, files, strict=True)
-        )
-        return CodedBlock(Directory(groups, self.group_of, self.names), files)
-
-
-def uncoded_block(
-    codec: Codec, pictures: Sequence[Pixels], names: Sequence[str | None]
-) -> UncodedBlock:
-    """Run the networks on the pictures of a block, uint8 [H, W, C] each, one name for each.
+def quantised_block(codec: Codec, pictures: Sequence[Pixels]) -> list[SymbolBatch]:
+    """Run the networks on the images of a block, uint8 [H, W, C]: a batch per shape, numbered by
+    position in the block.
 
     Raises:
-        ImageError: the codec cannot take a picture.
+        ImageError: the codec cannot take an image.
     """
-    groups: dict[tuple[int, ...], list[Pixels]] = {}
-    for picture in pictures:
-        groups.setdefault(picture.shape, []).append(picture)
-    numbers = {shape: number for number, shape in enumerate(groups)}
-    group_of = np.array([numbers[picture.shape] for picture in pictures], np.intp)
-    blocks = [codec.block(group) for group in groups.values()]
-    return UncodedBlock(blocks, list(groups), group_of, tuple(names))
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, picture in enumerate(pictures):
+        groups.setdefault(picture.shape, []).append(number)
+    return [
+        replace(codec.quantise_block([pictures[number] for number in numbers]), numbers=numbers)
+        for numbers in groups.values()
+    ]
+
+
+def coded_block(
+    codec: Codec, batches: Sequence[SymbolBatch], names: Sequence[str | None]
+) -> CodedBlock:
+    """The bytes of a block, one name per image; no network takes part."""
+    files = [codec.file_coder.write(batch)[0] for batch in batches]
+    group_of = np.empty(len(names), np.intp)
+    groups = []
+    for number, (batch, file) in enumerate(zip(batches, files, strict=True)):
+        group_of[list(batch.numbers)] = number
+        height, width, channels, _ = codec.stated_shape(batch.header)
+        groups.append(Group(height, width, channels, len(file)))
+    return CodedBlock(Directory(tuple(groups), group_of, tuple(names)), files)
 
 
 def code_block(codec: Codec, pictures: Sequence[Pixels], names: Sequence[str | None]) -> CodedBlock:
-    """Both halves: what `ArchiveWriter` would write for these pictures as one block.
+    """Both halves: what `ArchiveWriter` would write for these images as one block.
 
     Raises:
-        ImageError: as `uncoded_block`.
+        ImageError: as `quantised_block`.
     """
-    return uncoded_block(codec, pictures, names).code(codec)
+    return coded_block(codec, quantised_block(codec, pictures), names)

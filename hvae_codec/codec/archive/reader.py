@@ -6,7 +6,7 @@ import operator
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -28,7 +28,8 @@ from hvae_codec.codec.archive.index import (
 )
 from hvae_codec.codec.archive.info import ArchiveInfo, Damage, PictureInfo
 from hvae_codec.codec.bitstream.container import tiles_of
-from hvae_codec.codec.codec import Block, Codec
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
+from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.features import Features, joined
 from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import (
@@ -42,8 +43,6 @@ from hvae_codec.utils.prefetch import ahead
 
 Pixels = NDArray[np.uint8]
 
-Part = Sequence[tuple[NDArray[np.intp], Block]]
-"""Pictures that go through the networks together: blocks, and the numbers of their pictures."""
 
 _BATCH_TILES = 256  # through the networks at once
 _KEPT_TILES = 4096  # a larger file of a block is decoded anew each time
@@ -100,7 +99,7 @@ class Archive:
             message = f"{self._path}: {self._index.problem}; found {len(self)} pictures"
             lost = f", of which {self._index.lost} are lost" if self._index.lost else ""
             warnings.warn(message + lost, RecoveredWarning, stacklevel=2)
-        self._kept: tuple[tuple[int, int], Block] | None = None
+        self._kept: tuple[tuple[int, int], SymbolBatch] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -227,9 +226,8 @@ class Archive:
         Raises:
             CorruptError: at a damaged block, or where one is lost.
         """
-        for part in ahead(self._parts(map(_all_of, self._in_order()), None)):
-            pictures = self.codec.block_pictures([block for _, block in part])
-            yield from (pictures[place] for place in np.argsort(_numbers(part)))
+        for batches in ahead(self._batches(map(_all_of, self._in_order()), None)):
+            yield from self.codec.images_of(batches)
 
     def decode(self, indices: Iterable[int]) -> list[Pixels]:
         """The pictures of these numbers, in this order; each block is read once.
@@ -239,16 +237,10 @@ class Archive:
         """
         numbers, places = self._unique(indices)
         decoded: list[Pixels] = []
-        order: list[int] = []
-        for part in ahead(self._parts(self._by_entry(numbers), None)):
-            order += _numbers(part)
-            decoded += self.codec.block_pictures([block for _, block in part])
-        ranks = np.argsort(order)
+        for batches in ahead(self._batches(self._by_entry(numbers), None)):
+            decoded += self.codec.images_of(batches)
         once = np.bincount(places, minlength=len(numbers)) == 1
-        return [
-            decoded[ranks[place]] if once[place] else decoded[ranks[place]].copy()
-            for place in places
-        ]
+        return [decoded[place] if once[place] else decoded[place].copy() for place in places]
 
     def features(self, indices: Iterable[int] | None = None) -> Features:
         """z2 as it was coded of the pictures of these numbers (None: of all), float32 [N, D].
@@ -272,12 +264,11 @@ class Archive:
         numbers, places = self._unique(wanted)
         if len(numbers) == 0:
             return self.codec.layer_features([], layers)
-        order: list[int] = []
-        found = []
-        for part in self._parts(self._by_entry(numbers), layers):
-            found.append(self.codec.block_features([block for _, block in part]))
-            order += _numbers(part)
-        return joined(found, np.argsort(order)[places])
+        found = [
+            self.codec.features_of(batches)
+            for batches in self._batches(self._by_entry(numbers), layers)
+        ]
+        return joined(found, places)
 
     def verify(self) -> list[Damage]:
         """Check every byte of every block; what is damaged or lost, nothing if all is well.
@@ -331,11 +322,11 @@ class Archive:
             yield entry, numbers[start:stop] - entry.first
             start = stop
 
-    def _parts(
+    def _batches(
         self, wanted: Iterable[tuple[Entry, NDArray[np.intp]]], layers: int | None
-    ) -> Iterator[Part]:
-        """Read and decode the symbols of pictures, whole blocks after whole blocks."""
-        part: list[tuple[NDArray[np.intp], Block]] = []
+    ) -> Iterator[list[SymbolBatch]]:
+        """The symbols of images, numbered as in the archive, whole blocks after whole blocks."""
+        batches: list[SymbolBatch] = []
         for entry, positions in wanted:
             with self._about(entry):
                 directory = read_directory(self._fd, entry)
@@ -345,23 +336,26 @@ class Archive:
                     members = directory.members(int(group))
                     block = self._block(entry, directory, int(group), layers)
                     rows = np.flatnonzero(is_wanted[members])
-                    part.append((entry.first + members[rows], block.select(rows)))
-            if sum(self._tiles(block) for _, block in part) >= _BATCH_TILES:
-                yield part
-                part = []
-        if part:
-            yield part
+                    numbers = entry.first + members[rows]
+                    batches.append(replace(block.select(rows), numbers=numbers))
+            if sum(map(self._tiles, batches)) >= _BATCH_TILES:
+                yield batches
+                batches = []
+        if batches:
+            yield batches
 
-    def _block(self, entry: Entry, directory: Directory, group: int, layers: int | None) -> Block:
+    def _block(
+        self, entry: Entry, directory: Directory, group: int, layers: int | None
+    ) -> SymbolBatch:
         """The symbols of one file of a block; that of the last call is kept."""
         key = (entry.offset, group)
         kept = self._kept
         if kept is not None and kept[0] == key:
             return replace(kept[1], symbols=kept[1].symbols[:layers])
-        block = self.codec.read_block(read_file(self._fd, entry, directory, group), layers)
-        stated, header = directory.groups[group], block.header
-        channels = 1 if header.grey else self._index.header.channels
-        found = (header.height, header.width, channels, header.count)
+        file = read_file(self._fd, entry, directory, group)
+        block = self.codec.file_coder.read_block(file, layers)
+        stated = directory.groups[group]
+        found = (*self.codec.stated_shape(block.header)[:3], len(block))
         count = len(directory.members(group))
         if found != (stated.height, stated.width, stated.channels, count):
             raise mismatch(stated)
@@ -369,10 +363,11 @@ class Archive:
             self._kept = (key, block)
         return block
 
-    def _tiles(self, block: Block) -> int:
-        """Tiles of the model's size in a block; pictures may be coded whole as well."""
+    def _tiles(self, batch: SymbolBatch) -> int:
+        """Tiles of the model's size in images of one size, which may be coded whole as well."""
         header = self._index.header
-        return tiles_of(block.header, (header.tile_height, header.tile_width))
+        tile = (header.tile_height, header.tile_width)
+        return len(batch) * tiles_of(batch.header, tile)
 
     @contextmanager
     def _about(self, entry: Entry | None = None) -> Iterator[None]:
@@ -399,7 +394,3 @@ def _reopened(path: Path, codec: Codec | None, blocks: int, digest: str) -> Arch
 
 def _all_of(entry: Entry) -> tuple[Entry, NDArray[np.intp]]:
     return entry, np.arange(entry.count)
-
-
-def _numbers(part: Part) -> list[int]:
-    return [int(number) for numbers, _ in part for number in numbers]

@@ -17,7 +17,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hvae_codec.codec.archive.blocks import BLOCK_TILES, BlockRoom, CodedBlock, uncoded_block
+from hvae_codec.codec.archive.blocks import (
+    BLOCK_TILES,
+    BlockRoom,
+    CodedBlock,
+    coded_block,
+    quantised_block,
+)
 from hvae_codec.codec.archive.format import (
     HEAD_BYTES,
     HEADER_BYTES,
@@ -290,8 +296,8 @@ class ArchiveWriter:
         """Run the networks on the waiting pictures and leave the rest to the other thread."""
         if not self._pictures:
             return
-        block = uncoded_block(self._codec, self._pictures, self._names)
-        self._write_behind(len(block.names), lambda: block.code(self._codec))
+        batches, names = quantised_block(self._codec, self._pictures), tuple(self._names)
+        self._write_behind(len(names), lambda: coded_block(self._codec, batches, names))
         self._pictures, self._names = [], []
         self._room.empty()
 

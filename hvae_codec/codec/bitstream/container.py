@@ -7,7 +7,6 @@ A picture larger than the model's own size is a row-major grid of tiles, edges p
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -17,8 +16,10 @@ from hvae_codec.codec.bitstream.header import (
     MAX_COUNT,
     Frame,
     Header,
+    SizedHeader,
     parse,
     payload_prefix,
+    sized,
     verify_file,
     verify_first_layer,
     write_file,
@@ -43,23 +44,15 @@ def tiles_of(header: Header, tile: tuple[int, int]) -> int:
 
 
 def pack(
-    coder: SymbolCoder,
-    model_id: bytes,
-    symbols: Symbols,
-    *,
-    tile: tuple[int, int],
-    width: int,
-    height: int,
-    count: int = 1,
-    grey: bool = False,
-    block: bool = False,
+    coder: SymbolCoder, header: SizedHeader, symbols: Symbols, *, tile: tuple[int, int]
 ) -> bytes:
     """One file from the symbols [T, D_l] per layer, top first, of all its tiles.
 
-    Sizes are in pixels, `tile` is (height, width). `block` marks `count` pictures of one size.
+    header: of the whole file; `tile` is the model's own (height, width), which files leave out.
+
     Raises ImageTooLargeError beyond the limits, ValueError for symbols that do not fit.
     """
-    header = make_header(model_id, tile, width, height, count, grey, block)
+    written = written_header(header, tile)
     tiles = tiles_of(header, tile)
     if tiles > MAX_TILES:
         raise ImageTooLargeError(f"{tiles} tiles; one file takes at most {MAX_TILES}")
@@ -67,25 +60,22 @@ def pack(
         raise ValueError(f"need the symbols of {tiles} tiles, not {[len(s) for s in symbols]}")
     payload = coder.encode(symbols)
     first = first_layer_bytes(symbols[0])
-    return write_file(header, several=tiles > 1, first_layer=first, payload=payload)
+    return write_file(written, several=tiles > 1, first_layer=first, payload=payload)
 
 
 def pack_many(
-    coder: SymbolCoder,
-    model_id: bytes,
-    symbols: Symbols,
-    *,
-    tile: tuple[int, int],
-    width: int,
-    height: int,
-    grey: bool = False,
+    coder: SymbolCoder, header: SizedHeader, symbols: Symbols, *, tile: tuple[int, int]
 ) -> list[bytes]:
-    """N files of one tile each from symbols [N, D_l] per layer; the bytes are those of `pack`."""
-    header = make_header(model_id, tile, width, height, 1, grey, False)
+    """N files of one tile each from symbols [N, D_l] per layer; the bytes are those of `pack`.
+
+    header: of each file.
+    """
     if tiles_of(header, tile) != 1:
-        raise ValueError(f"{width} x {height} pixels are more than one tile; use pack")
+        raise ValueError(
+            f"{header.width} x {header.height} pixels are more than one tile; use pack"
+        )
     tops = [top.tobytes() for top in symbols[0].astype(">i2")]
-    return write_files(header, tops, coder.encode_records(symbols))
+    return write_files(written_header(header, tile), tops, coder.encode_records(symbols))
 
 
 def unpack(
@@ -95,7 +85,7 @@ def unpack(
     *,
     tile: tuple[int, int],
     layers: int | None = None,
-) -> tuple[Header, list[Int32Array]]:
+) -> tuple[SizedHeader, list[Int32Array]]:
     """The header, its size filled in, and the symbols int32 [T, D_l] of the first `layers` layers.
 
     layers None or above 1: the file must be whole, and all its check sums are verified. layers 1:
@@ -114,7 +104,7 @@ def unpack_runs(
     *,
     tile: tuple[int, int],
     layers: int | None = None,
-) -> tuple[Header, Iterator[list[Int32Array]]]:
+) -> tuple[SizedHeader, Iterator[list[Int32Array]]]:
     """`unpack` in little memory: the header, and the symbols [t, D_l] of all tiles, run by run.
 
     All checks are done, and everything raised, before this returns.
@@ -134,7 +124,7 @@ def unpack_many(
     *,
     tile: tuple[int, int],
     layers: int | None = None,
-) -> tuple[list[Header], list[Int32Array]]:
+) -> tuple[list[SizedHeader], list[Int32Array]]:
     """`unpack` of many files of any sizes; the symbols of all their tiles lie one after another.
 
     File i contributes `tiles_of(headers[i], tile)` rows. With more than one file, errors name the
@@ -166,7 +156,7 @@ def _is_whole(coder: SymbolCoder, layers: int | None) -> bool:
 class Opened(NamedTuple):
     """A file whose header and, where it was asked for, whole have been verified."""
 
-    header: Header  # with its size filled in
+    header: SizedHeader
     frame: Frame
     payload: bytes
 
@@ -199,9 +189,7 @@ def _open(data: bytes, model_id: bytes, tile: tuple[int, int], whole: bool) -> O
     tiles = tiles_of(header, tile)
     if tiles > MAX_TILES or (tiles > 1 and frame.payload_bytes is None):
         raise CorruptError(f"damaged .hvae file: {tiles} tiles cannot lie in a file of this form")
-    if header.width is None:
-        header = replace(header, height=tile[0], width=tile[1])
-    return Opened(header, frame, payload)
+    return Opened(sized(header, tile), frame, payload)
 
 
 def _verify_first_layers(
@@ -227,20 +215,12 @@ def raise_about(error: BitstreamError, number: int, of: int) -> NoReturn:
     raise type(error)(f"file {number} of {of}: {error}") from error
 
 
-def make_header(
-    model_id: bytes,
-    tile: tuple[int, int],
-    width: int,
-    height: int,
-    count: int,
-    grey: bool,
-    block: bool,
-    quality: int | None = None,
-) -> Header:
-    """The header to write; the size is left out where it is the model's own.
+def written_header(header: SizedHeader, own_size: tuple[int, int]) -> Header:
+    """The header to write; the size is left out where it is the model's own (height, width).
 
     Raises ImageTooLargeError beyond the limits, ValueError for a count that is out of range.
     """
+    width, height, count = header.width, header.height, header.count
     if not (1 <= width <= MAX_SIDE_PIXELS and 1 <= height <= MAX_SIDE_PIXELS):
         raise ImageTooLargeError(
             f"a picture has sides of 1 to {MAX_SIDE_PIXELS} pixels, not {width} x {height}"
@@ -249,10 +229,18 @@ def make_header(
         raise ImageTooLargeError(
             f"{width} x {height} pixels are over the limit of {MAX_PICTURE_PIXELS}"
         )
-    if not 1 <= count <= (MAX_COUNT if block else 1):
+    if not 1 <= count <= (MAX_COUNT if header.block else 1):
         raise ValueError(f"a block holds 1 to {MAX_COUNT} pictures, any other file 1, not {count}")
-    header = Header(model_id, count=count, grey=grey, block=block, quality=quality)
-    return header if (height, width) == tile else replace(header, width=width, height=height)
+    own = (height, width) == own_size
+    return Header(
+        header.model_id,
+        None if own else width,
+        None if own else height,
+        count,
+        header.grey,
+        header.block,
+        header.quality,
+    )
 
 
 def first_layer_bytes(symbols: npt.NDArray[np.integer]) -> bytes:

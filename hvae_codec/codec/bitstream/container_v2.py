@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.bitstream.container import Opened, first_layer_bytes, make_header, raise_about
+from hvae_codec.codec.bitstream.container import (
+    Opened,
+    first_layer_bytes,
+    raise_about,
+    written_header,
+)
 from hvae_codec.codec.bitstream.header import (
-    Header,
+    SizedHeader,
     parse,
     payload_prefix,
+    sized,
     verify_file,
     verify_first_layer,
     write_file,
@@ -35,7 +40,7 @@ Shapes = Callable[[int, int, int], list[Shape]]
 
 def pack_maps(
     coder: MapCoder,
-    header: Header,
+    header: SizedHeader,
     symbols: Maps,
     *,
     own_size: tuple[int, int],
@@ -45,25 +50,14 @@ def pack_maps(
     """Files of `header.count` pictures each from symbols [C, N, h, w] per layer, top first.
 
     levels: those of the symbols, where they are known already.
-    header: with the size of the pictures and a quality; the size is left out where it is
-        `own_size` (height, width).
+    header: of each file, with a quality; the size is left out where it is `own_size` (height,
+        width).
     coarsest: stride of the top layer.
 
     Raises ImageTooLargeError beyond the limits, ValueError for symbols that do not fit.
     """
-    assert header.width is not None
-    assert header.height is not None
     assert header.quality is not None
-    written = make_header(
-        header.model_id,
-        own_size,
-        header.width,
-        header.height,
-        header.count,
-        header.grey,
-        header.block,
-        header.quality,
-    )
+    written = written_header(header, own_size)
     check_pixels(header.count, header.height, header.width, coarsest)
     several = header.width * header.height > SHORT_PIXELS
     payloads = coder.encode(symbols, header.quality, header.count, levels)
@@ -96,19 +90,16 @@ def open_maps(
     """
     frame = parse(data)
     payload = verify_file(data, frame) if whole else payload_prefix(data, frame)
-    header = frame.header
-    if header.model_id != model_id:
+    stated = frame.header
+    if stated.model_id != model_id:
         raise WrongModelError(
-            f"the file is of model {header.model_id.hex()}, not of {model_id.hex()}"
+            f"the file is of model {stated.model_id.hex()}, not of {model_id.hex()}"
         )
-    if header.quality is None:
+    if stated.quality is None:
         raise CorruptError("damaged .hvae file: it does not state the quality that its model needs")
-    if (header.height, header.width) == own_size:
+    if (stated.height, stated.width) == own_size:
         raise CorruptError("damaged .hvae file: it states the size that it should leave out")
-    if header.width is None:
-        header = replace(header, height=own_size[0], width=own_size[1])
-    assert header.width is not None
-    assert header.height is not None
+    header = sized(stated, own_size)
     try:
         check_pixels(header.count, header.height, header.width, coarsest)
     except ImageTooLargeError as error:
@@ -133,8 +124,6 @@ def unpack_maps(
     numbers, of: which of how many files these are, for messages about them. Raises CorruptError.
     """
     header = files[0][1].header
-    assert header.width is not None
-    assert header.height is not None
     assert header.quality is not None
     each = shapes(header.count, header.height, header.width)[:layers]
     payloads = [opened.payload for _, opened in files]

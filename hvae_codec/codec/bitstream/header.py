@@ -69,6 +69,22 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class SizedHeader(Header):
+    """A header whose size is filled in, whether or not the file states it."""
+
+    width: int = 0
+    height: int = 0
+
+
+def sized(header: Header, own_size: tuple[int, int]) -> SizedHeader:
+    """The header with its size filled in; own_size is the model's (height, width)."""
+    fields = {field: getattr(header, field) for field in Header.__slots__}
+    if header.width is None or header.height is None:
+        fields["height"], fields["width"] = own_size
+    return SizedHeader(**fields)
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """A parsed header and where the rest of the file lies.
 

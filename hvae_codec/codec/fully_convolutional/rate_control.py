@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hvae_codec.codec.candidates import Candidate, decoded_candidates
-from hvae_codec.codec.codec import Pixels
-from hvae_codec.codec.fully_convolutional.codec import MapCodec
+from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.quality_scale import MAX_NUMBER
+from hvae_codec.codec.transform import Pixels
 from hvae_codec.errors import RateError
 
 
-def of_size(codec: MapCodec, picture: Pixels, most: float, least: float = 0.0) -> bytes:
+def of_size(codec: Codec, picture: Pixels, most: float, least: float = 0.0) -> bytes:
     """The file of the highest quality that has at most `most` bytes, and at least `least`.
 
     Raises:
@@ -36,7 +36,7 @@ def of_size(codec: MapCodec, picture: Pixels, most: float, least: float = 0.0) -
     raise RateError(f"no file of {wanted} bytes; the nearest has {nearest}", nearest)
 
 
-def of_psnr(codec: MapCodec, picture: Pixels, psnr_db: float, most: float | None) -> bytes:
+def of_psnr(codec: Codec, picture: Pixels, psnr_db: float, most: float | None) -> bytes:
     """The file of the lowest quality whose picture has at least this PSNR.
 
     Raises:
@@ -67,7 +67,7 @@ def of_psnr(codec: MapCodec, picture: Pixels, psnr_db: float, most: float | None
     return smallest.blob
 
 
-def coded(codec: MapCodec, picture: Pixels, number: int) -> Candidate:
+def coded(codec: Codec, picture: Pixels, number: int) -> Candidate:
     """The picture at the quality of a number, coded and decoded."""
     at = codec.at_number(number)
     return decoded_candidates(at, number, [picture], [1.0], [at.encode(picture)])[0]

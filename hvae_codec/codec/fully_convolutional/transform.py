@@ -1,181 +1,191 @@
-"""The networks of a codec of maps: pictures to symbols and symbols to pictures of any size.
-
-The finest resolution runs on strips of a picture with the rows around them that it looks at, all
-others on the whole picture: so memory is bounded where it matters, there are no seams, and strips
-give what the whole would (up to the last bits of floats).
-"""
+"""The fully convolutional transform: images of any size whole, at any of 256 qualities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from hvae_codec.codec.bitstream.files import MapEntropy
+from hvae_codec.codec.bitstream.container_v2 import check_pixels
+from hvae_codec.codec.bitstream.files import ConvFileCoder
+from hvae_codec.codec.bitstream.header import SizedHeader
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.entropy.contexts import Levels
 from hvae_codec.codec.entropy.tables import Int32Array
-from hvae_codec.codec.quality_scale import MAX_NUMBER
+from hvae_codec.codec.features import Features, joined
+from hvae_codec.codec.fully_convolutional.networks import MapNetworks
+from hvae_codec.codec.operating_point import OperatingPoint
+from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
+from hvae_codec.codec.transform import Pixels, Prepared, Trades, as_grey
 from hvae_codec.models.fully_convolutional.model import MapVAE
-from hvae_codec.models.fully_convolutional.spec import SECOND_STRIDE
-from hvae_codec.models.inference import full_precision, inference
-from hvae_codec.utils.cancellation import check
 
-STRIP_PIXELS = 1 << 20
-"""Pixels that go through the finest resolution at once, about."""
-
-Pixels = NDArray[np.uint8]
+_CHUNK_PIXELS = 1 << 20  # of small images, go through the networks together
 
 
-class MapNetworks:
-    """Runs a trained model on pictures uint8 [N, H, W, 3] of one size and one quality."""
+class ConvTransform:
+    """`Transform` of a fully convolutional model. There is no effort but 0 and no trade.
 
-    def __init__(self, model: MapVAE, entropy: MapEntropy) -> None:
-        self.model = model.eval()
-        self._entropy = entropy
+    Features of a layer are its latents as they are coded, averaged over their positions: one per
+    channel.
+    """
 
-    @inference
-    def symbols(self, pictures: Pixels, quality: int) -> tuple[list[Int32Array], list[Levels]]:
-        """Symbols within their tables, int32 [C, N, h, w] a layer, top first, and their levels."""
-        layers = self._entropy.tables.layers
-        found: list[Int32Array] = []
-        found_levels: list[Levels] = []
-        walk = self._entropy.coder.walk(quality)
-
-        def choose(index: int, scaled: Tensor) -> Tensor:
-            k = torch.round(scaled).permute(1, 0, 2, 3).to(torch.int32).cpu().numpy()
-            levels = walk.levels((k.shape[1], k.shape[2], k.shape[3]))
-            clipped = layers[index].clip(k, levels)
-            walk.add(clipped)
-            found.append(clipped)
-            found_levels.append(levels)
-            return self._as_input(clipped)
-
-        hidden = self._fine_features(pictures, quality)
-        self.model.quantise(hidden, self._qualities(len(pictures), quality), choose)
-        return found, found_levels
-
-    @inference
-    def strips(
-        self, symbols: Sequence[NDArray[np.integer]], quality: int, height: int, width: int
-    ) -> Iterator[Pixels]:
-        """Pictures of symbols [C, N, h, w] of the first layers, in strips uint8 [N, h, width, 3]
-        from the top; layers not given take the mode of their prior.
-        """
-        count = symbols[0].shape[1]
-        qualities = self._qualities(count, quality)
-        state = self.model.coarse_state([self._as_input(layer) for layer in symbols], qualities)
-        return self._finished(state, qualities, height, width)
-
-    def pictures(
-        self, symbols: Sequence[NDArray[np.integer]], quality: int, height: int, width: int
-    ) -> Pixels:
-        """`strips` put together: uint8 [N, height, width, 3]."""
-        parts = list(self.strips(symbols, quality, height, width))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-
-    @inference
-    def latents(
-        self, symbols: Sequence[NDArray[np.integer]], quality: int
-    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Mean and deviation of the latents of the first layers averaged over their maps, float32
-        [N, C] each: z_l = mu_p(z_>l) + step * k, uniform over a step.
-        """
-        count = symbols[0].shape[1]
-        qualities = self._qualities(count, quality)
-        inputs = [self._as_input(layer) for layer in symbols]
-        pooled = []
-        for index, z in enumerate(self.model.dequantise(inputs, qualities)):
-            step = self.model.step(index, qualities)[:, :, 0, 0]
-            positions = z.shape[2] * z.shape[3]
-            deviation = step / (12.0 * positions) ** 0.5
-            pooled.append((z.mean(dim=(2, 3)).cpu().numpy(), deviation.cpu().numpy()))
-        return pooled
-
-    @inference
-    def sample(self, count: int, quality: int, *, seed: int, temperature: float) -> Pixels:
-        """Pictures uint8 [count, H, W, 3] of the size the model trained on, drawn from the prior:
-        symbols drawn from the tables of their levels.
-        """
-        height, width = self.model.spec.image_shape[1:]
-        walk = self._entropy.coder.walk(quality)
-        generator = np.random.default_rng(seed)
-        symbols: list[Int32Array] = []
-        for layer, shape in zip(
-            self._entropy.tables.layers,
-            self._entropy.shapes(count, height, width),
-            strict=True,
-        ):
-            levels = walk.levels(shape)
-            symbols.append(layer.draw(levels, generator, temperature))
-            walk.add(symbols[-1])
-        return self.pictures(symbols, quality, height, width)
-
-    def _qualities(self, count: int, quality: int) -> Tensor:
-        return torch.full((count,), quality / MAX_NUMBER, dtype=torch.float32, device=self._device)
+    def __init__(self, model: MapVAE, coder: ConvFileCoder, name: str) -> None:
+        self._coder = coder
+        self._name = name
+        self.networks = MapNetworks(model, coder)
 
     @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
+    def model(self) -> MapVAE:
+        """As `Transform.model`."""
+        return self.networks.model
 
-    def _as_input(self, symbols: NDArray[np.integer]) -> Tensor:
-        """Symbols [C, N, h, w] as the model takes them, fp32 [N, C, h, w]."""
-        array = np.ascontiguousarray(symbols.transpose(1, 2, 3, 0), np.float32)
-        return torch.from_numpy(array).to(self._device).permute(0, 3, 1, 2)
+    def check_point(self, effort: int, trade: Trades) -> None:
+        """As `Transform.check_point`."""
+        if effort != 0 or trade != 1.0:
+            raise ValueError(
+                f"model {self._name!r} has no effort but 0 and no trade; ask for a quality "
+                f"between {LOWEST:g} and {HIGHEST:g} instead"
+            )
 
-    def _fine_features(self, pictures: Pixels, quality: int) -> Tensor:
-        """`MapVAE.fine_features` of whole pictures, edges repeated up to the coarsest stride."""
-        count, height, width, _ = pictures.shape
-        qualities = self._qualities(count, quality)
-        coarsest, halo = self.model.spec.coarsest, self.model.encoder_halo
-        below, right = -height % coarsest, -width % coarsest
-        padded = height + below
-        rows = _rows_at_once(count, width + right)
-        parts = []
-        for top in range(0, padded, rows):
-            check()
-            bottom = min(top + rows, padded)
-            above, under = min(top, halo), min(padded - bottom, halo)
-            first, last = min(top - above, height - 1), min(bottom + under, height)
-            strip = pictures[:, first:last]
-            missing = bottom + under - (top - above) - strip.shape[1]
-            if missing or right:
-                strip = np.pad(strip, ((0, 0), (0, missing), (0, right), (0, 0)), mode="edge")
-            x = self._pixels(strip)
-            hidden = self.model.fine_features(x, qualities)
-            start = above // SECOND_STRIDE
-            parts.append(hidden[:, :, start : start + (bottom - top) // SECOND_STRIDE])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+    def encode(
+        self, images: Sequence[Prepared], point: OperatingPoint, trades: Trades | None = None
+    ) -> list[SymbolBatch]:
+        """As `Transform.encode`; a batch per size and greyness."""
+        self.check_point(point.effort, point.trade if trades is None else trades)
+        batches: list[SymbolBatch] = []
+        for numbers in _by_size([image for image, _ in images]):
+            same = [images[number][0] for number in numbers]
+            symbols, levels = self._symbols(same, point)
+            headers = [self._header(*images[number], point) for number in numbers]
+            together = SymbolBatch(numbers, headers, symbols, levels)
+            alike = ([i for i, h in enumerate(headers) if h.grey == grey] for grey in (False, True))
+            batches += [together.select(chosen) for chosen in alike if chosen]
+        return batches
 
-    def _pixels(self, pictures: Pixels) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(pictures)).to(self._device)
-        return self.model.likelihood.pixels(tensor.permute(0, 3, 1, 2), torch.float32)
+    def encode_block(self, images: Sequence[Prepared], point: OperatingPoint) -> SymbolBatch:
+        """As `Transform.encode_block`."""
+        self.check_point(point.effort, point.trade)
+        first, grey = images[0]
+        check_pixels(len(images), first.shape[0], first.shape[1], self._coder.coarsest)
+        symbols, levels = self._symbols([image for image, _ in images], point)
+        headers = [self._header(first, grey, point)] * len(images)
+        return SymbolBatch(range(len(images)), headers, symbols, levels, block=True)
 
-    def _finished(
-        self, state: Tensor, qualities: Tensor, height: int, width: int
-    ) -> Iterator[Pixels]:
-        """Strips of the pictures of a coarse state."""
-        halo = self.model.decoder_halo
-        rows = _rows_at_once(len(state), width) // SECOND_STRIDE
-        for top in range(0, -(-height // SECOND_STRIDE), rows):
-            bottom = min(top + rows, state.shape[2])
-            above = min(top, halo)
-            check()
-            with full_precision(), torch.inference_mode():
-                part = state[:, :, top - above : bottom + halo]
-                output = self.model.fine_output(part, qualities)
-                start = above * SECOND_STRIDE
-                stop = min(
-                    start + (bottom - top) * SECOND_STRIDE, height - top * SECOND_STRIDE + start
-                )
-                shown = self.model.likelihood.mode(output[:, :, start:stop, :width])
-                grey_levels = (shown * 255.0).round_().to(torch.uint8)
-                strip = np.ascontiguousarray(grey_levels.permute(0, 2, 3, 1).cpu().numpy())
-            yield strip
+    def decode(self, batches: Sequence[SymbolBatch]) -> list[Pixels]:
+        """As `Transform.decode`."""
+        return [image for batch in batches for image in self._images(batch)]
+
+    def decode_rows(self, file: bytes, layers: int | None) -> tuple[int, Iterator[Pixels]]:
+        """As `Transform.decode_rows`."""
+        (batch,) = self._coder.read([file], layers)
+        header = batch.header
+        strips = self.networks.strips(batch.symbols, _quality(header), header.height, header.width)
+        rows = (strip[0] for strip in strips)
+        return header.height, map(as_grey, rows) if header.grey else rows
+
+    def features(self, batches: Sequence[SymbolBatch]) -> list[Features]:
+        """As `Transform.features`."""
+        found = []
+        for batch in batches:
+            for symbols in _chunks_of(batch):
+                pooled = self.networks.latents(symbols, _quality(batch.header))
+                found.append([Features(mean, std) for mean, std in pooled])
+        return joined(found, np.arange(sum(len(batch) for batch in batches)))
+
+    def posterior_features(
+        self, images: Sequence[Pixels], layers: int, point: OperatingPoint
+    ) -> list[Features]:
+        """As `Transform.posterior_features`: `features` of the rounded posteriors."""
+        groups = _by_size(images)
+        batches = []
+        for numbers in groups:
+            same = [images[number] for number in numbers]
+            headers = [self._header(same[0], False, point)] * len(same)
+            symbols = self._symbols(same, point)[0][:layers]
+            batches.append(SymbolBatch(numbers, headers, symbols))
+        order = np.argsort(np.concatenate(groups))
+        return [Features(one.mean[order], one.std[order]) for one in self.features(batches)]
+
+    def sample(
+        self,
+        count: int,
+        point: OperatingPoint,
+        *,
+        seed: int,
+        temperature: float,
+        top: NDArray[np.floating] | None,
+    ) -> Pixels:
+        """As `Transform.sample`; there is no `top`."""
+        if top is not None:
+            raise ValueError(
+                f"model {self._name!r} has maps as its top layer, which features do not hold: "
+                "it samples without given latents alone"
+            )
+        return self.networks.sample(count, _number(point), seed=seed, temperature=temperature)
+
+    def information_bits(
+        self, images: Sequence[Pixels], point: OperatingPoint
+    ) -> NDArray[np.float64]:
+        """As `Transform.information_bits`, of images of any size."""
+        bits = np.zeros((len(images), len(self.model.spec.latents)))
+        for numbers in _by_size(images):
+            symbols, _ = self._symbols([images[number] for number in numbers], point)
+            bits[numbers] = self._coder.coder.information_bits(symbols, _number(point))
+        return bits
+
+    def _header(self, image: Pixels, grey: bool, point: OperatingPoint) -> SizedHeader:
+        height, width, _ = image.shape
+        return SizedHeader(self._coder.model_id, width, height, grey=grey, quality=point.number)
+
+    def _symbols(
+        self, images: Sequence[Pixels], point: OperatingPoint
+    ) -> tuple[list[Int32Array], list[Levels]]:
+        """Symbols [C, N, h, w] and their contexts, of images of one size, some at a time."""
+        at_once = _images_at_once(*images[0].shape[:2])
+        parts = [
+            self.networks.symbols(np.stack(images[start : start + at_once]), _number(point))
+            for start in range(0, len(images), at_once)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        symbols, levels = zip(*parts, strict=True)
+        return (
+            [np.concatenate(layer, axis=1) for layer in zip(*symbols, strict=True)],
+            [np.concatenate(layer, axis=1) for layer in zip(*levels, strict=True)],
+        )
+
+    def _images(self, batch: SymbolBatch) -> Iterator[Pixels]:
+        header = batch.header
+        for symbols in _chunks_of(batch):
+            images = self.networks.pictures(symbols, _quality(header), header.height, header.width)
+            yield from map(as_grey, images) if header.grey else images
 
 
-def _rows_at_once(count: int, width: int) -> int:
-    """Rows of pixels in a strip, a multiple of the coarsest resolution's stride or so."""
-    return max(1, STRIP_PIXELS // (count * width * 64)) * 64
+def _number(point: OperatingPoint) -> int:
+    assert point.number is not None
+    return point.number
+
+
+def _quality(header: SizedHeader) -> int:
+    assert header.quality is not None
+    return header.quality
+
+
+def _images_at_once(height: int, width: int) -> int:
+    return max(1, _CHUNK_PIXELS // (height * width))
+
+
+def _chunks_of(batch: SymbolBatch) -> Iterator[list[NDArray[np.integer]]]:
+    """Symbols [C, n, h, w] per layer of some images at a time."""
+    at_once = _images_at_once(batch.header.height, batch.header.width)
+    for start in range(0, len(batch), at_once):
+        yield [layer[:, start : start + at_once] for layer in batch.symbols]
+
+
+def _by_size(images: Sequence[Pixels]) -> list[list[int]]:
+    """The positions of images of each size."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, image in enumerate(images):
+        groups.setdefault(image.shape[:2], []).append(number)
+    return list(groups.values())

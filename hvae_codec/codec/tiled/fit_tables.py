@@ -12,7 +12,7 @@ from tqdm import tqdm
 from hvae_codec import ops
 from hvae_codec.codec.entropy.tables import SymbolTables
 from hvae_codec.codec.tiled.encoder_search import EncoderSearch, per_tile
-from hvae_codec.codec.tiled.transform import Networks
+from hvae_codec.codec.tiled.networks import Networks
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import dtype_of

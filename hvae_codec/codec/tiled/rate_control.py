@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.arguments import byte_count, real
 from hvae_codec.codec.candidates import Candidate, decoded_candidates
-from hvae_codec.codec.codec import Codec, Pictures, Pixels
-from hvae_codec.codec.fully_convolutional.codec import MapCodec
+from hvae_codec.codec.codec import Codec, Pictures
 from hvae_codec.codec.fully_convolutional.rate_control import coded, of_psnr, of_size
 from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
 from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.registry import ladder, model_for
+from hvae_codec.codec.transform import Pixels
 from hvae_codec.errors import RateError
 
 COARSE_TRADES = tuple(2.0**power for power in range(-2, 4))
@@ -66,7 +66,7 @@ def encode(
     max_bytes = None if max_bytes is None else byte_count("max_bytes", max_bytes)
     picture = as_uint8(image)
     codecs = _codecs(model, picture)
-    if isinstance(codecs[0], MapCodec):
+    if codecs[0].info.continuous:
         return _by_quality(codecs[0], picture, target_bytes, target_psnr, max_bytes)
     search = _Search(picture, codecs, effort)
     if target_psnr is not None:
@@ -186,7 +186,7 @@ def _coarse(
     pictures: Sequence[Pixels], codecs: Sequence[Codec], effort: int
 ) -> list[list[Candidate]]:
     """All coarse candidates of pictures of one model, in one order."""
-    if isinstance(codecs[0], MapCodec):
+    if codecs[0].info.continuous:
         return [[coded(codecs[0], one, n) for n in _QUALITIES] for one in pictures]
     options: list[list[Candidate]] = [[] for _ in pictures]
     for rung, codec in enumerate(codecs):
@@ -275,7 +275,7 @@ def _window(target: int, limit: int | None) -> tuple[float, float]:
 
 
 def _by_quality(
-    codec: MapCodec,
+    codec: Codec,
     picture: Pixels,
     target_bytes: int | None,
     target_psnr: float | None,

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_codec.codec.entropy.tables import Int32Array, SymbolTables
+from hvae_codec.codec.tiled.networks import CHUNK, Networks, Refine
 from hvae_codec.codec.tiled.tiling import merge_rows, split, tile_grid
-from hvae_codec.codec.tiled.transform import CHUNK, Networks, Refine
 
 Pixels = NDArray[np.uint8]
 

@@ -1,179 +1,167 @@
-"""The networks of a codec: tiles to symbols and symbols to tiles, in chunks of bounded memory."""
+"""The tiled transform: images cut to tiles of the model's size, and put together again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from hvae_codec import ops
-from hvae_codec.codec.entropy.tables import SymbolTables
-from hvae_codec.models.fast_inference import direct
+from hvae_codec.codec.bitstream.container import tiles_of
+from hvae_codec.codec.bitstream.files import TiledFileCoder
+from hvae_codec.codec.bitstream.header import SizedHeader
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
+from hvae_codec.codec.checkpoint import Checkpoint, rate_weight
+from hvae_codec.codec.features import Features, averaged
+from hvae_codec.codec.operating_point import OperatingPoint
+from hvae_codec.codec.tiled.encoder_search import EncoderSearch, per_tile
+from hvae_codec.codec.tiled.networks import Networks, Refine
+from hvae_codec.codec.tiled.streaming import picture_rows, symbols_of
+from hvae_codec.codec.tiled.tiling import coding_rmse_of, merge, split_all, tile_grid
+from hvae_codec.codec.transform import Pixels, Prepared, Trades, as_grey
+from hvae_codec.errors import ImageError
 from hvae_codec.models.hvae import HierarchicalVAE
-from hvae_codec.models.inference import full_precision, inference
-from hvae_codec.models.likelihoods import dtype_of
-from hvae_codec.utils.cancellation import check
-
-CHUNK = 128
-"""Tiles that go through the networks at once. Of 32x32 pixels this many are a little faster on CPU
-cores than half or twice as many, which is when they leave a core's cache."""
-
-Symbols = list[NDArray[np.int32]]
-Tiles = NDArray[np.uint8]
-
-Moments = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Mean and standard deviation of one layer, [T, D_l] each."""
-
-Refine = Callable[[Tensor, list[Tensor], int], list[Tensor]]
-"""From model input [B, C, H, W], its rounded symbols [B, *shape] a layer and the position of
-the first of these tiles among all, to better symbols."""
+from hvae_codec.models.inference import loading
 
 
-class Networks:
-    """Runs a trained model on tiles uint8 [T, h, w, C] of the model's size."""
+class TiledTransform:
+    """`Transform` of a model of one size; the last tiles of an image repeat its edge."""
 
-    def __init__(self, model: HierarchicalVAE, tables: SymbolTables) -> None:
-        self.model = model.eval()
-        self._direct = direct(self.model)
-        self._dtype = dtype_of(model)
-        device = next(model.parameters()).device
-        self._bounds = [
-            (
-                torch.from_numpy(low.astype(np.float32)).reshape(latent.shape).to(device),
-                torch.from_numpy(high.astype(np.float32)).reshape(latent.shape).to(device),
-            )
-            for (low, high), latent in zip(tables.bounds, model.spec.latents, strict=True)
-        ]
-
-    def symbols(self, tiles: Tiles, refine: Refine | None = None) -> Symbols:
-        """Symbols within the tables' support, int32 [T, D_l] a layer, top first: the posterior
-        means rounded and, if `refine` is given, what it makes of them.
-        """
-        chunks = []
-        # Tensors of inference mode can take no part in a search by gradients.
-        with full_precision(), torch.inference_mode(refine is None), torch.no_grad():
-            for index, x in enumerate(self._inputs(tiles)):
-                found = self._direct.quantise(x, self._bounds)
-                chunks.append(
-                    self._flat(found if refine is None else refine(x, found, index * CHUNK))
-                )
-        return _concatenated(chunks)
-
-    @inference
-    def tiles(self, symbols: Sequence[NDArray[np.integer]]) -> Tiles:
-        """Tiles uint8 [T, h, w, C] for int32 [T, D_l] symbols of the first layers, top first.
-
-        Layers not given take the mode of their prior: given z_L's alone, the tiles are the preview.
-        """
-        parts = [self._parts(symbols, start) for start in range(0, len(symbols[0]), CHUNK)]
-        return np.concatenate([self._pictures(self._direct.dequantise(part)) for part in parts])
-
-    @inference
-    def posteriors(self, tiles: Tiles, layers: int) -> list[Moments]:
-        """Mean and standard deviation of the first `layers` posteriors, float32 [T, D_l] each, each
-        given the modes of those above it; of L layers, 1 asks the least of the networks.
-        """
-        model = self._direct
-        uniform = model.posterior == "uniform"
-        chunks: list[list[tuple[Tensor, Tensor]]] = []
-        for x in self._inputs(tiles):
-            if layers == 1:
-                chunks.append([model.top_posterior(x)])
-                continue
-            found = []
-            for index, (mean, raw) in enumerate(model.posteriors(x)[:layers]):
-                flat = mean.flatten(1)
-                if uniform or raw is None:
-                    found.append((flat, self._step_deviation(index).expand_as(flat)))
-                else:
-                    found.append((flat, ops.sigma(raw).flatten(1)))
-            chunks.append(found)
-        return _joined(chunks)
-
-    @inference
-    def latents(self, symbols: Sequence[NDArray[np.integer]]) -> list[Moments]:
-        """Latents and their standard deviation under quantisation, float32 [T, D_l] each, for int32
-        [T, D_l] symbols of the first layers, top first: z_l = mu_p(z_>l) + step * k.
-        """
-        if len(symbols) == 1:  # no network takes part
-            step = self.model.step(0).flatten().cpu().numpy()
-            mean = symbols[0].astype(np.float32) * step
-            deviation = self._step_deviation(0).cpu().numpy()
-            return [(mean, np.broadcast_to(deviation, mean.shape).copy())]
-        chunks: list[list[tuple[Tensor, Tensor]]] = []
-        for start in range(0, len(symbols[0]), CHUNK):
-            found = self._direct.dequantise(self._parts(symbols, start))[: len(symbols)]
-            flat = [z.flatten(1) for z in found]
-            chunks.append([(z, self._step_deviation(i).expand_as(z)) for i, z in enumerate(flat)])
-        return _joined(chunks)
-
-    @inference
-    def sample(
-        self, count: int, *, seed: int, temperature: float, top: NDArray[np.float32] | None = None
-    ) -> Tiles:
-        """Tiles uint8 [count, h, w, C] decoded from latents drawn from the prior, or below `top`
-        [count, D] of the top layer.
-        """
-        given = None if top is None else torch.from_numpy(top)
-        latents = self._direct.sample_latents(count, seed=seed, temperature=temperature, top=given)
-        return np.concatenate(
-            [
-                self._pictures([z[start : start + CHUNK] for z in latents])
-                for start in range(0, count, CHUNK)
-            ]
-        )
+    def __init__(self, checkpoint: Checkpoint, coder: TiledFileCoder, psnr_db: float) -> None:
+        self._checkpoint = checkpoint
+        self._coder = coder
+        self._tile = coder.tile
+        self._coding_rmse = coding_rmse_of(psnr_db)
+        self.networks = Networks(*checkpoint.of_one_size)
 
     @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
+    def model(self) -> HierarchicalVAE:
+        """As `Transform.model`."""
+        return self.networks.model
 
-    def _inputs(self, tiles: Tiles) -> Iterator[Tensor]:
-        """Chunks of model input; an array [T, h, w, C] viewed as [T, C, h, w] is channels_last
-        already.
-        """
-        for start in range(0, len(tiles), CHUNK):
-            check()
-            chunk = torch.from_numpy(np.ascontiguousarray(tiles[start : start + CHUNK]))
-            images = chunk.to(self._device).permute(0, 3, 1, 2)
-            yield self.model.likelihood.pixels(images, self._dtype)
+    def check_point(self, effort: int, trade: Trades) -> None:
+        """As `Transform.check_point`."""
+        self._refine(OperatingPoint(effort=effort), trade, [])
 
-    def _parts(self, symbols: Sequence[NDArray[np.integer]], start: int) -> list[Tensor]:
-        """A chunk of symbols as the model takes them, fp32 [B, *shape] a layer."""
-        check()
-        return [
-            torch.from_numpy(np.ascontiguousarray(layer[start : start + CHUNK]))
-            .to(self._device, torch.float32)
-            .reshape(-1, *latent.shape)
-            for layer, latent in zip(symbols, self.model.spec.latents, strict=False)
-        ]
+    def encode(
+        self, images: Sequence[Prepared], point: OperatingPoint, trades: Trades | None = None
+    ) -> list[SymbolBatch]:
+        """As `Transform.encode`; all images make one batch, one large image goes in strips."""
+        tiles = [self._tiles_of(image) for image, _ in images]
+        refine = self._refine(point, trades, tiles)
+        if not images:
+            return []
+        headers = [self._header(image, grey) for image, grey in images]
+        symbols: Sequence[NDArray[np.integer]]
+        if len(images) == 1 and tiles[0] > 1:
+            image, tables = images[0][0], self._coder.tables
+            symbols = symbols_of(self.networks, tables, image, self._tile, refine)
+        else:
+            symbols = self.networks.symbols(self._split(images), refine)
+        return [SymbolBatch(range(len(images)), headers, symbols)]
 
-    def _step_deviation(self, index: int) -> Tensor:
-        """Standard deviation of a value uniform over one step of a layer, fp32 [D_l]."""
-        return self.model.step(index).flatten() / 12**0.5
+    def encode_block(self, images: Sequence[Prepared], point: OperatingPoint) -> SymbolBatch:
+        """As `Transform.encode_block`."""
+        tiles = self._split(images)
+        headers = [self._header(*images[0])] * len(images)
+        symbols = self.networks.symbols(tiles, self._refine(point, None, [len(tiles)]))
+        return SymbolBatch(range(len(images)), headers, symbols, block=True)
 
-    def _flat(self, symbols: list[Tensor]) -> Symbols:
-        return [k.flatten(1).to(torch.int32).cpu().numpy() for k in symbols]
+    def decode(self, batches: Sequence[SymbolBatch]) -> list[Pixels]:
+        """As `Transform.decode`; all tiles go through the networks together."""
+        tiles = self.networks.tiles(_joined(batches))
+        headers = [header for batch in batches for header in batch.headers]
+        if all((h.height, h.width) == self._tile and not h.grey for h in headers):
+            return list(tiles)
+        images, end = [], 0
+        for header in headers:
+            start, end = end, end + tiles_of(header, self._tile)
+            image = merge(tiles[start:end], header.height, header.width, self._coding_rmse)
+            images.append(as_grey(image) if header.grey else image)
+        return images
 
-    def _pictures(self, latents: Sequence[Tensor]) -> Tiles:
-        check()
-        output = self.model.likelihood.mode(self._direct.decode(latents))
-        grey_levels = (output * 255.0).round_().to(torch.uint8)
-        return np.ascontiguousarray(grey_levels.permute(0, 2, 3, 1).cpu().numpy())
+    def decode_rows(self, file: bytes, layers: int | None) -> tuple[int, Iterator[Pixels]]:
+        """As `Transform.decode_rows`: strips of one tile's height."""
+        header, runs = self._coder.read_runs(file, layers)
+        rows = picture_rows(
+            self.networks, runs, header.height, header.width, self._tile, self._coding_rmse
+        )
+        return header.height, map(as_grey, rows) if header.grey else rows
+
+    def features(self, batches: Sequence[SymbolBatch]) -> list[Features]:
+        """As `Transform.features`: the average over an image's tiles."""
+        tiles = [tiles_of(header, self._tile) for batch in batches for header in batch.headers]
+        return averaged(self.networks.latents(_joined(batches)), tiles)
+
+    def posterior_features(
+        self, images: Sequence[Pixels], layers: int, point: OperatingPoint
+    ) -> list[Features]:
+        """As `Transform.posterior_features`, each layer given the modes of those above it."""
+        moments = self.networks.posteriors(split_all(images, self._tile), layers)
+        return averaged(moments, [self._tiles_of(image) for image in images])
+
+    def sample(
+        self,
+        count: int,
+        point: OperatingPoint,
+        *,
+        seed: int,
+        temperature: float,
+        top: NDArray[np.floating] | None,
+    ) -> Pixels:
+        """As `Transform.sample`; top: [count, D] or [D]."""
+        if top is None:
+            return self.networks.sample(count, seed=seed, temperature=temperature)
+        dims = self.model.spec.dims[0]
+        given = np.asarray(top, np.float32)
+        if given.shape not in {(dims,), (count, dims)} or not np.isfinite(given).all():
+            raise ValueError(
+                f"top: need finite latents of shape [{dims}] or [{count}, {dims}], "
+                f"got {list(given.shape)}"
+            )
+        given = np.array(np.broadcast_to(given, (count, dims)))  # torch takes no read-only views
+        return self.networks.sample(count, seed=seed, temperature=temperature, top=given)
+
+    def information_bits(
+        self, images: Sequence[Pixels], point: OperatingPoint
+    ) -> NDArray[np.float64]:
+        """As `Transform.information_bits`, of images of the model's size."""
+        if any(image.shape[:2] != self._tile for image in images):
+            raise ImageError(
+                f"pictures must be of the model's size, {self._tile[1]}x{self._tile[0]}"
+            )
+        return self._coder.tables.information_bits(self.networks.symbols(np.stack(images)))
+
+    @cached_property
+    @loading
+    def search(self) -> EncoderSearch:
+        """The encoder's search; raises CheckpointError where the card lacks what it needs."""
+        return EncoderSearch(*self._checkpoint.of_one_size, rate_weight(self._checkpoint.card))
+
+    def _refine(
+        self, point: OperatingPoint, trades: Trades | None, tiles: Sequence[int]
+    ) -> Refine | None:
+        """What is done to the rounded symbols of images of so many tiles each."""
+        if point.effort == 0 and trades is None:
+            return None
+        each = per_tile(point.effort, point.trade if trades is None else trades, tiles)
+        return None if point.effort == 0 else partial(self.search.improve_part, point.effort, each)
+
+    def _header(self, image: Pixels, grey: bool) -> SizedHeader:
+        height, width, _ = image.shape
+        return SizedHeader(self._coder.model_id, width, height, grey=grey)
+
+    def _tiles_of(self, image: Pixels) -> int:
+        return math.prod(tile_grid(image.shape[0], image.shape[1], self._tile))
+
+    def _split(self, images: Sequence[Prepared]) -> Pixels:
+        return split_all([image for image, _ in images], self._tile)
 
 
-def _concatenated(chunks: list[Symbols]) -> Symbols:
-    if len(chunks) == 1:
-        return chunks[0]
-    return [np.concatenate(layer) for layer in zip(*chunks, strict=True)]
-
-
-def _joined(chunks: list[list[tuple[Tensor, Tensor]]]) -> list[Moments]:
-    """One pair a layer from a list of chunks, each with a pair a layer."""
-    joined = []
-    for layer in zip(*chunks, strict=True):
-        means, deviations = zip(*layer, strict=True)
-        joined.append((torch.cat(means).cpu().numpy(), torch.cat(deviations).cpu().numpy()))
-    return joined
+def _joined(batches: Sequence[SymbolBatch]) -> Sequence[NDArray[np.integer]]:
+    """The symbols [T, D_l] of all batches."""
+    if len(batches) == 1:
+        return batches[0].symbols
+    return [np.concatenate(layer) for layer in zip(*(b.symbols for b in batches), strict=True)]

@@ -58,7 +58,7 @@ def symbols_of(path):
         found = []
         for i in range(len(archive)):
             try:
-                ((_, block),) = next(iter(archive._parts(archive._by_entry(np.array([i])), None)))
+                (block,) = next(iter(archive._batches(archive._by_entry(np.array([i])), None)))
             except CorruptError:
                 found.append(None)
             else:

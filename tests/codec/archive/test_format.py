@@ -35,6 +35,7 @@ from hvae_codec.codec.archive.names import (
     encode_names,
 )
 from hvae_codec.codec.bitstream.container import pack, unpack
+from hvae_codec.codec.bitstream.header import SizedHeader
 from hvae_codec.codec.entropy.range_coder import SymbolCoder
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
 from hvae_codec.errors import (
@@ -78,8 +79,8 @@ def example():
 
 def hvae(symbols, width, count, grey):
     layers = [np.array(layer, np.int32) for layer in symbols]
-    size = {"tile": (32, 32), "width": width, "height": 32}
-    return pack(CODER, MODEL, layers, count=count, grey=grey, block=True, **size)
+    header = SizedHeader(MODEL, width, 32, count, grey, block=True)
+    return pack(CODER, header, layers, tile=(32, 32))
 
 
 def varint(data, at):

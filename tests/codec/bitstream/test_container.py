@@ -15,7 +15,7 @@ from hvae_codec.codec.bitstream.container import (
     unpack,
     unpack_many,
 )
-from hvae_codec.codec.bitstream.header import Header, write_file
+from hvae_codec.codec.bitstream.header import Header, SizedHeader, write_file
 from hvae_codec.codec.entropy.range_coder import SymbolCoder
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
 from hvae_codec.errors import (
@@ -77,7 +77,7 @@ def sample_files():
     for kind in kinds:
         count = kind.get("count", 1)
         symbols = DRAW(-(-kind["width"] // 32) * -(-kind["height"] // 32) * count)
-        yield kind, symbols, pack(CODER, MODEL, symbols, tile=TILE, **kind)
+        yield kind, symbols, pack(CODER, SizedHeader(MODEL, **kind), symbols, tile=TILE)
 
 
 SAMPLES = list(sample_files())
@@ -97,7 +97,7 @@ def test_golden_files():
         "f648090badcafe15c787d6141ef3": ({"width": 20, "height": 30}, first),
     }
     for text, (kind, symbols) in golden.items():
-        assert pack(coder, MODEL, symbols, tile=TILE, **kind).hex() == text
+        assert pack(coder, SizedHeader(MODEL, **kind), symbols, tile=TILE).hex() == text
         header, found = unpack(coder, MODEL, bytes.fromhex(text), tile=TILE)
         assert same(found, symbols)
         assert (header.width, header.height) == (kind["width"], kind["height"])
@@ -110,19 +110,9 @@ def test_golden_files():
     st.integers(1, 150), st.integers(1, 150), st.booleans(), st.one_of(st.none(), st.integers(1, 4))
 )
 def test_round_trip_of_any_size(width, height, grey, block_of):
-    header = Header(MODEL, width, height, block_of or 1, grey, block_of is not None)
+    header = SizedHeader(MODEL, width, height, block_of or 1, grey, block_of is not None)
     symbols = DRAW(tiles_of(header, TILE))
-    data = pack(
-        CODER,
-        MODEL,
-        symbols,
-        tile=TILE,
-        width=width,
-        height=height,
-        count=block_of or 1,
-        grey=grey,
-        block=block_of is not None,
-    )
+    data = pack(CODER, header, symbols, tile=TILE)
     found_header, found = unpack(CODER, MODEL, data, tile=TILE)
     assert found_header == header
     assert same(found, symbols)
@@ -132,7 +122,7 @@ def test_round_trip_of_any_size(width, height, grey, block_of):
 
 def test_header_of_a_single_tile_takes_eleven_bytes():
     symbols = DRAW(300)
-    files = pack_many(CODER, MODEL, symbols, tile=TILE, width=32, height=32)
+    files = pack_many(CODER, SizedHeader(MODEL, width=32, height=32), symbols, tile=TILE)
     payloads = CODER.encode_records(symbols)
     extra = [len(data) - len(payload) for data, payload in zip(files, payloads, strict=True)]
     assert extra.count(11) >= 297
@@ -141,11 +131,13 @@ def test_header_of_a_single_tile_takes_eleven_bytes():
 
 def test_many_files_are_those_packed_alone():
     symbols = DRAW(9)
-    files = pack_many(CODER, MODEL, symbols, tile=TILE, width=30, height=31, grey=True)
-    kind = {"tile": TILE, "width": 30, "height": 31, "grey": True}
-    assert files == [pack(CODER, MODEL, [s[i : i + 1] for s in symbols], **kind) for i in range(9)]
+    header = SizedHeader(MODEL, width=30, height=31, grey=True)
+    files = pack_many(CODER, header, symbols, tile=TILE)
+    assert files == [
+        pack(CODER, header, [s[i : i + 1] for s in symbols], tile=TILE) for i in range(9)
+    ]
     headers, found = unpack_many(CODER, MODEL, files, tile=TILE)
-    assert headers == [Header(MODEL, 30, 31, 1, True)] * 9
+    assert headers == [header] * 9
     assert same(found, symbols)
 
 
@@ -238,13 +230,13 @@ def test_mutated_files_end_in_an_error_or_in_their_own_symbols(number, draw):
 
 def test_another_model_is_named():
     symbols = DRAW(1)
-    data = pack(CODER, MODEL, symbols, tile=TILE, width=32, height=32)
+    data = pack(CODER, SizedHeader(MODEL, width=32, height=32), symbols, tile=TILE)
     with pytest.raises(WrongModelError, match="0badcafe, not of 00000000"):
         unpack(CODER, bytes(4), data, tile=TILE)
 
 
 def test_errors_of_many_files_say_which():
-    files = pack_many(CODER, MODEL, DRAW(3), tile=TILE, width=32, height=32)
+    files = pack_many(CODER, SizedHeader(MODEL, width=32, height=32), DRAW(3), tile=TILE)
     files[1] = files[1][:-1]
     with pytest.raises(CorruptError, match="file 1 of 3: damaged"):
         unpack_many(CODER, MODEL, files, tile=TILE)
@@ -292,18 +284,18 @@ def test_short_form_of_many_tiles_is_refused():
 def test_pack_refuses_what_the_format_cannot_hold():
     size = {"width": 32, "height": 32}
     with pytest.raises(ImageTooLargeError, match="65536 x 1"):
-        pack(CODER, MODEL, DRAW(1), tile=TILE, width=65_536, height=1)
+        pack(CODER, SizedHeader(MODEL, width=65_536, height=1), DRAW(1), tile=TILE)
     with pytest.raises(ImageTooLargeError, match="over the limit"):
-        pack(CODER, MODEL, DRAW(1), tile=TILE, width=20_000, height=20_000)
+        pack(CODER, SizedHeader(MODEL, width=20_000, height=20_000), DRAW(1), tile=TILE)
     with pytest.raises(ImageTooLargeError, match="at most 1048576"):
-        pack(CODER, MODEL, DRAW(1), tile=(1, 1), width=2000, height=2000)
+        pack(CODER, SizedHeader(MODEL, width=2000, height=2000), DRAW(1), tile=(1, 1))
     with pytest.raises(ImageTooLargeError, match="0 x 5"):
-        pack(CODER, MODEL, DRAW(1), tile=TILE, width=0, height=5)
+        pack(CODER, SizedHeader(MODEL, width=0, height=5), DRAW(1), tile=TILE)
     with pytest.raises(ValueError, match="symbols of 2 tiles"):
-        pack(CODER, MODEL, DRAW(1), tile=TILE, width=33, height=32)
+        pack(CODER, SizedHeader(MODEL, width=33, height=32), DRAW(1), tile=TILE)
     with pytest.raises(ValueError, match="any other file 1, not 2"):
-        pack(CODER, MODEL, DRAW(2), tile=TILE, count=2, **size)
+        pack(CODER, SizedHeader(MODEL, count=2, **size), DRAW(2), tile=TILE)
     with pytest.raises(ValueError, match="more than one tile"):
-        pack_many(CODER, MODEL, DRAW(2), tile=TILE, width=33, height=32)
+        pack_many(CODER, SizedHeader(MODEL, width=33, height=32), DRAW(2), tile=TILE)
     with pytest.raises(ValueError, match=r"1\.\.2, not 3"):
         unpack(CODER, MODEL, b"", tile=TILE, layers=3)

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CODER = """
 import pickle, sys
-from hvae_codec.codec.bitstream.files import in_order
+from hvae_codec.codec.bitstream.symbols import in_order
 entropy, parts = pickle.load(sys.stdin.buffer)
-files = in_order((part.numbers, entropy.write(part)) for part in parts)
+files = in_order(parts, map(entropy.write, parts))
 read = entropy.read(files)
 assert "torch" not in sys.modules
 sys.stdout.buffer.write(pickle.dumps((files, read)))
@@ -38,7 +38,7 @@ def pictures():
 def test_another_process_writes_and_reads_the_same(codec):
     images = pictures()
     parts = codec.quantise(images)
-    sent = pickle.dumps((codec.entropy, [part.narrowed() for part in parts]))
+    sent = pickle.dumps((codec.file_coder, [part.narrowed() for part in parts]))
     done = subprocess.run(
         [sys.executable, "-c", CODER], input=sent, capture_output=True, timeout=60, check=False
     )
@@ -46,7 +46,7 @@ def test_another_process_writes_and_reads_the_same(codec):
     files, read = pickle.loads(done.stdout)
     expected = [codec.encode(image) for image in images]
     assert files == expected
-    decoded = codec.pictures_of(read)
+    decoded = codec.images_of(read)
     for picture, file in zip(decoded, expected, strict=True):
         error = np.abs(picture.astype(int) - codec.decode(file).astype(int))
         assert error.max() <= 1
@@ -56,15 +56,15 @@ def test_information_is_that_of_the_codec(codec):
     image = pictures()[0]
     (part,) = codec.quantise([image])
     np.testing.assert_allclose(
-        codec.entropy.information_bits(part), codec.information_bits([image])[0]
+        codec.file_coder.information_bits(part), codec.information_bits([image])[0]
     )
-    narrow = codec.entropy.information_bits(part.narrowed())
+    narrow = codec.file_coder.information_bits(part.narrowed())
     np.testing.assert_allclose(narrow, codec.information_bits([image])[0])
 
 
 def test_a_damaged_file_fails_alone(codec):
     good = codec.encode(pictures()[0])
-    found = list(read_each(codec.entropy, [good, good[:-1], b"nonsense", good]))
+    found = list(read_each(codec.file_coder, [good, good[:-1], b"nonsense", good]))
     assert [isinstance(one, BitstreamError) for one in found] == [False, True, True, False]
     assert isinstance(found[1], CorruptError)
     (part,) = found[3]

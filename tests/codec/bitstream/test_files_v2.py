@@ -6,7 +6,7 @@ from PIL import Image
 
 import hvae_codec
 import hvae_codec.pillow_plugin
-from hvae_codec.codec.fully_convolutional.codec import MapCodec
+from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import ImageTooLargeError, UnknownQualityError
 from tests.codec.fully_convolutional.models import assert_within_a_level, waves
@@ -52,12 +52,12 @@ def test_an_archive_decodes_few_large_pictures_at_once(tiny, tmp_path):
         archive.extend(waves(192, 256, seed=n) for n in range(14))
     together = []
 
-    class Counting(MapCodec):
-        def block_pictures(self, blocks):
-            together.append(sum(block.header.count for block in blocks))
-            return super().block_pictures(blocks)
+    class Counting(Codec):
+        def images_of(self, batches):
+            together.append(sum(map(len, batches)))
+            return super().images_of(batches)
 
-    with hvae_codec.Archive(path, Counting(tiny._checkpoint)) as archive:
+    with hvae_codec.Archive(path, Counting(tiny.checkpoint)) as archive:
         assert len(list(archive)) == 14
     assert together == [6, 6, 2]
 
@@ -102,7 +102,7 @@ def test_blocks_of_an_archive_hold_no_more_pixels_than_a_file_may(tiny, tmp_path
     """However many tiles a block may have."""
     limit = 8 * 32 * 32
     monkeypatch.setattr("hvae_codec.codec.bitstream.container_v2.MAX_FILE_PIXELS", limit)
-    monkeypatch.setattr("hvae_codec.codec.fully_convolutional.codec.MAX_FILE_PIXELS", limit)
+    monkeypatch.setattr("hvae_codec.codec.bitstream.files.MAX_FILE_PIXELS", limit)
     pictures = [waves(32, 32, seed=n) for n in range(11)]
     with pytest.raises(ImageTooLargeError):
         tiny.encode_block(pictures)

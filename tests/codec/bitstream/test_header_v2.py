@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from hvae_codec.codec.bitstream.container_v2 import SHORT_PIXELS, open_maps, pack_maps, unpack_maps
-from hvae_codec.codec.bitstream.header import Header, parse, read_header, verify_file, write_file
+from hvae_codec.codec.bitstream.header import (
+    Header,
+    SizedHeader,
+    parse,
+    read_header,
+    verify_file,
+    write_file,
+)
 from hvae_codec.codec.entropy.context_coder import MapCoder
 from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
 from hvae_codec.codec.entropy.contexts import LayerContext
@@ -62,7 +69,7 @@ def shapes(count, height, width):
 
 
 def pack(width, height, symbols, count=1, block=False, quality=127):
-    header = Header(MODEL, width, height, count, block=block, quality=quality)
+    header = SizedHeader(MODEL, width, height, count, block=block, quality=quality)
     return pack_maps(CODER, header, symbols, own_size=(32, 32), coarsest=16)[0]
 
 

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import hvae_codec
-from hvae_codec.codec.bitstream.files import MapEntropy
+from hvae_codec.codec.bitstream.files import ConvFileCoder
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint
 from hvae_codec.codec.entropy.context_tables import MapTables
 from hvae_codec.codec.entropy.contexts import GRAIN, SCALE
 from hvae_codec.codec.entropy.tables import TOTAL
 from hvae_codec.codec.fully_convolutional import fit_tables
 from hvae_codec.codec.fully_convolutional.fit_tables import fit_map_tables, round_weights
-from hvae_codec.codec.fully_convolutional.transform import MapNetworks
+from hvae_codec.codec.fully_convolutional.networks import MapNetworks
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.fully_convolutional.layers import MIN_RAW
 from tests.codec.fully_convolutional.models import TINY, random_tables, save_tiny, tiny_model, waves
@@ -159,7 +159,7 @@ def test_fitting_is_repeatable_and_learns():
     bits = []
     for picture in (ours, ours, other):
         tables = fit_tables.fit_map_tables(model, [picture] * 3, qualities=3)
-        entropy = MapEntropy(tables, b"tiny", (64, 64), model.spec.coarsest)
+        entropy = ConvFileCoder(tables, b"tiny", (64, 64), model.spec.coarsest)
         symbols, _ = MapNetworks(model, entropy).symbols(ours[None], 128)
         bits.append(entropy.coder.information_bits(symbols, 128).sum())
     assert bits[0] == bits[1] < bits[2]

@@ -10,7 +10,8 @@ from threadpoolctl import threadpool_limits
 import hvae_codec
 from hvae_codec.codec.bitstream.header import read_header
 from hvae_codec.codec.entropy import contexts
-from hvae_codec.codec.fully_convolutional import codec, transform
+from hvae_codec.codec.fully_convolutional import networks, transform
+from hvae_codec.codec.quality_scale import quality_number
 from hvae_codec.errors import (
     BitstreamError,
     CheckpointError,
@@ -37,18 +38,18 @@ SIZES = [(1, 1), (1, 70), (33, 65), (32, 32), (64, 64), (128, 128)]
 def test_a_file_holds_the_symbols_of_its_picture(tiny, size, channels):
     picture = waves(*size, channels)
     blob = tiny.encode(picture)
-    block = tiny.block([picture])
-    assert_equal_symbols(tiny.symbols([blob]), block.symbols)
+    block = tiny.quantise_block([picture])
+    assert_equal_symbols(tiny.symbols([blob]), block.rows())
     header = read_header(blob)
     assert header.quality == block.header.quality == 126  # of 50: round(49 / 99 * 255)
     assert (header.width is None) == (size == (32, 32))
     rows, columns = (-(-side // 32) for side in size)
     dims = [channels * (32 // stride) ** 2 * rows * columns for stride, channels in LATENTS]
-    assert [layer.shape for layer in block.symbols] == [(1, d) for d in dims]
+    assert [layer.shape for layer in block.rows()] == [(1, d) for d in dims]
     decoded = tiny.decode(blob)
     assert decoded.shape == picture.shape
-    assert_within_a_level(decoded, tiny.block_pictures([block])[0])
-    assert_within_a_level(tiny.decode_block(tiny.write_block(block))[0], decoded)
+    assert_within_a_level(decoded, tiny.images_of([block])[0])
+    assert_within_a_level(tiny.decode_block(tiny.file_coder.write(block)[0])[0], decoded)
     assert tiny.picture_shape(blob) == (*picture.shape, 1)
     assert tiny.preview(blob).shape == picture.shape
 
@@ -65,17 +66,20 @@ def test_blocks_hold_the_symbols_of_their_pictures(tiny, size, count, number, gr
     """Of any size, number of pictures, quality; and are read by a codec of another quality."""
     own = tiny.at_number(number)
     pictures = [waves(*size, 1 if grey else 3, seed=seed + n) for n in range(count)]
-    block = own.block(pictures)
-    read = tiny.read_block(own.write_block(block))
-    assert read.header == block.header
-    assert (read.header.quality, read.header.grey, read.header.count) == (number, grey, count)
+    block = own.quantise_block(pictures)
+    (data,) = own.file_coder.write(block)
+    read = tiny.file_coder.read_block(data)
+    assert (read.headers, read.block) == (block.headers, True)
+    assert (read.header.quality, read.header.grey, len(read)) == (number, grey, count)
     assert_equal_symbols(read.symbols, block.symbols)
-    assert_equal_symbols(tiny.read_block(own.write_block(block), 2).symbols, block.symbols[:2])
+    assert_equal_symbols(tiny.file_coder.read_block(data, 2).symbols, block.symbols[:2])
     order = np.random.default_rng(seed).integers(0, count, 3)
     chosen = block.select(order)
-    assert chosen.header.count == 3
-    assert_equal_symbols(chosen.symbols, [layer[order] for layer in block.symbols])
-    assert_equal_symbols(tiny.read_block(own.write_block(chosen)).symbols, chosen.symbols)
+    assert len(chosen) == 3
+    assert_equal_symbols(chosen.symbols, [layer[:, order] for layer in block.symbols])
+    assert_equal_symbols(chosen.rows(), [layer[order] for layer in block.rows()])
+    (data,) = own.file_coder.write(chosen)
+    assert_equal_symbols(tiny.file_coder.read_block(data).symbols, chosen.symbols)
 
 
 def test_every_quality_is_its_own_and_more_is_better(tiny):
@@ -89,7 +93,7 @@ def test_every_quality_is_its_own_and_more_is_better(tiny):
     assert len({blob[12:] for blob in blobs}) > 200
     assert tiny.at_quality(1).encode(picture) == blobs[0]
     assert tiny.at_quality(100.0).encode(picture) == blobs[255]
-    numbers = [codec.quality_number(q) for q in np.linspace(1, 100, 256)]
+    numbers = [quality_number(q) for q in np.linspace(1, 100, 256)]
     assert numbers == list(range(256))
 
 
@@ -127,13 +131,13 @@ def test_chunks_and_slabs_change_no_symbol(tiny, monkeypatch):
     blob = tiny.encode_block(pictures)
     blobs = tiny.encode_batch(pictures)
     features = tiny.layer_features_from_bytes(blobs)
-    block = tiny.read_block(blob)
+    block = tiny.file_coder.read_block(blob)
     monkeypatch.setattr(contexts, "_SLAB_VALUES", 1)
-    monkeypatch.setattr(codec, "_CHUNK_PIXELS", 2 * 64 * 96)
+    monkeypatch.setattr(transform, "_CHUNK_PIXELS", 2 * 64 * 96)
     assert tiny.encode_block(pictures) == blob
     assert tiny.encode_batch(pictures) == blobs
-    assert_equal_symbols(tiny.read_block(blob).symbols, block.symbols)
-    assert_equal_symbols(tiny.symbols(blobs), block.symbols)
+    assert_equal_symbols(tiny.file_coder.read_block(blob).symbols, block.symbols)
+    assert_equal_symbols(tiny.symbols(blobs), block.rows())
     chunked = tiny.layer_features_from_bytes(blobs)
     for found, expected in zip(chunked, features, strict=True):
         np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
@@ -150,7 +154,7 @@ def test_threads_change_no_symbol(tiny):
             found[threads] = tiny.symbols([blob]), tiny.decode(blob)
     torch.set_num_threads(1)
     assert_equal_symbols(found[1][0], found[2][0])
-    assert_equal_symbols(found[1][0], tiny.block([picture]).symbols)
+    assert_equal_symbols(found[1][0], tiny.quantise_block([picture]).rows())
     assert_within_a_level(found[1][1], found[2][1])
 
 
@@ -161,7 +165,7 @@ def test_strips_are_the_whole(tiny, monkeypatch, size):
     whole = tiny.decode(blob)
     assert len(list(tiny.decode_rows(blob))) == 1
     for rows in (1, 128):
-        monkeypatch.setattr(transform, "STRIP_PIXELS", rows * size[1])
+        monkeypatch.setattr(networks, "STRIP_PIXELS", rows * size[1])
         assert_equal_symbols(tiny.symbols([tiny.encode(picture)]), tiny.symbols([blob]))
         strips = list(tiny.decode_rows(blob))
         at_once = max(64, rows)
@@ -178,7 +182,9 @@ def test_strips_are_the_whole(tiny, monkeypatch, size):
 def test_padding_repeats_the_edge(tiny):
     picture = waves(33, 65)
     padded = np.pad(picture, ((0, 31), (0, 31), (0, 0)), mode="edge")
-    assert_equal_symbols(tiny.block([picture]).symbols, tiny.block([padded]).symbols)
+    assert_equal_symbols(
+        tiny.quantise_block([picture]).symbols, tiny.quantise_block([padded]).symbols
+    )
     decoded = tiny.decode(tiny.encode(padded))
     assert_within_a_level(tiny.decode(tiny.encode(picture)), decoded[:33, :65])
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hvae_codec.codec.checkpoint import Checkpoint
-from hvae_codec.codec.fully_convolutional.codec import MapCodec
+from hvae_codec.codec.codec import Codec
 from tests.codec.fully_convolutional.models import (
     assert_equal_symbols,
     assert_within_a_level,
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.cuda
 
 @pytest.fixture
 def on_gpu(tiny):
-    checkpoint = tiny._checkpoint
+    checkpoint = tiny.checkpoint
     model = copy.deepcopy(checkpoint.model).to("cuda")
-    return MapCodec(Checkpoint(model, checkpoint.tables, checkpoint.card))
+    return Codec(Checkpoint(model, checkpoint.tables, checkpoint.card))
 
 
 def test_files_of_either_device_decode_on_the_other(tiny, on_gpu):

@@ -1,10 +1,11 @@
 """Features, previews, information and samples of a tiny model of maps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from hvae_codec.codec.codec import Block
 from hvae_codec.errors import BitstreamError
 from tests.codec.fully_convolutional.models import (
     TINY,
@@ -23,14 +24,14 @@ def test_a_file_cut_off_behind_its_first_layer_gives_its_preview(tiny, size):
     picture = waves(*size, 1, seed=3)
     blob = tiny.encode(picture)
     preview = tiny.preview(blob)
-    zeros = [layer * (n == 0) for n, layer in enumerate(tiny.read_block(blob).symbols)]
-    block = Block(tiny.block([picture]).header, zeros)
-    assert_within_a_level(preview, tiny.block_pictures([block])[0])  # 0 is the prior's mode
+    zeros = [layer * (n == 0) for n, layer in enumerate(tiny.file_coder.read_block(blob).symbols)]
+    block = replace(tiny.quantise_block([picture]), symbols=zeros)
+    assert_within_a_level(preview, tiny.images_of([block])[0])  # 0 is the prior's mode
     cut = next(n for n in range(len(blob)) if previews(tiny, blob[:n]))
     assert cut < 0.8 * len(blob)
     np.testing.assert_array_equal(tiny.preview(blob[:cut]), preview)
     np.testing.assert_array_equal(tiny.decode(blob[:cut], partial=True), preview)
-    assert_equal_symbols(tiny.read_block(blob[:cut], 1).symbols, tiny.symbols([blob])[:1])
+    assert_equal_symbols(tiny.file_coder.read_block(blob[:cut], 1).rows(), tiny.symbols([blob])[:1])
     assert tiny.features_from_bytes(blob[:cut]).mean.shape == (1, 4)
     with pytest.raises(BitstreamError):
         tiny.decode(blob[:cut])
@@ -61,8 +62,8 @@ def test_features_of_bytes_are_those_of_their_pictures(tiny):
     np.testing.assert_array_equal(
         tiny.features(pictures).mean, tiny.layer_features(pictures)[0].mean
     )
-    block = tiny.read_block(tiny.encode_block([pictures[0], pictures[2]]), 1)
-    (found,) = tiny.block_features([block])
+    block = tiny.file_coder.read_block(tiny.encode_block([pictures[0], pictures[2]]), 1)
+    (found,) = tiny.features_of([block])
     np.testing.assert_allclose(found.mean, tiny.features(pictures).mean[[0, 2]], atol=1e-5)
     assert [f.mean.shape for f in tiny.layer_features([])] == [(0, c) for c in CHANNELS]
     assert [f.std.shape for f in tiny.layer_features_from_bytes([])] == [(0, c) for c in CHANNELS]
@@ -72,7 +73,7 @@ def test_features_of_bytes_are_those_of_their_pictures(tiny):
         with pytest.raises(ValueError, match=r"1\.\.4"):
             tiny.layer_features_from_bytes(blobs, layers)
         with pytest.raises(ValueError, match=r"1\.\.4"):
-            tiny.read_block(blobs[0], layers)
+            tiny.file_coder.read_block(blobs[0], layers)
 
 
 def test_the_top_features_by_hand(tiny):

@@ -147,7 +147,7 @@ def test_files_cut_after_they_were_read_kill_nothing(tmp_path):
     np.save(tmp_path / "x.npy", array)
     Image.fromarray(array).save(tmp_path / "x.ppm")
     shipped = hvae_codec.load("cifar10", 1)
-    stored = shipped._checkpoint
+    stored = shipped.checkpoint
     card = {name: value for name, value in stored.card.items() if name != "sha256"}
     save_checkpoint(tmp_path / "m.safetensors", stored.model, stored.tables, card)
     done = subprocess.run(

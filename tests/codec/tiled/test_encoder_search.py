@@ -44,7 +44,7 @@ def crops(codec, count=24):
 def cost_nats(codec, images, blobs, trade):
     """D + trade * beta * R of files, from decoded pixels and table bits, without the search."""
     symbols = codec.symbols(blobs)
-    bits = codec._checkpoint.tables.information_bits(symbols).sum(axis=1)
+    bits = codec.checkpoint.tables.information_bits(symbols).sum(axis=1)
     shaped = [
         torch.from_numpy(layer).float().reshape(-1, *latent.shape)
         for layer, latent in zip(symbols, codec.model.spec.latents, strict=True)
@@ -76,7 +76,7 @@ def test_no_picture_costs_more_with_more_effort(codec, trade):
 @pytest.mark.parametrize("codec", CODECS, ids=lambda c: f"{c.info.name}-{c.info.quality}")
 def test_the_cost_predicted_is_the_cost_of_the_decoded_file(codec):
     images = crops(codec, 8)
-    tables, beta = codec._checkpoint.tables, rate_weight(codec.info.card)
+    tables, beta = codec.checkpoint.tables, rate_weight(codec.info.card)
     search = EncoderSearch(codec.model, tables, beta)
     blobs = codec.encode_batch(images, effort=1)
     shaped = [
@@ -144,7 +144,7 @@ def test_a_tuned_codec_encodes_with_its_own_effort():
     image = crops(codec, 1)[0]
     assert tuned.encode(image) == codec.encode(image, effort=1, trade=2.0)
     assert tuned.encode(image, effort=0) == codec.encode(image)
-    assert tuned.networks is codec.networks
+    assert tuned.transform.networks is codec.transform.networks
     assert hvae_codec.load("cifar10", effort=1).effort == 1
     assert codec.effort == 0
 
@@ -194,14 +194,14 @@ def test_code_lengths_are_the_tables_and_straight_lines_between():
 def test_refitted_tables_cost_fewer_bits_for_searched_symbols():
     codec = CODECS[1]
     images = crops(codec, 400)
-    checkpoint = codec._checkpoint
+    checkpoint = codec.checkpoint
     beta = rate_weight(codec.info.card)
-    symbols = codec.networks.symbols(images)
+    symbols = codec.transform.networks.symbols(images)
     first = SymbolTables.fit(symbols)
     refitted = refit_tables(checkpoint.model, first, images, beta=beta, effort=1, rounds=1)
     search = EncoderSearch(checkpoint.model, first, beta)
     trades = torch.ones(len(images))
-    searched = codec.networks.symbols(
+    searched = codec.transform.networks.symbols(
         images, lambda x, k, start: search.improve_part(1, trades, x, k, start)
     )
     before, after = first.information_bits(searched), refitted.information_bits(searched)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 import hvae_codec
 from hvae_codec.codec.bitstream.container import pack, unpack, unpack_runs
+from hvae_codec.codec.bitstream.header import SizedHeader
 from hvae_codec.codec.entropy import range_coder as coder_module
+from hvae_codec.codec.tiled.networks import Networks
 from hvae_codec.codec.tiled.streaming import picture_rows, regrouped, symbols_of
 from hvae_codec.codec.tiled.tiling import assembled, merge, merge_rows, split
-from hvae_codec.codec.tiled.transform import Networks
 from hvae_codec.errors import BitstreamError, CorruptError, TruncatedError
 
 TILE = (32, 32)
@@ -114,26 +115,26 @@ def test_many_runs_of_symbols(codec, monkeypatch):
     """More tiles than a run has and than go through the networks at once, on both ways."""
     monkeypatch.setattr(coder_module, "RUN", 256)
     picture = waves(17 * 32 - 5, 17 * 32 - 3, 3)  # 289 tiles
-    whole = codec.networks.symbols(split(picture, TILE))
-    symbols = symbols_of(codec.networks, codec.entropy.coder.tables, picture, TILE)
+    whole = codec.transform.networks.symbols(split(picture, TILE))
+    symbols = symbols_of(codec.transform.networks, codec.file_coder.coder.tables, picture, TILE)
     assert [layer.dtype for layer in symbols] == [np.int8, np.int8]
     for layer, expected in zip(symbols, whole, strict=True):
         np.testing.assert_array_equal(layer, expected)
-    size = {"tile": TILE, "width": picture.shape[1], "height": picture.shape[0]}
     model_id = bytes.fromhex(codec.info.model_id)
-    blob = pack(codec.entropy.coder, model_id, whole, **size)
-    assert pack(codec.entropy.coder, model_id, symbols, **size) == blob
-    header, runs = unpack_runs(codec.entropy.coder, model_id, blob, tile=TILE)
+    stated = SizedHeader(model_id, picture.shape[1], picture.shape[0])
+    blob = pack(codec.file_coder.coder, stated, whole, tile=TILE)
+    assert pack(codec.file_coder.coder, stated, symbols, tile=TILE) == blob
+    header, runs = unpack_runs(codec.file_coder.coder, model_id, blob, tile=TILE)
     parts = list(runs)
     assert [len(part[0]) for part in parts] == [256, 33]
     for layer, expected in zip(
-        unpack(codec.entropy.coder, model_id, blob, tile=TILE)[1], whole, strict=True
+        unpack(codec.file_coder.coder, model_id, blob, tile=TILE)[1], whole, strict=True
     ):
         np.testing.assert_array_equal(layer, expected)
     for index, expected in enumerate(whole):
         np.testing.assert_array_equal(np.concatenate([part[index] for part in parts]), expected)
-    strips = picture_rows(codec.networks, parts, header.height, header.width, TILE, 16.0)
-    expected = merge(codec.networks.tiles(whole), *picture.shape[:2], 16.0)
+    strips = picture_rows(codec.transform.networks, parts, header.height, header.width, TILE, 16.0)
+    expected = merge(codec.transform.networks.tiles(whole), *picture.shape[:2], 16.0)
     np.testing.assert_array_equal(assembled(strips, len(picture)), expected)
 
 
@@ -146,9 +147,11 @@ def test_an_effort_sees_the_trade_of_each_tile(codec):
         positions.extend(range(start, start + len(x)))
         return [k + 0 for k in symbols]
 
-    symbols = symbols_of(codec.networks, codec.entropy.coder.tables, picture, TILE, refine)
+    symbols = symbols_of(
+        codec.transform.networks, codec.file_coder.coder.tables, picture, TILE, refine
+    )
     assert positions == list(range(289))
-    np.testing.assert_array_equal(symbols[1], codec.networks.symbols(tiles, refine)[1])
+    np.testing.assert_array_equal(symbols[1], codec.transform.networks.symbols(tiles, refine)[1])
 
 
 def test_symbols_of_wide_tables_take_two_bytes():
@@ -196,7 +199,7 @@ def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").
 before = peak()
 rows, columns = 6400, 8000
 picture = np.broadcast_to(np.arange(rows, dtype=np.uint8)[:, None, None], (rows, columns, 3))
-blob = codec.entropy.write(codec._parts([(picture, False)], None, None)[0])[0]
+blob = codec.file_coder.write(codec.quantise([picture])[0])[0]
 encoded = peak()
 total = sum(len(strip) for strip in codec.decode_rows(blob))
 assert total == rows

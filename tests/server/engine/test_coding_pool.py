@@ -58,16 +58,16 @@ def pictures():
 def test_bytes_are_those_of_the_codec(codec, pictures, count):
     async def work(processes):
         (part,) = codec.quantise(pictures)
-        files = await processes.write(codec.entropy, part)
+        files = await processes.write(codec.file_coder, part)
         damaged = [*files[:3], b"nonsense", files[3][:-2], *files[4:]]
-        return files, *await processes.read(codec.entropy, damaged, None)
+        return files, *await processes.read(codec.file_coder, damaged, None)
 
     files, parts, errors = run(count, work)
     assert files == codec.encode_batch(pictures)
     assert sorted(errors) == [3, 4]
     assert all(isinstance(error, BitstreamError) for error in errors.values())
     good = [file for number, file in enumerate(files) if number != 3]
-    np.testing.assert_array_equal(codec.pictures_of(parts), codec.decode_batch(good))
+    np.testing.assert_array_equal(codec.images_of(parts), codec.decode_batch(good))
 
 
 def test_a_process_that_dies_is_replaced_and_its_work_done(codec, pictures):
@@ -76,7 +76,9 @@ def test_a_process_that_dies_is_replaced_and_its_work_done(codec, pictures):
         files = []
         for _ in range(3):
             pid = await processes.run(os.getpid)
-            writing = [asyncio.create_task(processes.write(codec.entropy, part)) for _ in range(8)]
+            writing = [
+                asyncio.create_task(processes.write(codec.file_coder, part)) for _ in range(8)
+            ]
             await asyncio.sleep(0.002)
             os.kill(pid, signal.SIGKILL)
             files += await asyncio.gather(*writing)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hvae_codec.cli.common import path
-from hvae_codec.cli.io.batches import Row, Rows, progress
-from hvae_codec.cli.io.files import Job
+from hvae_codec.cli.jobs.batches import Row, Rows, progress
+from hvae_codec.cli.jobs.files import Job
 from hvae_codec.errors import HvaeCodecError, MissingDependencyError
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import hvae_codec
 from hvae_codec.cli.common import print_warning
-from hvae_codec.cli.io.files import PICTURE_SUFFIXES, find
-from hvae_codec.cli.io.models import size_of
+from hvae_codec.cli.jobs.files import PICTURE_SUFFIXES, find
+from hvae_codec.cli.jobs.models import size_of
 from hvae_codec.errors import CorruptError, HvaeCodecError
 from hvae_codec.utils.atomic_files import replacing
 from hvae_codec.utils.folders import in_a_cycle
@@ -77,7 +77,7 @@ def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:
     """The pictures that files, folders, patterns and .npy arrays stand for.
 
     Raises:
-        HvaeCodecError: as `hvae_codec.cli.io.files.find`; or an array is not of pictures.
+        HvaeCodecError: as `hvae_codec.cli.jobs.files.find`; or an array is not of pictures.
     """
     sources: list[Source] = []
     for file, below in find(_expanded(inputs), PICTURE_SUFFIXES):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from hvae_codec.cli.common import describe, print_error
-from hvae_codec.cli.io.files import Job
+from hvae_codec.cli.jobs.files import Job
 from hvae_codec.errors import HvaeCodecError
 
 if TYPE_CHECKING:
