@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.errors import CheckpointError
+from hvae_codec.forking import no_fork
 from hvae_codec.models.map_spec import FEATURES, MAX_MAGNITUDE, MAX_SIGNED, MapSpec
 
 MAX_LEVELS = 128
@@ -224,8 +225,9 @@ def _summed(weights: NDArray[np.floating], window: NDArray[np.int8]) -> NDArray[
     for row in range(kernel):
         for column in range(kernel):
             top, left = row + margin, column + margin
-            shifted = values[:, :, top : top + height, left : left + width]
-            total += weights[row, column] @ shifted.reshape(inputs, -1)
+            shifted = values[:, :, top : top + height, left : left + width].reshape(inputs, -1)
+            with no_fork():
+                total += weights[row, column] @ shifted
     return total.reshape(outputs, n, height, width)
 
 
