@@ -6,15 +6,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from functools import cached_property, partial
-from numbers import Real
 from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hvae_codec.codec.arguments import finite, real, whole
 from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info, rate_weight
 from hvae_codec.codec.container import (
     MAX_TILES,
@@ -35,7 +34,13 @@ from hvae_codec.codec.references import ByReference
 from hvae_codec.codec.streaming import picture_rows, symbols_of
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled, coding_rmse_of, merge, split_all, tile_grid
-from hvae_codec.errors import CorruptError, ImageError, UnknownQualityError, WrongModelError
+from hvae_codec.errors import (
+    CorruptError,
+    HvaeCodecError,
+    ImageError,
+    UnknownQualityError,
+    WrongModelError,
+)
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
 
@@ -399,18 +404,17 @@ class Codec(ByReference):
         below it are drawn given them.
 
         Raises:
-            ValueError: count < 1, a negative seed, a temperature that is negative or not finite,
-                or latents of another shape or not finite.
+            HvaeCodecError: count < 1, a negative seed, a temperature that is negative or not
+                finite, others than numbers, or latents of another shape or not finite.
         """
         count, seed, temperature = sample_arguments(count, seed, temperature)
         if top is None:
             return self.networks.sample(count, seed=seed, temperature=temperature)
         dims = self.info.z_dims[0]
-        given = np.asarray(top, np.float32)
-        if given.shape not in {(dims,), (count, dims)} or not np.isfinite(given).all():
-            raise ValueError(
-                f"top: need finite latents of shape [{dims}] or [{count}, {dims}], "
-                f"got {list(given.shape)}"
+        given = finite("top", top)
+        if given.shape not in {(dims,), (count, dims)}:
+            raise HvaeCodecError(
+                f"top: need latents of shape [{dims}] or [{count}, {dims}], got {list(given.shape)}"
             )
         given = np.array(np.broadcast_to(given, (count, dims)))  # torch takes no read-only views
         return self.networks.sample(count, seed=seed, temperature=temperature, top=given)
@@ -588,13 +592,16 @@ class Codec(ByReference):
 
 
 def sample_arguments(count: Any, seed: Any, temperature: Any) -> tuple[int, int, float]:
-    """Arguments of `sample` as Python's own numbers. Raises ValueError for others than allowed."""
-    whole = isinstance(count, int | np.integer) and isinstance(seed, int | np.integer)
-    if not (whole and count >= 1 and 0 <= seed < 2**63):
-        raise ValueError(f"count must be at least 1 and seed in 0..2^63-1; got {count!r}, {seed!r}")
-    if not (isinstance(temperature, Real | Decimal) and 0.0 <= float(temperature) < math.inf):
-        raise ValueError(f"temperature must be finite and at least 0; got {temperature!r}")
-    return int(count), int(seed), float(temperature)
+    """Arguments of `sample` as Python's own numbers. Raises HvaeCodecError for others."""
+    number, start = whole("count", count), whole("seed", seed)
+    if not (number >= 1 and 0 <= start < 2**63):
+        raise HvaeCodecError(
+            f"count must be at least 1 and seed in 0..2^63-1; got {count!r}, {seed!r}"
+        )
+    scale = real("temperature", temperature)
+    if not 0.0 <= scale < math.inf:
+        raise HvaeCodecError(f"temperature must be finite and at least 0; got {temperature!r}")
+    return number, start, scale
 
 
 def _each_header(blocks: Sequence[Block]) -> list[Header]:

@@ -35,7 +35,7 @@ from hvae_codec.codec.quality_scale import (
 )
 from hvae_codec.codec.tables import Int32Array
 from hvae_codec.codec.tiling import assembled
-from hvae_codec.errors import CheckpointError, ImageError, UnknownQualityError
+from hvae_codec.errors import CheckpointError, HvaeCodecError, ImageError, UnknownQualityError
 from hvae_codec.models.maps import MapVAE
 
 _CHUNK_PIXELS = 1 << 20  # of small pictures, go through the networks together
@@ -218,7 +218,7 @@ class MapCodec(Codec):
     ) -> Pixels:
         count, seed, temperature = sample_arguments(count, seed, temperature)
         if top is not None:
-            raise ValueError(
+            raise HvaeCodecError(
                 f"model {self.info.name!r} has maps as its top layer, which features do not hold: "
                 "it samples without given latents alone"
             )
@@ -267,9 +267,9 @@ class MapCodec(Codec):
     def _refine(
         self, effort: int | None, trade: float | Sequence[float] | None, tiles: Sequence[int]
     ) -> None:
-        """Raises ValueError for an effort or a trade: there is none."""
+        """Raises HvaeCodecError for an effort or a trade: there is none."""
         if effort not in (None, 0) or trade not in (None, 1.0):
-            raise ValueError(
+            raise HvaeCodecError(
                 f"model {self.info.name!r} has no effort but 0 and no trade; ask for a quality "
                 f"between {LOWEST:g} and {HIGHEST:g} instead"
             )
