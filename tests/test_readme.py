@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,7 +190,7 @@ def test_as_a_service(session):
 
 def test_the_service_on_the_command_line(here, capsys):
     """Commands and all that they print; numbers differ, images being others."""
-    (shown,) = [block for kind, block in FENCED if not kind and "$ hvae-codec remote" in block]
+    (shown,) = [block for kind, block in FENCED if not kind and "remote encode pictures" in block]
     steps = re.findall(r"^\$ hvae-codec (.*)\n((?:[^$].*\n)*)", shown, re.MULTILINE)
     assert len(steps) == shown.count("$ ") == 2
     numbers = re.compile(r"\d+(?:\.\d+)?")
@@ -226,3 +228,30 @@ def test_long_commands_parse(command):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_secrets_are_made_as_shown_and_the_server_takes_them(here):
+    block = next(text for _, text in FENCED if "secrets.token_urlsafe" in text)
+    lines = [line.removeprefix("$ ") for line in block.splitlines()]
+    serve = next(shlex.split(line) for line in lines if line.startswith("hvae-codec serve"))
+    remote = next(shlex.split(line) for line in lines if line.startswith("hvae-codec remote"))
+    making = "\n".join(line for line in lines if not line.startswith("hvae-codec"))
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-ec", making], check=True, env=environment, capture_output=True)
+    for secret in ("tokens", "my-token", "server.key"):
+        assert Path(secret).stat().st_mode & 0o077 == 0
+    command = [sys.executable, "-m", "hvae_codec.server", *serve[2:]]
+    command += ["--port", "0", "--port-file", "port", "--warm", "cifar10"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not Path("port").exists():
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        remote[remote.index("--server") + 1] = f"localhost:{Path('port').read_text().strip()}"
+        assert main(remote[1:]) == 0
+    finally:
+        server.kill()
+        server.wait()
+    assert Path("photo.hvae").exists()
