@@ -183,7 +183,8 @@ def _epoch(
         bar.update(len(batch))
         bar.set_postfix_str(_summary(epoch_row(epoch, sums / (index + 1))), refresh=False)
     row = {**epoch_row(epoch, sums / steps), **controller_row(recipe, controller)}
-    return {**row, "cpu_seconds": round(time.process_time() - start, 1)}
+    seconds = round(time.process_time() - start, 1)
+    return {**row, "learning_rate": recipe.learning_rate, "cpu_seconds": seconds}
 
 
 def rate_controller(recipe: Recipe, last: Mapping[str, Any] | None, steps: int) -> RateController:

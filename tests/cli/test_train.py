@@ -116,6 +116,7 @@ def test_a_snapshot_has_a_folder_of_its_own(run, words):
     card = json.loads(Path(place).with_suffix(".json").read_text())
     assert card["training"]["epochs"] == 1
     assert card["training"]["cpu_seconds"] > 0
+    assert card["training"]["learning_rates"] == [[1, 0.001]]
 
 
 def test_tables_can_follow_an_encoder_of_more_effort(run, words):

@@ -107,7 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
         **({} if rates is None else {"betas": list(betas)}),
         "command": _command(arguments),
         "data": _described_data(training, test, recipe),
-        "training": {"epochs": len(history), "cpu_seconds": _cpu_seconds(history)},
+        "training": {
+            "epochs": len(history),
+            "cpu_seconds": _cpu_seconds(history),
+            "learning_rates": _learning_rates(history),
+        },
     }
     path = _checkpoint_path(arguments, len(history))
     checkpoint = make_checkpoint(model, tables, card)
@@ -161,6 +165,13 @@ def _checkpoint_path(arguments: argparse.Namespace, epochs: int) -> Path:
     if arguments.snapshot:
         folder = folder / "snapshots" / f"epoch-{epochs:05}"
     return folder / f"{arguments.name}-q{arguments.quality}.safetensors"
+
+
+def _learning_rates(history: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """First epoch, from 1, and learning rate of each stretch of a run."""
+    rates = [row["learning_rate"] for row in history]
+    starts = [i for i, rate in enumerate(rates) if i == 0 or rate != rates[i - 1]]
+    return [[start + 1, rates[start]] for start in starts]
 
 
 def _cpu_seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
