@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from hvae_codec.errors import SpecError
-from hvae_codec.models.fully_convolutional.spec import MapSpec
+from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import POSTERIORS, Posterior, noise_seed
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.optimisers import OPTIMISERS, OptimiserName
@@ -112,7 +112,7 @@ class Recipe:
         self._check_kind()
 
     def _check_kind(self) -> None:
-        if isinstance(any_spec(self.spec), MapSpec):
+        if isinstance(any_spec(self.spec), ConvSpec):
             if self.posterior != "uniform":
                 raise SpecError(f"{self.spec} has uniform posteriors only, not {self.posterior!r}")
             if self.rounded_epochs:

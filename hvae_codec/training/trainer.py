@@ -18,7 +18,7 @@ from tqdm import tqdm
 from hvae_codec.data import ImageDataset, TrainingPictures, epoch_batches
 from hvae_codec.errors import CheckpointError, DatasetError, DivergenceError
 from hvae_codec.models.build import Model, Spec, build_model
-from hvae_codec.models.hvae import Outcome, noise_seed
+from hvae_codec.models.hvae import ForwardOutput, noise_seed
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.ema import WeightAverage
 from hvae_codec.training.optimisers import Optimiser
@@ -219,7 +219,7 @@ def _step(
         x = x.contiguous()
     autocast = torch.autocast(parameter.device.type, torch.bfloat16, recipe.precision == "bf16")
     with autocast:
-        outcome: Outcome = model(
+        outcome: ForwardOutput = model(
             x,
             seed=noise_seed(recipe.seed, step),
             rounded=rounded,

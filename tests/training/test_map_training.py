@@ -19,7 +19,7 @@ from hvae_codec.data import RandomCrops
 from hvae_codec.data.sources.photographs import Photos
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.models.build import build_model
-from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 from hvae_codec.models.zoo import SPECS
 from hvae_codec.training import Recipe, load_history, snapshot, train
 from hvae_codec.training.ema import WeightAverage
@@ -28,11 +28,11 @@ from hvae_codec.training.run_state import STATE_FILE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TINY = MapSpec(
+TINY = ConvSpec(
     name="tiny-maps",
     image_shape=(3, 16, 16),
     resolutions=(Resolution(4, 8, 1, 1), Resolution(8, 12, 1, 1), Resolution(16, 16, 1, 1)),
-    latents=(LatentMap(16, 4), LatentMap(8, 4), LatentMap(8, 4)),
+    latents=(ConvLatent(16, 4), ConvLatent(8, 4), ConvLatent(8, 4)),
     knots=3,
 )
 
