@@ -14,16 +14,16 @@ this process, its message led by the item's place in the request; every other fa
 
 from hvae_codec.client.async_client import AsyncClient
 from hvae_codec.client.client import Client
-from hvae_codec.client.convert import (
+from hvae_codec.client.errors import ServiceError
+from hvae_codec.client.retry import Retry
+from hvae_codec.client.sans_io.convert import (
     Pictures,
     RemoteEvaluation,
     RemoteLimits,
     RemoteModel,
     Transfer,
 )
-from hvae_codec.client.errors import ServiceError
-from hvae_codec.client.protocol import Streaming
-from hvae_codec.client.retry import Retry
+from hvae_codec.client.sans_io.steps import Streaming
 
 __all__ = [
     "AsyncClient",

@@ -8,9 +8,10 @@ from typing import Any, TypeAlias, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.client import convert, protocol, requests
 from hvae_codec.client.base import OnError, Raise, Return
-from hvae_codec.client.convert import (
+from hvae_codec.client.runners import LoopClient
+from hvae_codec.client.sans_io import convert, protocol, requests
+from hvae_codec.client.sans_io.convert import (
     Given,
     Picture,
     Pictures,
@@ -19,13 +20,12 @@ from hvae_codec.client.convert import (
     RemoteModel,
     Transfer,
 )
-from hvae_codec.client.requests import (
+from hvae_codec.client.sans_io.requests import (
     DecodeOptions,
     EncodeOptions,
     FeatureOptions,
     FileFeatureOptions,
 )
-from hvae_codec.client.runners import LoopClient
 from hvae_codec.codec.features import Features
 from hvae_codec.v1 import codec_pb2
 

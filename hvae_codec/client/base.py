@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final, Literal, TypeVar
 
-from hvae_codec.client import protocol
 from hvae_codec.client.connection.channel import Balancing, Connection, Secret
 from hvae_codec.client.connection.pool import Pool
-from hvae_codec.client.protocol import ServerInfoCache, Streaming, StreamSteps, UnarySteps
-from hvae_codec.client.requests import Operation
 from hvae_codec.client.retry import Retry, RetryState
+from hvae_codec.client.sans_io import protocol
+from hvae_codec.client.sans_io.protocol import ServerInfoCache
+from hvae_codec.client.sans_io.requests import Operation
+from hvae_codec.client.sans_io.steps import Streaming, StreamSteps, UnarySteps
 from hvae_codec.codec.arguments import real, whole
 from hvae_codec.codec.features import Features
 from hvae_codec.errors import HvaeCodecError

@@ -16,7 +16,7 @@ from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, Protocol
 
-from hvae_codec.client.protocol import End, Later, Pull
+from hvae_codec.client.sans_io.steps import End, Later, Pull
 
 _SOURCE: Final = object()
 

@@ -1,4 +1,4 @@
-"""Taking the steps of `client/protocol.py`: with calls that block, and in an event loop."""
+"""Taking the steps of `client/sans_io/protocol.py`: with calls that block, and in an event loop."""
 
 import asyncio
 import time
@@ -11,14 +11,14 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from hvae_codec.client import protocol
 from hvae_codec.client.base import BaseClient, OnError
 from hvae_codec.client.connection.channel import Connection
 from hvae_codec.client.connection.loop_channel import LoopChannel
 from hvae_codec.client.connection.pool import Pool
 from hvae_codec.client.live import LiveTasks, LiveThreads
-from hvae_codec.client.protocol import End
-from hvae_codec.client.requests import Operation
+from hvae_codec.client.sans_io import protocol, steps
+from hvae_codec.client.sans_io.requests import Operation
+from hvae_codec.client.sans_io.steps import End
 from hvae_codec.codec.features import Features
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class BlockingClient(BaseClient):
     ) -> Any:
         return self._run(self._features_steps(operation, values, on_error))
 
-    def _run(self, walk: protocol.UnarySteps[T]) -> T:
+    def _run(self, walk: steps.UnarySteps[T]) -> T:
         """The result of steps of calls of one message."""
         result: Any = None
         error: grpc.RpcError | None = None
@@ -74,13 +74,13 @@ class BlockingClient(BaseClient):
             except grpc.RpcError as failed:
                 error = failed
 
-    def _take(self, step: protocol.UnaryStep) -> Any:
+    def _take(self, step: steps.UnaryStep) -> Any:
         match step:
-            case protocol.Call(method, request, timeout):
+            case steps.Call(method, request, timeout):
                 with self._pool.stub() as stub:
                     call = getattr(stub, method)
                     return call(request, timeout=timeout, metadata=self._metadata)
-            case protocol.Wait(seconds):
+            case steps.Wait(seconds):
                 return time.sleep(seconds)
 
     def _stream(
@@ -101,28 +101,28 @@ class BlockingClient(BaseClient):
                     return
                 result = error = None
                 match step:
-                    case protocol.Emit(outcomes):
+                    case steps.Emit(outcomes):
                         yield from outcomes
-                    case protocol.Pull():
+                    case steps.Pull():
                         result = live.pull(step) if live else next(source, End.END)
-                    case protocol.Open(method, timeout):
+                    case steps.Open(method, timeout):
                         if stream is not None:
                             stream.close()
                         stream = _Stream(self._pool, method, timeout, self._metadata)
                         if live:
                             live.follow(stream)
-                    case protocol.Send(message):
+                    case steps.Send(message):
                         assert stream is not None
                         stream.send(message)
-                    case protocol.Receive() | protocol.Finish():
+                    case steps.Receive() | steps.Finish():
                         assert stream is not None
-                        if isinstance(step, protocol.Finish):
+                        if isinstance(step, steps.Finish):
                             stream.finish()
                         try:
                             result = live.receive() if live else stream.next()
                         except grpc.RpcError as failed:
                             error = failed
-                    case protocol.Call() | protocol.Wait():
+                    case steps.Call() | steps.Wait():
                         try:
                             result = self._take(step)
                         except grpc.RpcError as failed:
@@ -197,7 +197,7 @@ class LoopClient(BaseClient):
     ) -> Any:
         return await self._run(self._features_steps(operation, values, on_error))
 
-    async def _run(self, walk: protocol.UnarySteps[T]) -> T:
+    async def _run(self, walk: steps.UnarySteps[T]) -> T:
         """As `BlockingClient._run`."""
         result: Any = None
         error: grpc.RpcError | None = None
@@ -212,13 +212,13 @@ class LoopClient(BaseClient):
             except grpc.RpcError as failed:
                 error = failed
 
-    async def _take(self, step: protocol.UnaryStep) -> Any:
+    async def _take(self, step: steps.UnaryStep) -> Any:
         match step:
-            case protocol.Call(method, request, timeout):
+            case steps.Call(method, request, timeout):
                 with self._pool.stub() as stub:
                     call = getattr(stub, method)
                     return await call(request, timeout=timeout, metadata=self._metadata)
-            case protocol.Wait(seconds):
+            case steps.Wait(seconds):
                 return await asyncio.sleep(seconds)
 
     async def _stream(
@@ -246,30 +246,30 @@ class LoopClient(BaseClient):
                     return
                 result = error = None
                 match step:
-                    case protocol.Emit(outcomes):
+                    case steps.Emit(outcomes):
                         for outcome in outcomes:
                             yield outcome
-                    case protocol.Pull():
+                    case steps.Pull():
                         result = await live.pull(step) if live else next(source, End.END)
-                    case protocol.Open(method, timeout):
+                    case steps.Open(method, timeout):
                         if stream is not None:
                             stream.close()
                         stream = _LoopStream(self._pool, method, timeout, self._metadata)
                         if live:
                             live.follow(stream)
-                    case protocol.Send(message):
+                    case steps.Send(message):
                         assert stream is not None
                         stream.send(message)
                         await asyncio.sleep(0)  # it goes out while the next one is made
-                    case protocol.Receive() | protocol.Finish():
+                    case steps.Receive() | steps.Finish():
                         assert stream is not None
-                        if isinstance(step, protocol.Finish):
+                        if isinstance(step, steps.Finish):
                             stream.finish()
                         try:
                             result = await (live.receive() if live else stream.next())
                         except grpc.RpcError as failed:
                             error = failed
-                    case protocol.Call() | protocol.Wait():
+                    case steps.Call() | steps.Wait():
                         try:
                             result = await self._take(step)
                         except grpc.RpcError as failed:

@@ -7,7 +7,7 @@ or drawn from the prior.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,13 +17,9 @@ from torch import Tensor, nn
 
 from hvae_codec import ops
 from hvae_codec.errors import SpecError
-from hvae_codec.models.layers.bf16_convolution import Conv2d, ConvTranspose2d
-from hvae_codec.models.layers.subpixel import SubPixelTransposed
+from hvae_codec.models.layers.stages import Build, plain_module, run_stages, stages
 from hvae_codec.models.likelihoods import LIKELIHOODS, at_least_fp32
-from hvae_codec.models.spec import FC, Conv, ConvTransp, Layer, Layers, ModelSpec, Reshape
-
-FEW_CHANNELS = 4
-"""Up to so many output channels a transposed convolution is computed by sub-pixels."""
+from hvae_codec.models.spec import ModelSpec
 
 Posterior = Literal["gaussian", "uniform"]
 POSTERIORS: tuple[Posterior, ...] = ("gaussian", "uniform")
@@ -45,35 +41,6 @@ class ForwardOutput:
     weights: Tensor | None = None
 
 
-Build = Callable[[Layer], nn.Module]
-"""What makes the module of a row of a spec."""
-
-
-def plain_module(layer: Layer) -> nn.Module:
-    """PyTorch's module of a row of a spec."""
-    match layer:
-        case Conv(inputs, outputs, kernel, stride, padding):
-            return Conv2d(inputs, outputs, kernel, stride, padding)
-        case ConvTransp(inputs, outputs, kernel, stride, padding):
-            if outputs <= FEW_CHANNELS and (kernel, stride, padding) == SubPixelTransposed.GEOMETRY:
-                return SubPixelTransposed(inputs, outputs)
-            return ConvTranspose2d(inputs, outputs, kernel, stride, padding)
-        case FC(inputs, outputs):
-            return nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs))
-        case Reshape(shape):
-            return nn.Unflatten(1, shape)
-
-
-def _stages(layers: Layers, build: Build) -> nn.ModuleList:
-    """One module a layer, each but a reshape followed by ReLU."""
-    return nn.ModuleList(
-        build(layer)
-        if isinstance(layer, Reshape)
-        else nn.Sequential(build(layer), nn.ReLU(inplace=True))
-        for layer in layers
-    )
-
-
 class _LatentLayer(nn.Module):
     """The networks of one layer's posterior and prior."""
 
@@ -83,26 +50,26 @@ class _LatentLayer(nn.Module):
         self.shape = latent.shape
         self.bottom_up = latent.bottom_up
         self.precision_weighted = spec.inference == "precision" and index > 0
-        self.x_branch = _stages(latent.x_branch, build)
-        self.z_branch = _stages(latent.z_branch, build)
-        self.merge = _stages(latent.merge, build)
+        self.x_branch = stages(latent.x_branch, build)
+        self.z_branch = stages(latent.z_branch, build)
+        self.merge = stages(latent.merge, build)
         self.mean = build(latent.head)
         # A uniform posterior has one width per dimension, learned, known to the decoder; where the
         # posterior is a product with the prior, the bottom-up deviation is still needed for its
         # mean.
         has_deviation = posterior == "gaussian" or self.precision_weighted
         self.raw = build(latent.head) if has_deviation else None
-        self.prior = _stages(latent.prior, build)
+        self.prior = stages(latent.prior, build)
         self.prior_mean = None if latent.prior_head is None else build(latent.prior_head)
         self.prior_raw = None if latent.prior_head is None else build(latent.prior_head)
 
     def infer(self, features: Tensor, above: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Mean and raw deviation of the bottom-up posterior, each [B, *shape], in fp32."""
-        hidden = _run(self.x_branch, features)
+        hidden = run_stages(self.x_branch, features)
         if len(self.z_branch) > 0:
             assert above is not None
-            hidden = torch.cat([hidden, _run(self.z_branch, above)], dim=1)
-        hidden = _run(self.merge, hidden)
+            hidden = torch.cat([hidden, run_stages(self.z_branch, above)], dim=1)
+        hidden = run_stages(self.merge, hidden)
         raw = None if self.raw is None else self._head(self.raw, hidden)
         return self._head(self.mean, hidden), raw
 
@@ -111,7 +78,7 @@ class _LatentLayer(nn.Module):
         if self.prior_mean is None or self.prior_raw is None:
             return None, None
         assert above is not None
-        hidden = _run(self.prior, above)
+        hidden = run_stages(self.prior, above)
         return self._head(self.prior_mean, hidden), self._head(self.prior_raw, hidden)
 
     def mode(self, above: Tensor | None) -> Tensor | None:
@@ -119,17 +86,11 @@ class _LatentLayer(nn.Module):
         if self.prior_mean is None:
             return None
         assert above is not None
-        return self._head(self.prior_mean, _run(self.prior, above))
+        return self._head(self.prior_mean, run_stages(self.prior, above))
 
     def _head(self, head: nn.Module, hidden: Tensor) -> Tensor:
         output: Tensor = head(hidden)
         return at_least_fp32(output.reshape(-1, *self.shape))
-
-
-def _run(stages: nn.ModuleList, x: Tensor) -> Tensor:
-    for stage in stages:
-        x = stage(x)
-    return x
 
 
 class HierarchicalVAE(nn.Module):
@@ -159,7 +120,7 @@ class HierarchicalVAE(nn.Module):
         self.layers = nn.ModuleList(
             _LatentLayer(spec, index, posterior, build) for index in range(len(spec.latents))
         )
-        self.decoder = _stages(spec.decoder[:-1], build)
+        self.decoder = stages(spec.decoder[:-1], build)
         self.decoder_output = build(spec.decoder[-1])
         log_steps = [torch.zeros(latent.shape) for latent in spec.latents]
         if posterior == "uniform":
@@ -280,7 +241,7 @@ class HierarchicalVAE(nn.Module):
 
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """The decoder's output g(z_1) [B, C, H, W] for latents [B, *shape], top first."""
-        hidden = _run(self.decoder, latents[-1])
+        hidden = run_stages(self.decoder, latents[-1])
         output: Tensor = self.decoder_output(hidden)
         return output
 

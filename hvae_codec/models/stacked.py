@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvae_codec.models.hvae import FEW_CHANNELS, HierarchicalVAE, Posterior
+from hvae_codec.models.hvae import HierarchicalVAE, Posterior
+from hvae_codec.models.layers.stages import FEW_CHANNELS
 from hvae_codec.models.layers.subpixel import SubPixelTransposed, cells_to_picture, subpixel_kernel
 from hvae_codec.models.spec import FC, Conv, ConvTransp, Layer, ModelSpec, Reshape
 

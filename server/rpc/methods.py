@@ -27,7 +27,7 @@ from ..engine.engine import Engine
 from . import convert
 from .convert import Shape
 from .limits import Limits
-from .model_selection import Codecs, Encoding, encoding_of, refuse_targets
+from .model_selection import Codecs, Encoding, encoding_of, layer_index, refuse_targets
 from .pictures import Pictures
 from .sampling import Sampling
 from .status import InvalidRequestError, item_status
@@ -158,7 +158,7 @@ class Calls:
             groups = [*groups, (named, fit)]
         elif fit:
             groups = [*groups, *await self._by_size(encoding_of(request.model), sources, fit)]
-        layers = {codec: _layer_index(codec, request.layer) for codec, _ in groups}
+        layers = {codec: layer_index(codec, request.layer) for codec, _ in groups}
         dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
         size = len(sources) * (8 * dims + _RESULT_BYTES)
         self._limits.check_response(size)
@@ -381,19 +381,6 @@ class Calls:
 
 def _pixels(shape: Shape) -> int:
     return shape[0] * shape[1]
-
-
-def _layer_index(codec: Codec, layer: int) -> int:
-    """Index, top first, of the layer z_`layer`; 0 is the top one.
-
-    Raises InvalidRequestError where the model has no such layer.
-    """
-    total = len(codec.info.z_dims)
-    if layer > total:
-        raise InvalidRequestError(
-            f"layer: model {codec.info.name!r} has z1 to z{total}, not z{layer}"
-        )
-    return 0 if layer == 0 else total - layer
 
 
 def _failed(field: str, number: int, error: Exception) -> codec_pb2.Status:

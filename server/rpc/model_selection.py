@@ -115,3 +115,16 @@ def _name_of(selector: codec_pb2.ModelSelector) -> str:
 def _quality_of(selector: codec_pb2.ModelSelector) -> float | None:
     rung = selector.WhichOneof("rung")
     return None if rung is None else getattr(selector, rung)
+
+
+def layer_index(codec: Codec, layer: int) -> int:
+    """Index, top first, of the layer z_`layer`; 0 is the top one.
+
+    Raises InvalidRequestError where the model has no such layer.
+    """
+    total = len(codec.info.z_dims)
+    if layer > total:
+        raise InvalidRequestError(
+            f"layer: model {codec.info.name!r} has z1 to z{total}, not z{layer}"
+        )
+    return 0 if layer == 0 else total - layer

@@ -8,9 +8,15 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from hvae_codec.client import convert
-from hvae_codec.client.chunking import Weight
-from hvae_codec.client.convert import FeatureType, Picture, RemoteLimits, RemoteModel, Transfer
+from hvae_codec.client.sans_io import convert
+from hvae_codec.client.sans_io.chunking import Weight
+from hvae_codec.client.sans_io.convert import (
+    FeatureType,
+    Picture,
+    RemoteLimits,
+    RemoteModel,
+    Transfer,
+)
 from hvae_codec.codec.bitstream.header import read_header
 from hvae_codec.codec.features import Features
 from hvae_codec.codec.images.sniff import read_image_header
