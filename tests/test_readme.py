@@ -30,11 +30,6 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
-PROGRAMS = {
-    page: re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    for page, text in PAGES.items()
-    if "```python" in text
-}
 ADDRESS = "127.0.0.1:50051"
 README_LINES = 250
 RUN = ("models", "encode", "decode", "info", "features", "sample")
@@ -42,8 +37,12 @@ RUN = ("models", "encode", "decode", "info", "features", "sample")
 
 
 def fenced(page, kind):
-    """The blocks of a page that are fenced with ```kind."""
-    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
+    """The blocks of a page that begin with ```kind."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
+    return [block for name, block in found if name == kind]
+
+
+PROGRAMS = {page: fenced(page, "python") for page, text in PAGES.items() if "```python" in text}
 
 
 def commands(page):
@@ -226,6 +225,56 @@ def test_what_the_checks_of_names_find():
         "b/c.md",
         "i.png",
     ]
+
+
+def site_module(name):
+    """A module of docs/site/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"site_{name}", ROOT / f"docs/site/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_the_command_has_every_option():
+    page = site_module("hooks").command_page()
+    titles = re.findall(r"^##+ (.*)$", page, re.MULTILINE)
+    assert {command.split()[0] for _, command in ALL_COMMANDS} <= set(titles)
+    assert "remote encode" in titles
+    assert re.search(r"^## encode\n[^#]*--target-bytes", page, re.MULTILINE)
+    assert re.search(r"^## serve\n[^#]*--metrics-port", page, re.MULTILINE)
+    assert re.search(r"^### remote encode\n[^#]*--token-file", page, re.MULTILINE)
+
+
+def test_links_out_of_docs_are_found_from_any_page():
+    outside = site_module("hooks")._outside
+    assert outside("../benchmarks/common.py", "BENCHMARKS.md") == "benchmarks/common.py"
+    assert outside("../../benchmarks/common.py", "guides/a.md") == "benchmarks/common.py"
+    assert outside("BENCHMARKS.md", "index.md") is None
+    assert outside("https://host/benchmarks/common.py", "index.md") is None
+    assert outside("../absent.py", "index.md") is None
+
+
+def test_entries_of_raises_are_told_apart():
+    written = """Does it.
+
+Raises:
+    AError, BError: both, see
+    below. CError: (its own).
+    DWarning: on a line
+        of two.
+
+More: text. EError: none."""
+    assert (
+        site_module("docstrings").one_entry_per_line(written)
+        == """Does it.
+
+Raises:
+    AError, BError: both, see below.
+    CError: (its own).
+    DWarning: on a line of two.
+
+More: text. EError: none."""
+    )
 
 
 def test_quick_start(ran):

@@ -99,7 +99,7 @@ def speed_table() -> str:
     lines += [
         "",
         f"Images per second in batches of {result['batch']} with {result['threads']} threads of an "
-        f"{machine['processor']}; in brackets the share of what the networks alone reach.",
+        f"{machine['processor']}; in brackets the share of the networks' own rate.",
     ]
     return "\n".join(lines)
 
@@ -108,7 +108,7 @@ def seams_table() -> str:
     """Change across the borders of tiles over change inside them, per quality."""
     result = _load("seams")
     lines = [
-        "| quality | bits/pixel | original | tiles as they are | softened | PSNR dB | gained dB |",
+        "| quality | bits/pixel | original | no softening | softened | PSNR dB | gained dB |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in result["rungs"]:
@@ -131,10 +131,10 @@ def seams_table() -> str:
 
 
 def any_size_table() -> str:
-    """Memory of every way in and out of a large picture."""
+    """Memory of every call that encodes or decodes a large image."""
     result = _load("any_size")
     file_mib = result["file_bytes"] / 2**20
-    lines = ["| way | peak of memory added, MiB |", "|---|---|"]
+    lines = ["| call | peak of memory added, MiB |", "|---|---|"]
     lines += [f"| `{row['way']}` | {row['added_peak_mib']:.0f} |" for row in result["ways"]]
     lines += [
         "",
@@ -146,7 +146,7 @@ def any_size_table() -> str:
 
 
 def kodak_table() -> str:
-    """Photographs: bits a pixel beside those that other codecs need for the same PSNR."""
+    """Photographs: bits per pixel beside those that other codecs need for the same PSNR."""
     result = _load("rate_distortion_kodak")
     rows, peers = result["ours"]["0"], result["peers"]
     pixels = 8 * rows[0]["file_bytes"] / rows[0]["bits_per_pixel"]
@@ -168,8 +168,9 @@ def kodak_table() -> str:
     rates = [f"{name} {rate:+.0f} %" for name, rate in each.items()]
     lines += [
         "",
-        f"{result['data'].capitalize()}, {result['images']} pictures; the other codecs' bits a "
-        f"pixel at the same PSNR. BD-rate over 0.12 to 1 bits a pixel: against {', '.join(rates)}.",
+        f"{result['data'].capitalize()}, {result['images']} images; the other codecs' bits per "
+        "pixel at the same PSNR. "
+        f"BD-rate over 0.12 to 1 bits per pixel against {', '.join(rates)}.",
     ]
     return "\n".join(lines)
 
@@ -261,7 +262,7 @@ def step_table() -> str:
 
 
 def archive_features_table() -> str:
-    """Logistic regression on what an archive holds, and on pixels."""
+    """Logistic regression on an archive's latents, and on pixels."""
     result = _load("archive_features")
     lines = ["| columns | number | right | seconds: columns + classifier |", "|---|---|---|---|"]
     for row in result["rows"]:
@@ -273,7 +274,7 @@ def archive_features_table() -> str:
 
 
 def anomaly_table() -> str:
-    """How well rates tell strangers from the model's own pictures."""
+    """How well rates tell other data sets from the model's own."""
     result = _load("anomaly")
     sets = {name: found["auc"] for name, found in result["sets"].items() if "auc" in found}
     scores = list(next(iter(sets.values())))
@@ -287,7 +288,7 @@ def anomaly_table() -> str:
 
 
 def rates_table() -> str:
-    """Rates that were asked for, and what the test pictures cost."""
+    """Target rates, and the rates on the test images."""
     lines = [
         "| data | asked, nats: z2, z1 | on the test set | PSNR dB | twin |",
         "|---|---|---|---|---|",
@@ -303,7 +304,7 @@ def rates_table() -> str:
                 f"| {row['gain_db']:+.2f} dB |"
             )
     lengths = " and ".join(f"{run['epochs']} epochs of {run['data']}" for run in runs)
-    lines += ["", f"{lengths}; the twin is the model of fixed betas that has these rates."]
+    lines += ["", f"{lengths}; the twin is the model with fixed betas that has these rates."]
     return "\n".join(lines)
 
 

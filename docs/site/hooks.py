@@ -14,11 +14,12 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from hvae_codec.cli import build_parser
+from hvae_codec.cli.common import CommandParser
 
 ROOT = Path(__file__).parents[2]
 COMMAND_PAGE = "reference/command.md"
 LINK = re.compile(r"(\]\()([^)#?\s]+)")
-HELP_COLUMNS = "96"
+HELP_COLUMNS = "80"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -53,9 +54,11 @@ def command_page() -> str:
         parser = build_parser()
         parts = ["# Command", "", "From `hvae-codec COMMAND --help`.", "", _block(parser)]
         for name, command in _subcommands(parser):
+            inner = _subcommands(command)
             parts += [f"## {name}", "", _block(command)]
-            for inner, subcommand in _subcommands(command):
-                parts += [f"### {name} {inner}", "", _block(subcommand)]
+            for subname, subcommand in inner:
+                _subcommands(subcommand)
+                parts += [f"### {name} {subname}", "", _block(subcommand)]
     finally:
         if before is None:
             del os.environ["COLUMNS"]
@@ -69,7 +72,10 @@ def _block(parser: argparse.ArgumentParser) -> str:
 
 
 def _subcommands(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentParser]]:
-    """The parsers of a parser's subcommands, without aliases."""
+    """Declare a parser's arguments; return the parsers of its subcommands, without aliases."""
+    if isinstance(parser, CommandParser) and parser.declare is not None:
+        declare, parser.declare = parser.declare, None  # as when the command is used
+        declare(parser)
     found: dict[int, tuple[str, argparse.ArgumentParser]] = {}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
