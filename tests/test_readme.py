@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import io
+import pkgutil
 import re
 import shlex
 import sys
@@ -199,6 +200,25 @@ def test_named_modules_exist(page):
         return found and (not is_package or importlib.util.find_spec(f"{module}.__main__"))
 
     assert [module for module in MODULE.findall(PAGES[page]) if not runs(module)] == []
+
+
+OBJECT = re.compile(r"`(hvae_codec(?:\.\w+)+)")
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]+")
+OTHER_PROGRAMS = re.compile(r"^.*(?:\bpip\b|python -m|serve run|grpcurl).*$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_named_objects_exist(page):
+    for name in set(OBJECT.findall(PAGES[page])):
+        pkgutil.resolve_name(name)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - {"docs/BENCHMARKS.md"}))
+def test_named_flags_exist(page):
+    """Of the command; docs/BENCHMARKS.md names those of benchmarks."""
+    known = set(FLAG.findall(site_module("hooks").command_page()))
+    named = set(FLAG.findall(OTHER_PROGRAMS.sub("", PAGES[page])))
+    assert named - known - {"--no-build-isolation"} == set()
 
 
 @pytest.mark.parametrize("page", PAGES)
