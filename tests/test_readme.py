@@ -6,10 +6,13 @@ import contextlib
 import functools
 import importlib.util
 import io
+import os
 import pkgutil
 import re
 import shlex
+import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -204,7 +207,9 @@ def test_named_modules_exist(page):
 
 OBJECT = re.compile(r"`(hvae_codec(?:\.\w+)+)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]+")
-OTHER_PROGRAMS = re.compile(r"^.*(?:\bpip\b|python -m|serve run|grpcurl).*$", re.MULTILINE)
+OTHER_PROGRAMS = re.compile(
+    r"^.*(?:\bopenssl\b|\bpip\b|python -m|serve run|grpcurl).*$", re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -413,7 +418,7 @@ def test_as_a_service(ran):
 def test_the_service_on_the_command_line(here, server, capsys):
     """Commands and all that they print; numbers differ, images being others."""
     blocks = fenced("docs/guides/service.md", "")
-    (shown,) = [block for block in blocks if block.startswith("$ hvae-codec remote")]
+    (shown,) = [block for block in blocks if "remote encode pictures" in block]
     steps = re.findall(r"^\$ hvae-codec (.*)\n((?:[^$].*\n)*)", shown, re.MULTILINE)
     assert len(steps) == shown.count("$ ") == 2
     numbers = re.compile(r"\d+(?:\.\d+)?")
@@ -448,3 +453,31 @@ def test_commands_parse(page, command, capsys):
     with pytest.raises(SystemExit) as ended:
         build_parser().parse_args([*shlex.split(command), "--help"])
     assert ended.value.code == 0, capsys.readouterr().err
+
+
+def test_secrets_are_made_as_shown_and_the_server_takes_them(here):
+    blocks = fenced("docs/guides/service.md", "")
+    block = next(text for text in blocks if "secrets.token_urlsafe" in text)
+    lines = [line.removeprefix("$ ") for line in block.splitlines()]
+    serve = next(shlex.split(line) for line in lines if line.startswith("hvae-codec serve"))
+    remote = next(shlex.split(line) for line in lines if line.startswith("hvae-codec remote"))
+    making = "\n".join(line for line in lines if not line.startswith("hvae-codec"))
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-ec", making], check=True, env=environment, capture_output=True)
+    for secret in ("tokens", "my-token", "server.key"):
+        assert Path(secret).stat().st_mode & 0o077 == 0
+    command = [sys.executable, "-m", "hvae_codec.server", *serve[2:]]
+    command += ["--port", "0", "--port-file", "port", "--warm", "cifar10"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not Path("port").exists():
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        remote[remote.index("--server") + 1] = f"localhost:{Path('port').read_text().strip()}"
+        assert main(remote[1:]) == 0
+    finally:
+        server.kill()
+        server.wait()
+    assert Path("photo.hvae").exists()

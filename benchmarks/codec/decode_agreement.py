@@ -153,7 +153,7 @@ def main() -> None:
     rows = []
     models = hvae_codec.models()
     total = len(models) * len(precisions()) * len(THREADS) * (len(BATCHES) + 2)
-    with tqdm(total=total, unit="decoding") as bar:
+    with tqdm(total=total, unit="decoding", disable=None) as bar:
         for info in models:
             codec = hvae_codec.load(info.name, quality=info.quality)
             channels, height, width = info.image_shape

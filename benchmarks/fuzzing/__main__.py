@@ -114,7 +114,7 @@ def fuzz(inputs: int, seed: int, engine: str, jobs: int) -> dict[str, dict[str, 
         for number in range(PIECES[kind])
     ]
     with (
-        tqdm(total=sum(n for _, n, _ in pieces), unit="input", smoothing=0.05) as bar,
+        tqdm(total=sum(n for _, n, _ in pieces), unit="input", smoothing=0.05, disable=None) as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
         # The slow kinds first, so that the processes end together.

@@ -7,6 +7,7 @@ interpolated over PSNR by PCHIP, as BD-rate does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,8 +30,12 @@ MIN_OVERLAP_DB = 1.0
 def frontier(
     rows: Curve, size: str, measure: str = "psnr_db"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The measure and the size, both rising, of the rows that no other beats."""
+    """The measure and the size, both rising, of the rows that no other beats.
+
+    Lossless rows, whose PSNR is infinite, and rows without a measurement lie on no curve.
+    """
     kept: list[tuple[float, float]] = []
+    rows = [row for row in rows if row[measure] is not None and math.isfinite(row[measure])]
     for row in sorted(rows, key=lambda row: (-row[measure], row[size])):
         if not kept or row[size] < kept[-1][1]:
             kept.append((row[measure], row[size]))

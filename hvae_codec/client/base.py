@@ -11,7 +11,9 @@ from hvae_codec.client.connection.pool import Pool
 from hvae_codec.client.protocol import Known, Streaming, StreamSteps, UnarySteps
 from hvae_codec.client.requests import Operation
 from hvae_codec.client.retry import Retry, Tries
+from hvae_codec.codec.arguments import real, whole
 from hvae_codec.codec.features import Features
+from hvae_codec.errors import HvaeCodecError
 
 T = TypeVar("T")
 
@@ -44,8 +46,8 @@ class BaseClient:
         connections: most to each address; another is opened where 100 calls are on their way.
 
     Raises:
-        ValueError: another balancing, or fewer than one connection.
-        HvaeCodecError: a target with a scheme such as https://, certificate without key, key
+        HvaeCodecError: another balancing, fewer than one connection, a timeout that is no number, a
+            target with a scheme such as https://, certificate without key, key
             without certificate, an unreadable file, or a token that may not travel.
     """
 
@@ -66,8 +68,8 @@ class BaseClient:
         balancing: Balancing = "round_robin",
         connections: int = 8,
     ) -> None:
-        if connections < 1:
-            raise ValueError(f"connections must be at least 1, got {connections}")
+        if whole("connections", connections) < 1:
+            raise HvaeCodecError(f"connections must be at least 1, got {connections}")
         connection = Connection(
             target,
             max_message_bytes,
@@ -80,7 +82,7 @@ class BaseClient:
             balancing=balancing,
         )
         self.target = target
-        self._timeout = timeout
+        self._timeout = None if timeout is None else real("timeout", timeout)
         self._retry = Retry() if retry is None else retry
         self._streaming = Streaming() if streaming is None else streaming
         self._shares = random.Random(self._retry.seed)
@@ -95,7 +97,7 @@ class BaseClient:
 
     def _tries(self, timeout: float | None) -> Tries:
         """Those of one call."""
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self._timeout if timeout is None else real("timeout", timeout)
         grows = timeout is None and seconds == DEFAULT_TIMEOUT_SECONDS
         return self._tries_of(seconds, grows=grows)
 
@@ -141,8 +143,8 @@ def raises(on_error: OnError) -> bool:
     """Whether items that fail raise.
 
     Raises:
-        ValueError: it is neither of the two.
+        HvaeCodecError: it is neither of the two.
     """
     if on_error not in ("raise", "return"):
-        raise ValueError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+        raise HvaeCodecError(f"on_error must be 'raise' or 'return', got {on_error!r}")
     return on_error == "raise"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
@@ -12,13 +12,14 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.bitstream.encoded import Encoded, as_file
+from hvae_codec.codec.arguments import byte_count, real, whole
+from hvae_codec.codec.bitstream.encoded import Encoded, as_file, is_one
 from hvae_codec.codec.bitstream.header import MAGIC
 from hvae_codec.codec.features import Features
 from hvae_codec.codec.images.load import Picture as LocalPicture
 from hvae_codec.codec.images.load import as_uint8, decode_image_bytes
 from hvae_codec.codec.quality_scale import as_quality
-from hvae_codec.errors import ImageError
+from hvae_codec.errors import HvaeCodecError, ImageError, NotAnHvaeFileError, UnknownModelError
 from hvae_codec.v1 import codec_pb2
 
 Picture: TypeAlias = "LocalPicture | bytes"
@@ -129,19 +130,22 @@ def encoded_message(encoded: Encoded) -> bytes:
 
 
 def check_pictures(pictures: object) -> None:
-    """Refuse a single picture in the place of many."""
-    if isinstance(pictures, np.ndarray) and pictures.ndim != 4:
+    """Refuse a single image in the place of many. Raises ImageError."""
+    if isinstance(pictures, np.ndarray) and pictures.ndim != 4 and pictures.dtype != object:
         raise ImageError(
             f"pictures must be an array [N, H, W, C] or a list, got shape {list(pictures.shape)}"
         )
-    if isinstance(pictures, bytes | str | os.PathLike):
+    one = isinstance(pictures, bytes | bytearray | memoryview | str | os.PathLike)
+    if one or not isinstance(pictures, Iterable | AsyncIterable):
         raise ImageError(f"pictures must be a list, got one {type(pictures).__name__}")
 
 
 def check_files(encoded: object) -> None:
-    """Refuse a single encoded picture in the place of many."""
-    if isinstance(encoded, bytes | bytearray | memoryview):
-        raise TypeError("encoded pictures must be a list of bytes, got one bytes object")
+    """Refuse a single encoded image in the place of many. Raises NotAnHvaeFileError."""
+    if is_one(encoded) or not isinstance(encoded, Iterable | AsyncIterable):
+        raise NotAnHvaeFileError(
+            f"encoded pictures must be a list, got one {type(encoded).__name__}: put it in a list"
+        )
 
 
 def selector(
@@ -153,15 +157,18 @@ def selector(
     """Names a model and at most one of a quality, a size and a PSNR.
 
     Raises:
-        ValueError: several are given, or a size that is negative. UnknownQualityError: a quality
-            that is no number.
+        HvaeCodecError: several are given, a size below 1, or a target that is no number.
+        UnknownQualityError: a quality that is no number. UnknownModelError: a name that is no text.
     """
+    if model is not None and not isinstance(model, str):
+        raise UnknownModelError(f"a model is given by its name, not by {model!r:.40}")
+
     given = {"quality": quality, "target_bytes": target_bytes, "target_psnr": target_psnr}
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} exclude each other")
-    if target_bytes is not None and target_bytes < 1:
-        raise ValueError(f"target_bytes must be at least 1, got {target_bytes}")
+        raise HvaeCodecError(f"{' and '.join(given)} exclude each other")
+    target_bytes = None if target_bytes is None else size("target_bytes", target_bytes)
+    target_psnr = None if target_psnr is None else real("target_psnr", target_psnr)
     quality = None if quality is None else as_quality(quality)
     if quality is not None and not (quality.is_integer() and 0 <= quality < 2**32):
         return codec_pb2.ModelSelector(name=model, fine_quality=quality)
@@ -169,6 +176,29 @@ def selector(
     return codec_pb2.ModelSelector(
         name=model, quality=whole, target_bytes=target_bytes, target_psnr=target_psnr
     )
+
+
+def format_of(transfer: Transfer) -> codec_pb2.ImageFormat:
+    """How images are to travel back. Raises HvaeCodecError for another way than the two."""
+    if not isinstance(transfer, str) or transfer not in FORMATS:
+        raise HvaeCodecError(f"transfer must be 'raw' or 'png', got {transfer!r}")
+    return FORMATS[transfer]
+
+
+def size(name: str, given: object) -> int:
+    """A size in bytes that a message can hold. Raises HvaeCodecError, naming the argument."""
+    count = byte_count(name, given)
+    if not 1 <= count < 2**63:
+        raise HvaeCodecError(f"{name} must be at least 1, got {given!r}")
+    return count
+
+
+def number(name: str, given: object, most: int) -> int:
+    """A whole number from 0 to `most`. Raises HvaeCodecError, naming the argument."""
+    found = whole(name, given)
+    if not 0 <= found <= most:
+        raise HvaeCodecError(f"{name} must lie in 0..{most}, got {given!r}")
+    return found
 
 
 def sample_request(
@@ -184,12 +214,15 @@ def sample_request(
     """Asks for samples, their top layer drawn, given, or on a line.
 
     Raises:
-        ValueError: both `given` and `between`. ImageError: a picture of them cannot be read.
+        HvaeCodecError: both `given` and `between`, others than two to lie between, or an argument
+            that is no number. ImageError: a picture of them cannot be read.
     """
     if given is not None and between is not None:
-        raise ValueError("given and between exclude each other")
+        raise HvaeCodecError("given and between exclude each other")
     top = None
     if between is not None:
+        if not isinstance(between, tuple | list) or len(between) != 2:
+            raise HvaeCodecError("between takes two sources, the first and the last, as a tuple")
         first, last = map(source_message, between)
         line = codec_pb2.Interpolation(first=first, last=last)
         top = codec_pb2.GivenTop(between=line)
@@ -200,10 +233,10 @@ def sample_request(
         top = codec_pb2.GivenTop(source=source_message(cast(Picture, given)))
     return codec_pb2.SampleRequest(
         model=selector(model, quality),
-        count=count,
-        seed=seed,
-        temperature=temperature,
-        format=FORMATS[transfer],
+        count=number("count", count, 2**32 - 1),
+        seed=number("seed", seed, 2**63 - 1),
+        temperature=real("temperature", temperature),
+        format=format_of(transfer),
         given=top,
     )
 
@@ -220,7 +253,7 @@ def evaluate_request(
     return codec_pb2.EvaluateRequest(
         model=selector(model, quality, target_bytes, target_psnr),
         image=image_message(picture),
-        format=FORMATS[transfer],
+        format=format_of(transfer),
     )
 
 

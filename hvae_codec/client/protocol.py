@@ -23,7 +23,9 @@ from hvae_codec.client.chunking import Budget, Packer, Part
 from hvae_codec.client.errors import ServiceError, StreamEndedError
 from hvae_codec.client.requests import Operation, ServerFacts, stacked
 from hvae_codec.client.retry import Tries
+from hvae_codec.codec.arguments import real, whole
 from hvae_codec.codec.features import Features
+from hvae_codec.errors import HvaeCodecError
 from hvae_codec.v1 import codec_pb2
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ class Streaming:
     None it waits until it is full, and answers wait while the source is read.
 
     Raises:
-        ValueError: a number is below 1, or the delay is negative or not finite.
+        HvaeCodecError: a number is below 1, or the delay is negative or not finite.
     """
 
     in_flight: int = 4
@@ -52,10 +54,11 @@ class Streaming:
     delay_seconds: float | None = 0.2
 
     def __post_init__(self) -> None:
-        if min(self.in_flight, self.message_items) < 1:
-            raise ValueError(f"in_flight and message_items must be at least 1, got {self}")
-        if self.delay_seconds is not None and not 0.0 <= self.delay_seconds < math.inf:
-            raise ValueError(f"delay_seconds must be finite and at least 0, got {self}")
+        if min(whole("in_flight", self.in_flight), whole("message_items", self.message_items)) < 1:
+            raise HvaeCodecError(f"in_flight and message_items must be at least 1, got {self}")
+        delay = 0.0 if self.delay_seconds is None else real("delay_seconds", self.delay_seconds)
+        if not 0.0 <= delay < math.inf:
+            raise HvaeCodecError(f"delay_seconds must be finite and at least 0, got {self}")
 
 
 class End(Enum):

@@ -26,6 +26,7 @@ _AROUND = 64
 _SEARCH_SECONDS = 600.0
 """For a megapixel: three times what one core of a busy machine took, of photographs some 100 s in
 ten codings there and back, of the small models 200 s for all candidates."""
+_GREATEST_EFFORT = 2
 _EFFORT_2 = 8.0
 """Times as much with effort 2."""
 
@@ -48,7 +49,7 @@ class Operation(Generic[Value, Result]):
     """A call that has one result for each item of its request."""
 
     method: str
-    """Name in the contract; with "Stream" before it, that of its form for many messages."""
+    """Name in the contract; with "Stream" before it, that of its form for many convert."""
     field: str
     """Where the items stand in the request; errors name it."""
     item: Callable[[Value], Any]
@@ -142,15 +143,15 @@ def encode(
     """Pictures to files; see `EncodeOptions`.
 
     Raises:
-        ValueError: several of quality and the targets, or a size below 1.
+        HvaeCodecError: several of quality and the targets, a size below 1, or another effort.
     """
     selector = convert.selector(model, quality, target_bytes, target_psnr)
-    if max_bytes is not None and max_bytes < 1:
-        raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
+    most = None if max_bytes is None else convert.size("max_bytes", max_bytes)
+    steps = None if effort is None else convert.number("effort", effort, _GREATEST_EFFORT)
 
     def request(images: Sequence[codec_pb2.Image]) -> codec_pb2.EncodeRequest:
         return codec_pb2.EncodeRequest(
-            model=selector, images=images, effort=effort, max_bytes=max_bytes or 0
+            model=selector, images=images, effort=steps, max_bytes=most or 0
         )
 
     def weight(image: codec_pb2.Image, _: ServerFacts) -> Weight:
@@ -167,7 +168,7 @@ def encode(
         codec_pb2.StreamEncodeRequest,
         lambda result: bytes(result.encoded),
         timeout,
-        lambda image: search_seconds(selector, image, max_bytes=max_bytes, effort=effort),
+        lambda image: search_seconds(selector, image, max_bytes=most, effort=steps),
     )
 
 
@@ -175,9 +176,9 @@ def decode(
     *, preview: bool, transfer: Transfer = "raw", timeout: float | None = None
 ) -> Operation[bytes, NDArray[np.uint8]]:
     """Files to pictures, whole or from their top layer alone."""
+    image_format = convert.format_of(transfer)
 
     def request(encoded: Sequence[bytes]) -> codec_pb2.DecodeRequest:
-        image_format = convert.FORMATS[transfer]
         return codec_pb2.DecodeRequest(encoded=encoded, format=image_format, preview=preview)
 
     def weight(encoded: bytes, facts: ServerFacts) -> Weight:
@@ -211,12 +212,13 @@ def features(
     """Pictures, or the bytes of `.hvae` files, to features [D] each; see `FeatureOptions`.
 
     Raises:
-        ValueError: a layer below 1, or another dtype.
+        HvaeCodecError: a layer below 1, or another dtype.
     """
-    if layer is not None and layer < 1:
-        raise ValueError(f"layer must be at least 1, the lowest; got {layer}")
+    wanted = 0 if layer is None else convert.number("layer", layer, 2**31)
+    if layer is not None and wanted < 1:
+        raise HvaeCodecError(f"layer must be at least 1, the lowest; got {layer}")
     if dtype not in ("float32", "float16"):
-        raise ValueError(f"dtype must be 'float32' or 'float16', got {dtype!r}")
+        raise HvaeCodecError(f"dtype must be 'float32' or 'float16', got {dtype!r}")
     moments = codec_pb2.FEATURE_MOMENTS_MEAN_AND_STD if std else codec_pb2.FEATURE_MOMENTS_MEAN
     encodings = {
         "float32": codec_pb2.FEATURE_ENCODING_FLOAT32,
@@ -228,7 +230,7 @@ def features(
         return codec_pb2.ExtractFeaturesRequest(
             model=selector,
             sources=sources,
-            layer=layer or 0,
+            layer=wanted,
             moments=moments,
             encoding=encodings[dtype],
         )

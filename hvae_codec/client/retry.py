@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import grpc
 
 from hvae_codec.client import errors
+from hvae_codec.codec.arguments import real, whole
+from hvae_codec.errors import HvaeCodecError
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Retry:
     so that clients that failed together do not come again together.
 
     Raises:
-        ValueError: `attempts` below 1, or delays that are negative or out of order.
+        HvaeCodecError: `attempts` below 1, or delays that are negative or out of order.
     """
 
     attempts: int = 6
@@ -33,10 +35,11 @@ class Retry:
     """Of the random shares; None takes other ones each time."""
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"attempts must be at least 1, got {self.attempts}")
-        if not 0.0 <= self.first_delay <= self.greatest_delay:
-            raise ValueError(
+        if whole("attempts", self.attempts) < 1:
+            raise HvaeCodecError(f"attempts must be at least 1, got {self.attempts}")
+        first, greatest = real("first_delay", self.first_delay), self.greatest_delay
+        if not 0.0 <= first <= real("greatest_delay", greatest):
+            raise HvaeCodecError(
                 "delays must hold 0 <= first_delay <= greatest_delay, got "
                 f"{self.first_delay} and {self.greatest_delay}"
             )

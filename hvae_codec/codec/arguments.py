@@ -6,6 +6,9 @@ import math
 from decimal import Decimal
 from numbers import Integral, Real
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hvae_codec.errors import HvaeCodecError
 
 
@@ -34,3 +37,17 @@ def whole(name: str, given: object) -> int:
     if isinstance(given, Integral):
         return int(given)
     raise HvaeCodecError(f"{name} must be a whole number; got {type(given).__name__} {given!r}")
+
+
+def finite(name: str, given: object) -> NDArray[np.float32]:
+    """Finite numbers as an array float32. Raises HvaeCodecError, naming the argument."""
+    try:
+        array = np.asarray(given)
+        numbers = array.astype(np.float32) if array.dtype.kind in "biufO" else None
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise HvaeCodecError(f"{name} must hold numbers: {error}") from error
+    if numbers is None:
+        raise HvaeCodecError(f"{name} must hold numbers; got {array.dtype} {list(array.shape)}")
+    if not np.isfinite(numbers).all():
+        raise HvaeCodecError(f"{name} must be finite; got some that are not")
+    return numbers

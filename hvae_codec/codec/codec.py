@@ -10,15 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from decimal import Decimal
-from numbers import Real
 from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvae_codec.codec.arguments import whole
+from hvae_codec.codec.arguments import real, whole
 from hvae_codec.codec.bitstream.encoded import Encoded, as_file, as_files, one_or_more
 from hvae_codec.codec.bitstream.files import ConvFileCoder, FileCoder, TiledFileCoder
 from hvae_codec.codec.bitstream.header import Header, read_header
@@ -38,6 +36,7 @@ from hvae_codec.codec.transform import Pixels, Prepared, Trades, Transform
 from hvae_codec.errors import (
     CheckpointError,
     CorruptError,
+    HvaeCodecError,
     ImageError,
     UnknownQualityError,
     WrongModelError,
@@ -366,8 +365,8 @@ class Codec(ByReference):
         below it are drawn given them. Fully convolutional models take no `top`.
 
         Raises:
-            ValueError: count < 1, a negative seed, a temperature that is negative or not finite,
-                or latents of another shape or not finite.
+            HvaeCodecError: count < 1, a negative seed, a temperature that is negative or not
+                finite, others than numbers, or latents of another shape or not finite.
         """
         count, seed, temperature = _sample_arguments(count, seed, temperature)
         return self.transform.sample(count, self.point, seed=seed, temperature=temperature, top=top)
@@ -482,10 +481,13 @@ def _own_number(checkpoint: Checkpoint) -> int:
 
 
 def _sample_arguments(count: Any, seed: Any, temperature: Any) -> tuple[int, int, float]:
-    """Arguments of `sample` as Python's own numbers. Raises ValueError for others than allowed."""
-    are_whole = isinstance(count, int | np.integer) and isinstance(seed, int | np.integer)
-    if not (are_whole and count >= 1 and 0 <= seed < 2**63):
-        raise ValueError(f"count must be at least 1 and seed in 0..2^63-1; got {count!r}, {seed!r}")
-    if not (isinstance(temperature, Real | Decimal) and 0.0 <= float(temperature) < math.inf):
-        raise ValueError(f"temperature must be finite and at least 0; got {temperature!r}")
-    return int(count), int(seed), float(temperature)
+    """Arguments of `sample` as Python's own numbers. Raises HvaeCodecError for others."""
+    number, start = whole("count", count), whole("seed", seed)
+    if not (number >= 1 and 0 <= start < 2**63):
+        raise HvaeCodecError(
+            f"count must be at least 1 and seed in 0..2^63-1; got {count!r}, {seed!r}"
+        )
+    scale = real("temperature", temperature)
+    if not 0.0 <= scale < math.inf:
+        raise HvaeCodecError(f"temperature must be finite and at least 0; got {temperature!r}")
+    return number, start, scale

@@ -34,20 +34,20 @@ class Transform(Protocol):
         """The model itself, in evaluation mode."""
 
     def check_point(self, effort: int, trade: Trades) -> None:
-        """Raise ValueError unless the encoder has this effort and trade."""
+        """Raise HvaeCodecError unless the encoder has this effort and trade."""
 
     def encode(
         self, images: Sequence[Prepared], point: OperatingPoint, trades: Trades | None = None
     ) -> list[SymbolBatch]:
         """Symbols of images, numbered by position. trades: instead of the point's.
 
-        Raises ValueError: as `check_point`.
+        Raises HvaeCodecError: as `check_point`.
         """
 
     def encode_block(self, images: Sequence[Prepared], point: OperatingPoint) -> SymbolBatch:
         """Symbols of one or more images of one shape, to be one file.
 
-        Raises ImageTooLargeError beyond the limits of a file; ValueError: as `check_point`.
+        Raises ImageTooLargeError beyond the limits of a file; HvaeCodecError: as `check_point`.
         """
 
     def decode(self, batches: Sequence[SymbolBatch]) -> list[Pixels]:
@@ -78,7 +78,7 @@ class Transform(Protocol):
     ) -> Pixels:
         """Images uint8 [count, H, W, C] drawn from the prior, below `top` where it is given.
 
-        Raises ValueError: the model cannot take this `top`.
+        Raises HvaeCodecError: the model cannot take this `top`.
         """
 
     def information_bits(

@@ -194,8 +194,9 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             return [0]
         spec = codec.model.spec
         names = [spec.layer_name(index) for index in range(len(spec.latents))]
-        named = not isinstance(self.layers, str) and isinstance(self.layers, Iterable)
-        wanted: list[Any] = list(self.layers) if named else [self.layers]
+        listed = not isinstance(self.layers, str) and isinstance(self.layers, Iterable)
+        single = getattr(self.layers, "ndim", 1) == 0  # an array that cannot be iterated over
+        wanted: list[Any] = list(self.layers) if listed and not single else [self.layers]
         known = all(isinstance(name, str) and name in names for name in wanted)
         if not wanted or not known or len(set(wanted)) < len(wanted):
             raise UnknownQualityError(

@@ -1,5 +1,7 @@
 """Comparisons of curves against ones whose answers are known: bytes = 10 * 2^(PSNR - 20)."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +57,13 @@ def test_without_a_common_range_there_is_no_bd_rate():
     assert bd_rate_percent(exponential(), exponential(first=27.0, last=30.0), "file_bytes") is None
     assert bd_rate_percent(exponential(), exponential()[:1], "file_bytes") is None
     assert bd_rate_percent([], exponential(), "file_bytes") is None
+
+
+def test_lossless_rows_and_rows_without_a_measurement_are_on_no_curve():
+    others = [{**exponential()[0], "psnr_db": psnr} for psnr in (math.inf, math.nan, None)]
+    assert len(frontier(exponential() + others, "file_bytes")[0]) == len(exponential())
+    rate = bd_rate_percent(exponential() + others, exponential(0.5), "file_bytes")
+    assert rate == pytest.approx(-50.0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hvae_codec.client import AsyncClient, Client, Retry, ServiceError, Streaming
-from hvae_codec.errors import AlphaError, ImageError
+from hvae_codec.errors import AlphaError, ImageError, NotAnHvaeFileError
 
 FAST = Retry(attempts=4, first_delay=0.01, greatest_delay=0.05, seed=1)
 
@@ -214,6 +214,6 @@ def test_single_things_in_the_place_of_many(ask, small):
         ask(small.address, "encode_stream", b"one file", model="m")
     with pytest.raises(ImageError, match=r"\[N, H, W, C\]"):
         ask(small.address, "features_stream", np.zeros((4, 4, 3), np.uint8), model="m")
-    with pytest.raises(TypeError, match="list of bytes"):
+    with pytest.raises(NotAnHvaeFileError, match="must be a list"):
         ask(small.address, "decode_stream", b"one file")
     assert not small.messages

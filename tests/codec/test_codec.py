@@ -148,9 +148,31 @@ def test_samples_repeat_by_seed():
     assert first.shape == (3, 32, 32, 3)
     assert np.array_equal(first, CODEC.sample(3, seed=11))
     assert not np.array_equal(first, CODEC.sample(3, seed=12))
-    for arguments in [(0,), (1, -1), (1, 0, float("nan")), (1, 0, -1.0)]:
-        with pytest.raises(ValueError, match="must be"):
+    for arguments in [(0,), (1, -1), (1, 0, float("nan")), (1, 0, -1.0), ("1",), (1, "0")]:
+        with pytest.raises(HvaeCodecError, match="must be"):
             CODEC.sample(*arguments)
+    for top in ("x", ["x"] * 32, [None] * 32, torch.zeros(32, device="meta"), np.zeros(31)):
+        with pytest.raises(HvaeCodecError, match="top"):
+            CODEC.sample(1, top=top)
+    with pytest.raises(HvaeCodecError, match="top must be finite"):
+        CODEC.sample(1, top=[float("inf")] * 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"effort": "1"}, "effort must be one of"),
+        ({"effort": 3}, "effort must be one of"),
+        ({"effort": 1, "trade": "2"}, "trade must be a number"),
+        ({"effort": 1, "trade": b"2"}, "trade must be a number"),
+        ({"effort": 1, "trade": 1000}, r"trade must be 0\.015625 to 64"),
+        ({"effort": 1, "trade": [1.0, 1.0]}, "one for each of 1 pictures"),
+        ({"trade": 2.0}, "with effort 0 it must be 1"),
+    ],
+)
+def test_a_search_of_other_arguments_is_refused(arguments, message):
+    with pytest.raises(HvaeCodecError, match=message):
+        CODEC.encode(CROPS[0], **arguments)
 
 
 def test_models_are_found_by_name_quality_and_id():

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -180,6 +181,8 @@ def test_encoded_buffers_are_taken_as_their_bytes(codec, features):
         ({"quality": "best"}, UnknownQualityError),
         ({"layers": "z3"}, UnknownQualityError),
         ({"layers": ()}, UnknownQualityError),
+        ({"layers": np.array(3)}, UnknownQualityError),
+        ({"layers": torch.tensor(3)}, UnknownQualityError),
         ({"layers": ("z1", "z1")}, HvaeCodecError),
         ({"batch_size": 0}, HvaeCodecError),
         ({"model": "no/such.safetensors"}, CheckpointError),

@@ -3,6 +3,7 @@
 import multiprocessing
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -131,3 +132,25 @@ def test_a_writer_is_of_its_process(tmp_path):
         writer.add(IMAGE[32:64, :32])
     with Archive(tmp_path / "a.hvaa") as archive:
         assert (len(archive), archive.info.problem, archive.verify()) == (2, None, [])
+
+
+def test_a_process_forked_while_other_threads_compute_returns():
+    # A thread in the middle of a matrix product holds a lock of NumPy's, for ever in the child.
+    codec = hvae_codec.load("photo", 30)
+    expected = codec.encode(IMAGE)
+    ended = threading.Event()
+
+    def compute():
+        while not ended.is_set():
+            codec.encode(IMAGE)
+
+    threads = [threading.Thread(target=compute) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(3):
+            assert in_fork(codec.encode, IMAGE) == expected
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()

@@ -36,10 +36,9 @@ class Connection:
         balancing: which addresses of the target calls go to.
 
     Raises:
-        ValueError: another balancing.
-        HvaeCodecError: a target with a scheme such as https://, a certificate without its key or a
-            key without its certificate, a file that cannot be read, a token that no header can
-            hold, or a token that would travel unencrypted to another machine.
+        HvaeCodecError: another balancing, a target with a scheme such as https://, a certificate
+            without its key or a key without its certificate, a file that cannot be read, a token
+            that no header can hold, or one that would travel unencrypted to another machine.
     """
 
     target: str
@@ -55,7 +54,7 @@ class Connection:
     def __post_init__(self) -> None:
         if self.balancing not in get_args(Balancing):
             allowed = " or ".join(map(repr, get_args(Balancing)))
-            raise ValueError(f"balancing must be {allowed}, got {self.balancing!r}")
+            raise HvaeCodecError(f"balancing must be {allowed}, got {self.balancing!r}")
         if (wrong := hints.of_target(self.target)) is not None:
             raise HvaeCodecError(wrong)
         if (self.certificate is None) != (self.private_key is None):

@@ -18,6 +18,8 @@ _CLOSED: Final = re.compile(
 
 def of_target(target: str) -> str | None:
     """What is wrong with the text of a target, if anything is."""
+    if not isinstance(target, str) or not target.strip():
+        return f"a target is HOST:PORT or unix:PATH, not {target!r}"
     scheme, found, rest = target.partition("://")
     if not found or scheme.lower() in _SCHEMES:
         return None

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.archive.format import Directory, Group
 from hvae_codec.codec.archive.names import MAX_BLOCK_NAME_BYTES
+from hvae_codec.codec.arguments import whole
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.tiled.tiling import tile_grid
+from hvae_codec.errors import HvaeCodecError
 
 Pixels = NDArray[np.uint8]
 
@@ -31,12 +33,13 @@ class BlockRoom:
         block_tiles: as `ArchiveWriter`.
 
     Raises:
-        ValueError: block_tiles is out of range.
+        HvaeCodecError: block_tiles is no whole number, or out of range.
     """
 
     def __init__(self, codec: Codec, block_tiles: int = BLOCK_TILES) -> None:
+        block_tiles = whole("block_tiles", block_tiles)
         if not 1 <= block_tiles <= MAX_BLOCK_TILES:
-            raise ValueError(f"block_tiles must lie in 1..{MAX_BLOCK_TILES}, not {block_tiles}")
+            raise HvaeCodecError(f"block_tiles must lie in 1..{MAX_BLOCK_TILES}, not {block_tiles}")
         _, height, width = codec.info.image_shape
         self._tile = (height, width)
         self._most_tiles = min(block_tiles, codec.file_coder.most_block_tiles)

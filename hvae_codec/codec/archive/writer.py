@@ -290,7 +290,7 @@ class ArchiveWriter:
         if self._error is not None:
             raise self._error
         if self._file.closed:
-            raise ValueError(f"the writer of {self._path} is closed")
+            raise ArchiveError(f"the writer of {self._path} is closed")
 
     def _hand_over(self) -> None:
         """Run the networks on the waiting pictures and leave the rest to the other thread."""

@@ -56,7 +56,7 @@ def as_files(given: Iterable[Encoded]) -> list[bytes]:
     Raises:
         NotAnHvaeFileError, BitstreamError: as `as_file`, the message saying which; also for one.
     """
-    if _is_one(given) or not isinstance(given, Iterable):
+    if is_one(given) or not isinstance(given, Iterable):
         raise NotAnHvaeFileError(
             f"many encoded images are a list; got one {type(given).__name__}: put it in a list"
         )
@@ -75,10 +75,11 @@ def one_or_more(given: Encoded | Iterable[Encoded]) -> list[bytes]:
     Raises:
         NotAnHvaeFileError, BitstreamError: as `as_file`.
     """
-    return as_files([given] if _is_one(given) else given)  # type: ignore[list-item, arg-type]
+    return as_files([given] if is_one(given) else given)  # type: ignore[list-item, arg-type]
 
 
-def _is_one(given: object) -> bool:
+def is_one(given: object) -> bool:
+    """Whether it is one file in any of the forms that `as_file` takes, not a sequence of them."""
     if isinstance(given, np.ndarray):
         return given.ndim == 0 or (given.ndim == 1 and given.dtype == np.uint8)
     return isinstance(given, bytes | bytearray | memoryview | str | os.PathLike)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.fully_convolutional.spec import FEATURES, MAX_MAGNITUDE, MAX_SIGNED, MapSpec
+from hvae_codec.utils.forking import no_fork
 
 MAX_LEVELS = 128
 """Most levels, and tables, of a layer."""
@@ -224,8 +225,9 @@ def _summed(weights: NDArray[np.floating], window: NDArray[np.int8]) -> NDArray[
     for row in range(kernel):
         for column in range(kernel):
             top, left = row + margin, column + margin
-            shifted = values[:, :, top : top + height, left : left + width]
-            total += weights[row, column] @ shifted.reshape(inputs, -1)
+            shifted = values[:, :, top : top + height, left : left + width].reshape(inputs, -1)
+            with no_fork():
+                total += weights[row, column] @ shifted
     return total.reshape(outputs, n, height, width)
 
 

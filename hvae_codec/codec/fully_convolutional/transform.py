@@ -18,6 +18,7 @@ from hvae_codec.codec.fully_convolutional.networks import MapNetworks
 from hvae_codec.codec.operating_point import OperatingPoint
 from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
 from hvae_codec.codec.transform import Pixels, Prepared, Trades, as_grey
+from hvae_codec.errors import HvaeCodecError
 from hvae_codec.models.fully_convolutional.model import MapVAE
 
 _CHUNK_PIXELS = 1 << 20  # of small images, go through the networks together
@@ -43,7 +44,7 @@ class ConvTransform:
     def check_point(self, effort: int, trade: Trades) -> None:
         """As `Transform.check_point`."""
         if effort != 0 or trade != 1.0:
-            raise ValueError(
+            raise HvaeCodecError(
                 f"model {self._name!r} has no effort but 0 and no trade; ask for a quality "
                 f"between {LOWEST:g} and {HIGHEST:g} instead"
             )
@@ -118,7 +119,7 @@ class ConvTransform:
     ) -> Pixels:
         """As `Transform.sample`; there is no `top`."""
         if top is not None:
-            raise ValueError(
+            raise HvaeCodecError(
                 f"model {self._name!r} has maps as its top layer, which features do not hold: "
                 "it samples without given latents alone"
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -18,6 +19,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_PARTS = 65_536
 _MAX_META_BYTES = 1 << 24  # it may hold an ICC profile
 _MAX_TAGS = 1024
+_DAMAGED = (OSError, ValueError, struct.error, IndexError)  # which Pillow judges
 
 
 class Cicp(NamedTuple):
@@ -44,16 +46,18 @@ def file_cicp(image: Image.Image) -> Cicp | None:
     if not isinstance(image, ImageFile.ImageFile) or image.format not in ("PNG", "AVIF"):
         return None
     read = _png_cicp if image.format == "PNG" else _avif_cicp
-    try:
-        if image.fp is not None and (found := _kept_position(image.fp, read)) is not None:
-            return found
-        path = os.fsdecode(image.filename) if image.filename else ""
-        if not path or not Path(path).is_file():
-            return None
-        with open(path, "rb") as file:
-            return read(file)
-    except (OSError, ValueError, struct.error, IndexError):  # Pillow judges damage
-        return None
+    # An image that was pickled has no `fp`; one in memory, once loaded, has its file as `_fp`.
+    for place in ("fp", "_fp"):
+        with suppress(*_DAMAGED):
+            file = getattr(image, place, None)
+            if file is not None and (found := _kept_position(file, read)) is not None:
+                return found
+    with suppress(*_DAMAGED):
+        name = getattr(image, "filename", "")
+        if name and (path := Path(os.fsdecode(name))).is_file():
+            with path.open("rb") as file:
+                return read(file)
+    return None
 
 
 def profile_cicp(profile: bytes) -> Cicp | None:

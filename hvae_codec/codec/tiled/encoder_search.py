@@ -60,21 +60,27 @@ TRADE_MIN, TRADE_MAX = 1 / 64, 64.0
 def per_tile(effort: int, trade: float | Sequence[float], tiles: Sequence[int]) -> Tensor:
     """The trade of each tile, fp32 [T], of pictures of so many tiles each.
 
-    `trade` is one number or one for each picture. Raises ValueError if these, or the effort, are
-    not allowed.
+    `trade` is one number or one for each picture. Raises HvaeCodecError if these, or the effort,
+    are not allowed.
     """
     if not is_real(effort) or effort not in EFFORTS:
-        raise ValueError(f"effort must be one of {EFFORTS}; got {effort!r}")
+        raise HvaeCodecError(f"effort must be one of {EFFORTS}; got {effort!r}")
     try:
+        if isinstance(trade, str | bytes):  # NumPy would read a number from it
+            raise TypeError
         trades = np.asarray(trade, np.float64)
     except (TypeError, ValueError) as error:
         raise HvaeCodecError(f"trade must be a number, or one for each; got {trade!r}") from error
     if effort == 0 and (trades != 1.0).any():
-        raise ValueError("trade steers the search of efforts above 0; with effort 0 it must be 1")
+        raise HvaeCodecError(
+            "trade steers the search of efforts above 0; with effort 0 it must be 1"
+        )
     if not ((trades >= TRADE_MIN) & (trades <= TRADE_MAX)).all():
-        raise ValueError(f"trade must be {TRADE_MIN} to {TRADE_MAX}; got {trade!r}")
+        raise HvaeCodecError(f"trade must be {TRADE_MIN} to {TRADE_MAX}; got {trade!r}")
     if trades.ndim and trades.shape != (len(tiles),):
-        raise ValueError(f"need one trade, or one for each of {len(tiles)} pictures; got {trade!r}")
+        raise HvaeCodecError(
+            f"need one trade, or one for each of {len(tiles)} pictures; got {trade!r}"
+        )
     each = np.broadcast_to(trades, len(tiles)).astype(np.float32)
     return torch.from_numpy(np.repeat(each, tiles))
 

@@ -17,7 +17,7 @@ from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.codec.registry import ladder, model_for
 from hvae_codec.codec.transform import Pixels
-from hvae_codec.errors import RateError
+from hvae_codec.errors import HvaeCodecError, RateError
 
 COARSE_TRADES = tuple(2.0**power for power in range(-2, 4))
 """The trades tried on every rung: 1/4 to 8."""
@@ -55,12 +55,12 @@ def encode(
     Raises:
         RateError: what was asked for cannot be reached; `nearest` is the nearest that can.
         ImageError: the picture cannot be taken. UnknownModelError: no such model.
-        ValueError: no target was given, two were, or an effort below 1.
+        HvaeCodecError: no target was given, two were, or an effort below 1.
     """
     if target_bytes is not None and target_psnr is not None:
-        raise ValueError("target_bytes and target_psnr exclude each other")
+        raise HvaeCodecError("target_bytes and target_psnr exclude each other")
     if target_bytes is None and target_psnr is None and max_bytes is None:
-        raise ValueError("give target_bytes, target_psnr or max_bytes")
+        raise HvaeCodecError("give target_bytes, target_psnr or max_bytes")
     target_bytes = None if target_bytes is None else byte_count("target_bytes", target_bytes)
     target_psnr = None if target_psnr is None else real("target_psnr", target_psnr)
     max_bytes = None if max_bytes is None else byte_count("max_bytes", max_bytes)
@@ -162,7 +162,7 @@ def _codecs(model: str | Sequence[Codec], picture: Pixels) -> list[Codec]:
     if isinstance(model, str):
         return ladder(model_for(*picture.shape[:2]) if model == AUTO else model)
     if not model:
-        raise ValueError("no codec to choose from")
+        raise HvaeCodecError("no codec to choose from")
     return list(model)
 
 
@@ -220,7 +220,9 @@ class _Search:
 
     def __init__(self, picture: Pixels, codecs: Sequence[Codec], effort: int) -> None:
         if effort < 1:
-            raise ValueError(f"a size or quality is reached with effort 1 or more; got {effort}")
+            raise HvaeCodecError(
+                f"a size or quality is reached with effort 1 or more; got {effort}"
+            )
         self._picture = picture
         self._codecs = codecs
         self._effort = effort

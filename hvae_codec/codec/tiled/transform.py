@@ -9,6 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.arguments import finite
 from hvae_codec.codec.bitstream.container import tiles_of
 from hvae_codec.codec.bitstream.files import TiledFileCoder
 from hvae_codec.codec.bitstream.header import SizedHeader
@@ -21,7 +22,7 @@ from hvae_codec.codec.tiled.networks import Networks, Refine
 from hvae_codec.codec.tiled.streaming import picture_rows, symbols_of
 from hvae_codec.codec.tiled.tiling import coding_rmse_of, merge, split_all, tile_grid
 from hvae_codec.codec.transform import Pixels, Prepared, Trades, as_grey
-from hvae_codec.errors import ImageError
+from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
 
@@ -115,11 +116,10 @@ class TiledTransform:
         if top is None:
             return self.networks.sample(count, seed=seed, temperature=temperature)
         dims = self.model.spec.dims[0]
-        given = np.asarray(top, np.float32)
-        if given.shape not in {(dims,), (count, dims)} or not np.isfinite(given).all():
-            raise ValueError(
-                f"top: need finite latents of shape [{dims}] or [{count}, {dims}], "
-                f"got {list(given.shape)}"
+        given = finite("top", top)
+        if given.shape not in {(dims,), (count, dims)}:
+            raise HvaeCodecError(
+                f"top: need latents of shape [{dims}] or [{count}, {dims}], got {list(given.shape)}"
             )
         given = np.array(np.broadcast_to(given, (count, dims)))  # torch takes no read-only views
         return self.networks.sample(count, seed=seed, temperature=temperature, top=given)

@@ -76,7 +76,8 @@ def load_folder(
     paths = picture_paths(place)
     counts = _spread(crops, len(paths), seed)
     parts = []
-    progress = tqdm(paths, desc=f"Cutting {place.name}", unit="picture", delay=1, leave=False)
+    label = f"Cutting {place.name}"
+    progress = tqdm(paths, desc=label, unit="picture", delay=1, leave=False, disable=None)
     for index, (path, count) in enumerate(zip(progress, counts, strict=True)):
         if count == 0:
             continue

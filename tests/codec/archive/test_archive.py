@@ -3,6 +3,7 @@
 import resource
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from hvae_codec.codec.archive.info import PictureInfo
 from hvae_codec.errors import (
     AlphaError,
     ArchiveError,
+    HvaeCodecError,
     ImageError,
     NotAnHvaeFileError,
     UnknownModelError,
@@ -292,8 +294,9 @@ def test_files_that_cannot_be_written_to(tmp_path):
         pytest.raises(ArchiveError, match="another writer"),
     ):
         ArchiveWriter(path, CODEC, append=True)
-    with pytest.raises(ValueError, match="block_tiles"):
-        ArchiveWriter(tmp_path / "new.hvaa", CODEC, block_tiles=0)
+    for tiles in (0, 1 << 17, "3", None, 2.5, float("nan"), Decimal("NaN")):
+        with pytest.raises(HvaeCodecError, match="block_tiles must"):
+            ArchiveWriter(tmp_path / "new.hvaa", CODEC, block_tiles=tiles)
     assert not (tmp_path / "new.hvaa").exists()
     grey = hvae_codec.load("mnist")
     with ArchiveWriter(tmp_path / "grey.hvaa", grey) as writer:

@@ -1,6 +1,7 @@
 """Colours that files state: values by the standards' formulas; what is refused or warned of."""
 
 import io
+import pickle
 import struct
 import zlib
 
@@ -202,7 +203,10 @@ def test_hdr_is_refused(tmp_path, transfer, name):
     path.write_bytes(data)
     loaded = Image.open(path)
     loaded.load()  # Pillow has closed the file
-    for image in (path, Image.open(path), loaded, Image.open(io.BytesIO(data))):
+    in_memory = Image.open(io.BytesIO(data))
+    in_memory.load()
+    sent = pickle.loads(pickle.dumps(Image.open(path)))
+    for image in (path, Image.open(path), loaded, Image.open(io.BytesIO(data)), in_memory, sent):
         with pytest.raises(ImageError, match=message):
             as_uint8(image)
     tag = b"cicp\0\0\0\0" + bytes([9, transfer, 0, 1])
@@ -210,6 +214,14 @@ def test_hdr_is_refused(tmp_path, transfer, name):
     Image.fromarray(flat()).save(file, "JPEG", icc_profile=icc("x", 2.2, cicp=tag))
     with pytest.raises(ImageError, match=message):
         decode_image_bytes(file.getvalue())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "AVIF", "JPEG", "WEBP"])
+def test_an_image_that_was_pickled_is_taken(kind):
+    file = io.BytesIO()
+    Image.fromarray(flat()).save(file, kind)
+    sent = pickle.loads(pickle.dumps(Image.open(file)))
+    assert np.array_equal(as_uint8(sent), np.asarray(Image.open(file)))
 
 
 def avif(transfer, primaries=1):
