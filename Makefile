@@ -34,9 +34,9 @@ lint: $(VENV)/built
 types: $(VENV)/built
 	$(BIN)/mypy
 
-# Warnings are errors: of links, anchors and docstrings.
+# Warnings are errors: of links, anchors and docstrings. With --quiet mkdocs would not count them.
 docs: $(VENV)/built
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # csrc under AddressSanitizer and UndefinedBehaviorSanitizer; needs a C++ compiler alone.
 sanitize:
