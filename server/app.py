@@ -38,7 +38,7 @@ from .grpc_options import server_options
 from .listening import address_of, cannot_listen, is_unix
 from .observability.call_interceptor import WatchingInterceptor
 from .observability.metrics import Metrics
-from .observability.process_stats import Usage
+from .observability.process_stats import ProcessStats
 from .observability.tracing import start_tracing
 from .output import announce
 from .rpc.methods import Calls
@@ -98,7 +98,7 @@ class App:
         self.engine = Engine(replace(settings.engine, warm=warm), self.metrics)
         self.calls = Calls(self.engine, settings.limits)
         self.admission = Admission(settings.capacity)
-        self._usage = Usage()
+        self._usage = ProcessStats()
         self.metrics.show(self._figures)
         self._silence = Silence(settings.open_calls.idle_seconds)
         self._open_calls = OpenCalls(settings.open_calls, self._silence)

@@ -112,7 +112,7 @@ def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -
     rows = []
     at_hand = [info for info in hvae_codec.models() if info.name == model]
     if at_hand[0].continuous:
-        return [_point_of_maps(model, quality, pictures) for quality in QUALITIES]
+        return [_conv_point(model, quality, pictures) for quality in QUALITIES]
     rungs = [info.quality for info in at_hand]
     for quality in tqdm(rungs, desc="our ladder", disable=None):
         codec = hvae_codec.load(model, quality)
@@ -129,7 +129,7 @@ def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -
     return rows
 
 
-def _point_of_maps(model: str, quality: int, pictures: Sequence[Pixels]) -> Row:
+def _conv_point(model: str, quality: int, pictures: Sequence[Pixels]) -> Row:
     codec = hvae_codec.load(model, quality)
     row = {"quality": quality, "effort": 0, "model_id": codec.info.model_id}
     row |= point(pictures, code_ours(codec, pictures, 0))

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from benchmarks.common import environment, write_json
 from hvae_codec.data import RandomCrops
 from hvae_codec.data.sources.photographs import Photos, load_photos
-from hvae_codec.models.fully_convolutional.model import MapVAE
-from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.model import ConvVAE
+from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 from hvae_codec.models.zoo import SPECS, any_spec
 from hvae_codec.training import Recipe, train
 
@@ -54,13 +54,13 @@ class Variant:
 
     what: str
     changes: dict[str, Any] = field(default_factory=dict)
-    spec: MapSpec | None = None
+    spec: ConvSpec | None = None
 
 
 def variants() -> dict[str, Variant]:
     """The variants by name."""
     lean = SPECS[BASE]
-    assert isinstance(lean, MapSpec)
+    assert isinstance(lean, ConvSpec)
     wide_16 = replace(
         lean,
         name="lean5-128x128x3",
@@ -71,11 +71,11 @@ def variants() -> dict[str, Variant]:
             lean.resolutions[3],
         ),
         latents=(
-            LatentMap(32, 24),
-            LatentMap(16, 32),
-            LatentMap(16, 64),
-            LatentMap(8, 16),
-            LatentMap(8, 32),
+            ConvLatent(32, 24),
+            ConvLatent(16, 32),
+            ConvLatent(16, 64),
+            ConvLatent(8, 16),
+            ConvLatent(8, 32),
         ),
     )
     small_crops, large_crops = (
@@ -141,7 +141,7 @@ def held_out_photographs() -> torch.Tensor:
 def run(variant: Variant, seed: int, core_seconds: float) -> dict[str, Any]:
     """Train a variant for so many core-seconds, and measure it on held-out crops."""
 
-    def trained(steps: int) -> tuple[MapVAE, float]:
+    def trained(steps: int) -> tuple[ConvVAE, float]:
         recipe = recipe_of(variant, seed, steps)
         _, height, width = any_spec(recipe.spec).image_shape
         crops = RandomCrops(photographs((height, width)), recipe.crops or 0, seed)
@@ -149,7 +149,7 @@ def run(variant: Variant, seed: int, core_seconds: float) -> dict[str, Any]:
             start = time.process_time()
             model = train(recipe, crops, Path(folder))
             spent = time.process_time() - start
-        assert isinstance(model, MapVAE)
+        assert isinstance(model, ConvVAE)
         return model, spent
 
     trained(1)  # whatever is prepared once
@@ -172,7 +172,7 @@ def held_out_crops(crops: NDArray[np.uint8]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def held_out_loss(model: MapVAE, x: torch.Tensor) -> dict[str, Any]:
+def held_out_loss(model: ConvVAE, x: torch.Tensor) -> dict[str, Any]:
     """Loss and rate in bits per pixel and PSNR in dB at each quality, and the mean loss."""
     bits = 1.0 / (math.log(2.0) * x.shape[-1] * x.shape[-2])
     rows = []

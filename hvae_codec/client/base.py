@@ -8,9 +8,9 @@ from typing import Any, Final, Literal, TypeVar
 from hvae_codec.client import protocol
 from hvae_codec.client.connection.channel import Balancing, Connection, Secret
 from hvae_codec.client.connection.pool import Pool
-from hvae_codec.client.protocol import Known, Streaming, StreamSteps, UnarySteps
+from hvae_codec.client.protocol import ServerInfoCache, Streaming, StreamSteps, UnarySteps
 from hvae_codec.client.requests import Operation
-from hvae_codec.client.retry import Retry, Tries
+from hvae_codec.client.retry import Retry, RetryState
 from hvae_codec.codec.arguments import real, whole
 from hvae_codec.codec.features import Features
 from hvae_codec.errors import HvaeCodecError
@@ -86,7 +86,7 @@ class BaseClient:
         self._retry = Retry() if retry is None else retry
         self._streaming = Streaming() if streaming is None else streaming
         self._shares = random.Random(self._retry.seed)
-        self._known = Known(max_message_bytes)
+        self._known = ServerInfoCache(max_message_bytes)
         self._hint = connection.hint
         self._metadata = connection.metadata
         self._pool = Pool(lambda: self._open(connection), connections)
@@ -95,15 +95,17 @@ class BaseClient:
         """The channel, blocking or not."""
         raise NotImplementedError
 
-    def _tries(self, timeout: float | None) -> Tries:
+    def _tries(self, timeout: float | None) -> RetryState:
         """Those of one call."""
         seconds = self._timeout if timeout is None else real("timeout", timeout)
         grows = timeout is None and seconds == DEFAULT_TIMEOUT_SECONDS
         return self._tries_of(seconds, grows=grows)
 
-    def _tries_of(self, seconds: float | None, *, grows: bool = False) -> Tries:
+    def _tries_of(self, seconds: float | None, *, grows: bool = False) -> RetryState:
         """Those of a call that may take so long."""
-        return Tries(self._retry, self._shares, self.target, seconds, grows=grows, hint=self._hint)
+        return RetryState(
+            self._retry, self._shares, self.target, seconds, grows=grows, hint=self._hint
+        )
 
     def _all_steps(
         self, operation: Operation[Any, T], values: Iterable[Any], on_error: OnError

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from hvae_codec.client import convert, errors
 from hvae_codec.client.chunking import Budget, Packer, Part
 from hvae_codec.client.errors import ServiceError, StreamEndedError
-from hvae_codec.client.requests import Operation, ServerFacts, stacked
-from hvae_codec.client.retry import Tries
+from hvae_codec.client.requests import Operation, ServerInfo, stacked
+from hvae_codec.client.retry import RetryState
 from hvae_codec.codec.arguments import real, whole
 from hvae_codec.codec.features import Features
 from hvae_codec.errors import HvaeCodecError
@@ -140,27 +140,27 @@ UnarySteps = Generator[UnaryStep, Any, T]
 StreamSteps = Generator[StreamStep, Any, None]
 
 
-class Known:
+class ServerInfoCache:
     """What a client has found out about its server."""
 
     def __init__(self, message_bytes: int) -> None:
         self.message_bytes = message_bytes
-        self._facts: ServerFacts | None = None
+        self._facts: ServerInfo | None = None
 
-    def facts(self, tries: Tries) -> UnarySteps[ServerFacts]:
+    def facts(self, tries: RetryState) -> UnarySteps[ServerInfo]:
         """Those of the server, asked for once."""
         if self._facts is None:
             answer = yield from one_call("ListModels", codec_pb2.ListModelsRequest(), tries)
-            self._facts = ServerFacts.of(answer)
+            self._facts = ServerInfo.of(answer)
         return self._facts
 
-    def packer(self, items: int, tries: Tries) -> UnarySteps[tuple[ServerFacts, Packer[Any]]]:
+    def packer(self, items: int, tries: RetryState) -> UnarySteps[tuple[ServerInfo, Packer[Any]]]:
         """What gathers at most so many items into messages that the server takes."""
         facts = yield from self.facts(tries)
         return facts, Packer(Budget.within(facts.limits, self.message_bytes, items))
 
 
-def one_call(method: str, request: Message, tries: Tries) -> UnarySteps[Any]:
+def one_call(method: str, request: Message, tries: RetryState) -> UnarySteps[Any]:
     """One call, made again where that can help; raises what the caller is to see."""
     try:
         return (yield from _call(method, request, tries))
@@ -168,7 +168,7 @@ def one_call(method: str, request: Message, tries: Tries) -> UnarySteps[Any]:
         raise tries.failure(error) from error
 
 
-def drawn(request: codec_pb2.SampleRequest, tries: Tries) -> UnarySteps[NDArray[np.uint8]]:
+def drawn(request: codec_pb2.SampleRequest, tries: RetryState) -> UnarySteps[NDArray[np.uint8]]:
     """Samples, uint8 [N, H, W, C], of one call: others would be those of another seed."""
     response = yield from one_call("Sample", request, tries)
     for index, result in enumerate(response.results):
@@ -178,7 +178,10 @@ def drawn(request: codec_pb2.SampleRequest, tries: Tries) -> UnarySteps[NDArray[
 
 
 def all_features(
-    operation: Operation[Any, Features], values: Iterable[Any], known: Known, tries: Tries
+    operation: Operation[Any, Features],
+    values: Iterable[Any],
+    known: ServerInfoCache,
+    tries: RetryState,
 ) -> UnarySteps[Features]:
     """`all_results` of features as one [N, D]; raises the error of the first that fails."""
     rows = yield from all_results(operation, values, known, tries, raising=True)
@@ -188,8 +191,8 @@ def all_features(
 def all_results(
     operation: Operation[Any, T],
     values: Iterable[Any],
-    known: Known,
-    tries: Tries,
+    known: ServerInfoCache,
+    tries: RetryState,
     *,
     raising: bool,
 ) -> UnarySteps[list[T | Exception]]:
@@ -218,8 +221,8 @@ def all_results(
 
 def streamed(
     operation: Operation[Any, Any],
-    known: Known,
-    tries: Tries,
+    known: ServerInfoCache,
+    tries: RetryState,
     streaming: Streaming,
     *,
     raising: bool,
@@ -279,10 +282,10 @@ def streamed(
 
 def _gathered(
     operation: Operation[Any, Any],
-    facts: ServerFacts,
+    facts: ServerInfo,
     packer: Packer[Any],
     streaming: Streaming,
-    tries: Tries,
+    tries: RetryState,
     pull: Pull,
 ) -> Generator[StreamStep, Any, tuple[Any, list[Part[Any]]]]:
     """What the source gave, and the messages that are to go out with that or for lack of it."""
@@ -302,7 +305,7 @@ def _gathered(
 
 
 def _patience(
-    packer: Packer[Any], streaming: Streaming, tries: Tries, *, idle: bool
+    packer: Packer[Any], streaming: Streaming, tries: RetryState, *, idle: bool
 ) -> float | None:
     """Seconds to wait for the source; None for as long as it takes. `idle`: nothing is to be done
     meanwhile but to wait for the stream.
@@ -316,7 +319,7 @@ def _patience(
     return min(bounds, default=None)
 
 
-def _call(method: str, request: Message, tries: Tries) -> UnarySteps[Any]:
+def _call(method: str, request: Message, tries: RetryState) -> UnarySteps[Any]:
     while True:
         try:
             return (yield Call(method, request, tries.remaining))
@@ -327,7 +330,7 @@ def _call(method: str, request: Message, tries: Tries) -> UnarySteps[Any]:
         yield Wait(wait)
 
 
-def _wait_after(error: grpc.RpcError, tries: Tries) -> float:
+def _wait_after(error: grpc.RpcError, tries: RetryState) -> float:
     """Seconds until a broken stream is opened again; raises what the caller is to see."""
     wait = tries.wait_after(error)
     if wait is None:
@@ -336,7 +339,7 @@ def _wait_after(error: grpc.RpcError, tries: Tries) -> float:
 
 
 def _opened(
-    operation: Operation[Any, Any], parts: Iterable[Part[Any]], tries: Tries
+    operation: Operation[Any, Any], parts: Iterable[Part[Any]], tries: RetryState
 ) -> Generator[StreamStep, Any, bool]:
     yield Open(f"Stream{operation.method}", tries.remaining)
     for part in parts:
@@ -364,7 +367,7 @@ def _results(response: Any, part: Part[Any]) -> Sequence[Any] | None:
 def _answered(
     operation: Operation[Any, T],
     part: Part[Any],
-    tries: Tries,
+    tries: RetryState,
     results: Sequence[Any] | None = None,
 ) -> UnarySteps[list[T | Exception]]:
     """An outcome for every slot of a part, from the results at hand, if any, and from calls.

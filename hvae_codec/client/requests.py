@@ -32,14 +32,14 @@ _EFFORT_2 = 8.0
 
 
 @dataclass(frozen=True)
-class ServerFacts:
+class ServerInfo:
     """What a client needs to know of a server to send it as much as it takes."""
 
     limits: RemoteLimits
     models: tuple[RemoteModel, ...]
 
     @classmethod
-    def of(cls, answer: codec_pb2.ListModelsResponse) -> "ServerFacts":
+    def of(cls, answer: codec_pb2.ListModelsResponse) -> "ServerInfo":
         """Those of a ListModels call."""
         return cls(convert.limits_of(answer), tuple(map(convert.model_of, answer.models)))
 
@@ -54,7 +54,7 @@ class Operation(Generic[Value, Result]):
     """Where the items stand in the request; errors name it."""
     item: Callable[[Value], Any]
     """What travels for a value; raises where nothing can."""
-    weight: Callable[[Any, ServerFacts], Weight]
+    weight: Callable[[Any, ServerInfo], Weight]
     request: Callable[[Sequence[Any]], Message]
     stream_request: Callable[..., Message]
     read: Callable[[Any], Result]
@@ -70,7 +70,7 @@ class Operation(Generic[Value, Result]):
         except HvaeCodecError as error:
             return error
 
-    def weigh(self, slot: Any, facts: ServerFacts) -> Weight:
+    def weigh(self, slot: Any, facts: ServerInfo) -> Weight:
         """What a slot adds to its message."""
         return Weight() if isinstance(slot, Exception) else self.weight(slot, facts)
 
@@ -154,7 +154,7 @@ def encode(
             model=selector, images=images, effort=steps, max_bytes=most or 0
         )
 
-    def weight(image: codec_pb2.Image, _: ServerFacts) -> Weight:
+    def weight(image: codec_pb2.Image, _: ServerInfo) -> Weight:
         pixels = _pixels(image)
         # Eight bits a pixel, which few files reach: of small pictures no message gets smaller.
         return Weight(image.ByteSize() + _AROUND, pixels + _AROUND, pixels)
@@ -181,7 +181,7 @@ def decode(
     def request(encoded: Sequence[bytes]) -> codec_pb2.DecodeRequest:
         return codec_pb2.DecodeRequest(encoded=encoded, format=image_format, preview=preview)
 
-    def weight(encoded: bytes, facts: ServerFacts) -> Weight:
+    def weight(encoded: bytes, facts: ServerInfo) -> Weight:
         height, width = _size(encoded, facts)
         samples = 3 * height * width
         # Noise as a PNG: a byte a row, and what deflate adds to what it cannot shrink.
@@ -241,7 +241,7 @@ def features(
             return codec_pb2.FeatureSource(encoded=encoded)
         return convert.source_message(source)
 
-    def weight(source: codec_pb2.FeatureSource, facts: ServerFacts) -> Weight:
+    def weight(source: codec_pb2.FeatureSource, facts: ServerInfo) -> Weight:
         if source.WhichOneof("source") == "encoded":
             height, width = _size(source.encoded, facts)
             pixels = height * width
@@ -304,7 +304,7 @@ def _pixels(image: codec_pb2.Image) -> int:
     return header.height * header.width
 
 
-def _size(encoded: bytes, facts: ServerFacts) -> tuple[int, int]:
+def _size(encoded: bytes, facts: ServerInfo) -> tuple[int, int]:
     """Height and width of an encoded picture; 0 of what the server will refuse."""
     try:
         header = read_header(encoded)

@@ -51,7 +51,7 @@ class Retry:
         return whole * (0.5 + 0.5 * share)
 
 
-class Tries:
+class RetryState:
     """The tries of one call of a client, which may be several messages; all share its deadline."""
 
     def __init__(

@@ -21,12 +21,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hvae_codec.codec.bitstream.header import MODEL_ID_BYTES, Header
-from hvae_codec.codec.entropy.context_tables import MapTables
+from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.tables import SymbolTables
 from hvae_codec.codec.quality_scale import stated_quality
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.models.build import Model, Spec, spec_from_json, unweighted_model
-from hvae_codec.models.fully_convolutional.spec import MapSpec
+from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
 from hvae_codec.models.inference import loading
 from hvae_codec.models.tensor_files import read_tensors
@@ -36,7 +36,7 @@ _FORMAT = "hvae-codec checkpoint 1"
 _MODEL = "model."
 _SMALLER = {torch.float32: torch.float16, torch.int32: torch.int16}
 
-Tables = SymbolTables | MapTables
+Tables = SymbolTables | ContextTables
 
 UNMEASURED: dict[str, Any] = {"payload_bytes": 0.0, "psnr_db": 0.0, "rates_nats": []}
 """The measurements of a checkpoint in memory, which is measured before it is written."""
@@ -279,9 +279,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _tables(spec: Spec, arrays: dict[str, NDArray[np.generic]], path: Path) -> Tables:
-    if isinstance(spec, MapSpec):
+    if isinstance(spec, ConvSpec):
         latents = [(latent.stride, latent.channels) for latent in spec.latents]
-        return MapTables.from_tensors(arrays, latents)
+        return ContextTables.from_tensors(arrays, latents)
     tables = SymbolTables.from_tensors(arrays)
     if tables.layer_dims != spec.dims:
         raise CheckpointError(

@@ -22,7 +22,7 @@ from hvae_codec.codec.bitstream.files import ConvFileCoder, FileCoder, TiledFile
 from hvae_codec.codec.bitstream.header import Header, read_header
 from hvae_codec.codec.bitstream.symbols import SymbolBatch, in_order, order_of
 from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info
-from hvae_codec.codec.entropy.context_tables import MapTables
+from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.codec.features import Features, none_of
 from hvae_codec.codec.fully_convolutional.transform import ConvTransform
@@ -41,7 +41,7 @@ from hvae_codec.errors import (
     UnknownQualityError,
     WrongModelError,
 )
-from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.hvae import HierarchicalVAE
 
 Pictures = Pixels | torch.Tensor | Iterable[Picture]
@@ -85,8 +85,8 @@ class Codec(ByReference):
         model, model_id = checkpoint.model, checkpoint.model_id
         self._channels, height, width = model.spec.image_shape
         self._tile = (height, width)
-        if isinstance(model, MapVAE):
-            assert isinstance(checkpoint.tables, MapTables)
+        if isinstance(model, ConvVAE):
+            assert isinstance(checkpoint.tables, ContextTables)
             coder = ConvFileCoder(checkpoint.tables, model_id, self._tile, model.spec.coarsest)
             self.file_coder = coder
             self.transform = ConvTransform(model, coder, self.info.name)
@@ -98,7 +98,7 @@ class Codec(ByReference):
             self.point = OperatingPoint()
 
     @property
-    def model(self) -> HierarchicalVAE | MapVAE:
+    def model(self) -> HierarchicalVAE | ConvVAE:
         """The model itself, in evaluation mode."""
         return self.transform.model
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.features import Features
 from hvae_codec.codec.operating_point import OperatingPoint
-from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.hvae import HierarchicalVAE
 
 Pixels = NDArray[np.uint8]
@@ -30,7 +30,7 @@ class Transform(Protocol):
     """
 
     @property
-    def model(self) -> HierarchicalVAE | MapVAE:
+    def model(self) -> HierarchicalVAE | ConvVAE:
         """The model itself, in evaluation mode."""
 
     def check_point(self, effort: int, trade: Trades) -> None:

@@ -22,7 +22,7 @@ from hvae_codec.codec.checkpoint import read_card
 from hvae_codec.errors import CheckpointError, EvaluationError, HvaeCodecError
 from hvae_codec.evaluation.jsonl import Row, RowFile
 from hvae_codec.evaluation.rows import PROBE_LEVELS, check_pictures
-from hvae_codec.evaluation.worker import Bench, Order, Task, start_worker, work
+from hvae_codec.evaluation.worker import EvaluationConfig, Evaluator, Task, start_worker, work
 from hvae_codec.models.spec import ModelSpec
 
 SWEEP_FORMAT = "hvae-codec sweep 1"
@@ -33,7 +33,7 @@ _LEVELS = ("none", "fast", "all")  # each measures all that those before it do
 
 
 @dataclass(frozen=True)
-class Found:
+class ModelSet:
     """Models to evaluate. data: the data set that their recipe names, if any. pictures: whether
     they are a sweep's, of which strips of pictures are kept.
     """
@@ -44,7 +44,7 @@ class Found:
     pictures: bool
 
 
-def find_models(path: Path) -> Found:
+def find_models(path: Path) -> ModelSet:
     """The checkpoint (.safetensors) at `path`, or the finished models of the sweep in that folder.
 
     Raises:
@@ -66,10 +66,10 @@ def find_models(path: Path) -> Found:
             "benchmarks.rate_distortion --dataset FOLDER' measures it against other codecs"
         )
     data = card.get("recipe", {}).get("dataset")
-    return Found({path.stem: path}, data, path.with_suffix(f".{ROWS_FILE}"), pictures=False)
+    return ModelSet({path.stem: path}, data, path.with_suffix(f".{ROWS_FILE}"), pictures=False)
 
 
-def _models_of_sweep(path: Path) -> Found:
+def _models_of_sweep(path: Path) -> ModelSet:
     plan = path / "sweep.json"
     try:
         sweep: dict[str, Any] = json.loads(plan.read_text())
@@ -91,10 +91,10 @@ def _models_of_sweep(path: Path) -> Found:
     }
     if not models:
         raise EvaluationError(f"{path} holds no finished model yet; 'hvae-codec sweep' trains them")
-    return Found(models, data, path / ROWS_FILE, pictures=True)
+    return ModelSet(models, data, path / ROWS_FILE, pictures=True)
 
 
-def evaluate(found: Found, order: Order, out: Path, *, workers: int = 1) -> list[Row]:
+def evaluate(found: ModelSet, order: EvaluationConfig, out: Path, *, workers: int = 1) -> list[Row]:
     """The rows of all models of `found`, which are then in the file `out`, sorted by name.
 
     Each row is on the disk when its model is done. A model that fails does not keep the others from
@@ -105,7 +105,7 @@ def evaluate(found: Found, order: Order, out: Path, *, workers: int = 1) -> list
             is at it; or `out` holds rows of other settings.
         DatasetError, CheckpointError, MissingDependencyError: what all models need is not there.
     """
-    bench = Bench(order)
+    bench = Evaluator(order)
     out.parent.mkdir(parents=True, exist_ok=True)
     failures: dict[str, HvaeCodecError] = {}
     with RowFile(out) as file:
@@ -125,7 +125,7 @@ def evaluate(found: Found, order: Order, out: Path, *, workers: int = 1) -> list
 
 
 def _tasks(
-    found: Found, bench: Bench, file: RowFile, failures: dict[str, HvaeCodecError]
+    found: ModelSet, bench: Evaluator, file: RowFile, failures: dict[str, HvaeCodecError]
 ) -> list[Task]:
     """What is left to do for each model; models that are complete are none."""
     known = {row["model"]: row for row in file.rows}
@@ -146,7 +146,7 @@ def _tasks(
     return tasks
 
 
-def _missing(bench: Bench, row: Row | None, out: Path) -> tuple[bool, bool]:
+def _missing(bench: Evaluator, row: Row | None, out: Path) -> tuple[bool, bool]:
     """Whether the figures, and whether the Inception Score, are still to be measured.
 
     Raises:
@@ -170,7 +170,7 @@ def _missing(bench: Bench, row: Row | None, out: Path) -> tuple[bool, bool]:
 
 
 def _here(
-    bench: Bench, tasks: Sequence[Task], workers: int, bar: tqdm[Any]
+    bench: Evaluator, tasks: Sequence[Task], workers: int, bar: tqdm[Any]
 ) -> Iterator[tuple[str, Row | HvaeCodecError]]:
     for task in tasks:
         stage = _stage(bar, task.name)
@@ -181,7 +181,7 @@ def _here(
 
 
 def _in_processes(
-    bench: Bench, tasks: Sequence[Task], workers: int, bar: tqdm[Any]
+    bench: Evaluator, tasks: Sequence[Task], workers: int, bar: tqdm[Any]
 ) -> Iterator[tuple[str, Row | HvaeCodecError]]:
     with _pool(bench.order, min(workers, len(tasks))) as pool:
         running = {pool.submit(work, task): task.name for task in tasks}
@@ -198,7 +198,7 @@ def _in_processes(
 
 
 @contextmanager
-def _pool(order: Order, workers: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(order: EvaluationConfig, workers: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(order,)
     )

@@ -56,7 +56,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Passes:
+class Posteriors:
     """What passes of N test images through a model give; L layers, top first.
 
     rates_nats: float64 [L], means of Eq. 7. distortion_nats: mean of -log p(x|z). psnr_*_db: means
@@ -73,7 +73,7 @@ class Passes:
 
 
 @inference
-def run_passes(model: HierarchicalVAE, images: NDArray[np.uint8], *, seed: int = 0) -> Passes:
+def run_passes(model: HierarchicalVAE, images: NDArray[np.uint8], *, seed: int = 0) -> Posteriors:
     """Pass test images uint8 [N, H, W, C] through the modes, and through one sample each.
 
     PSNR is against the model's input, on the scale [0, 1], of the mean of p(x|z): the decoder's
@@ -101,7 +101,7 @@ def run_passes(model: HierarchicalVAE, images: NDArray[np.uint8], *, seed: int =
             _psnr_db(mean_picture(model, outcome.output), x),
         )
     distortion, through_modes, through_samples = (sums / len(images)).tolist()
-    return Passes(
+    return Posteriors(
         rates_nats=rates / len(images),
         distortion_nats=distortion,
         psnr_modes_db=through_modes,
@@ -207,7 +207,7 @@ def check_pictures(card: dict[str, Any], image_shape: Sequence[int], dataset: Im
 
 def _label_fields(
     model: HierarchicalVAE,
-    passes: Passes,
+    passes: Posteriors,
     labels: NDArray[np.int64],
     settings: Settings,
     probes: Sequence[str],
@@ -230,7 +230,7 @@ def _label_fields(
 
 def _accuracies(
     names: Sequence[str],
-    passes: Passes,
+    passes: Posteriors,
     labels: NDArray[np.int64],
     settings: Settings,
     probes: Sequence[str],
@@ -249,7 +249,7 @@ def _accuracies(
 
 
 def _bounds(
-    names: Sequence[str], passes: Passes, labels: NDArray[np.int64], information_nats: float
+    names: Sequence[str], passes: Posteriors, labels: NDArray[np.int64], information_nats: float
 ) -> dict[str, dict[str, float]] | None:
     """Eq. 11's bounds on accuracy: by I_q(y; z_L), and by each layer's accumulated rate."""
     classes = len(np.unique(labels))

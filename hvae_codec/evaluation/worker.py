@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Order:
+class EvaluationConfig:
     """What to evaluate models with; all of it can be sent to another process.
 
     probes: a key of `rows.PROBE_LEVELS`. classifier: file of the Inception Score's classifier.
@@ -50,10 +50,10 @@ class Task:
     score: bool
 
 
-class Bench:
+class Evaluator:
     """The test pictures and the classifier, loaded once for all models of a process."""
 
-    def __init__(self, order: Order, dataset: ImageDataset | None = None) -> None:
+    def __init__(self, order: EvaluationConfig, dataset: ImageDataset | None = None) -> None:
         """
         Raises:
             DatasetError: the pictures are not there.
@@ -134,20 +134,20 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_bench: Bench | None = None
+_bench: Evaluator | None = None
 
 
-def start_worker(order: Order) -> None:
+def start_worker(order: EvaluationConfig) -> None:
     """Set up a worker process, which ends when the process that started it does."""
     global _bench
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    _bench = Bench(order)
+    _bench = Evaluator(order)
 
 
 def work(task: Task) -> Row:
-    """A worker process's `Bench.row`."""
+    """A worker process's `Evaluator.row`."""
     assert _bench is not None
     return _bench.row(task)
 

@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hvae_codec.models.hvae import HierarchicalVAE, Outcome, Posterior
+    from hvae_codec.models.hvae import ForwardOutput, HierarchicalVAE, Posterior
     from hvae_codec.models.spec import ModelSpec
     from hvae_codec.models.zoo import SPECS, get_spec
 
-__all__ = ["SPECS", "HierarchicalVAE", "ModelSpec", "Outcome", "Posterior", "get_spec"]
+__all__ = ["SPECS", "ForwardOutput", "HierarchicalVAE", "ModelSpec", "Posterior", "get_spec"]
 
 _HOMES = {
-    **dict.fromkeys(("HierarchicalVAE", "Outcome", "Posterior"), "hvae_codec.models.hvae"),
+    **dict.fromkeys(("HierarchicalVAE", "ForwardOutput", "Posterior"), "hvae_codec.models.hvae"),
     "ModelSpec": "hvae_codec.models.spec",
     **dict.fromkeys(("SPECS", "get_spec"), "hvae_codec.models.zoo"),
 }

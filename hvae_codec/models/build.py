@@ -7,13 +7,13 @@ from typing import Any
 from torch.overrides import TorchFunctionMode
 
 from hvae_codec.errors import SpecError
-from hvae_codec.models.fully_convolutional.model import MapVAE
-from hvae_codec.models.fully_convolutional.spec import MapSpec
+from hvae_codec.models.fully_convolutional.model import ConvVAE
+from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
 from hvae_codec.models.spec import ModelSpec
 
-Spec = ModelSpec | MapSpec
-Model = HierarchicalVAE | MapVAE
+Spec = ModelSpec | ConvSpec
+Model = HierarchicalVAE | ConvVAE
 
 
 def build_model(spec: Spec, posterior: Posterior) -> Model:
@@ -26,7 +26,7 @@ def build_model(spec: Spec, posterior: Posterior) -> Model:
         return HierarchicalVAE(spec, posterior)
     if posterior != "uniform":
         raise SpecError(f"{spec.name} has uniform posteriors only, not {posterior!r}")
-    return MapVAE(spec)
+    return ConvVAE(spec)
 
 
 def unweighted_model(spec: Spec, posterior: Posterior) -> Model:
@@ -60,5 +60,5 @@ def spec_from_json(data: dict[str, Any]) -> Spec:
     Raises:
         SpecError: it is not a specification.
     """
-    is_maps = isinstance(data, dict) and data.get("kind") == "maps"
-    return MapSpec.from_json(data) if is_maps else ModelSpec.from_json(data)
+    is_convolutional = isinstance(data, dict) and data.get("kind") == "maps"
+    return ConvSpec.from_json(data) if is_convolutional else ModelSpec.from_json(data)

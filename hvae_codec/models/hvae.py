@@ -30,7 +30,7 @@ POSTERIORS: tuple[Posterior, ...] = ("gaussian", "uniform")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ForwardOutput:
     """What one pass over a batch of B images gives, L layers, top first.
 
     distortion_nats: fp32 [B], -log p(x|z_1). rates_nats: fp32 [B, L], each layer's KL[q || p] (Eq.
@@ -171,7 +171,7 @@ class HierarchicalVAE(nn.Module):
 
     def forward(
         self, x: Tensor, *, seed: int, rounded: bool = False, noise_index: int = 0
-    ) -> Outcome:
+    ) -> ForwardOutput:
         """One stochastic pass: latents sampled from the posteriors, keyed by `seed`.
 
         x: [B, C, H, W], pixels in [0, 1]. With `rounded` (uniform posteriors), what flows on to the
@@ -205,7 +205,7 @@ class HierarchicalVAE(nn.Module):
             latents.append(z)
         output = self.decode(latents)
         distortion = self._distortion_nats(output, x)
-        return Outcome(distortion, torch.stack(rates, dim=1), output)
+        return ForwardOutput(distortion, torch.stack(rates, dim=1), output)
 
     def _step_of_rows(self, index: int, batch: int) -> Tensor:
         """The step of each row of the latent of a batch, in a shape that broadcasts to it."""

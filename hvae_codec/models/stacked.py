@@ -29,7 +29,7 @@ class StackedVAE(HierarchicalVAE):
     """M = `models` hierarchical VAEs with weights of their own that see the same pictures.
 
     Parameters have the names that `HierarchicalVAE`'s have, and one more dimension, M, in front.
-    `forward` takes pictures [B, C, H, W] and gives an `Outcome` of M * B rows.
+    `forward` takes pictures [B, C, H, W] and gives an `ForwardOutput` of M * B rows.
     """
 
     def __init__(self, spec: ModelSpec, models: int, posterior: Posterior = "gaussian") -> None:

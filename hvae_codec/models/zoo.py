@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hvae_codec.errors import SpecError
 from hvae_codec.models.build import Spec
-from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 from hvae_codec.models.spec import FC, Conv, ConvTransp, LatentSpec, ModelSpec, Reshape
 
 _GHVAE_32 = ModelSpec(
@@ -160,7 +160,7 @@ _LVAE3_32 = ModelSpec(
 )
 """LVAE with the same third layer."""
 
-_MAPS6 = MapSpec(
+_MAPS6 = ConvSpec(
     name="maps6-128x128x3",
     image_shape=(3, 128, 128),
     resolutions=(
@@ -170,12 +170,12 @@ _MAPS6 = MapSpec(
         Resolution(stride=32, width=128, encoder_blocks=2, decoder_blocks=2),
     ),
     latents=(
-        LatentMap(stride=32, channels=24),
-        LatentMap(stride=16, channels=24),
-        LatentMap(stride=16, channels=40),
-        LatentMap(stride=8, channels=8),
-        LatentMap(stride=8, channels=16),
-        LatentMap(stride=8, channels=24),
+        ConvLatent(stride=32, channels=24),
+        ConvLatent(stride=16, channels=24),
+        ConvLatent(stride=16, channels=40),
+        ConvLatent(stride=8, channels=8),
+        ConvLatent(stride=8, channels=16),
+        ConvLatent(stride=8, channels=24),
     ),
     deviations=(0.24, 0.0135),
 )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from hvae_codec.errors import SpecError
-from hvae_codec.models.fully_convolutional.spec import MapSpec
+from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import POSTERIORS, Posterior, noise_seed
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.optimisers import OPTIMISERS, OptimiserName
@@ -112,7 +112,7 @@ class Recipe:
         self._check_kind()
 
     def _check_kind(self) -> None:
-        if isinstance(any_spec(self.spec), MapSpec):
+        if isinstance(any_spec(self.spec), ConvSpec):
             if self.posterior != "uniform":
                 raise SpecError(f"{self.spec} has uniform posteriors only, not {self.posterior!r}")
             if self.rounded_epochs:
@@ -167,14 +167,15 @@ class Recipe:
     def continues(self, earlier: Recipe, epochs: int) -> bool:
         """Whether a run of `earlier` that has finished so many epochs may go on by this recipe.
 
-        The precision may differ, since it is a matter of the machine, and the number of epochs,
-        while nothing that was done depends on it.
+        The precision may differ, since it is a matter of the machine. While the learning rate
+        stands, it and the number of epochs may differ: nothing that was done depends on them.
         """
         same = replace(earlier, precision=self.precision)
         if self == same:
             return True
         held = all(run.holds_until(epochs) for run in (self, earlier))
-        return held and replace(same, epochs=self.epochs) == self
+        changed = replace(same, epochs=self.epochs, learning_rate=self.learning_rate)
+        return held and changed == self
 
     def holds_until(self, epochs: int) -> bool:
         """Whether the first so many epochs are alike however many follow."""

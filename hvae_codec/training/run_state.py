@@ -89,7 +89,7 @@ class RunState:
         if not path.exists():
             return Progress()
         metadata, tensors = _read(path)
-        progress = Progress(int(metadata["epochs"]), json.loads(metadata["history"]))
+        progress = Progress(int(metadata["epochs"]), _history(metadata))
         if differing := self._differences(metadata, progress):
             raise CheckpointError(
                 f"{path} belongs to another run: {', '.join(differing)}; "
@@ -137,8 +137,7 @@ def load_history(directory: Path) -> list[dict[str, Any]]:
         CheckpointError: there is no state, or it is damaged.
     """
     metadata, _ = _read(directory / STATE_FILE)
-    history: list[dict[str, Any]] = json.loads(metadata["history"])
-    return history
+    return _history(metadata)
 
 
 def load_recipe(directory: Path) -> Recipe:
@@ -149,6 +148,12 @@ def load_recipe(directory: Path) -> Recipe:
     """
     metadata, _ = _read(directory / STATE_FILE)
     return Recipe.from_json(json.loads(metadata["recipe"]))
+
+
+def _history(metadata: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows of all epochs; earlier releases did not write the learning rate, which stood."""
+    learning_rate = json.loads(metadata["recipe"])["learning_rate"]
+    return [{"learning_rate": learning_rate, **row} for row in json.loads(metadata["history"])]
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from hvae_codec.data import ImageDataset, TrainingPictures, epoch_batches
 from hvae_codec.errors import CheckpointError, DatasetError, DivergenceError
 from hvae_codec.models.build import Model, Spec, build_model
-from hvae_codec.models.hvae import Outcome, noise_seed
+from hvae_codec.models.hvae import ForwardOutput, noise_seed
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.ema import WeightAverage
 from hvae_codec.training.optimisers import Optimiser
@@ -183,7 +183,8 @@ def _epoch(
         bar.update(len(batch))
         bar.set_postfix_str(_summary(epoch_row(epoch, sums / (index + 1))), refresh=False)
     row = {**epoch_row(epoch, sums / steps), **controller_row(recipe, controller)}
-    return {**row, "cpu_seconds": round(time.process_time() - start, 1)}
+    seconds = round(time.process_time() - start, 1)
+    return {**row, "learning_rate": recipe.learning_rate, "cpu_seconds": seconds}
 
 
 def rate_controller(recipe: Recipe, last: Mapping[str, Any] | None, steps: int) -> RateController:
@@ -218,7 +219,7 @@ def _step(
         x = x.contiguous()
     autocast = torch.autocast(parameter.device.type, torch.bfloat16, recipe.precision == "bf16")
     with autocast:
-        outcome: Outcome = model(
+        outcome: ForwardOutput = model(
             x,
             seed=noise_seed(recipe.seed, step),
             rounded=rounded,

@@ -23,7 +23,7 @@ from hvae_codec.codec.registry import DEVICE_VARIABLE, MODELS_VARIABLE, codec_of
 from hvae_codec.errors import CheckpointError, HvaeCodecError, UnknownModelError
 from hvae_codec.utils.malloc import keep_freed_memory
 
-from .executors import InLoop, Place, Timed
+from .executors import BatchExecutor, InlineExecutor, TimedExecutor
 
 Picture = NDArray[np.uint8]
 """One picture, uint8 [height, width, channels]."""
@@ -49,7 +49,7 @@ class CodecKey(NamedTuple):
 
 
 async def compute(
-    place: Place, codec: Codec, kind: str, option: int | None, values: list[Any]
+    place: BatchExecutor, codec: Codec, kind: str, option: int | None, values: list[Any]
 ) -> list[Any]:
     """What a batch comes to: results, and the errors of items that have none. Where the whole
     fails, items go one by one, so that an error is that of its item.
@@ -104,14 +104,14 @@ def compute_now(
     """
     if checkpoint is not None:
         _taught[codec.model_id] = Codec(checkpoint)
-    place = Timed(_place())
+    place = TimedExecutor(_place())
     results = _at_once(compute(place, _opened(codec), kind, option, values))
     return results, place.seconds
 
 
 @lru_cache(maxsize=1)
-def _place() -> InLoop:
-    return InLoop(time.thread_time)
+def _place() -> InlineExecutor:
+    return InlineExecutor(time.thread_time)
 
 
 @lru_cache(maxsize=256)
@@ -126,7 +126,7 @@ def _opened(key: CodecKey) -> Codec:
 
 
 def _at_once(work: Coroutine[Any, Any, Result]) -> Result:
-    """What a coroutine returns that waits for nothing, as in `InLoop`."""
+    """What a coroutine returns that waits for nothing, as in `InlineExecutor`."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -136,27 +136,27 @@ def _at_once(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 async def _encode(
-    place: Place, codec: Codec, option: int | None, pictures: list[Picture]
+    place: BatchExecutor, codec: Codec, option: int | None, pictures: list[Picture]
 ) -> list[bytes]:
     batches = await place.run(partial(codec.quantise, pictures, effort=option))
     return in_order(batches, await place.write(codec.file_coder, batches))
 
 
 async def _decode(
-    place: Place, codec: Codec, layers: int | None, files: list[bytes]
+    place: BatchExecutor, codec: Codec, layers: int | None, files: list[bytes]
 ) -> list[Picture | Exception]:
     return await _from_files(place, codec, files, layers, codec.images_of)
 
 
 async def _features(
-    place: Place, codec: Codec, layer: int | None, pictures: list[Picture]
+    place: BatchExecutor, codec: Codec, layer: int | None, pictures: list[Picture]
 ) -> list[Features]:
     assert layer is not None
     return _rows((await place.run(partial(codec.layer_features, pictures, layer + 1)))[layer])
 
 
 async def _file_features(
-    place: Place, codec: Codec, layer: int | None, files: list[bytes]
+    place: BatchExecutor, codec: Codec, layer: int | None, files: list[bytes]
 ) -> list[Features | Exception]:
     assert layer is not None
 
@@ -167,7 +167,7 @@ async def _file_features(
 
 
 async def _from_files(
-    place: Place,
+    place: BatchExecutor,
     codec: Codec,
     files: list[bytes],
     layers: int | None,
@@ -190,7 +190,9 @@ def _rows(features: Features) -> list[Features]:
 
 
 # Each gives the results of all items, or raises HvaeCodecError where one of them has none.
-_KINDS: Final[dict[str, Callable[[Place, Codec, int | None, Any], Awaitable[list[Any]]]]] = {
+_KINDS: Final[
+    dict[str, Callable[[BatchExecutor, Codec, int | None, Any], Awaitable[list[Any]]]]
+] = {
     "encode": _encode,
     "decode": _decode,
     "features": _features,

@@ -29,7 +29,7 @@ from .batch_functions import (
 )
 from .batcher import Batch, Batcher, BatchLimits
 from .coding_pool import CodingProcesses
-from .executors import BesideLoop, InLoop, Pace, Timed
+from .executors import InlineExecutor, LatencyEstimator, ThreadExecutor, TimedExecutor
 from .turns import Turns
 
 _SLOW_AT_ONCE: Final = 2
@@ -45,7 +45,7 @@ SLOW_PIXELS: Final = 1 << 20
 Result = TypeVar("Result")
 
 
-class Seen(Protocol):
+class MetricsSink(Protocol):
     """Who wants to know of batches: a server's metrics."""
 
     def batch(self, model: str, kind: str, items: int, seconds: float) -> None:
@@ -56,7 +56,7 @@ class Seen(Protocol):
 
 
 @dataclass(frozen=True)
-class Work:
+class BatchKey:
     """What is done to the items of a batch: `kind` with `options`, by a codec."""
 
     kind: str
@@ -99,7 +99,7 @@ class Engine:
     begun, and stop waiting for it where the caller is cancelled.
     """
 
-    def __init__(self, settings: EngineSettings, seen: Seen | None = None) -> None:
+    def __init__(self, settings: EngineSettings, seen: MetricsSink | None = None) -> None:
         threads = settings.network_threads
         self._coding = CodingProcesses(
             settings.coding_processes, preparing(settings.warm) if threads == 0 else None
@@ -107,19 +107,19 @@ class Engine:
         self._seen = seen
         cores = torch.get_num_threads()
         # None: the coding processes take whole batches.
-        self._fast = BesideLoop("fast", threads, cores, self._coding) if threads else None
-        self._slow = BesideLoop("slow", 1, cores, self._coding)
-        self._in_loop = InLoop()
-        self._pace = Pace()
+        self._fast = ThreadExecutor("fast", threads, cores, self._coding) if threads else None
+        self._slow = ThreadExecutor("slow", 1, cores, self._coding)
+        self._in_loop = InlineExecutor()
+        self._pace = LatencyEstimator()
         # Reading and writing PNG, JPEG and WebP files.
         self._files = ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="files")
         alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
         places = threads or settings.coding_processes
         # Two more than are computed at once: they are coded meanwhile, or next.
-        self._fast_lane: Batcher[Work, Any, Any] = Batcher(
+        self._fast_lane: Batcher[BatchKey, Any, Any] = Batcher(
             self._run_fast, settings.batches, places + 2, self._tell, places
         )
-        self._slow_lane: Batcher[Work, Any, Any] = Batcher(
+        self._slow_lane: Batcher[BatchKey, Any, Any] = Batcher(
             self._run_slow, alone, _SLOW_AT_ONCE, self._tell
         )
         self._turns = Turns(_SLOW_AT_ONCE)  # of what waits for the slow lane
@@ -172,7 +172,7 @@ class Engine:
     ) -> list[bytes | Exception]:
         """Pictures uint8 [H, W, C] as `.hvae` files."""
         slow = effort is not None and effort > 0
-        work = Work("encode", *_identity(codec, effort), codec)
+        work = BatchKey("encode", *_identity(codec, effort), codec)
         return await self._each(work, pictures, [_pixels(p) for p in pictures], slow, until)
 
     async def decode(
@@ -184,14 +184,14 @@ class Engine:
         until: float | None = None,
     ) -> list[Picture | Exception]:
         """Files of so many pixels each as pictures, from their first `layers` layers."""
-        work = Work("decode", codec.info.model_id, (layers,), codec)
+        work = BatchKey("decode", codec.info.model_id, (layers,), codec)
         return await self._each(work, files, pixels, False, until)
 
     async def features(
         self, codec: Codec, pictures: Sequence[Picture], layer: int, until: float | None = None
     ) -> list[Features | Exception]:
         """Features of the layer at an index (top first) of pictures, [1, D] each."""
-        work = Work("features", *_identity(codec, layer), codec)
+        work = BatchKey("features", *_identity(codec, layer), codec)
         return await self._each(work, pictures, [_pixels(p) for p in pictures], False, until)
 
     async def file_features(
@@ -203,14 +203,14 @@ class Engine:
         until: float | None = None,
     ) -> list[Features | Exception]:
         """Features of the layer at an index (top first) of files, [1, D] each."""
-        work = Work("file features", codec.info.model_id, (layer,), codec)
+        work = BatchKey("file features", codec.info.model_id, (layer,), codec)
         return await self._each(work, files, pixels, False, until)
 
     async def call(
         self, codec: Codec, function: Callable[[], Result], until: float | None = None
     ) -> Result:
         """What a function of a codec gives that takes long; what it raises is raised."""
-        work = Work("call", codec.info.model_id, (), codec)
+        work = BatchKey("call", codec.info.model_id, (), codec)
         async with self._turns.turn():
             (result,) = await self._slow_lane.submit(work, [function], [1], until)
         if isinstance(result, Exception):
@@ -238,7 +238,7 @@ class Engine:
 
     async def _each(
         self,
-        work: Work,
+        work: BatchKey,
         values: Sequence[Any],
         pixels: Sequence[int],
         slow: bool,
@@ -265,7 +265,7 @@ class Engine:
         answers = dict(zip([*light, *heavy], [*results[0], *results[1]], strict=True))
         return [answers[number] for number in range(len(values))]
 
-    async def _run_fast(self, batch: Batch[Work, Any]) -> list[Any]:
+    async def _run_fast(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
         kind = work.kind, work.codec.info.name, work.options[-1]
         if self._pace.fits_loop(kind, batch.weight, batch.calls):
@@ -283,7 +283,7 @@ class Engine:
         self._count(work, batch.values, results)
         return results
 
-    async def _in_process(self, work: Work, values: list[Any]) -> tuple[list[Any], float]:
+    async def _in_process(self, work: BatchKey, values: list[Any]) -> tuple[list[Any], float]:
         """The results of a batch, and the seconds that its networks took, in a coding process.
 
         One that was started after the models' files went is given what this process has loaded.
@@ -295,7 +295,7 @@ class Engine:
             _logger.warning("a coding process is given %s: %s", _label(work.codec), error)
             return await self._coding.run(compute_now, *task, work.codec.checkpoint)
 
-    async def _run_slow(self, batch: Batch[Work, Any]) -> list[Any]:
+    async def _run_slow(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
         if work.kind == "call":
             return [await self._called(function) for function in batch.values]
@@ -309,14 +309,14 @@ class Engine:
         except HvaeCodecError as error:
             return error
 
-    def _count(self, work: Work, values: list[Any], results: list[Any]) -> None:
+    def _count(self, work: BatchKey, values: list[Any], results: list[Any]) -> None:
         """Tell what was coded."""
         if work.kind == "encode":
             self.tell_coded(_label(work.codec), work.kind, values, results)
         elif work.kind == "decode" and work.options[-1] is None:
             self.tell_coded(_label(work.codec), work.kind, results, values)
 
-    def _tell(self, work: Work, items: int, seconds: float) -> None:
+    def _tell(self, work: BatchKey, items: int, seconds: float) -> None:
         if self._seen is not None:
             self._seen.batch(_label(work.codec), work.kind, items, seconds)
 
@@ -338,9 +338,9 @@ def _pixels(picture: Picture) -> int:
 
 
 async def _timed(
-    place: InLoop | BesideLoop, work: Work, values: list[Any]
+    place: InlineExecutor | ThreadExecutor, work: BatchKey, values: list[Any]
 ) -> tuple[list[Any], float]:
     """The results of a batch, and the seconds that its networks took."""
-    timed = Timed(place)
+    timed = TimedExecutor(place)
     results = await compute(timed, work.codec, work.kind, work.options[-1], values)
     return results, timed.seconds

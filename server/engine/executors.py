@@ -32,7 +32,7 @@ _SLOWING: Final = 1.02
 """By which a pace is forgotten with each batch, so that one lucky moment does not last."""
 
 
-class Place(Protocol):
+class BatchExecutor(Protocol):
     """Runs networks and codes symbols."""
 
     clock: Callable[[], float]
@@ -48,7 +48,7 @@ class Place(Protocol):
         """`read_good`."""
 
 
-class BesideLoop:
+class ThreadExecutor:
     """Networks in threads that share so many cores evenly, coding in processes."""
 
     def __init__(self, name: str, threads: int, cores: int, coding: CodingProcesses) -> None:
@@ -75,7 +75,7 @@ class BesideLoop:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class InLoop:
+class InlineExecutor:
     """Everything at once in the thread that asks for it, on one core: an event loop's, in which
     nothing else happens meanwhile, or a coding process's. No method waits for anything.
     """
@@ -97,10 +97,10 @@ class InLoop:
         return read_good(coder, files, layers)
 
 
-class Timed:
+class TimedExecutor:
     """A place, and the `seconds` that networks took there."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: BatchExecutor) -> None:
         self._place = place
         self.clock = place.clock
         self.write = place.write
@@ -120,7 +120,7 @@ class Timed:
         return await self._place.run(timed)
 
 
-class Pace:
+class LatencyEstimator:
     """How long the networks take for work of a kind and size, from the fastest batches of late:
     what else a machine does makes others slower, wherever they are computed.
     """

@@ -14,7 +14,7 @@ _SANE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 
 
 @dataclass
-class CallSeen:
+class CallContext:
     """One call. `method` is its name without the service's; `token` the token's name, if any, and
     `most_streams` what its line says of that; `owner` the token's name or the connection, once its
     message is there.
@@ -29,15 +29,15 @@ class CallSeen:
     began: float = field(default_factory=time.perf_counter)
 
 
-_current: ContextVar[CallSeen | None] = ContextVar("call", default=None)
+_current: ContextVar[CallContext | None] = ContextVar("call", default=None)
 
 
-def current_call() -> CallSeen:
+def current_call() -> CallContext:
     """The call that this task answers; outside of calls one that nobody looks at."""
-    return _current.get() or CallSeen()
+    return _current.get() or CallContext()
 
 
-def set_current_call(call: CallSeen) -> None:
+def set_current_call(call: CallContext) -> None:
     """Say that this task answers `call`. gRPC makes a task for every call."""
     _current.set(call)
 

@@ -13,7 +13,7 @@ from ..rpc.interceptors import AnsweringContext, wire_bytes, wrap
 from ..rpc.messages import item_codes, items_of, message_code
 from .call_context import (
     REQUEST_ID,
-    CallSeen,
+    CallContext,
     request_id_of,
     set_current_call,
 )
@@ -47,7 +47,7 @@ class WatchingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if not details.method.startswith(self._prefix):
             return await continuation(details)
         metadata = details.invocation_metadata
-        call = CallSeen(details.method.removeprefix(self._prefix), request_id_of(metadata))
+        call = CallContext(details.method.removeprefix(self._prefix), request_id_of(metadata))
         set_current_call(call)
         handler = await continuation(details)
         if handler is None:  # no such method, so no label of its own either
@@ -80,7 +80,7 @@ class _Seen:
     """Counts one call."""
 
     def __init__(
-        self, call: CallSeen, context: Any, metrics: Metrics, span: Span | None, stream: bool
+        self, call: CallContext, context: Any, metrics: Metrics, span: Span | None, stream: bool
     ) -> None:
         self.context = AnsweringContext(context, (REQUEST_ID, call.request_id))
         self._grpc = context

@@ -21,7 +21,7 @@ class _Process(NamedTuple):
     began: int
 
 
-class Usage:
+class ProcessStats:
     """Processor seconds and memory of this process and its coding processes, those that ended
     included. `look` in a thread now and then: for each process the kernel walks all its memory,
     some 10 ms. Where there is no /proc, there are no figures.

@@ -31,7 +31,7 @@ def set_wire_bytes(size: int) -> None:
     _wire_bytes.set(size)
 
 
-class Witness(Protocol):
+class CallObserver(Protocol):
     """What sees one call go by. What its methods raise ends the call in the method's place."""
 
     @property
@@ -50,7 +50,7 @@ class Witness(Protocol):
 
 def wrap(
     handler: Any,
-    begin: Callable[[Any], Witness],
+    begin: Callable[[Any], CallObserver],
     sent: Callable[[int], None] = lambda size: None,
 ) -> Any:
     """A handler of the same kind, with a witness `begin(context)` around each call; `sent` is told
@@ -155,7 +155,7 @@ def _telling(
     return serialised
 
 
-async def _seen(requests: AsyncIterable[Any], witness: Witness) -> AsyncIterator[Any]:
+async def _seen(requests: AsyncIterable[Any], witness: CallObserver) -> AsyncIterator[Any]:
     async for request in requests:
         await witness.request(request)
         yield request

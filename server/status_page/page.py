@@ -22,7 +22,7 @@ from hvae_codec.v1 import codec_pb2
 from ..auth.tls import Tls
 from ..auth.token_interceptor import Access, TokenLimitError, UnauthenticatedError
 from ..listening import is_loopback
-from ..observability.call_context import CallSeen, request_id_of, set_current_call
+from ..observability.call_context import CallContext, request_id_of, set_current_call
 from ..observability.logs import event
 from ..observability.metrics import CONTENT_TYPE, Metrics
 from ..rpc.status import InvalidRequestError, status_of
@@ -209,7 +209,7 @@ class StatusPage:
     @asynccontextmanager
     async def _admitted(self, request: web.Request) -> AsyncIterator[None]:
         """Take the picture's place among what the token has in use."""
-        call = CallSeen("Evaluate", request_id_of(()))
+        call = CallContext("Evaluate", request_id_of(()))
         set_current_call(call)
         if self._access is None:
             yield

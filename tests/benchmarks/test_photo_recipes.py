@@ -19,14 +19,14 @@ from benchmarks.training.photo_recipes import (
     variants,
 )
 from hvae_codec.models.build import build_model
-from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 from hvae_codec.models.zoo import SPECS
 
-TINY = MapSpec(
+TINY = ConvSpec(
     name="tiny-maps",
     image_shape=(3, 16, 16),
     resolutions=(Resolution(4, 8, 1, 1), Resolution(8, 12, 1, 1), Resolution(16, 16, 1, 1)),
-    latents=(LatentMap(16, 4), LatentMap(8, 4)),
+    latents=(ConvLatent(16, 4), ConvLatent(8, 4)),
     knots=3,
 )
 

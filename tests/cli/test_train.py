@@ -13,7 +13,7 @@ from hvae_codec.cli.research import train_job
 from hvae_codec.data import load_dataset
 from hvae_codec.evaluation import measure_codec
 from hvae_codec.models import SPECS
-from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 
 
 @pytest.fixture
@@ -116,6 +116,7 @@ def test_a_snapshot_has_a_folder_of_its_own(run, words):
     card = json.loads(Path(place).with_suffix(".json").read_text())
     assert card["training"]["epochs"] == 1
     assert card["training"]["cpu_seconds"] > 0
+    assert card["training"]["learning_rates"] == [[1, 0.001]]
 
 
 def test_tables_can_follow_an_encoder_of_more_effort(run, words):
@@ -217,8 +218,8 @@ def test_bins_give_layers_a_beta_together(run, words):
 
 def test_a_model_of_maps_is_trained_on_photographs(run, save, picture, tmp_path, monkeypatch):
     parts = Resolution(4, 8, 1, 1), Resolution(8, 8, 1, 1), Resolution(16, 8, 1, 1)
-    latents = LatentMap(16, 2), LatentMap(8, 2)
-    monkeypatch.setitem(SPECS, "tiny", MapSpec("tiny", (3, 16, 16), parts, latents, knots=2))
+    latents = ConvLatent(16, 2), ConvLatent(8, 2)
+    monkeypatch.setitem(SPECS, "tiny", ConvSpec("tiny", (3, 16, 16), parts, latents, knots=2))
     monkeypatch.chdir(tmp_path)
     for seed in range(3):
         save(tmp_path / "photos" / f"{seed}.png", picture(20, 40, 3, seed))

@@ -20,7 +20,7 @@ from hvae_codec.evaluation.evaluate import evaluate, find_models
 from hvae_codec.evaluation.image_classifiers import ClassifierNetwork, save_classifier
 from hvae_codec.evaluation.jsonl import RowFile, read_rows
 from hvae_codec.evaluation.rows import Settings
-from hvae_codec.evaluation.worker import Order
+from hvae_codec.evaluation.worker import EvaluationConfig
 from hvae_codec.models import HierarchicalVAE, get_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -69,7 +69,7 @@ def run(sweep, root, *, workers=1, images=40, probes="fast", **changes):
     found = find_models(sweep)
     pictures = sweep / "pictures"
     settings = Settings("packed-mnist", images=images, samples=30)
-    order = Order(settings, probes, root, **{"pictures": pictures, **changes})
+    order = EvaluationConfig(settings, probes, root, **{"pictures": pictures, **changes})
     return evaluate(found, order, found.out, workers=workers)
 
 
@@ -111,7 +111,7 @@ def test_killed_and_run_again_it_gives_the_rows_of_an_uninterrupted_run(sweep, r
     with out.open("ab") as file:
         file.write(b'{"model": "0003", "sha')  # the row that the kill tore
     found = find_models(sweep)
-    order = Order(Settings("packed-mnist"), "fast", root, pictures=sweep / "pictures")
+    order = EvaluationConfig(Settings("packed-mnist"), "fast", root, pictures=sweep / "pictures")
     rows = evaluate(found, order, out)
     assert [row for row in rows if row in kept] == kept, "what was measured was kept"
     whole = evaluate(found, order, tmp_path / "whole.jsonl")

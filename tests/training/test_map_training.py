@@ -19,20 +19,20 @@ from hvae_codec.data import RandomCrops
 from hvae_codec.data.sources.photographs import Photos
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.models.build import build_model
-from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 from hvae_codec.models.zoo import SPECS
-from hvae_codec.training import Recipe, snapshot, train
+from hvae_codec.training import Recipe, load_history, snapshot, train
 from hvae_codec.training.ema import WeightAverage
 from hvae_codec.training.recipe import WARMUP_STEPS
 from hvae_codec.training.run_state import STATE_FILE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TINY = MapSpec(
+TINY = ConvSpec(
     name="tiny-maps",
     image_shape=(3, 16, 16),
     resolutions=(Resolution(4, 8, 1, 1), Resolution(8, 12, 1, 1), Resolution(16, 16, 1, 1)),
-    latents=(LatentMap(16, 4), LatentMap(8, 4), LatentMap(8, 4)),
+    latents=(ConvLatent(16, 4), ConvLatent(8, 4), ConvLatent(8, 4)),
     knots=3,
 )
 
@@ -229,7 +229,39 @@ def test_what_a_longer_or_shorter_run_may_continue(schedule, epochs, done, allow
     earlier, later = (recipe(schedule=schedule, epochs=some) for some in epochs)
     assert later.continues(earlier, done) == allowed
     assert replace(later, precision="bf16").continues(earlier, done) == allowed
+    assert replace(later, learning_rate=2e-3).continues(earlier, done) == (
+        allowed and schedule != "cosine"
+    )
     assert not replace(later, seed=9).continues(earlier, done)
+
+
+def test_a_learning_rate_may_change_while_it_stands(tmp_path):
+    """The state says which epoch had which; from the change on, the steps are those of the new."""
+
+    def settings(learning_rate, epochs=4):
+        return recipe(
+            epochs=epochs, schedule="constant", optimiser="adam", learning_rate=learning_rate
+        )
+
+    class StopError(Exception):
+        pass
+
+    def stop(row):
+        if row["epoch"] == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(settings(1e-3), crops(), tmp_path, report=stop)
+    before = load_history(tmp_path)
+    changed = train(settings(2e-3), crops(), tmp_path).state_dict()
+    history = load_history(tmp_path)
+    assert history[:2] == before
+    assert [row["learning_rate"] for row in history] == [1e-3, 1e-3, 2e-3, 2e-3]
+    slower = train(settings(1e-3), crops(), tmp_path / "slower").state_dict()
+    faster = train(settings(2e-3), crops(), tmp_path / "faster").state_dict()
+    for other in (slower, faster):
+        assert any(not torch.equal(value, changed[name]) for name, value in other.items())
+    assert load_history(tmp_path / "slower")[1]["rates_nats"] == history[1]["rates_nats"]
 
 
 def test_a_snapshot_is_the_average_so_far(tmp_path):

@@ -58,14 +58,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from hvae_codec.evaluation.evaluate import PICTURES, evaluate, find_models
     from hvae_codec.evaluation.metrics.convex_hull import optima
     from hvae_codec.evaluation.rows import Settings
-    from hvae_codec.evaluation.worker import Order
+    from hvae_codec.evaluation.worker import EvaluationConfig
 
     found = find_models(arguments.path)
     data = arguments.data or found.data
     if data is None:
         raise EvaluationError(f"{arguments.path} does not say its data set; name it with --data")
     out = arguments.out or found.out
-    order = Order(
+    order = EvaluationConfig(
         Settings(data, arguments.images, arguments.probe_images, seed=arguments.seed),
         probes=arguments.probes,
         root=arguments.root,

@@ -17,7 +17,7 @@ from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.bins import beta_per_layer
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.sweep.chunk import described_data, pending_chunks
-from hvae_codec.training.sweep.local import Work, run_locally
+from hvae_codec.training.sweep.local import SweepJob, run_locally
 from hvae_codec.training.sweep.memory import fitting_chunk
 from hvae_codec.training.sweep.plan import (
     PLAN_FILE,
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         threads = arguments.threads
         if threads is None and arguments.workers > 1:
             threads = max(1, torch.get_num_threads() // arguments.workers)
-        work = Work(arguments.out, arguments.root, arguments.device, threads)
+        work = SweepJob(arguments.out, arguments.root, arguments.device, threads)
         for line in _run(work, plan, arguments):
             print_warning(line)
     _report(arguments, plan)
@@ -108,7 +108,7 @@ def _chunk(arguments: argparse.Namespace, recipe: Recipe, models: int) -> int:
     return fitting_chunk(recipe, models, arguments.device, arguments.workers)
 
 
-def _run(work: Work, plan: SweepPlan, arguments: argparse.Namespace) -> list[str]:
+def _run(work: SweepJob, plan: SweepPlan, arguments: argparse.Namespace) -> list[str]:
     chunks = plan.chunks()
     pending = pending_chunks(work.directory)
     models = sum(len(chunks[number]) for number in pending)

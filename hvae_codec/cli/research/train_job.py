@@ -26,17 +26,17 @@ from hvae_codec.codec.checkpoint import (
     save_checkpoint,
 )
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.entropy.context_tables import MapTables
+from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.tables import SymbolTables
-from hvae_codec.codec.fully_convolutional.fit_tables import fit_map_tables, round_weights
+from hvae_codec.codec.fully_convolutional.fit_tables import fit_context_tables, round_weights
 from hvae_codec.codec.tiled.fit_tables import fit_tables, refit_tables
 from hvae_codec.data import ImageDataset, RandomCrops, load_dataset, load_training
 from hvae_codec.errors import SpecError
 from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
 from hvae_codec.evaluation.card_figures import measure_codec, measure_qualities
 from hvae_codec.models.build import Model
-from hvae_codec.models.fully_convolutional.model import MapVAE
-from hvae_codec.models.fully_convolutional.spec import MapSpec
+from hvae_codec.models.fully_convolutional.model import ConvVAE
+from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training import Recipe, load_history, snapshot, train
 from hvae_codec.training.bins import beta_per_layer
@@ -90,10 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise SpecError(f"--start is a {start.model.spec.name}, --spec says {recipe.spec}")
     if arguments.fit_effort is not None and not betas[-1] > 0:
         raise SpecError("--fit-effort needs a last beta above 0: without it bytes weigh nothing")
-    if arguments.fit_effort is not None and isinstance(any_spec(recipe.spec), MapSpec):
+    if arguments.fit_effort is not None and isinstance(any_spec(recipe.spec), ConvSpec):
         raise SpecError(f"--fit-effort is not for {recipe.spec}: its tables depend on its contexts")
     if arguments.quality is None:
-        arguments.quality = MAP_QUALITY if isinstance(any_spec(recipe.spec), MapSpec) else 1
+        arguments.quality = MAP_QUALITY if isinstance(any_spec(recipe.spec), ConvSpec) else 1
     training, test = _load_data(arguments, recipe)
     model = _model(arguments, recipe, training, start)
     history = load_history(arguments.out)
@@ -107,7 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
         **({} if rates is None else {"betas": list(betas)}),
         "command": _command(arguments),
         "data": _described_data(training, test, recipe),
-        "training": {"epochs": len(history), "cpu_seconds": _cpu_seconds(history)},
+        "training": {
+            "epochs": len(history),
+            "cpu_seconds": _cpu_seconds(history),
+            "learning_rates": _learning_rates(history),
+        },
     }
     path = _checkpoint_path(arguments, len(history))
     checkpoint = make_checkpoint(model, tables, card)
@@ -117,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
     card["measured"] = measured = measure_codec(codec, test.images)
     if codec.info.continuous:
         card["qualities"] = measure_qualities(codec, test.images[:CALIBRATION_IMAGES])
-    if betas[-1] > 0 and not isinstance(model, MapVAE):  # whose quality is no matter of a trade
+    if betas[-1] > 0 and not isinstance(model, ConvVAE):  # whose quality is no matter of a trade
         card["calibration"] = calibrate_codec(codec, test.images[:CALIBRATION_IMAGES])
     save_checkpoint(path, model, tables, card, replace=arguments.replace)
     missed = [] if rates is None else _missed(rates, measured["rates_nats"])
@@ -163,6 +167,13 @@ def _checkpoint_path(arguments: argparse.Namespace, epochs: int) -> Path:
     return folder / f"{arguments.name}-q{arguments.quality}.safetensors"
 
 
+def _learning_rates(history: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """First epoch, from 1, and learning rate of each stretch of a run."""
+    rates = [row["learning_rate"] for row in history]
+    starts = [i for i, rate in enumerate(rates) if i == 0 or rate != rates[i - 1]]
+    return [[start + 1, rates[start]] for start in starts]
+
+
 def _cpu_seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
     """Processor time of all epochs; None of a run that an earlier release began."""
     if any("cpu_seconds" not in row for row in history):
@@ -194,7 +205,7 @@ def _table_batches(training: ImageDataset | RandomCrops, recipe: Recipe) -> list
     """
     if isinstance(training, RandomCrops):
         spec = any_spec(recipe.spec)
-        assert isinstance(spec, MapSpec)
+        assert isinstance(spec, ConvSpec)
         stride = spec.coarsest
         sizes = [
             (p, len(p) // stride * stride, p.shape[1] // stride * stride)
@@ -227,7 +238,7 @@ def _betas_and_rates(
         arguments.usage_error("--rate was given twice for a layer")
     layers = rates_by_layer(arguments, "--rate", rates)
     if arguments.betas is None and None in layers:
-        if isinstance(any_spec(arguments.spec), MapSpec) and arguments.bins is None and not rates:
+        if isinstance(any_spec(arguments.spec), ConvSpec) and arguments.bins is None and not rates:
             return (1.0,) * len(layers), None
         arguments.usage_error("give --betas, or a --rate for every layer")
     return _betas_by_layer(arguments, len(layers)), layers if rates else None
@@ -275,12 +286,12 @@ def _fit(
     recipe: Recipe,
     beta: float,
     effort: int | None,
-) -> SymbolTables | MapTables:
+) -> SymbolTables | ContextTables:
     """The tables of a trained model, of the kind that it takes."""
-    if isinstance(model, MapVAE):
+    if isinstance(model, ConvVAE):
         round_weights(model)
         batches = _table_batches(training, recipe)
-        return fit_map_tables(model, batches[:: -(-len(batches) // MAP_TABLE_BATCHES)])
+        return fit_context_tables(model, batches[:: -(-len(batches) // MAP_TABLE_BATCHES)])
     assert isinstance(training, ImageDataset)
     images = training.images[: recipe.images]
     tables = fit_tables(model, images)

@@ -1,4 +1,4 @@
-"""Maps of symbols to `.hvae` bytes of version 2 and back: entropy coding, header and check sums."""
+"""Symbols to `.hvae` bytes of version 2 and back: entropy coding, header and check sums."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from hvae_codec.codec.bitstream.header import (
     verify_first_layer,
     write_file,
 )
-from hvae_codec.codec.entropy.context_coder import MapCoder, Shape
-from hvae_codec.codec.entropy.contexts import Levels
+from hvae_codec.codec.entropy.context_coder import ContextCoder, Shape
+from hvae_codec.codec.entropy.contexts import ContextIds
 from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.errors import BitstreamError, CorruptError, ImageTooLargeError, WrongModelError
 
@@ -33,19 +33,19 @@ SHORT_PIXELS = 4096
 MAX_FILE_PIXELS = 1 << 27
 """Most pixels in a file, over all its pictures, their sides padded to the coarsest stride."""
 
-Maps = Sequence[npt.NDArray[np.integer]]
+Symbols = Sequence[npt.NDArray[np.integer]]
 Shapes = Callable[[int, int, int], list[Shape]]
 """From a number of pictures, their height and width to the shape (N, h, w) of each layer."""
 
 
-def pack_maps(
-    coder: MapCoder,
+def pack_v2(
+    coder: ContextCoder,
     header: SizedHeader,
-    symbols: Maps,
+    symbols: Symbols,
     *,
     own_size: tuple[int, int],
     coarsest: int,
-    levels: Sequence[Levels] | None = None,
+    levels: Sequence[ContextIds] | None = None,
 ) -> list[bytes]:
     """Files of `header.count` pictures each from symbols [C, N, h, w] per layer, top first.
 
@@ -79,7 +79,7 @@ def check_pixels(count: int, height: int, width: int, coarsest: int) -> None:
         )
 
 
-def open_maps(
+def open_v2(
     data: bytes, model_id: bytes, *, own_size: tuple[int, int], coarsest: int, whole: bool
 ) -> Opened:
     """Header, its size filled in, and payload of one file, all checked that can be before decoding.
@@ -109,8 +109,8 @@ def open_maps(
     return Opened(header, frame, payload)
 
 
-def unpack_maps(
-    coder: MapCoder,
+def unpack_v2(
+    coder: ContextCoder,
     files: Sequence[tuple[bytes, Opened]],
     shapes: Shapes,
     layers: int,
@@ -133,7 +133,7 @@ def unpack_maps(
         if len(files) == 1:
             raise_about(error, numbers[0], of)
         for file, number in zip(files, numbers, strict=True):  # to say which of them it was
-            unpack_maps(coder, [file], shapes, layers, numbers=[number], of=of)
+            unpack_v2(coder, [file], shapes, layers, numbers=[number], of=of)
         raise
     for position, (data, opened) in enumerate(files):
         top = symbols[0][:, position * header.count : (position + 1) * header.count]

@@ -25,14 +25,14 @@ from hvae_codec.codec.bitstream.container import (
 )
 from hvae_codec.codec.bitstream.container_v2 import (
     MAX_FILE_PIXELS,
-    open_maps,
-    pack_maps,
-    unpack_maps,
+    open_v2,
+    pack_v2,
+    unpack_v2,
 )
 from hvae_codec.codec.bitstream.header import Header, SizedHeader
 from hvae_codec.codec.bitstream.symbols import SymbolBatch, as_rows, order_of
-from hvae_codec.codec.entropy.context_coder import MapCoder, Shape
-from hvae_codec.codec.entropy.context_tables import MapTables
+from hvae_codec.codec.entropy.context_coder import ContextCoder, Shape
+from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.range_coder import SymbolCoder
 from hvae_codec.codec.entropy.tables import FloatArray, Int32Array, SymbolTables
 from hvae_codec.errors import BitstreamError
@@ -161,7 +161,7 @@ class ConvFileCoder:
     """
 
     def __init__(
-        self, tables: MapTables, model_id: bytes, own_size: tuple[int, int], coarsest: int
+        self, tables: ContextTables, model_id: bytes, own_size: tuple[int, int], coarsest: int
     ) -> None:
         self.tables = tables
         self.model_id = model_id
@@ -169,9 +169,9 @@ class ConvFileCoder:
         self.coarsest = coarsest
 
     @cached_property
-    def coder(self) -> MapCoder:
+    def coder(self) -> ContextCoder:
         """The coder with its tables prepared."""
-        return MapCoder(self.tables)
+        return ContextCoder(self.tables)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "coder"}
@@ -186,7 +186,7 @@ class ConvFileCoder:
         header = batch.header
         if batch.block:
             header = replace(header, count=len(batch), block=True)
-        return pack_maps(
+        return pack_v2(
             self.coder,
             header,
             batch.symbols,
@@ -210,7 +210,7 @@ class ConvFileCoder:
             groups.setdefault(one.header, []).append(number)
         batches = []
         for header, numbers in groups.items():
-            symbols = unpack_maps(
+            symbols = unpack_v2(
                 self.coder,
                 [(files[number], opened[number]) for number in numbers],
                 self.shapes,
@@ -225,7 +225,7 @@ class ConvFileCoder:
         """As `FileCoder.read_block`."""
         wanted = self._layers(layers)
         opened = self._open(file, wanted)
-        symbols = unpack_maps(self.coder, [(file, opened)], self.shapes, wanted, numbers=[0], of=1)
+        symbols = unpack_v2(self.coder, [(file, opened)], self.shapes, wanted, numbers=[0], of=1)
         return _block(opened.header, symbols)
 
     def symbols(self, files: Sequence[bytes]) -> list[Int32Array]:
@@ -263,7 +263,7 @@ class ConvFileCoder:
 
     def _open(self, file: bytes, layers: int) -> Opened:
         """Header and payload of a file whose first layers are wanted."""
-        return open_maps(
+        return open_v2(
             file,
             self.model_id,
             own_size=self.own_size,

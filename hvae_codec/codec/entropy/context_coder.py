@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
-from hvae_codec.codec.entropy.contexts import Features, Levels
+from hvae_codec.codec.entropy.context_tables import ContextLayer, ContextTables
+from hvae_codec.codec.entropy.contexts import ContextIds, SymbolFeatures
 from hvae_codec.codec.entropy.range_coder import (
     DAMAGED,
     FAMILY,
@@ -39,7 +39,7 @@ _ROWS_BELOW = 1024  # symbols of a layer below which one call per size of table 
 class _LayerPlan:
     """What coding one layer needs, made once."""
 
-    def __init__(self, layer: MapLayer) -> None:
+    def __init__(self, layer: ContextLayer) -> None:
         self.layer = layer
         tables = layer.tables
         order = np.argsort(tables.size, kind="stable")
@@ -55,13 +55,13 @@ class _LayerPlan:
             for row in group.rows
         ]
 
-    def order(self, levels: Levels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    def order(self, levels: ContextIds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Positions in coding order of levels in any shape, and where each rank begins in it."""
         ranks = self.rank[levels.reshape(-1)]
         ends = np.cumsum(np.bincount(ranks, minlength=len(self.rank)))
         return np.argsort(ranks, kind="stable"), np.concatenate([[0], ends])
 
-    def encode(self, encoder: Any, symbols: npt.NDArray[np.integer], levels: Levels) -> None:
+    def encode(self, encoder: Any, symbols: npt.NDArray[np.integer], levels: ContextIds) -> None:
         """Codes symbols and their levels, of one shape, all within their tables."""
         order, starts = self.order(levels)
         ranks = np.repeat(np.arange(len(self.rank)), np.diff(starts))
@@ -81,7 +81,7 @@ class _LayerPlan:
             if start < stop and model is not None:
                 encoder.encode(indices[start:stop], model)
 
-    def decode(self, decoder: Any, levels: Levels) -> Int32Array:
+    def decode(self, decoder: Any, levels: ContextIds) -> Int32Array:
         """The symbols, int32 in the shape of their levels.
 
         Raises CorruptError for what no encoder writes.
@@ -108,22 +108,22 @@ class _LayerPlan:
         return symbols.reshape(levels.shape)
 
 
-class MapCoder:
+class ContextCoder:
     """Codes maps of symbols. Build it once per model: it holds the prepared tables.
 
     All methods take several files at once, whose pictures have one size and one quality, `each` of
     them to a file: files' pictures lie one after another along axis 1 of maps [C, N, h, w].
     """
 
-    def __init__(self, tables: MapTables) -> None:
+    def __init__(self, tables: ContextTables) -> None:
         self.tables = tables
         self._plans = [_LayerPlan(layer) for layer in tables.layers]
 
-    def walk(self, quality: int) -> LevelWalk:
+    def walk(self, quality: int) -> ContextIterator:
         """A walk from the top layer down, for pictures of one size."""
-        return LevelWalk(self.tables, quality)
+        return ContextIterator(self.tables, quality)
 
-    def levels(self, symbols: Sequence[npt.NDArray[np.integer]], quality: int) -> list[Levels]:
+    def levels(self, symbols: Sequence[npt.NDArray[np.integer]], quality: int) -> list[ContextIds]:
         """The levels of the symbols [C, N, h, w] of all layers, top first, in their shapes.
 
         Raises ValueError for shapes that do not fit.
@@ -141,7 +141,7 @@ class MapCoder:
         symbols: Sequence[npt.NDArray[np.integer]],
         quality: int,
         each: int = 1,
-        levels: Sequence[Levels] | None = None,
+        levels: Sequence[ContextIds] | None = None,
     ) -> list[bytes]:
         """A payload for every `each` pictures, from symbols [C, N, h, w] per layer, top first, and,
         where they are known already, their levels.
@@ -216,17 +216,17 @@ class MapCoder:
             )
 
 
-class LevelWalk:
+class ContextIterator:
     """The levels of each layer from the symbols of those above it, top first."""
 
-    def __init__(self, tables: MapTables, quality: int) -> None:
+    def __init__(self, tables: ContextTables, quality: int) -> None:
         self._layers = tables.layers
         self._quality = quality
-        self._features: dict[int, Features] = {}
+        self._features: dict[int, SymbolFeatures] = {}
         self._index = 0
-        self._last: Levels | None = None
+        self._last: ContextIds | None = None
 
-    def levels(self, shape: Shape) -> Levels:
+    def levels(self, shape: Shape) -> ContextIds:
         """Those of the next layer, uint8 [C, N, h, w], of shape (N, h, w)."""
         check()
         context = self._layers[self._index].context
@@ -243,4 +243,4 @@ class LevelWalk:
         context = self._layers[self._index].context
         self._index += 1
         if self._index < len(self._layers):
-            self._features.setdefault(context.stride, Features()).add(symbols)
+            self._features.setdefault(context.stride, SymbolFeatures()).add(symbols)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.entropy.contexts import LayerContext, Levels
+from hvae_codec.codec.entropy.contexts import ContextIds, LayerContext
 from hvae_codec.codec.entropy.tables import FloatArray, Int32Array, LayerTables
 from hvae_codec.errors import CheckpointError
 
@@ -17,7 +17,7 @@ _FIELDS = ("low", "size", "frequency")
 
 
 @dataclass(frozen=True, eq=False)
-class MapLayer:
+class ContextLayer:
     """One layer: the context of its symbols, and the table of each of its levels."""
 
     context: LayerContext
@@ -34,13 +34,13 @@ class MapLayer:
         """Information, in bits, that any symbol of this layer has at least."""
         return float(np.minimum.reduceat(self.tables.cost_bits, self.tables.offset).min())
 
-    def clip(self, symbols: npt.NDArray[np.integer], levels: Levels) -> Int32Array:
+    def clip(self, symbols: npt.NDArray[np.integer], levels: ContextIds) -> Int32Array:
         """Symbols brought into the tables of their levels; any one shape for both."""
         low, high = self.tables.low[levels], self.tables.high[levels]
         clipped: Int32Array = np.clip(symbols, low, high).astype(np.int32)
         return clipped
 
-    def information_bits(self, symbols: npt.NDArray[np.integer], levels: Levels) -> FloatArray:
+    def information_bits(self, symbols: npt.NDArray[np.integer], levels: ContextIds) -> FloatArray:
         """Ideal code length of each symbol, in bits, float64 in their shape.
 
         Raises ValueError for a symbol outside the table of its level.
@@ -52,7 +52,7 @@ class MapLayer:
         return bits
 
     def draw(
-        self, levels: Levels, generator: np.random.Generator, temperature: float
+        self, levels: ContextIds, generator: np.random.Generator, temperature: float
     ) -> Int32Array:
         """Random symbols from the tables of their levels, int32 in the levels' shape, their
         deviation scaled by `temperature` as that of a Gaussian would be.
@@ -72,10 +72,10 @@ class MapLayer:
         return symbols
 
 
-class MapTables:
-    """The tables of a model: one `MapLayer` per layer, top layer first."""
+class ContextTables:
+    """The tables of a model: one `ContextLayer` per layer, top layer first."""
 
-    def __init__(self, layers: Sequence[MapLayer]) -> None:
+    def __init__(self, layers: Sequence[ContextLayer]) -> None:
         if len(layers) < 2:
             raise CheckpointError(f"map tables: {len(layers)} layers; there are at least 2")
         self.layers = tuple(layers)
@@ -98,7 +98,7 @@ class MapTables:
         cls,
         tensors: Mapping[str, npt.NDArray[np.generic]],
         latents: Sequence[tuple[int, int]],
-    ) -> MapTables:
+    ) -> ContextTables:
         """The inverse of `to_tensors`, for layers of these (stride, channels), top first.
 
         Raises CheckpointError for anything else than its result.
@@ -121,7 +121,7 @@ class MapTables:
             for key, count in above.items():
                 context.check_inputs(key, count)
             tables = LayerTables(*(own[name] for name in _FIELDS))
-            layers.append(MapLayer(context, tables))
+            layers.append(ContextLayer(context, tables))
         if left:
             raise CheckpointError(f"map tables: unexpected tensors {sorted(left)[:6]}")
         return cls(layers)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.errors import CheckpointError
-from hvae_codec.models.fully_convolutional.spec import FEATURES, MAX_MAGNITUDE, MAX_SIGNED, MapSpec
+from hvae_codec.models.fully_convolutional.spec import FEATURES, MAX_MAGNITUDE, MAX_SIGNED, ConvSpec
 from hvae_codec.utils.forking import no_fork
 
 MAX_LEVELS = 128
@@ -40,7 +40,7 @@ _EXACT_IN_SINGLE, _EXACT_IN_DOUBLE = 1 << 24, 1 << 53
 _SLAB_VALUES = 1 << 22  # of the features of a layer, at once
 
 Int32Array = NDArray[np.int32]
-Levels = NDArray[np.uint8]
+ContextIds = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +99,11 @@ class LayerContext:
             )
 
     def levels(
-        self, features: Mapping[int, Features], quality: int, shape: tuple[int, int, int]
-    ) -> Levels:
+        self, features: Mapping[int, SymbolFeatures], quality: int, shape: tuple[int, int, int]
+    ) -> ContextIds:
         """The level of every symbol, uint8 [channels, N, h, w].
 
-        features: by stride, those of the layers above (`Features`).
+        features: by stride, those of the layers above (`SymbolFeatures`).
         shape: (N, h, w) of the layer.
         """
         n, height, width = shape
@@ -192,7 +192,7 @@ class LayerContext:
         return between
 
 
-class Features:
+class SymbolFeatures:
     """The features of the symbols of the layers of one stride, in the order that contexts take
     them: layer after layer, of each whether its symbols are not 0, their magnitudes, their signs.
     """
@@ -243,7 +243,7 @@ def _finer(sums: NDArray[np.floating], ratio: int) -> NDArray[np.floating]:
 
 
 def context_of(
-    spec: MapSpec,
+    spec: ConvSpec,
     index: int,
     bias: NDArray[np.floating],
     weights: Mapping[int, NDArray[np.floating]],

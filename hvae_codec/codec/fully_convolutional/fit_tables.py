@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hvae_codec.codec.entropy.context_coder import LevelWalk
-from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
+from hvae_codec.codec.entropy.context_coder import ContextIterator
+from hvae_codec.codec.entropy.context_tables import ContextLayer, ContextTables
 from hvae_codec.codec.entropy.contexts import LayerContext, context_of
 from hvae_codec.codec.entropy.tables import TOTAL, Int32Array, LayerTables, support_size
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.models.fully_convolutional.layers import MIN_RAW
-from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.fully_convolutional.spec import FEATURE_SCALES, FEATURES
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import dtype_of
@@ -31,9 +31,9 @@ _PRIOR_COUNT = 64.0  # symbols that a level's Gaussian counts for beside those o
 
 
 @inference
-def fit_map_tables(
-    model: MapVAE, images: Iterable[NDArray[np.uint8]], qualities: int = 6, seed: int = 0
-) -> MapTables:
+def fit_context_tables(
+    model: ConvVAE, images: Iterable[NDArray[np.uint8]], qualities: int = 6, seed: int = 0
+) -> ContextTables:
     """Tables fitted to the symbols of training pictures, each of `qualities` random qualities.
 
     images: uint8 [H, W, 3], or some of one size, [N, H, W, 3], which then share qualities; sides
@@ -44,7 +44,7 @@ def fit_map_tables(
     """
     model.eval()
     contexts = [_context(model, index) for index in model.spec.layer_indices]
-    first = MapTables([_gaussian_layer(context) for context in contexts])
+    first = ContextTables([_gaussian_layer(context) for context in contexts])
     counts = [np.zeros(len(layer.tables.frequency), np.int64) for layer in first.layers]
     generator = np.random.default_rng(seed)
     pictures = list(images)
@@ -52,16 +52,16 @@ def fit_map_tables(
     for picture in bar:
         for quality in generator.integers(0, MAX_NUMBER + 1, size=qualities):
             _count(model, first, counts, picture, int(quality))
-    return MapTables(
+    return ContextTables(
         [
-            MapLayer(layer.context, _blended(layer.tables, own))
+            ContextLayer(layer.context, _blended(layer.tables, own))
             for layer, own in zip(first.layers, counts, strict=True)
         ]
     )
 
 
 @torch.no_grad()
-def round_weights(model: MapVAE) -> None:
+def round_weights(model: ConvVAE) -> None:
     """Round the weights to what half precision holds, so that a checkpoint takes half the bytes."""
     for parameter in model.parameters():
         parameter.copy_(parameter.half())
@@ -72,7 +72,7 @@ def level_deviations() -> NDArray[np.float64]:
     return np.geomspace(_softplus(MIN_RAW), LARGEST_DEVIATION, LEVELS)
 
 
-def _context(model: MapVAE, index: int) -> LayerContext:
+def _context(model: ConvVAE, index: int) -> LayerContext:
     """A layer's context with the weights of the model, of which integers are made."""
     context = model.walk()[index][1].context
     deviations = level_deviations()
@@ -91,7 +91,7 @@ def _context(model: MapVAE, index: int) -> LayerContext:
     )
 
 
-def _channels_above(model: MapVAE, index: int, stride: int) -> list[int]:
+def _channels_above(model: ConvVAE, index: int, stride: int) -> list[int]:
     """Channels of each of the layers of a stride above the one at `index`."""
     return [above.channels for above in model.spec.latents[:index] if above.stride == stride]
 
@@ -106,7 +106,7 @@ def _by_feature(weights: NDArray[np.float64], channels: list[int]) -> NDArray[np
     return scaled
 
 
-def _gaussian_layer(context: LayerContext) -> MapLayer:
+def _gaussian_layer(context: LayerContext) -> ContextLayer:
     """A layer whose tables are those of the Gaussians that its levels stand for."""
     lows, tables = [], []
     for deviation in level_deviations():
@@ -116,12 +116,12 @@ def _gaussian_layer(context: LayerContext) -> MapLayer:
         edges = np.arange(low, low + size + 1) - 0.5
         lows.append(low)
         tables.append(_integer_table(np.diff(_normal_cdf(edges / deviation))))
-    return MapLayer(context, _layer_tables(lows, tables))
+    return ContextLayer(context, _layer_tables(lows, tables))
 
 
 def _count(
-    model: MapVAE,
-    tables: MapTables,
+    model: ConvVAE,
+    tables: ContextTables,
     counts: list[NDArray[np.int64]],
     picture: NDArray[np.uint8],
     quality: int,
@@ -131,7 +131,7 @@ def _count(
     pictures = torch.tensor(picture.reshape(-1, *picture.shape[-3:]), device=device)
     x = model.likelihood.pixels(pictures.permute(0, 3, 1, 2), dtype_of(model))
     q = torch.full((len(x),), quality / MAX_NUMBER, dtype=torch.float32, device=device)
-    walk = LevelWalk(tables, quality)
+    walk = ContextIterator(tables, quality)
     symbols = model.quantise(model.fine_features(x, q), q)
     for layer, own, k in zip(tables.layers, counts, symbols, strict=True):
         array = k.permute(1, 0, 2, 3).to(torch.int32).cpu().numpy()

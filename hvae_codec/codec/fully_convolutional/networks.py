@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_codec.codec.bitstream.files import ConvFileCoder
-from hvae_codec.codec.entropy.contexts import Levels
+from hvae_codec.codec.entropy.contexts import ContextIds
 from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.codec.quality_scale import MAX_NUMBER
-from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.fully_convolutional.spec import SECOND_STRIDE
 from hvae_codec.models.inference import full_precision, inference
 from hvae_codec.utils.cancellation import check
@@ -29,19 +29,19 @@ STRIP_PIXELS = 1 << 20
 Pixels = NDArray[np.uint8]
 
 
-class MapNetworks:
+class ConvNetworks:
     """Runs a trained model on pictures uint8 [N, H, W, 3] of one size and one quality."""
 
-    def __init__(self, model: MapVAE, coder: ConvFileCoder) -> None:
+    def __init__(self, model: ConvVAE, coder: ConvFileCoder) -> None:
         self.model = model.eval()
         self._coder = coder
 
     @inference
-    def symbols(self, pictures: Pixels, quality: int) -> tuple[list[Int32Array], list[Levels]]:
+    def symbols(self, pictures: Pixels, quality: int) -> tuple[list[Int32Array], list[ContextIds]]:
         """Symbols within their tables, int32 [C, N, h, w] a layer, top first, and their levels."""
         layers = self._coder.tables.layers
         found: list[Int32Array] = []
-        found_levels: list[Levels] = []
+        found_levels: list[ContextIds] = []
         walk = self._coder.coder.walk(quality)
 
         def choose(index: int, scaled: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class MapNetworks:
         return torch.from_numpy(array).to(self._device).permute(0, 3, 1, 2)
 
     def _fine_features(self, pictures: Pixels, quality: int) -> Tensor:
-        """`MapVAE.fine_features` of whole pictures, edges repeated up to the coarsest stride."""
+        """`ConvVAE.fine_features` of whole pictures, edges repeated up to the coarsest stride."""
         count, height, width, _ = pictures.shape
         qualities = self._qualities(count, quality)
         coarsest, halo = self.model.spec.coarsest, self.model.encoder_halo

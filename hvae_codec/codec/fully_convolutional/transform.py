@@ -11,15 +11,15 @@ from hvae_codec.codec.bitstream.container_v2 import check_pixels
 from hvae_codec.codec.bitstream.files import ConvFileCoder
 from hvae_codec.codec.bitstream.header import SizedHeader
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
-from hvae_codec.codec.entropy.contexts import Levels
+from hvae_codec.codec.entropy.contexts import ContextIds
 from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.codec.features import Features, joined
-from hvae_codec.codec.fully_convolutional.networks import MapNetworks
+from hvae_codec.codec.fully_convolutional.networks import ConvNetworks
 from hvae_codec.codec.operating_point import OperatingPoint
 from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
 from hvae_codec.codec.transform import Pixels, Prepared, Trades, as_grey
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.models.fully_convolutional.model import MapVAE
+from hvae_codec.models.fully_convolutional.model import ConvVAE
 
 _CHUNK_PIXELS = 1 << 20  # of small images, go through the networks together
 
@@ -31,13 +31,13 @@ class ConvTransform:
     channel.
     """
 
-    def __init__(self, model: MapVAE, coder: ConvFileCoder, name: str) -> None:
+    def __init__(self, model: ConvVAE, coder: ConvFileCoder, name: str) -> None:
         self._coder = coder
         self._name = name
-        self.networks = MapNetworks(model, coder)
+        self.networks = ConvNetworks(model, coder)
 
     @property
-    def model(self) -> MapVAE:
+    def model(self) -> ConvVAE:
         """As `Transform.model`."""
         return self.networks.model
 
@@ -141,7 +141,7 @@ class ConvTransform:
 
     def _symbols(
         self, images: Sequence[Pixels], point: OperatingPoint
-    ) -> tuple[list[Int32Array], list[Levels]]:
+    ) -> tuple[list[Int32Array], list[ContextIds]]:
         """Symbols [C, N, h, w] and their contexts, of images of one size, some at a time."""
         at_once = _images_at_once(*images[0].shape[:2])
         parts = [

@@ -24,7 +24,7 @@ from hvae_codec.errors import ColourWarning, ImageError
 TOLERANCE = 2
 """Levels of 255 by which a profile may differ from sRGB and still be taken as sRGB."""
 
-Levels: TypeAlias = "tuple[int, ...]"
+ContextIds: TypeAlias = "tuple[int, ...]"
 Info: TypeAlias = "dict[str | tuple[int, int], Any]"
 Points: TypeAlias = "tuple[float, ...]"
 """x and y of the white point, red, green and blue."""
@@ -186,7 +186,7 @@ def _converted(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 @functools.lru_cache(maxsize=64)
-def _effect(profile: bytes, mode: str) -> tuple[bool, Levels, bool]:
+def _effect(profile: bytes, mode: str) -> tuple[bool, ContextIds, bool]:
     """What converting from a profile to sRGB does: whether nothing, to each level of grey, and
     whether the profile is one of grey.
 

@@ -1,4 +1,4 @@
-"""The parts that a `MapVAE` is made of: residual blocks, contexts, and the networks of a layer.
+"""The parts that a `ConvVAE` is made of: residual blocks, contexts, and the networks of a layer.
 
 All of them depend on a quality, by values that are piecewise linear in it: calls take the weights
 [B, K] of its knots.
@@ -19,7 +19,7 @@ from hvae_codec.models.fully_convolutional.spec import (
     FEATURES,
     MAX_MAGNITUDE,
     MAX_SIGNED,
-    MapSpec,
+    ConvSpec,
 )
 from hvae_codec.models.layers.bf16_convolution import Conv2d
 from hvae_codec.models.likelihoods import at_least_fp32
@@ -85,7 +85,7 @@ class Context(nn.Module):
     lies in. It runs in integers as well (`hvae_codec.codec.entropy.contexts`).
     """
 
-    def __init__(self, spec: MapSpec, index: int) -> None:
+    def __init__(self, spec: ConvSpec, index: int) -> None:
         super().__init__()
         latent = spec.latents[index]
         self.stride = latent.stride
@@ -113,10 +113,10 @@ class Context(nn.Module):
         return raw
 
 
-class MapLayer(nn.Module):
+class ConvLayer(nn.Module):
     """The networks of one layer's posterior and prior."""
 
-    def __init__(self, spec: MapSpec, index: int) -> None:
+    def __init__(self, spec: ConvSpec, index: int) -> None:
         super().__init__()
         latent = spec.latents[index]
         width = next(r.width for r in spec.resolutions if r.stride == latent.stride)

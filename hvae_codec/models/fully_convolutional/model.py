@@ -1,4 +1,4 @@
-"""A fully convolutional hierarchical VAE for pictures of any size, built from a `MapSpec`.
+"""A fully convolutional hierarchical VAE for pictures of any size, built from a `ConvSpec`.
 
 The walk is that of `hvae_codec.models.hvae`, from z_L down to z_1, with three differences. Latents
 are maps. A layer's prior takes its mean from the latents above through a network, and its deviation
@@ -20,11 +20,11 @@ from hvae_codec.models.fully_convolutional.layers import (
     MIN_RAW,
     AtLeast,
     Blocks,
-    MapLayer,
+    ConvLayer,
     scaled_features,
 )
-from hvae_codec.models.fully_convolutional.spec import FIRST_STRIDE, SECOND_STRIDE, MapSpec
-from hvae_codec.models.hvae import Outcome, Posterior, noise_seed
+from hvae_codec.models.fully_convolutional.spec import FIRST_STRIDE, SECOND_STRIDE, ConvSpec
+from hvae_codec.models.hvae import ForwardOutput, Posterior, noise_seed
 from hvae_codec.models.layers.bf16_convolution import Conv2d
 from hvae_codec.models.likelihoods import GaussianLikelihood, at_least_fp32
 
@@ -34,7 +34,7 @@ def nearest(index: int, scaled: Tensor) -> Tensor:
     return torch.round(scaled)
 
 
-class MapVAE(nn.Module):
+class ConvVAE(nn.Module):
     """The model of Eq. 1 and Eq. 4 for `spec`, its posteriors uniform of width `step` around their
     means, one learned step for every channel and quality, and rounded to that grid at run time.
 
@@ -44,7 +44,7 @@ class MapVAE(nn.Module):
 
     posterior: Posterior = "uniform"
 
-    def __init__(self, spec: MapSpec) -> None:
+    def __init__(self, spec: ConvSpec) -> None:
         super().__init__()
         self.spec = spec
         self.likelihood = GaussianLikelihood()
@@ -61,7 +61,7 @@ class MapVAE(nn.Module):
                 finer = widths[one.stride // 2]
                 self.down[key] = Conv2d(finer, one.width, 2, 2)
                 self.up[key] = Conv2d(one.width, 4 * finer, 1)
-        self.layers = nn.ModuleList(MapLayer(spec, index) for index in spec.layer_indices)
+        self.layers = nn.ModuleList(ConvLayer(spec, index) for index in spec.layer_indices)
         self.output = Conv2d(finest, pixels, 3, 1, 1)
 
     def forward(
@@ -72,7 +72,7 @@ class MapVAE(nn.Module):
         rounded: bool = True,
         noise_index: int = 0,
         qualities: Tensor | None = None,
-    ) -> Outcome:
+    ) -> ForwardOutput:
         """One stochastic pass.
 
         x: [B, C, H, W], pixels in [0, 1], sides multiples of the coarsest stride. Rates are those
@@ -116,7 +116,7 @@ class MapVAE(nn.Module):
         normaliser = 0.5 * dims * (2.0 * math.pi * deviation.square()).log()
         distortion = squared / (2.0 * deviation.square()) + normaliser
         middle = math.sqrt(math.prod(self.spec.deviations))
-        return Outcome(distortion, torch.stack(rates, dim=1), output, deviation / middle)
+        return ForwardOutput(distortion, torch.stack(rates, dim=1), output, deviation / middle)
 
     def knot_weights(self, qualities: Tensor) -> Tensor:
         """What each knot contributes at qualities [B] in [0, 1]: [B, K], rows of sum 1."""
@@ -199,9 +199,9 @@ class MapVAE(nn.Module):
         positions = 1 + self.spec.resolutions[0].decoder_blocks
         return -(-positions * FIRST_STRIDE // SECOND_STRIDE)
 
-    def walk(self) -> list[tuple[int, MapLayer]]:
+    def walk(self) -> list[tuple[int, ConvLayer]]:
         """Index and networks of each layer, top first."""
-        return [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, MapLayer)]
+        return [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, ConvLayer)]
 
     def _top_down(
         self, symbols: Sequence[Tensor], qualities: Tensor, layers: int

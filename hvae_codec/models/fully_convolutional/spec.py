@@ -1,6 +1,6 @@
 """Networks and latents of a fully convolutional hierarchical VAE as data.
 
-Where a `ModelSpec` lists the rows of the paper's tables, a `MapSpec` says how wide and deep a
+Where a `ModelSpec` lists the rows of the paper's tables, a `ConvSpec` says how wide and deep a
 network of residual blocks is at each of its resolutions. Its latents are maps, which grow with the
 picture.
 """
@@ -47,7 +47,7 @@ class Resolution:
 
 
 @dataclass(frozen=True)
-class LatentMap:
+class ConvLatent:
     """One layer of latents, z_l: a map of `channels` for every `stride` x `stride` pixels."""
 
     stride: int
@@ -55,7 +55,7 @@ class LatentMap:
 
 
 @dataclass(frozen=True)
-class MapSpec:
+class ConvSpec:
     """A hierarchical VAE of L = len(latents) >= 2 layers of maps, top first: z_L, ..., z_1.
 
     image_shape: (C, H, W) of the pictures it trains on; it runs on pictures of any size.
@@ -68,7 +68,7 @@ class MapSpec:
     name: str
     image_shape: tuple[int, int, int]
     resolutions: tuple[Resolution, ...]
-    latents: tuple[LatentMap, ...]
+    latents: tuple[ConvLatent, ...]
     knots: int = 6
     deviations: tuple[float, float] = (0.17, 0.016)
 
@@ -152,7 +152,7 @@ class MapSpec:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> MapSpec:
+    def from_json(cls, data: dict[str, Any]) -> ConvSpec:
         """The spec that `to_json` described.
 
         Raises:
@@ -165,7 +165,7 @@ class MapSpec:
                 name=str(data["name"]),
                 image_shape=(int(channels), int(height), int(width)),
                 resolutions=tuple(Resolution(**_integers(one)) for one in data["resolutions"]),
-                latents=tuple(LatentMap(**_integers(one)) for one in data["latents"]),
+                latents=tuple(ConvLatent(**_integers(one)) for one in data["latents"]),
                 knots=int(data["knots"]),
                 deviations=(float(first), float(last)),
             )

@@ -31,7 +31,7 @@ _LISTENER_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Work:
+class SweepJob:
     """What any worker needs to know of a sweep; small, and the same for all its chunks."""
 
     directory: Path
@@ -77,7 +77,7 @@ class _Throttled:
         self._sum, self._last = 0, time.monotonic()
 
 
-def run_locally(work: Work, workers: int, progress: Progress) -> list[str]:
+def run_locally(work: SweepJob, workers: int, progress: Progress) -> list[str]:
     """Run all chunks that are not done, `workers` at a time; what diverged, a line a model.
 
     Raises:
@@ -131,7 +131,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _run_in_worker(work: Work, number: int) -> list[str]:
+def _run_in_worker(work: SweepJob, number: int) -> list[str]:
     return work.run(number, _queue.put)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hvae_codec.errors import MissingDependencyError, SweepError
 from hvae_codec.training.sweep.chunk import pending_chunks
-from hvae_codec.training.sweep.local import Progress, Work
+from hvae_codec.training.sweep.local import Progress, SweepJob
 
 RETRIES = 5
 """How many deaths of its worker a chunk survives."""
@@ -32,7 +32,7 @@ class _Counter:
         return taken
 
 
-def run_on_ray(work: Work, progress: Progress) -> list[str]:
+def run_on_ray(work: SweepJob, progress: Progress) -> list[str]:
     """Run all chunks that are not done on the cluster that RAY_ADDRESS names, or, without it, on
     one that is started here and ended afterwards; what diverged, a line a model.
 
@@ -66,7 +66,7 @@ def run_on_ray(work: Work, progress: Progress) -> list[str]:
             ray.shutdown()
 
 
-def _run(ray: Any, work: Work, numbers: list[int], progress: Progress) -> list[str]:
+def _run(ray: Any, work: SweepJob, numbers: list[int], progress: Progress) -> list[str]:
     on_gpu = work.device.startswith("cuda")
     resources = {"num_gpus": 1} if on_gpu else {"num_cpus": work.threads or 1}
     counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Counter).remote()
@@ -84,5 +84,5 @@ def _run(ray: Any, work: Work, numbers: list[int], progress: Progress) -> list[s
     return lines
 
 
-def _run_chunk(work: Work, number: int, counter: Any) -> list[str]:
+def _run_chunk(work: SweepJob, number: int, counter: Any) -> list[str]:
     return work.run(number, counter.add.remote)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvae_codec.codec.bitstream.container_v2 import SHORT_PIXELS, open_maps, pack_maps, unpack_maps
+from hvae_codec.codec.bitstream.container_v2 import SHORT_PIXELS, open_v2, pack_v2, unpack_v2
 from hvae_codec.codec.bitstream.header import (
     Header,
     SizedHeader,
@@ -16,8 +16,8 @@ from hvae_codec.codec.bitstream.header import (
     verify_file,
     write_file,
 )
-from hvae_codec.codec.entropy.context_coder import MapCoder
-from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
+from hvae_codec.codec.entropy.context_coder import ContextCoder
+from hvae_codec.codec.entropy.context_tables import ContextLayer, ContextTables
 from hvae_codec.codec.entropy.contexts import LayerContext
 from hvae_codec.codec.entropy.tables import LayerTables
 from hvae_codec.errors import (
@@ -55,10 +55,10 @@ def example_tables():
     )
     first = LayerContext(1, 16, int32([-512], [2]), {}, int32(-256))
     second = LayerContext(1, 8, int32([0], [0]), {16: weights}, int32(256, 512))
-    return MapTables([MapLayer(first, top), MapLayer(second, lower)])
+    return ContextTables([ContextLayer(first, top), ContextLayer(second, lower)])
 
 
-CODER = MapCoder(example_tables())
+CODER = ContextCoder(example_tables())
 TOP, LOWER = int32([1, -1]), int32([0, 0, -1, 0], [0, 0, 1, 0])
 SYMBOLS = [TOP[None, None], LOWER[None, None]]
 
@@ -70,12 +70,12 @@ def shapes(count, height, width):
 
 def pack(width, height, symbols, count=1, block=False, quality=127):
     header = SizedHeader(MODEL, width, height, count, block=block, quality=quality)
-    return pack_maps(CODER, header, symbols, own_size=(32, 32), coarsest=16)[0]
+    return pack_v2(CODER, header, symbols, own_size=(32, 32), coarsest=16)[0]
 
 
 def unpack(data, layers=2):
-    opened = open_maps(data, MODEL, own_size=(32, 32), coarsest=16, whole=layers != 1)
-    return unpack_maps(CODER, [(data, opened)], shapes, layers, numbers=[0], of=1)
+    opened = open_v2(data, MODEL, own_size=(32, 32), coarsest=16, whole=layers != 1)
+    return unpack_v2(CODER, [(data, opened)], shapes, layers, numbers=[0], of=1)
 
 
 def test_example_field_by_field():
@@ -126,7 +126,7 @@ def test_more_than_4096_pixels_take_the_long_form(width, height, long):
 def test_sizes_and_qualities_that_should_not_be_there():
     def opened(header, *, several=False, payload=b""):
         data = write_file(header, several=several, first_layer=b"", payload=payload)
-        open_maps(data, MODEL, own_size=(32, 32), coarsest=16, whole=True)
+        open_v2(data, MODEL, own_size=(32, 32), coarsest=16, whole=True)
 
     with pytest.raises(CorruptError, match="does not state the quality"):
         opened(Header(MODEL, 20, 10))

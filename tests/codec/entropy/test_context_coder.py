@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvae_codec.codec.entropy import context_coder
-from hvae_codec.codec.entropy.context_coder import MapCoder
-from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
+from hvae_codec.codec.entropy.context_coder import ContextCoder
+from hvae_codec.codec.entropy.context_tables import ContextLayer, ContextTables
 from hvae_codec.codec.entropy.contexts import LayerContext
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables
 from hvae_codec.errors import CorruptError
@@ -32,7 +32,7 @@ def assert_same(found, expected):
 def case(seed, latents, count, sides=None, largest_weight=3000):
     """Coder, quality, shapes and symbols of `count` pictures of so many top positions."""
     rng = np.random.default_rng(seed)
-    coder = MapCoder(random_tables(rng, latents, largest_weight))
+    coder = ContextCoder(random_tables(rng, latents, largest_weight))
     quality = int(rng.integers(0, 256))
     rows, columns = rng.integers(1, 3, 2) if sides is None else sides
     ratios = [latents[0][0] // stride for stride, _ in latents]
@@ -96,7 +96,7 @@ def test_information_of_a_table():
         np.array([3, 1], np.int32),
         np.array([TOTAL // 4, TOTAL // 2, TOTAL // 4, TOTAL], np.int32),
     )
-    layer = MapLayer(context, tables)
+    layer = ContextLayer(context, tables)
     assert layer.least_bits == 0.0
     levels = np.array([0, 0, 0, 1], np.uint8)
     assert layer.information_bits(np.array([-1, 0, 1, 4]), levels).tolist() == [2, 1, 2, 0]
@@ -113,13 +113,13 @@ def one_layer(*frequencies, low=0):
         np.full(2, len(frequencies), np.int32),
         np.array(frequencies * 2, np.int32),
     )
-    return MapLayer(context, tables)
+    return ContextLayer(context, tables)
 
 
 def two_layers(layer):
     weights = {8: np.zeros((1, 3, 3, 3), np.int32)}
     context = LayerContext(1, 8, layer.context.bias, weights, layer.context.thresholds)
-    return MapTables([layer, MapLayer(context, layer.tables)])
+    return ContextTables([layer, ContextLayer(context, layer.tables)])
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-200, 1e-4])
@@ -140,14 +140,14 @@ def test_draws_have_the_frequencies_of_their_table():
 
 
 def test_tables_of_one_symbol_cost_nothing():
-    coder = MapCoder(two_layers(one_layer(TOTAL, low=3)))
+    coder = ContextCoder(two_layers(one_layer(TOTAL, low=3)))
     symbols = [np.full((1, 2, 5, 5), 3, np.int32)] * 2
     assert coder.encode(symbols, 0) == [b"", b""]
     assert_same(coder.decode([b"", b""], 0, [(1, 5, 5)] * 2), symbols)
 
 
 def test_likeliest_symbols_pass_the_bound():
-    coder = MapCoder(two_layers(one_layer(65_000, 536)))
+    coder = ContextCoder(two_layers(one_layer(65_000, 536)))
     symbols = [np.zeros((1, 1, 100, 100), np.int32)] * 2
     (payload,) = coder.encode(symbols, 9)
     assert_same(coder.decode([payload], 9, [(1, 100, 100)] * 2), symbols)

@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 import hvae_codec
 from hvae_codec.codec.bitstream.files import ConvFileCoder
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint
-from hvae_codec.codec.entropy.context_tables import MapTables
+from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.contexts import GRAIN, SCALE
 from hvae_codec.codec.entropy.tables import TOTAL
 from hvae_codec.codec.fully_convolutional import fit_tables
-from hvae_codec.codec.fully_convolutional.fit_tables import fit_map_tables, round_weights
-from hvae_codec.codec.fully_convolutional.networks import MapNetworks
+from hvae_codec.codec.fully_convolutional.fit_tables import fit_context_tables, round_weights
+from hvae_codec.codec.fully_convolutional.networks import ConvNetworks
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.fully_convolutional.layers import MIN_RAW
 from tests.codec.fully_convolutional.models import TINY, random_tables, save_tiny, tiny_model, waves
@@ -31,7 +31,7 @@ def tensors():
 
 
 def test_tensors_there_and_back(tensors):
-    again = MapTables.from_tensors(tensors, LATENTS).to_tensors()
+    again = ContextTables.from_tensors(tensors, LATENTS).to_tensors()
     assert set(again) == set(tensors)
     assert {name for name in tensors if "weights" in name} == {
         "tables.1.weights.32",
@@ -83,31 +83,31 @@ def assigned(index, value):
 )
 def test_forged_tensors_are_refused(tensors, name, change, message):
     with pytest.raises(CheckpointError, match=message):
-        MapTables.from_tensors(changed(tensors, name, change), LATENTS)
+        ContextTables.from_tensors(changed(tensors, name, change), LATENTS)
 
 
 def test_weights_of_which_sums_would_not_be_exact(tensors):
     """31 * (2^31 - 1) * inputs * 9 stays below 2^53 for the few inputs here; 5,100 reach it."""
     largest = np.full_like(tensors["tables.3.weights.8"], 2**31 - 1)
-    MapTables.from_tensors(tensors | {"tables.3.weights.8": largest}, LATENTS)
+    ContextTables.from_tensors(tensors | {"tables.3.weights.8": largest}, LATENTS)
     many = [(8, 5100), (8, 1)]
     wide = random_tables(np.random.default_rng(2), [(8, 1), (8, 1)], 10).to_tensors()
     wide["tables.0.bias"] = np.zeros((2, 5100), np.int32)
     wide["tables.1.weights.8"] = np.full((1, 3 * 5100, 3, 3), 2**31 - 1, np.int32)
     with pytest.raises(CheckpointError, match="sums would not be exact"):
-        MapTables.from_tensors(wide, many)
+        ContextTables.from_tensors(wide, many)
 
 
 def test_missing_and_extra_tensors_are_refused(tensors):
     for name in tensors:
         with pytest.raises(CheckpointError, match=f"{name} is missing"):
-            MapTables.from_tensors({k: v for k, v in tensors.items() if k != name}, LATENTS)
+            ContextTables.from_tensors({k: v for k, v in tensors.items() if k != name}, LATENTS)
     for name in ("tables.0.weights.32", "tables.2.weights.8", "tables.4.low", "other"):
         with pytest.raises(CheckpointError, match="unexpected tensors"):
-            MapTables.from_tensors(tensors | {name: tensors["tables.0.low"]}, LATENTS)
+            ContextTables.from_tensors(tensors | {name: tensors["tables.0.low"]}, LATENTS)
     own = {k: v for k, v in tensors.items() if k.startswith("tables.0.")}
     with pytest.raises(CheckpointError, match="at least 2"):
-        MapTables.from_tensors(own, LATENTS[:1])
+        ContextTables.from_tensors(own, LATENTS[:1])
 
 
 @pytest.mark.parametrize("kind", ["changed", "missing", "extra", "card"])
@@ -131,9 +131,9 @@ def test_forged_checkpoints_are_refused(tmp_path, kind):
 
 
 def test_fitted_levels_are_the_deviations_of_the_networks():
-    """Level by level: the raw deviation that `MapVAE`'s context computes in floats, to a grain."""
+    """Level by level: the raw deviation that `ConvVAE`'s context computes in floats, to a grain."""
     model = tiny_model()
-    tables = fit_tables.fit_map_tables(model, [waves(64, 64)], qualities=2)
+    tables = fit_tables.fit_context_tables(model, [waves(64, 64)], qualities=2)
     deviations = fit_tables.level_deviations()
     assert len(deviations) == fit_tables.LEVELS
     assert deviations[0] == pytest.approx(np.log1p(np.exp(MIN_RAW)))
@@ -158,16 +158,16 @@ def test_fitting_is_repeatable_and_learns():
     ours, other = waves(64, 64, seed=1), np.zeros((64, 64, 3), np.uint8)
     bits = []
     for picture in (ours, ours, other):
-        tables = fit_tables.fit_map_tables(model, [picture] * 3, qualities=3)
+        tables = fit_tables.fit_context_tables(model, [picture] * 3, qualities=3)
         entropy = ConvFileCoder(tables, b"tiny", (64, 64), model.spec.coarsest)
-        symbols, _ = MapNetworks(model, entropy).symbols(ours[None], 128)
+        symbols, _ = ConvNetworks(model, entropy).symbols(ours[None], 128)
         bits.append(entropy.coder.information_bits(symbols, 128).sum())
     assert bits[0] == bits[1] < bits[2]
 
 
 def test_rounded_weights_take_half_the_bytes_and_lose_nothing(tmp_path):
     model = tiny_model()
-    tables = fit_map_tables(model, [waves(64, 64)], qualities=1)
+    tables = fit_context_tables(model, [waves(64, 64)], qualities=1)
     card = {"name": "tiny", "quality": 50, "measured": {}}
     save_checkpoint(tmp_path / "whole.safetensors", model, tables, card)
     round_weights(model)

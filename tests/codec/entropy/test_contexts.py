@@ -6,8 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvae_codec.codec.entropy import contexts
-from hvae_codec.codec.entropy.context_coder import MapCoder
-from hvae_codec.codec.entropy.contexts import GRAIN, MAX_LEVELS, MAX_SPAN, Features, LayerContext
+from hvae_codec.codec.entropy.context_coder import ContextCoder
+from hvae_codec.codec.entropy.contexts import (
+    GRAIN,
+    MAX_LEVELS,
+    MAX_SPAN,
+    LayerContext,
+    SymbolFeatures,
+)
 from hvae_codec.errors import CheckpointError
 from tests.codec.fully_convolutional import reference
 from tests.codec.fully_convolutional.models import random_symbols, random_tables
@@ -29,7 +35,7 @@ def as_dicts(symbols):
 
 def small_case(rng, latents, largest_weight):
     """Coder, quality, shapes and symbols of a picture or two of a few positions."""
-    coder = MapCoder(random_tables(rng, latents, largest_weight))
+    coder = ContextCoder(random_tables(rng, latents, largest_weight))
     quality, count = int(rng.integers(0, 256)), int(rng.integers(1, 3))
     rows, columns = rng.integers(1, 3 if latents[0][0] < 32 else 2, 2)
     shapes = [
@@ -136,7 +142,7 @@ def test_weights_for_other_inputs_are_refused():
 
 
 def test_features_beyond_any_symbol_of_16_bits():
-    features = Features()
+    features = SymbolFeatures()
     features.add(np.array([-32768, -32, -31, -4, -3, 0, 1, 32767], np.int32)[None, None, None])
     window = features.window(0, 1, 0, 1)
     assert window.shape == (3, 1, 3, 10)

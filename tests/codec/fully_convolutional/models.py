@@ -4,17 +4,17 @@ import numpy as np
 import torch
 
 from hvae_codec.codec.checkpoint import save_checkpoint
-from hvae_codec.codec.entropy.context_tables import MapLayer, MapTables
+from hvae_codec.codec.entropy.context_tables import ContextLayer, ContextTables
 from hvae_codec.codec.entropy.contexts import GRAIN, LayerContext
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables
-from hvae_codec.codec.fully_convolutional.fit_tables import fit_map_tables
-from hvae_codec.models.fully_convolutional.model import MapVAE
-from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
+from hvae_codec.codec.fully_convolutional.fit_tables import fit_context_tables
+from hvae_codec.models.fully_convolutional.model import ConvVAE
+from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 
 
 def random_tables(rng, latents, largest_weight):
     """Contexts and tables of layers of these (stride, channels), weights up to largest_weight."""
-    return MapTables(
+    return ContextTables(
         [_random_layer(rng, latents[: i + 1], largest_weight) for i in range(len(latents))]
     )
 
@@ -35,7 +35,7 @@ def _random_layer(rng, latents, largest):
     bias = rng.integers(-20 * largest, 20 * largest + 1, (int(rng.integers(2, 5)), channels))
     thresholds = np.sort(grains).astype(np.int32) * GRAIN
     context = LayerContext(channels, stride, bias.astype(np.int32), weights, thresholds)
-    return MapLayer(context, _random_layer_tables(rng, levels))
+    return ContextLayer(context, _random_layer_tables(rng, levels))
 
 
 def _random_layer_tables(rng, levels):
@@ -72,11 +72,11 @@ def waves(height, width, channels=3, seed=0):
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-TINY = MapSpec(
+TINY = ConvSpec(
     name="maps-tiny",
     image_shape=(3, 32, 32),
     resolutions=tuple(Resolution(s, w, 1, 1) for s, w in ((4, 8), (8, 12), (16, 12), (32, 16))),
-    latents=(LatentMap(32, 4), LatentMap(16, 3), LatentMap(8, 2), LatentMap(8, 3)),
+    latents=(ConvLatent(32, 4), ConvLatent(16, 3), ConvLatent(8, 2), ConvLatent(8, 3)),
     knots=3,
 )
 
@@ -84,7 +84,7 @@ TINY = MapSpec(
 def tiny_model(seed=0):
     """A model of random weights whose symbols are not all 0 and whose contexts matter."""
     torch.manual_seed(seed)
-    model = MapVAE(TINY)
+    model = ConvVAE(TINY)
     with torch.no_grad():
         for _, layer in model.walk():
             layer.mean.weight.mul_(4.0)
@@ -96,7 +96,7 @@ def tiny_model(seed=0):
 def save_tiny(path, seed=0, quality=50):
     """A checkpoint of `tiny_model` at `path` (.safetensors) with tables fitted to `waves`."""
     model = tiny_model(seed)
-    tables = fit_map_tables(model, [waves(64, 64, seed=n) for n in range(3)], qualities=3)
+    tables = fit_context_tables(model, [waves(64, 64, seed=n) for n in range(3)], qualities=3)
     measured = {"payload_bytes": 1.0, "psnr_db": 1.0, "rates_nats": [1.0] * len(TINY.latents)}
     card = {"name": "tiny", "quality": quality, "measured": measured}
     return save_checkpoint(path, model, tables, card)

@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvae_codec.models.fully_convolutional.layers import MIN_RAW, AtLeast, ByQuality
-from hvae_codec.models.fully_convolutional.model import MapVAE, drawn_qualities
-from hvae_codec.models.fully_convolutional.spec import LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.model import ConvVAE, drawn_qualities
+from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 from hvae_codec.models.hvae import noise_seed
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.ops.reference import uniform_noise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TINY = MapSpec(
+TINY = ConvSpec(
     name="tiny",
     image_shape=(3, 32, 32),
     resolutions=(Resolution(4, 8, 1, 1), Resolution(8, 12, 1, 1), Resolution(16, 16, 1, 1)),
-    latents=(LatentMap(16, 4), LatentMap(8, 3), LatentMap(8, 5)),
+    latents=(ConvLatent(16, 4), ConvLatent(8, 3), ConvLatent(8, 5)),
     knots=3,
 )
 
@@ -30,7 +30,7 @@ TINY = MapSpec(
 def model():
     """In fp64, with contexts, gains and steps that matter."""
     torch.manual_seed(3)
-    model = MapVAE(TINY).double().eval().requires_grad_(False)
+    model = ConvVAE(TINY).double().eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         if ".maps." in name:
             parameter.normal_(std=0.1)
@@ -87,7 +87,7 @@ def test_parameters_of_maps6_worked_out_by_hand():
         total += conv(width if index == 0 else 2 * width, width, 1) + blocks(1, width)
         total += conv(width, c, 3) * (1 if index == 0 else 2) + conv(c, width, 3)
         total += 2 * 6 * c + contexts[index]
-    model = MapVAE(any_spec("maps6-128x128x3"))
+    model = ConvVAE(any_spec("maps6-128x128x3"))
     assert sum(parameter.numel() for parameter in model.parameters()) == total
     assert round(total / 1e6, 1) == 4.0
 

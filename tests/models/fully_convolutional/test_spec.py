@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hvae_codec.errors import SpecError
 from hvae_codec.models import get_spec
 from hvae_codec.models.build import build_model, spec_from_json
-from hvae_codec.models.fully_convolutional.spec import MAX_WIDTH, LatentMap, MapSpec, Resolution
+from hvae_codec.models.fully_convolutional.spec import MAX_WIDTH, ConvLatent, ConvSpec, Resolution
 from hvae_codec.models.zoo import any_spec
 
 MAPS6 = any_spec("maps6-128x128x3")
@@ -26,11 +26,11 @@ def specs(draw):
     lower = draw(st.lists(st.sampled_from(strides[1:]), min_size=1, max_size=6))
     latents = [strides[-1], *sorted(lower, reverse=True)]
     sides = st.integers(1, 4).map(lambda times: times * strides[-1])
-    return MapSpec(
+    return ConvSpec(
         name=draw(st.text(min_size=1)),
         image_shape=(3, draw(sides), draw(sides)),
         resolutions=resolutions,
-        latents=tuple(LatentMap(stride, draw(COUNTS)) for stride in latents),
+        latents=tuple(ConvLatent(stride, draw(COUNTS)) for stride in latents),
         knots=draw(st.integers(2, 9)),
         deviations=draw(st.tuples(*[st.floats(1e-3, 1.0)] * 2)),
     )
@@ -71,7 +71,7 @@ def test_json_without_a_field_is_refused(field):
     data = MAPS6.to_json()
     del data[field]
     with pytest.raises(SpecError, match="not a model specification"):
-        MapSpec.from_json(data)
+        ConvSpec.from_json(data)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000))
@@ -91,7 +91,7 @@ def test_dimensions_of_the_photographs_spec():
 
 
 def latents(*strides):
-    return tuple(LatentMap(stride, 4) for stride in strides)
+    return tuple(ConvLatent(stride, 4) for stride in strides)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def latents(*strides):
         ({"latents": latents(16, 8)}, "the top latent has the coarsest stride, 32"),
         ({"latents": latents(32, 4)}, "none has 4"),
         ({"latents": latents(32, 12)}, r"\[32, 12\], not of \[4, 8, 16, 32\]"),
-        ({"latents": (LatentMap(32, 0), LatentMap(8, 4))}, r"lie in 1\.\.1024"),
+        ({"latents": (ConvLatent(32, 0), ConvLatent(8, 4))}, r"lie in 1\.\.1024"),
         ({"resolutions": MAPS6.resolutions[1:]}, r"strides \[8, 16, 32\]"),
         ({"resolutions": ()}, r"strides \[\]"),
         ({"knots": 1}, r"lie in 1\.\.1024"),

@@ -13,14 +13,19 @@ import hvae_codec
 from hvae_codec.errors import BitstreamError
 from hvae_codec.server.engine.coding_pool import CodingProcesses
 from hvae_codec.server.engine.engine import Engine, EngineSettings
-from hvae_codec.server.engine.executors import BesideLoop, InLoop, Pace, Timed
+from hvae_codec.server.engine.executors import (
+    InlineExecutor,
+    LatencyEstimator,
+    ThreadExecutor,
+    TimedExecutor,
+)
 from hvae_codec.server.flags import default_network_threads
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_unknown_work_and_long_work_stay_out_of_the_loop():
-    pace = Pace()
+    pace = LatencyEstimator()
     assert not pace.fits_loop("encode", 1, 64)
     pace.saw("encode", 10_000, 0.01)  # a microsecond each
     assert pace.fits_loop("encode", 16_000, 64)  # 16 ms for 64 calls, which take a loop as long
@@ -30,7 +35,7 @@ def test_unknown_work_and_long_work_stay_out_of_the_loop():
 
 
 def test_a_batch_takes_less_for_its_weight_than_a_smaller_one():
-    pace = Pace()
+    pace = LatencyEstimator()
     pace.saw("encode", 1_000, 0.001)
     assert pace.fits_loop("encode", 4_000, 1)  # at that pace 4 ms, which any batch may take
     assert not pace.fits_loop("encode", 4_200, 1)
@@ -43,7 +48,7 @@ def test_a_batch_takes_less_for_its_weight_than_a_smaller_one():
 
 
 def test_the_fastest_of_late_counts():
-    pace = Pace()
+    pace = LatencyEstimator()
     pace.saw("encode", 1000, 0.001)
     pace.saw("encode", 1000, 1.0)  # once, beside other work
     assert pace.fits_loop("encode", 3_900, 1)
@@ -54,7 +59,7 @@ def test_the_fastest_of_late_counts():
 
 def test_a_batch_without_a_result_says_nothing_of_the_pace():
     """Files that cannot be read cost the networks no time; they must not let the next ones in."""
-    pace = Pace()
+    pace = LatencyEstimator()
     pace.saw("decode", 0, 0.0)
     assert not pace.fits_loop("decode", 1, 64)
     codec = hvae_codec.load("cifar10")
@@ -79,9 +84,9 @@ def test_a_batch_without_a_result_says_nothing_of_the_pace():
 def test_a_thread_of_networks_counts_no_time_in_which_it_waits():
     async def main():
         coding = CodingProcesses(0)
-        beside = BesideLoop("test", 1, 1, coding)
+        beside = ThreadExecutor("test", 1, 1, coding)
         seconds = []
-        for place in (Timed(beside), Timed(InLoop())):
+        for place in (TimedExecutor(beside), TimedExecutor(InlineExecutor())):
             assert await place.run(lambda: time.sleep(0.2) or "done") == "done"
             seconds.append(place.seconds)
         beside.stop()
@@ -100,7 +105,7 @@ def test_in_the_loop_answers_are_the_same():
     mixed = [*files[:2], b"nonsense", *files[2:]]
     threads = set()
 
-    class Spy(InLoop):
+    class Spy(InlineExecutor):
         async def run(self, function):
             threads.add(threading.current_thread())
             return await super().run(function)

@@ -8,7 +8,7 @@ import pytest
 
 from hvae_codec.client import Client
 from hvae_codec.server.engine.turns import Turns
-from hvae_codec.server.observability.call_context import CallSeen, set_current_call
+from hvae_codec.server.observability.call_context import CallContext, set_current_call
 
 
 def order_of(turns, waiting):
@@ -16,7 +16,7 @@ def order_of(turns, waiting):
     order = []
 
     async def call(name, owner, count, gate):
-        seen = CallSeen()
+        seen = CallContext()
         seen.owner = owner
         set_current_call(seen)
 

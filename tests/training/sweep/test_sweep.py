@@ -23,7 +23,7 @@ from hvae_codec.training import train
 from hvae_codec.training.run_state import RunState
 from hvae_codec.training.sweep import stacked_trainer
 from hvae_codec.training.sweep.chunk import pending_chunks
-from hvae_codec.training.sweep.local import Work, run_locally
+from hvae_codec.training.sweep.local import SweepJob, run_locally
 from hvae_codec.training.sweep.memory import fitting_chunk, model_bytes
 from hvae_codec.training.sweep.plan import (
     SweepModel,
@@ -157,7 +157,7 @@ def test_a_sweep_leaves_ordinary_checkpoints(make_plan, tmp_path):
     plan = make_plan()
     write_plan(tmp_path / "s", plan)
     seen = []
-    assert run_locally(Work(tmp_path / "s"), 1, seen.append) == []
+    assert run_locally(SweepJob(tmp_path / "s"), 1, seen.append) == []
     assert sum(seen) == 3 * 2 * 64  # models, epochs, pictures
     assert pending_chunks(tmp_path / "s") == []
     test = load_dataset(plan.recipe.dataset, "test")
@@ -173,7 +173,7 @@ def test_a_sweep_leaves_ordinary_checkpoints(make_plan, tmp_path):
 def test_what_diverged_leaves_a_note_and_no_checkpoint(make_plan, tmp_path, monkeypatch):
     plan = make_plan([(0.1, 0.1), (0.1, 1e38)], learning_rate=1e-2, epochs=1)
     write_plan(tmp_path / "s", plan)
-    lines = run_locally(Work(tmp_path / "s"), 1, lambda images: None)
+    lines = run_locally(SweepJob(tmp_path / "s"), 1, lambda images: None)
     assert len(lines) == 1
     assert lines[0].startswith("model 0001")
     assert (
@@ -188,11 +188,11 @@ def test_workers_give_what_one_process_gives(make_plan, tmp_path):
     plan = make_plan(epochs=1)
     for name, workers in (("one", 1), ("two", 2)):
         write_plan(tmp_path / name, plan)
-        run_locally(Work(tmp_path / name, threads=1), workers, lambda images: None)
+        run_locally(SweepJob(tmp_path / name, threads=1), workers, lambda images: None)
     assert weights(tmp_path / "one", 3) == weights(tmp_path / "two", 3)
 
 
-class Flooding(Work):
+class Flooding(SweepJob):
     """One chunk reports without end; another fails in the middle of that."""
 
     def run(self, number, progress):
@@ -227,7 +227,7 @@ def test_a_killed_sweep_goes_on_bit_for_bit(make_plan, tmp_path):
     plan = make_plan(epochs=12)
     for name in ("whole", "killed"):
         write_plan(tmp_path / name, plan)
-    run_locally(Work(tmp_path / "whole", threads=1), 1, lambda images: None)
+    run_locally(SweepJob(tmp_path / "whole", threads=1), 1, lambda images: None)
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "killed")])
     state = tmp_path / "killed/chunks/000/state.safetensors"
     deadline = time.monotonic() + 100
@@ -236,7 +236,7 @@ def test_a_killed_sweep_goes_on_bit_for_bit(make_plan, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert state.exists()
-    run_locally(Work(tmp_path / "killed", threads=1), 1, lambda images: None)
+    run_locally(SweepJob(tmp_path / "killed", threads=1), 1, lambda images: None)
     assert weights(tmp_path / "killed", 3) == weights(tmp_path / "whole", 3)
     assert not state.exists()  # the models are there; nothing is kept twice
 
@@ -246,7 +246,7 @@ def test_other_data_are_refused(make_plan, tmp_path):
     other = SweepPlan(plan.recipe, plan.models, plan.chunk, plan.name, {**plan.data, "test": "?"})
     write_plan(tmp_path / "s", other)
     with pytest.raises(SweepError, match="begun with"):
-        run_locally(Work(tmp_path / "s"), 1, lambda images: None)
+        run_locally(SweepJob(tmp_path / "s"), 1, lambda images: None)
 
 
 def test_a_full_disk_leaves_the_last_state(make_plan, tmp_path, monkeypatch):
