@@ -1,6 +1,7 @@
 # make run   build everything in .venv and run the main job on real images
-# make test  build, lint, type-check and test
-# Both start from nothing: Python >= 3.11, a C++ compiler and the package registry are enough.
+# make test  build, lint, type-check, build the documentation and test
+# make docs  the documentation as a site, in build/site
+# Each starts from nothing: Python >= 3.11, a C++ compiler and the package registry are enough.
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,13 +18,13 @@ print(*sorted({r for group in groups for r in group if not r.startswith('hvae-co
 endef
 SOURCES := setup.py pyproject.toml $(shell find csrc proto -type f)
 
-.PHONY: run test lint types sanitize second-torch clean
+.PHONY: run test lint types docs sanitize second-torch clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/built
 	$(BIN)/python -m benchmarks.docs.demo --output out
 
-test: $(VENV)/built lint types
+test: $(VENV)/built lint types docs
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/built
@@ -32,6 +33,10 @@ lint: $(VENV)/built
 
 types: $(VENV)/built
 	$(BIN)/mypy
+
+# Warnings are errors: of links, anchors and docstrings. With --quiet mkdocs would not count them.
+docs: $(VENV)/built
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # csrc under AddressSanitizer and UndefinedBehaviorSanitizer; needs a C++ compiler alone.
 sanitize:

@@ -1,7 +1,7 @@
-"""Puts the measured tables into README.md, between the markers that name them.
+"""Puts the measured tables into docs/BENCHMARKS.md and README.md, between their markers.
 
-python -m benchmarks.docs.readme_tables            rewrite README.md from benchmarks/results/*.json
-python -m benchmarks.docs.readme_tables --check    exit 1 if that would change it
+python -m benchmarks.docs.readme_tables            rewrite both from benchmarks/results/
+python -m benchmarks.docs.readme_tables --check    exit 1 if that would change one of them
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from benchmarks.common import RESULTS, filled
 from benchmarks.rate_distortion.bd_rate import bytes_at
 from hvae_codec.utils.atomic_files import write_atomically
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+BENCHMARKS = ROOT / "docs" / "BENCHMARKS.md"
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -25,8 +27,45 @@ def _load(name: str) -> dict[str, Any]:
     return result
 
 
+def summary_table() -> str:
+    """Bytes per image of three qualities each of small images and photographs, and of other codecs
+    at the same PSNR.
+    """
+    peers = ("WebP", "JPEG", "JPEG 2000", "JPEG XL", "AVIF")
+    lines = [
+        f"| images | quality | PSNR dB | hvae_codec | {' | '.join(peers)} |",
+        "|---" * (4 + len(peers)) + "|",
+    ]
+    for name, label, qualities in (
+        ("cifar10", "CIFAR-10, 32x32", (1, 3, 5)),
+        ("kodak", "Kodak, 768x512", (10, 40, 70)),
+    ):
+        result = _load(f"rate_distortion_{name}")
+        for row in result["ours"]["0"]:
+            if row["quality"] not in qualities:
+                continue
+            cells = [_peer_bytes(result["peers"][peer], row["psnr_db"]) for peer in peers]
+            lines.append(
+                f"| {label} | {row['quality']} | {row['psnr_db']:.2f} | {row['file_bytes']:,.0f}"
+                f" | {' | '.join(cells)} |"
+            )
+    lines += [
+        "",
+        "Mean bytes per file at equal PSNR. An empty cell: no measured setting of the codec "
+        "reaches this PSNR.",
+    ]
+    return "\n".join(lines)
+
+
+def _peer_bytes(curve: Sequence[Mapping[str, Any]], psnr_db: float) -> str:
+    """Bytes of another codec at a PSNR, or nothing where its settings do not reach down to it."""
+    reached = min(row["psnr_db"] for row in curve) <= psnr_db
+    size = bytes_at(curve, "file_bytes", psnr_db) if reached else None
+    return "" if size is None else f"{size:,.0f}"
+
+
 def ladder_table() -> str:
-    """The ladder beside the WebP setting of nearest PSNR."""
+    """All qualities of `cifar10` beside the WebP setting of nearest PSNR."""
     result = _load("ladder")
     lines = [
         "| quality | payload B | file B | B in a block of 256 | PSNR dB | WebP file B at PSNR dB |",
@@ -46,7 +85,7 @@ def ladder_table() -> str:
 
 
 def speed_table() -> str:
-    """Images per second of each rung and the share of the networks' own rate."""
+    """Images per second of each quality and the share of the networks' own rate."""
     result = _load("codec_speed")
     names = ("block encode", "records encode", "block decode", "records decode")
     lines = ["| quality | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
@@ -60,16 +99,16 @@ def speed_table() -> str:
     lines += [
         "",
         f"Images per second in batches of {result['batch']} with {result['threads']} threads of an "
-        f"{machine['processor']}; in brackets the share of what the networks alone reach.",
+        f"{machine['processor']}; in brackets the share of the networks' own rate.",
     ]
     return "\n".join(lines)
 
 
 def seams_table() -> str:
-    """Change across the borders of tiles over change inside them, per rung."""
+    """Change across the borders of tiles over change inside them, per quality."""
     result = _load("seams")
     lines = [
-        "| quality | bits/pixel | original | tiles as they are | softened | PSNR dB | gained dB |",
+        "| quality | bits/pixel | original | no softening | softened | PSNR dB | gained dB |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in result["rungs"]:
@@ -92,10 +131,10 @@ def seams_table() -> str:
 
 
 def any_size_table() -> str:
-    """Memory of every way in and out of a large picture."""
+    """Memory of every call that encodes or decodes a large image."""
     result = _load("any_size")
     file_mib = result["file_bytes"] / 2**20
-    lines = ["| way | peak of memory added, MiB |", "|---|---|"]
+    lines = ["| call | peak of memory added, MiB |", "|---|---|"]
     lines += [f"| `{row['way']}` | {row['added_peak_mib']:.0f} |" for row in result["ways"]]
     lines += [
         "",
@@ -107,7 +146,7 @@ def any_size_table() -> str:
 
 
 def kodak_table() -> str:
-    """Photographs: bits a pixel beside those that other codecs need for the same PSNR."""
+    """Photographs: bits per pixel beside those that other codecs need for the same PSNR."""
     result = _load("rate_distortion_kodak")
     rows, peers = result["ours"]["0"], result["peers"]
     pixels = 8 * rows[0]["file_bytes"] / rows[0]["bits_per_pixel"]
@@ -129,8 +168,9 @@ def kodak_table() -> str:
     rates = [f"{name} {rate:+.0f} %" for name, rate in each.items()]
     lines += [
         "",
-        f"{result['data'].capitalize()}, {result['images']} pictures; the other codecs' bits a "
-        f"pixel at the same PSNR. BD-rate over 0.12 to 1 bits a pixel: against {', '.join(rates)}.",
+        f"{result['data'].capitalize()}, {result['images']} images; the other codecs' bits per "
+        "pixel at the same PSNR. "
+        f"BD-rate over 0.12 to 1 bits per pixel against {', '.join(rates)}.",
     ]
     return "\n".join(lines)
 
@@ -175,7 +215,7 @@ def efforts_table() -> str:
     """Bytes that the encoder's search saves at equal PSNR, and what it takes."""
     result = _load("encoder_effort")
     lines = [
-        "| effort | bytes saved over the ladder | images/s of one thread, quality 3 |",
+        "| effort | bytes saved | images/s of one thread, quality 3 |",
         "|---|---|---|",
     ]
     for effort, rate in result["images_per_second"]["3"].items():
@@ -222,7 +262,7 @@ def step_table() -> str:
 
 
 def archive_features_table() -> str:
-    """Logistic regression on what an archive holds, and on pixels."""
+    """Logistic regression on an archive's latents, and on pixels."""
     result = _load("archive_features")
     lines = ["| columns | number | right | seconds: columns + classifier |", "|---|---|---|---|"]
     for row in result["rows"]:
@@ -234,7 +274,7 @@ def archive_features_table() -> str:
 
 
 def anomaly_table() -> str:
-    """How well rates tell strangers from the model's own pictures."""
+    """How well rates tell other data sets from the model's own."""
     result = _load("anomaly")
     sets = {name: found["auc"] for name, found in result["sets"].items() if "auc" in found}
     scores = list(next(iter(sets.values())))
@@ -248,7 +288,7 @@ def anomaly_table() -> str:
 
 
 def rates_table() -> str:
-    """Rates that were asked for, and what the test pictures cost."""
+    """Target rates, and the rates on the test images."""
     lines = [
         "| data | asked, nats: z2, z1 | on the test set | PSNR dB | twin |",
         "|---|---|---|---|---|",
@@ -264,7 +304,7 @@ def rates_table() -> str:
                 f"| {row['gain_db']:+.2f} dB |"
             )
     lengths = " and ".join(f"{run['epochs']} epochs of {run['data']}" for run in runs)
-    lines += ["", f"{lengths}; the twin is the model of fixed betas that has these rates."]
+    lines += ["", f"{lengths}; the twin is the model with fixed betas that has these rates."]
     return "\n".join(lines)
 
 
@@ -320,22 +360,29 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def rendered(text: str) -> str:
-    """README text with each marked table replaced by its newest form."""
-    return filled(text, TABLES, README.name)
+PAGES: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {"summary": summary_table},
+    BENCHMARKS: TABLES,
+}
+
+
+def rendered(page: Path) -> str:
+    """A page's text with each marked table replaced by its newest form."""
+    return filled(page.read_text(), PAGES[page], page.name)
 
 
 def main() -> int:
-    """Rewrite or check README.md."""
+    """Rewrite or check the pages."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if stale")
     arguments = parser.parse_args()
-    old = README.read_text()
-    new = rendered(old)
-    if arguments.check:
-        return int(old != new)
-    write_atomically(README, new.encode())
-    return 0
+    stale = False
+    for page in PAGES:
+        new = rendered(page)
+        stale |= new != page.read_text()
+        if not arguments.check:
+            write_atomically(page, new.encode())
+    return int(arguments.check and stale)
 
 
 if __name__ == "__main__":

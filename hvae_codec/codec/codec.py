@@ -170,7 +170,7 @@ class Codec(ByReference):
 
         Raises:
             ImageError, ValueError, CheckpointError: as `encode`; messages about a picture say which
-            it is.
+                it is.
         """
         batches = self.quantise(images, effort=effort, trade=trade)
         return in_order(batches, map(self.file_coder.write, batches))

@@ -50,10 +50,10 @@ def train(
         dataset: pictures of the model's size.
         directory: made if absent.
         start: weights (a state dict) to start from instead of fresh ones; `recipe.start` names
-        them.
+            them.
         device: where to train.
         report: called after each epoch with its means (rates in nats per layer, PSNR in dB), its
-        processor time in seconds and, where they adapt to target rates, the betas reached.
+            processor time in seconds and, where they adapt to target rates, the betas reached.
 
     Returns:
         The trained model in evaluation mode, its weights the average where the recipe has one.
