@@ -145,8 +145,8 @@ def test_a_tuned_codec_encodes_with_its_own_effort():
     assert tuned.encode(image) == codec.encode(image, effort=1, trade=2.0)
     assert tuned.encode(image, effort=0) == codec.encode(image)
     assert tuned.transform.networks is codec.transform.networks
-    assert hvae_codec.load("cifar10", effort=1).effort == 1
-    assert codec.effort == 0
+    assert hvae_codec.load("cifar10", effort=1).point.effort == 1
+    assert codec.point.effort == 0
 
 
 def test_what_is_refused():

@@ -212,7 +212,7 @@ def test_quality_is_one_rising_curve_over_the_rungs(two_rungs):
     sizes, psnr = [], []
     for quality in np.linspace(low, high, 5):
         codec = hvae_codec.load("cifar10", quality=float(quality), effort=1)
-        assert codec.effort == 1
+        assert codec.point.effort == 1
         blobs = codec.encode_batch(two_rungs)
         sizes.append(sum(map(len, blobs)))
         psnr.append(psnr_each_db(two_rungs, codec.decode_batch(blobs)).mean())

@@ -396,7 +396,7 @@ def test_the_client_raises_what_the_codec_raises(client, model, blob):
         client.decode([blob, blob[:-1]])
     with pytest.raises(errors.UnknownModelError):
         client.sample(1, model="nothing", quality=1)
-    with pytest.raises(TypeError, match="list of bytes"):
+    with pytest.raises(errors.NotAnHvaeFileError, match="must be a list, got one bytes"):
         client.decode(blob)
     with pytest.raises(ServiceError) as raised:
         client.encode([], **model)
