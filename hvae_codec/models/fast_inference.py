@@ -2,7 +2,7 @@
 
 A call of a module looks for hooks, and one of a container goes through it: of a single picture of
 32x32 that is up to a fifth of the time that the networks of a codec take, of six a tenth
-(`python -m benchmarks.codec.fast_inference`).
+(`benchmarks/results/shorter_networks.json`).
 """
 
 from __future__ import annotations
