@@ -10,7 +10,7 @@ import pytest
 
 from hvae_codec.server.engine.batch_functions import preparing
 from hvae_codec.server.engine.coding_pool import CodingProcesses
-from hvae_codec.server.observability.process_stats import Usage
+from hvae_codec.server.observability.process_stats import ProcessStats
 
 
 def seconds_of(pids):
@@ -28,7 +28,7 @@ def test_all_processes_count_and_those_that_ended(prepare):
     async def main():
         processes = CodingProcesses(2, prepare)
         await processes.start()
-        usage = Usage()
+        usage = ProcessStats()
         try:
             assert usage.figures() == {}
             pids = processes.pids
@@ -59,6 +59,6 @@ def test_all_processes_count_and_those_that_ended(prepare):
 
 
 def test_numbers_of_processes_that_are_gone_are_passed_over():
-    usage = Usage()
+    usage = ProcessStats()
     usage.look([2**22 + 1])  # beyond the greatest there is
     assert usage.figures()["memory_bytes"] > 0
