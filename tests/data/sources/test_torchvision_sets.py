@@ -170,5 +170,5 @@ def test_roots(tmp_path, monkeypatch):
     assert default_root() == tmp_path
     assert search_roots("elsewhere") == [Path("elsewhere")]
     monkeypatch.delenv("HVAE_DATA")
-    assert search_roots()[-1] == Path.home() / ".cache" / "hvae_codec" / "data"
+    assert search_roots() == [Path.home() / ".cache" / "hvae_codec" / "data"]
     assert default_root() == search_roots()[0]
