@@ -3,7 +3,7 @@
 import hvae_codec
 codec = hvae_codec.load("cifar10", quality=3)
 blob = codec.encode(image)        # uint8 array, PIL image, path or torch tensor -> bytes
-picture = codec.decode(blob)      # uint8 [H, W, C]
+image = codec.decode(blob)      # uint8 [H, W, C]
 """
 
 import sys

@@ -10,17 +10,17 @@ class HvaeCodecError(ValueError):
 
 
 class ImageError(HvaeCodecError):
-    """A picture cannot be taken: not an image, wrong dtype or shape."""
+    """An image cannot be taken: not an image, wrong dtype or shape."""
 
 
 class ImageTooLargeError(ImageError):
-    """A picture has more pixels, or a longer side, than the limits in
+    """An image has more pixels, or a longer side, than the limits in
     `hvae_codec.codec.images.limits`.
     """
 
 
 class AlphaError(ImageError):
-    """A picture has an alpha channel, which this lossy codec would have to drop."""
+    """An image has an alpha channel, which this lossy codec would have to drop."""
 
 
 class InputWarning(UserWarning):
@@ -40,7 +40,7 @@ class UnknownModelError(HvaeCodecError):
 
 
 class UnknownQualityError(HvaeCodecError):
-    """The model exists but has no rung of this quality, or no such layer."""
+    """The model exists but has no quality level of this quality, or no such layer."""
 
 
 class BitstreamError(HvaeCodecError):

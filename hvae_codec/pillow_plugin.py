@@ -8,15 +8,15 @@
     Image.open("photo.hvae").resize((64, 64)).show()
 
 Opening reads the header alone: size and mode ("L" or "RGB") are there at once, and networks run
-when the pixels are loaded. A block of pictures is an image of several frames (`seek`, `tell`,
+when the pixels are loaded. A block of images is an image of several frames (`seek`, `tell`,
 `n_frames`). `verify` checks every byte without networks.
 
 Saving takes these arguments, all optional:
 
-* model: a name that `hvae_codec.models()` lists; if not given, "auto": "photo" for pictures of more
+* model: a name that `hvae_codec.models()` lists; if not given, "auto": "photo" for images of more
   than 64x64 pixels, "cifar10" for smaller ones (`hvae_codec.codec.registry.model_for`);
 * quality and effort: as `hvae_codec.load` takes them, on the scale of that model: of "photo" 1 to
-  100 and no effort, of "cifar10" its rungs;
+  100 and no effort, of "cifar10" its quality levels;
 * target_bytes, target_psnr, max_bytes: as `hvae_codec.encode` takes them, instead of quality;
 * save_all, append_images: as of Pillow's own formats; all frames, in one block;
 * exif: its orientation is applied to the pixels, in place of the opened file's.
@@ -28,7 +28,7 @@ from it (`rotate`, `convert`, `copy`) is saved as its pixels are, as by Pillow's
 `ImageOps.exif_transpose` applies its orientation (`hvae_codec.codec.images.load`).
 
 Errors are those that Pillow's users catch, with this library's messages: UnidentifiedImageError
-where a file's header cannot be used, OSError where its pixels cannot be loaded or a picture cannot
+where a file's header cannot be used, OSError where its pixels cannot be loaded or an image cannot
 be saved, ValueError (this library's own) for arguments. With `ImageFile.LOAD_TRUNCATED_IMAGES` a
 file that is cut off or damaged behind its first layer loads as the preview that is left.
 """
@@ -233,7 +233,7 @@ def _codec(options: dict[str, Any], image: Image.Image) -> Codec:
 
 
 def _model(options: dict[str, Any], image: Image.Image) -> str:
-    """The model asked for, or that of the picture's size."""
+    """The model asked for, or that of the image's size."""
     from hvae_codec.codec.model_choice import AUTO
     from hvae_codec.codec.registry import model_for
 
@@ -242,7 +242,7 @@ def _model(options: dict[str, Any], image: Image.Image) -> str:
 
 
 def _said(encode: Any, *arguments: Any, **options: Any) -> bytes:
-    """What `encode` returns, a picture that it cannot take being an OSError as of other formats."""
+    """What `encode` returns, an image that it cannot take being an OSError as of other formats."""
     try:
         blob: bytes = encode(*arguments, **options)
     except ImageError as error:

@@ -51,7 +51,7 @@ _logger = logging.getLogger(__name__)
 SERVICE: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]
 
 USUALLY_WARM: Final = (Warm("cifar10"), Warm("photo"))
-"""Loaded before serving where they are at hand and nothing else was asked for."""
+"""Loaded before serving where they are available and nothing else was asked for."""
 
 _ENDING_SECONDS: Final = 2.0
 _SWITCH_SECONDS: Final = 0.0002  # tried while tuning: 0.005, 0.001, 0.0002

@@ -131,7 +131,7 @@ class RayCodecService:
         await self._engine.stop()
 
     async def Encode(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
-        """Encode pictures."""
+        """Encode images."""
         return await self._answer("Encode", request, grpc_context)
 
     async def Decode(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
@@ -143,7 +143,7 @@ class RayCodecService:
         return await self._answer("ExtractFeatures", request, grpc_context)
 
     async def Sample(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
-        """Draw pictures."""
+        """Draw images."""
         return await self._answer("Sample", request, grpc_context)
 
     async def ListModels(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
@@ -155,7 +155,7 @@ class RayCodecService:
         return await self._answer("GetModel", request, grpc_context)
 
     async def Evaluate(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
-        """Say what a picture costs and how good it is."""
+        """Say what an image costs and how good it is."""
         return await self._answer("Evaluate", request, grpc_context)
 
     async def StreamEncode(  # noqa: N802

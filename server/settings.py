@@ -56,7 +56,7 @@ class Settings:
         metrics_port: where metrics and the status page are; None for nowhere.
         models: directory of the models; None for HVAE_MODELS or those of the package.
         device: where the networks run; None for HVAE_DEVICE, or cpu.
-        warm: what to load before serving; None for the usual ones that are at hand.
+        warm: what to load before serving; None for the usual ones that are available.
         otlp_endpoint: where traces go; None for what the environment says.
 
     Raises ValueError where others could reach an address without TLS, and `insecure` is not set.

@@ -1,10 +1,10 @@
-"""What does a picture cost, and how good is it? The shipped ladder against WebP on CIFAR-10.
+"""What does an image cost, and how good is it? The shipped model family against WebP on CIFAR-10.
 
     python -m benchmarks.codec.cifar10_table [--images N] [--json benchmarks/results/ladder.json]
 
-Per rung: payload, whole file, PSNR (mean over images of the 8-bit picture), real bytes against the
-information content of the same symbols, for records of one image and blocks of 256. WebP
-(method 6) on the same images in the same run, with and without its container.
+Per quality level: payload, whole file, PSNR (mean over images of the 8-bit image), real bytes
+against the information content of the same symbols, for records of one image and blocks of 256.
+WebP (method 6) on the same images in the same run, with and without its container.
 """
 
 from __future__ import annotations

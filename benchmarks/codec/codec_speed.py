@@ -3,9 +3,9 @@
     python -m benchmarks.codec.codec_speed [--json benchmarks/results/codec_speed.json]
 
 Images per second of encode and decode, as blocks and as single records, against the same networks
-on the same images in the same run, measured in turns; the median of the rounds. Every rung in
-batches of 256, the middle one in batches of 1 to 4,096 with one and two threads. Peers, on the same
-pictures in the same run: JPEG and WebP by Pillow, one picture after another, and learned codecs
+on the same images in the same run, measured in turns; the median of the rounds. Every quality level
+in batches of 256, the middle one in batches of 1 to 4,096 with one and two threads. Peers, on the
+same images in the same run: JPEG and WebP by Pillow, one image after another, and learned codecs
 with random weights where they are installed (`benchmarks.codec.learned_peers`).
 """
 
@@ -32,7 +32,7 @@ BATCH = 256
 BATCHES = (1, 16, 256, 4096)
 SECONDS = 0.25
 LEARNED = 32
-"""Pictures a batch for peers that take one at a time."""
+"""Images a batch for peers that take one at a time."""
 
 PILLOW: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 30, "optimize": True},
@@ -51,7 +51,7 @@ def images_per_second(work: Callable[[], Any], batch: int = BATCH) -> float:
 
 
 def photographs_crops(count: int = BATCH) -> NDArray[np.uint8]:
-    """Crops of 32x32 pixels of scikit-learn's photographs: real images, always at hand."""
+    """Crops of 32x32 pixels of scikit-learn's photographs: real images, always available."""
     from sklearn.datasets import load_sample_images
 
     crops = [
@@ -65,7 +65,7 @@ def photographs_crops(count: int = BATCH) -> NDArray[np.uint8]:
 
 
 def measure(quality: int, rounds: int, batch: int = BATCH) -> dict[str, Any]:
-    """Rates in images per second and the codec's ratio to the networks, for one rung."""
+    """Rates in images per second and the codec's ratio to the networks, for one quality level."""
     codec = hvae_codec.load("cifar10", quality=quality)
     networks = tiled_networks(codec)
     images = photographs_crops(batch)
@@ -153,7 +153,7 @@ def print_rates(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure every rung, the batches and the peers, print, and write JSON if asked."""
+    """Measure every quality level, the batches and the peers, print, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--json", type=Path, help="write the result here")

@@ -1,4 +1,4 @@
-"""Does a file decode to the same picture however it is decoded?
+"""Does a file decode to the same image however it is decoded?
 
     python -m benchmarks.codec.decode_agreement [--second-torch F.json]
         [--json benchmarks/results/decoding.json]
@@ -7,8 +7,8 @@ Decodes the same files one by one and in batches up to 1,024, with 1 and 2 threa
 float32 (contiguous and channels_last) and in bfloat16 (autocast, channels_last), and on a GPU if
 there is one; 64 single tiles, taken again and again in larger batches, and apart from them tiled
 photographs. Compared with float32, one by one, on one thread: symbols, which must be equal always,
-and pictures, at most 1 grey level apart in float32 (2 in photographs, where softening a seam may
-double it). bfloat16 has 8 bits for a number: what it does to pictures is reported, not promised.
+and images, at most 1 grey level apart in float32 (2 in photographs, where softening a seam may
+double it). bfloat16 has 8 bits for a number: what it does to images is reported, not promised.
 What benchmarks/second_torch.sh measured with another version of torch is taken in from its JSON.
 """
 
@@ -75,7 +75,7 @@ def precisions() -> list[Precision]:
 
 
 def decode_in_batches(codec: hvae_codec.Codec, files: Sequence[bytes], size: int) -> Decoded:
-    """Symbols per layer and pictures of `files`, decoded `size` at a time."""
+    """Symbols per layer and images of `files`, decoded `size` at a time."""
     symbols: list[list[NDArray[np.int32]]] = []
     pictures: list[NDArray[np.uint8]] = []
     repeated = list(files) * -(-size // len(files)) if size > len(files) else list(files)
@@ -87,7 +87,7 @@ def decode_in_batches(codec: hvae_codec.Codec, files: Sequence[bytes], size: int
 
 
 class Comparison:
-    """Differences of pictures and symbols from those of a reference, counted."""
+    """Differences of images and symbols from those of a reference, counted."""
 
     def __init__(self, reference: Decoded) -> None:
         self._symbols, self._pictures = reference

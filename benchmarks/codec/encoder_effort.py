@@ -3,12 +3,13 @@
     python -m benchmarks.codec.encoder_effort [--images N] [--efforts 1 2]
                                         [--json benchmarks/results/encoder_effort.json]
 
-Per rung of the ladder: payload and PSNR of rounding, and of each effort over a range of trades. Two
-figures compare them. Within a rung: the bytes that an effort needs, on its own curve over the
-trades, for the PSNR that rounding reaches. Over the ladder: the mean, over the PSNR range that both
-cover, of the ratio of bytes of the two curves through all rungs (trade 1), log bytes interpolated
-by PCHIP, as BD-rate does; the bytes of rungs far apart lie on a curve that a straight line misses.
-Speed is that of one thread, encoding in batches of 256, entropy coding included.
+Per quality level of the model family: payload and PSNR of rounding, and of each effort over a range
+of trades. Two figures compare them. Within a quality level: the bytes that an effort needs, on its
+own curve over the trades, for the PSNR that rounding reaches. Over the model family: the mean, over
+the PSNR range that both cover, of the ratio of bytes of the two curves through all quality levels
+(trade 1), log bytes interpolated by PCHIP, as BD-rate does; the bytes of quality levels far apart
+lie on a curve that a straight line misses. Speed is that of one thread, encoding in batches of 256,
+entropy coding included.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Row = dict[str, Any]
 def measure_rung(
     codec: hvae_codec.Codec, images: NDArray[np.uint8], efforts: list[int]
 ) -> list[Row]:
-    """Payload bytes and PSNR of one rung: rounding, then each effort at each trade."""
+    """Payload bytes and PSNR of one quality level: rounding, then each effort at each trade."""
     points = [(0, 1.0), *((effort, trade) for effort in efforts for trade in TRADES)]
     rows = []
     for effort, trade in tqdm(points, desc=f"rung {codec.info.quality}", leave=False, disable=None):
@@ -73,7 +74,9 @@ def saving_in_rung(rows: list[Row], effort: int) -> float | None:
 
 
 def saving_over_ladder(rows: list[Row], effort: int) -> float | None:
-    """Mean share of bytes saved between the curves through all rungs; None with fewer than two."""
+    """Mean share of bytes saved between the curves through all quality levels; None with fewer than
+    two.
+    """
     plain = sorted((row["psnr_db"], row["payload_bytes"]) for row in rows if row["effort"] == 0)
     other = sorted(
         (row["psnr_db"], row["payload_bytes"])
@@ -92,7 +95,9 @@ def saving_over_ladder(rows: list[Row], effort: int) -> float | None:
 
 
 def plot(result: Row, path: Path) -> None:
-    """PSNR against payload: rounding's rungs as points, the efforts' curves over the trades."""
+    """PSNR against payload: rounding's quality levels as points, the efforts' curves over the
+    trades.
+    """
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -1,9 +1,9 @@
-"""Do the golden files decode to the symbols and pictures that they stand for, with this torch?
+"""Do the golden files decode to the symbols and images that they stand for, with this torch?
 
     python benchmarks/codec/golden_files.py tests/golden [--json F]
 
 Needs the installed package alone, so that benchmarks/second_torch.sh can run it in an environment
-with another version of torch. Exits with 1 if a symbol differs or a picture by more than 1 grey
+with another version of torch. Exits with 1 if a symbol differs or an image by more than 1 grey
 level (2 where seams were softened, which may double it).
 """
 
@@ -25,7 +25,7 @@ from hvae_codec import ops
 
 
 def compare(folder: Path) -> dict[str, Any]:
-    """Files decoded, files whose symbols differ, and by how much pictures differ."""
+    """Files decoded, files whose symbols differ, and by how much images differ."""
     names, unequal = [], []
     largest = {"tile": 0, "tiled": 0}
     differing = samples = 0

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class LearnedPeer:
-    """A codec at work on one batch of pictures: `encode` gives what `decode` takes."""
+    """A codec at work on one batch of images: `encode` gives what `decode` takes."""
 
     name: str
     encode: Callable[[], Any]
@@ -30,7 +30,7 @@ class LearnedPeer:
 
 
 def learned_peers(images: NDArray[np.uint8]) -> tuple[list[LearnedPeer], dict[str, str]]:
-    """The peers that can be loaded, for pictures uint8 [N, H, W, 3], and why each other cannot."""
+    """The peers that can be loaded, for images uint8 [N, H, W, 3], and why each other cannot."""
     found, left_out = [], {}
     for name, make in (
         ("CompressAI bmshj2018_factorized", _compressai),
@@ -66,7 +66,7 @@ def _compressai(name: str, images: NDArray[np.uint8]) -> LearnedPeer:
 
 
 def _lossy_vae(name: str, images: NDArray[np.uint8]) -> LearnedPeer:
-    """One picture at a time, padded to the 64 pixels that it takes at least."""
+    """One image at a time, padded to the 64 pixels that it takes at least."""
     model = import_module("lvae").get_model("qres17m", lmb=8, pretrained=False).eval()
     model.compress_mode(True)
     x = _input(images)

@@ -1,9 +1,9 @@
-"""How much memory does a picture of 100 megapixels take? Every way in and out, each in a process.
+"""How much memory does an image of 100 megapixels take? Every way in and out, each in a process.
 
     python -m benchmarks.codec.memory [--side 10000] [--json benchmarks/results/any_size.json]
 
-The picture repeats photographs. Per way: seconds, and what the process's peak of memory (VmHWM)
-exceeds by that of a process that has coded a small picture only. Anonymous memory at the end
+The image repeats photographs. Per way: seconds, and what the process's peak of memory (VmHWM)
+exceeds by that of a process that has coded a small image only. Anonymous memory at the end
 (RssAnon) is beside it. The equal files and pixels of all ways are checked.
 """
 
@@ -42,7 +42,7 @@ Pixels = NDArray[np.uint8]
 
 
 def photographs() -> list[Pixels]:
-    """Kodak's landscapes, or scikit-learn's two photographs where those are not at hand."""
+    """Kodak's landscapes, or scikit-learn's two photographs where those are not available."""
     folder = default_root() / "photos" / "kodak"
     found = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))]
     if not found:
@@ -53,7 +53,7 @@ def photographs() -> list[Pixels]:
 
 
 def mosaic_rows(side: int) -> Iterator[Pixels]:
-    """Strips of a square picture of `side` pixels: photographs, one beside and below another."""
+    """Strips of a square image of `side` pixels: photographs, one beside and below another."""
     pictures = photographs()
     height, width = pictures[0].shape[:2]
     for row, top in enumerate(range(0, side, height)):

@@ -5,9 +5,9 @@
 
 Megapixels per second of encode and decode of a 768x512 photograph, whole calls from pixels to a
 file's bytes and back, with all cores, against CompressAI's bmshj2018_hyperprior (random weights;
-only its speed counts) on the same picture in the same run, in turns; the median of the rounds. Then
-a 24-megapixel picture, made of photographs, encoded and decoded in a process of its own: seconds,
-and the peak of that process's memory. Last, whether files give equal symbols and pictures whatever
+only its speed counts) on the same image in the same run, in turns; the median of the rounds. Then
+a 24-megapixel image, made of photographs, encoded and decoded in a process of its own: seconds,
+and the peak of that process's memory. Last, whether files give equal symbols and images whatever
 the number of threads, the height of strips, the memory layout and the batch.
 
 With --checkpoint another model is measured in turns with the shipped one, on whole calls alone: the
@@ -129,7 +129,7 @@ def measure_against_shipped(path: Path, rounds: int) -> dict[str, Any]:
 
 
 def measure_large() -> dict[str, Any]:
-    """Ways in and out of a large picture, each in a process of its own."""
+    """Ways in and out of a large image, each in a process of its own."""
     height, width = LARGE
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

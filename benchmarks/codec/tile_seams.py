@@ -2,11 +2,11 @@
 
     python -m benchmarks.codec.tile_seams [--dataset kodak] [--json benchmarks/results/seams.json]
 
-Per rung, over all photographs: the mean absolute difference of neighbours across the borders of
-tiles, over that inside the tiles (8 pixels and more from a border), of the original, of the decoded
-tiles put together as they are, and of the softened picture that the codec gives; and the PSNR with
-and without softening. A ratio within 5 % of the original's own counts as invisible. With --json, an
-enlarged crop of the first photograph at all rungs is written beside it.
+Per quality level, over all photographs: the mean absolute difference of neighbours across the
+borders of tiles, over that inside the tiles (8 pixels and more from a border), of the original, of
+the decoded tiles put together as they are, and of the softened image that the codec gives; and the
+PSNR with and without softening. A ratio within 5 % of the original's own counts as invisible. With
+--json, an enlarged crop of the first photograph at all quality levels is written beside it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hvae_codec.data.sources.roots import default_root
 from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
 
 INVISIBLE = 0.05
-"""Share of the original's ratio that the decoded picture's may differ by."""
+"""Share of the original's ratio that the decoded image's may differ by."""
 
 _INSIDE = 8
 _CROP, _ENLARGED = 96, 3
@@ -73,7 +73,9 @@ def ratio(found: NDArray[np.float64]) -> float:
 
 
 def measure_rung(codec: hvae_codec.Codec, pictures: list[Pixels]) -> dict[str, Any]:
-    """Ratios and mean PSNR of one rung over the pictures; every picture weighs as its pixels do."""
+    """Ratios and mean PSNR of one quality level over the images; every image weighs as its pixels
+    do.
+    """
     _, height, width = codec.info.image_shape
     tile = (height, width)
     names = ("original", "hard", "soft")
@@ -109,7 +111,7 @@ def measure_rung(codec: hvae_codec.Codec, pictures: list[Pixels]) -> dict[str, A
 
 
 def enlarged(picture: Pixels, codecs: list[hvae_codec.Codec], path: Path) -> None:
-    """The original's middle and each rung's, hard above softened, without smoothing."""
+    """The original's middle and each quality level's, hard above softened, without smoothing."""
     top, left = (side // 64 * 32 - _CROP // 2 for side in picture.shape[:2])
     window = (slice(top, top + _CROP), slice(left, left + _CROP))
     columns = [np.concatenate([picture[window]] * 2)]
@@ -125,7 +127,7 @@ def enlarged(picture: Pixels, codecs: list[hvae_codec.Codec], path: Path) -> Non
 
 
 def main() -> None:
-    """Measure, print, and write JSON and picture if asked."""
+    """Measure, print, and write JSON and image if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--dataset", default="kodak", help="kodak, bsds500_test, or a folder")
     parser.add_argument("--json", type=Path, help="write the result here, and a picture beside it")

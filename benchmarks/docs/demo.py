@@ -2,8 +2,8 @@
 
     python -m benchmarks.docs.demo --output out
 
-Encodes, decodes, previews, extracts features and samples, prints a table and writes one picture.
-Photographs go through the model photo, with WebP at equal bytes beside them, small pictures through
+Encodes, decodes, previews, extracts features and samples, prints a table and writes one image.
+Photographs go through the model photo, with WebP at equal bytes beside them, small images through
 cifar10.
 """
 
@@ -72,7 +72,7 @@ def running_server() -> Iterator[str]:
 
 
 def real_images() -> tuple[list[tuple[str, Pixels]], str]:
-    """scikit-learn's photographs and, where at hand, CIFAR-10 test images; and a word on the
+    """scikit-learn's photographs and, where available, CIFAR-10 test images; and a word on the
     latter.
     """
     bunch = load_sample_images()
@@ -160,7 +160,9 @@ def main() -> None:
 
 
 def default_qualities(client: Client) -> dict[str, int]:
-    """Of each of the two models: the middle rung, or the quality that the model itself names."""
+    """Of each of the two models: the middle quality level, or the quality that the model itself
+    names.
+    """
     found = {}
     for name in (PHOTO_MODEL, SMALL_MODEL):
         qualities = sorted(model.quality for model in client.models() if model.name == name)

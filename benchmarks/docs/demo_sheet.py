@@ -15,7 +15,7 @@ PART = (312, 208)
 """Width and height, in pixels, of the part of a photograph that is shown, as it is."""
 
 CELL = 96
-"""Side, in pixels, of a small picture: three for each of its own."""
+"""Side, in pixels, of a small image: three for each of its own."""
 
 SMALL_A_LINE = 4
 _GAP, _LABEL = 8, 16
@@ -26,7 +26,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class WebP:
-    """A WebP file's picture and size."""
+    """A WebP file's image and size."""
 
     decoded: Pixels
     file_bytes: int
@@ -68,7 +68,7 @@ HEADING = (
 
 def contact_sheet(rows: Sequence[Row], samples: Pixels) -> Image.Image:
     """Photographs, one a line: original, reconstruction, WebP of equal bytes, top layer alone.
-    Below them small pictures, and below these the samples [n, h, w, C], enlarged without smoothing.
+    Below them small images, and below these the samples [n, h, w, C], enlarged without smoothing.
     """
     large = [row for row in rows if row.webp is not None]
     small = [row for row in rows if row.webp is None]

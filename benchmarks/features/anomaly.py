@@ -1,4 +1,4 @@
-"""Does rate tell that a picture is none of a kind? MNIST's codec on digits and on other pictures.
+"""Does rate tell that an image is none of a kind? MNIST's codec on digits and on other images.
 
     python -m benchmarks.features.anomaly [--images N] [--json benchmarks/results/anomaly.json]
 
@@ -33,7 +33,7 @@ RATE, TYPICAL, BOTH = "rate", "distance from the typical rate", "rate and distor
 
 
 def grey_middle(images: Pixels, side: int = 28) -> Pixels:
-    """RGB pictures uint8 [N, H, W, 3] in grey (ITU-R 601 weights), cut to [N, side, side, 1]."""
+    """RGB images uint8 [N, H, W, 3] in grey (ITU-R 601 weights), cut to [N, side, side, 1]."""
     top, left = ((size - side) // 2 for size in images.shape[1:3])
     cut = images[:, top : top + side, left : left + side].astype(np.float64)
     grey: Pixels = np.rint(cut @ np.array([[0.299], [0.587], [0.114]])).astype(np.uint8)
@@ -41,7 +41,7 @@ def grey_middle(images: Pixels, side: int = 28) -> Pixels:
 
 
 def half_size(digits: Pixels) -> Pixels:
-    """Pictures [N, 28, 28, 1] at half their size, by means of 2x2 pixels, in a black frame."""
+    """Images [N, 28, 28, 1] at half their size, by means of 2x2 pixels, in a black frame."""
     small = digits.reshape(len(digits), 14, 2, 14, 2, 1).mean(axis=(2, 4))
     return np.pad(np.rint(small).astype(np.uint8), ((0, 0), (7, 7), (7, 7), (0, 0)))
 
@@ -147,7 +147,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def _distortion_bits(codec: hvae_codec.Codec, images: Pixels) -> Scores:
-    """-log2 p(x|z_1) of each picture at the latents that its symbols stand for."""
+    """-log2 p(x|z_1) of each image at the latents that its symbols stand for."""
     networks = tiled_networks(codec)
     model = networks.model
     latents = torch.from_numpy(networks.latents(networks.symbols(images))[-1][0])

@@ -1,10 +1,10 @@
-"""Can an archive be classified without decoding its pictures? CIFAR-10, straight from a `.hvaa`.
+"""Can an archive be classified without decoding its images? CIFAR-10, straight from a `.hvaa`.
 
     python -m benchmarks.features.archive_features [--json benchmarks/results/archive_features.json]
 
-Packs pictures into an archive and fits one and the same classifier (standardised columns, logistic
-regression) to: latents read from the archive, whose pictures are not decoded; latents of the
-pictures before they were coded; latents, and pixels, of the pictures decoded from the archive; and
+Packs images into an archive and fits one and the same classifier (standardised columns, logistic
+regression) to: latents read from the archive, whose images are not decoded; latents of the
+images before they were coded; latents, and pixels, of the images decoded from the archive; and
 the pixels themselves. Seconds are of processor time on one thread, which other programs hardly
 change: `features` for the columns, `classifier` for fitting and scoring.
 """
@@ -44,7 +44,7 @@ REGULARISATION, ITERATIONS = 0.01, 300
 
 
 def pack(path: Path, codec: hvae_codec.Codec, images: Pixels) -> None:
-    """An archive of the pictures, in order."""
+    """An archive of the images, in order."""
     with hvae_codec.ArchiveWriter(path, codec) as writer:
         for image in tqdm(images, desc="packing", disable=None, leave=False):
             writer.add(image)
@@ -74,13 +74,13 @@ def classify(
 
 
 def decoded(path: Path, codec: hvae_codec.Codec) -> Pixels:
-    """All pictures of an archive, [N, H, W, C]."""
+    """All images of an archive, [N, H, W, C]."""
     with hvae_codec.Archive(path, codec) as archive:
         return np.stack(list(archive))
 
 
 def columns_of(given: Callable[[], Any], features: HVAEFeatures | None) -> NDArray[Any]:
-    """What the classifier sees of the pictures: latents or, without `features`, pixels in 0..1."""
+    """What the classifier sees of the images: latents or, without `features`, pixels in 0..1."""
     pictures = given()
     if features is not None:
         return features.transform(pictures)
@@ -91,7 +91,7 @@ def columns_of(given: Callable[[], Any], features: HVAEFeatures | None) -> NDArr
 def measure(
     path: Path, images: Pixels, labels: NDArray[np.int64], training: int, quality: int | None
 ) -> list[Row]:
-    """A row for every way to columns; the pictures lie in the archive at `path`, too."""
+    """A row for every way to columns; the images lie in the archive at `path`, too."""
     codec = hvae_codec.load("cifar10", quality)
     sources: dict[str, Callable[[], Any]] = {
         "archive, not decoded": partial(ArchivePictures, path),

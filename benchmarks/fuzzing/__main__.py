@@ -1,4 +1,4 @@
-"""Does any input crash the readers, hang them, cost too much memory, or change a picture unnoticed?
+"""Does any input crash the readers, hang them, cost too much memory, or change an image unnoticed?
 
     python -m benchmarks.fuzzing [--inputs 2100000] [--seed 0] [--engine coverage|plain] [--json F]
 

@@ -23,14 +23,14 @@ from hvae_codec.codec.archive.format import BLOCK_MARKER, HEAD_BYTES, HEADER_BYT
 from hvae_codec.codec.archive.index import RecoveredWarning
 from hvae_codec.errors import BitstreamError, UnknownModelError
 
-_HEAD = struct.Struct(">4sIIQII")  # marker, directory, data, first picture, pictures, check
+_HEAD = struct.Struct(">4sIIQII")  # marker, directory, data, first image, images, check
 _INDEX = struct.Struct(">4sQI")
 _TRAILER = struct.Struct(">Q4s")
 _REFUSALS = (BitstreamError, UnknownModelError)
 
 
 class ArchiveTarget:
-    """Archives through `Archive`: listing, look-up, verification and all symbols, some pictures."""
+    """Archives through `Archive`: listing, look-up, verification and all symbols, some images."""
 
     check_bits: dict[str, int] = {}  # noqa: RUF012 (all of 32 bits and covering parts)
 
@@ -58,7 +58,7 @@ class ArchiveTarget:
         return Mutant(_forged(parts, rng, self.seeds)[:MAX_BYTES], data, forged=True)
 
     def run(self, data: bytes, *, whole: bool) -> Outcome:
-        """Open, list, look up, verify, and read every picture that can be read."""
+        """Open, list, look up, verify, and read every image that can be read."""
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, data, 0)
         try:
@@ -79,7 +79,7 @@ class ArchiveTarget:
         return Outcome(stage, refusals[0] if refusals else "", frozenset(found))
 
     def _read(self, archive: Archive, whole: bool) -> tuple[set[int], list[str]]:
-        """What the archive says of each picture, and its symbols; and what cannot be read."""
+        """What the archive says of each image, and its symbols; and what cannot be read."""
         found: set[int] = set()
         refusals = []
         for numbers in archive.blocks:
@@ -97,7 +97,7 @@ class ArchiveTarget:
         return found, refusals
 
     def _symbols(self, archive: Archive, numbers: range) -> list[tuple[int, bytes]]:
-        """Of each picture of a block its number and symbols, without the networks."""
+        """Of each image of a block its number and symbols, without the networks."""
         wanted = archive._by_entry(np.asarray(numbers, np.intp))
         pairs = []
         for batch in (batch for some in archive._batches(wanted, None) for batch in some):

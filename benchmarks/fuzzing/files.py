@@ -1,4 +1,5 @@
-"""`.hvae` files as fuzzer input: one tile, tiled, grey and blocks, of every model of tiles at hand.
+"""`.hvae` files as fuzzer input: one tile, tiled, grey and blocks, of every model of tiles
+available.
 
 Files of maps, whose memory goes by their pixels, are forged in
 `tests/codec/bitstream/test_damage_v2.py`.
@@ -75,7 +76,7 @@ class FileTarget:
         return start[:2] + data[2:3] + start[3:7] + data[7:]
 
     def run(self, data: bytes, *, whole: bool) -> Outcome:
-        """Every way to read a file; `whole`: its pictures too."""
+        """Every way to read a file; `whole`: its images too."""
         try:
             codec = hvae_codec.codec_for(data)
         except REFUSALS as error:
@@ -222,7 +223,7 @@ def _read_the_beginning(codec: Codec, data: bytes) -> None:
 
 
 def _check_pictures(codec: Codec, data: bytes, block: SymbolBatch) -> None:
-    """A file whose symbols were read gives its pictures, of the size it says."""
+    """A file whose symbols were read gives its images, of the size it says."""
     header = block.header
     channels = 1 if header.grey else codec.info.image_shape[0]
     shape: tuple[int, ...] = (header.height, header.width, channels)

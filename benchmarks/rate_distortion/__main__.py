@@ -1,9 +1,9 @@
-"""What does a picture cost at a given quality? The shipped ladder against classical codecs.
+"""What does an image cost at a given quality? The shipped model family against classical codecs.
 
     python -m benchmarks.rate_distortion [--dataset cifar10|mnist|kodak|apart|PLACES] [--images N]
                                          [--model NAME] [--json FILE] [--html FILE]
 
-All codecs code the same pictures in the same run; ours at efforts 0, 1 and 2, each peer at the
+All codecs code the same images in the same run; ours at efforts 0, 1 and 2, each peer at the
 settings that serve it best (`benchmarks.rate_distortion.classical_peers`). Whole files and payloads
 without container (`benchmarks.rate_distortion.container_bytes`) are stated apart. Photographs are
 coded by the model photo, which has one effort, or by --model; MNIST is binary and its peers are
@@ -61,7 +61,7 @@ SHEET_PSNR_DB = 25.0
 ANCHOR = "WebP"
 PHOTOGRAPHS = "photo"
 OF_MAPS = {"cifar10": "cifar10-maps"}
-"""Models of maps that code the pictures of a ladder, too."""
+"""Fully convolutional models that code the images of a model family, too."""
 KODAK, KODAK_IMAGES = "photographs of kodak", 24
 KEPT_APART = ",".join(
     f"photos/web/{source}_*.jpg" for source in ("budgie", "drone-bsd2", "pexels", "popos")
@@ -77,7 +77,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Material:
-    """Pictures uint8 [H, W, C], what they are, and the model that codes them."""
+    """Images uint8 [H, W, C], what they are, and the model that codes them."""
 
     data: str
     pictures: Sequence[Pixels]
@@ -130,7 +130,7 @@ def _kodak() -> Path:
 
 
 def measure(material: Material, efforts: Sequence[int] = EFFORTS) -> Result:
-    """Every rung, effort and peer on the pictures, and what follows from them."""
+    """Every quality level, effort and peer on the images, and what follows from them."""
     if material.photographs:
         efforts = (0,)
     peers, left_out = choose_peers(material)
@@ -195,7 +195,7 @@ def published_curves() -> dict[str, list[Result]]:
 
 
 def choose_peers(material: Material) -> tuple[list[Peer], list[LeftOut]]:
-    """The peers for these pictures that can run here, and those that cannot."""
+    """The peers for these images that can run here, and those that cannot."""
     side = min(min(picture.shape[:2]) for picture in material.pictures)
     peers, left_out = at_hand(binary_peers() if material.binary else lossy_peers(side))
     return peers, left_out + ([JBIG2] if material.binary else [])
@@ -316,8 +316,8 @@ def _line(name: str, row: Result, similarity: str) -> str:
 
 
 def contact_sheet(material: Material, result: Result) -> bytes:
-    """PNG of some of the pictures as each codec gives them back: at equal bytes, or, where the
-    peers are lossless, at each rung.
+    """PNG of some of the images as each codec gives them back: at equal bytes, or, where the
+    peers are lossless, at each quality level.
     """
     peers, _ = choose_peers(material)
     if material.binary:
@@ -331,7 +331,7 @@ def contact_sheet(material: Material, result: Result) -> bytes:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and write JSON, pictures and the report if asked."""
+    """Measure, print, and write JSON, images and the report if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
         "--dataset",

@@ -28,7 +28,7 @@ Setting = int | str | None
 PERCEPTUAL_AVIF = "AVIF, default tuning"
 
 SMALL_SIDE = 64
-"""Pictures with a shorter side up to this, in pixels, are small: they get settings of their own."""
+"""Images with a shorter side up to this, in pixels, are small: they get settings of their own."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Peer:
     feature: str | None = None
 
     def encode(self, pixels: Pixels, setting: Setting) -> bytes:
-        """A picture uint8 [H, W, C] as a file."""
+        """An image uint8 [H, W, C] as a file."""
         picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
         picture = picture.convert(self.mode, dither=Image.Dither.NONE)
         return min((self._save(picture, way) for way in self.options(setting)), key=len)
 
     def decode(self, blob: bytes, channels: int) -> Pixels:
-        """The picture uint8 [H, W, channels] of a file."""
+        """The image uint8 [H, W, channels] of a file."""
         with Image.open(io.BytesIO(blob)) as picture:
             array = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
         return array.reshape(*array.shape[:2], channels)
@@ -96,7 +96,7 @@ class ProgramPeer(Peer):
     arguments: Callable[[Any], list[str]] = lambda _: []
 
     def encode(self, pixels: Pixels, setting: Setting) -> bytes:
-        """A picture uint8 [H, W, C] as a file.
+        """An image uint8 [H, W, C] as a file.
 
         Raises:
             subprocess.CalledProcessError: the program failed.
@@ -182,7 +182,7 @@ def _avif_ways(quality: Setting, advanced: dict[str, str] | None) -> list[dict[s
 
 
 def lossy_peers(shorter_side: int) -> list[Peer]:
-    """The codecs for colour pictures with a shorter side of so many pixels."""
+    """The codecs for colour images with a shorter side of so many pixels."""
     small = shorter_side <= SMALL_SIDE
     jpeg_ways = (False,) if small else (False, True)
     return [
@@ -256,7 +256,7 @@ def _perceptual_avif() -> Peer:
 
 
 def binary_peers() -> list[Peer]:
-    """The lossless codecs for black and white pictures."""
+    """The lossless codecs for black and white images."""
     return [
         Peer("PNG", "PNG", "PNG", (None,), lambda _: [{"optimize": True}], "1 bit", mode="1"),
         Peer(

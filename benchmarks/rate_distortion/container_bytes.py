@@ -1,6 +1,6 @@
-"""How many bytes of a picture file are its payload: what is left when container and headers go.
+"""How many bytes of an image file are its payload: what is left when container and headers go.
 
-What is taken off is what files of one kind share or state besides the picture, as far as it can be
+What is taken off is what files of one kind share or state besides the image, as far as it can be
 cut at a byte:
 
 | format | payload |

@@ -1,5 +1,5 @@
 """A rate-distortion run as one HTML file that needs nothing else: interactive plots, tables,
-pictures.
+images.
 """
 
 from __future__ import annotations

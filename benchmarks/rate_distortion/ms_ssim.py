@@ -17,13 +17,13 @@ Pixels = NDArray[np.uint8]
 WINDOW = 11
 SCALES = 5
 SMALLEST_SIDE = (WINDOW - 1) * 2 ** (SCALES - 1) + 1
-"""MS-SSIM of five scales needs pictures with sides of at least this many pixels."""
+"""MS-SSIM of five scales needs images with sides of at least this many pixels."""
 
 BATCH = 256
 
 
 def similarity_name(pictures: Sequence[Pixels]) -> str:
-    """ "MS-SSIM" where every picture is large enough for its five scales, else "SSIM"."""
+    """ "MS-SSIM" where every image is large enough for its five scales, else "SSIM"."""
     smallest = min(min(picture.shape[:2]) for picture in pictures)
     return "MS-SSIM" if smallest >= SMALLEST_SIDE else "SSIM"
 
@@ -31,10 +31,10 @@ def similarity_name(pictures: Sequence[Pixels]) -> str:
 def similarities(
     references: Sequence[Pixels], decoded: Sequence[Pixels], name: str
 ) -> NDArray[np.float64]:
-    """MS-SSIM or SSIM of each picture uint8 [H, W, C], Gaussian window of 11 pixels, [N]."""
+    """MS-SSIM or SSIM of each image uint8 [H, W, C], Gaussian window of 11 pixels, [N]."""
     measure = ms_ssim if name == "MS-SSIM" else ssim
     alike = len({picture.shape for picture in references}) == 1
-    step = BATCH if alike and name == "SSIM" else 1  # one large picture is batch enough
+    step = BATCH if alike and name == "SSIM" else 1  # one large image is batch enough
     groups = [slice(start, start + step) for start in range(0, len(references), step)]
     values = [
         measure(_planes(references[part]), _planes(decoded[part]), size_average=False)

@@ -1,4 +1,4 @@
-"""Pictures of a rate-distortion run: curves, and contact sheets of what the bytes look like."""
+"""Images of a rate-distortion run: curves, and contact sheets of what the bytes look like."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hvae_codec.evaluation.metrics.psnr import psnr_db
 SHEET_PICTURES = 8
 SHEET_PHOTOGRAPHS = 3
 CELL = 128
-"""Side, in pixels, of a cell of a small picture."""
+"""Side, in pixels, of a cell of a small image."""
 CROP = 224
 """Side, in pixels, of the part of a photograph that is shown."""
 OUR_COLOUR = "C3"
@@ -36,7 +36,7 @@ Pixels = NDArray[np.uint8]
 
 
 def plot_curves(result: dict[str, Any], path: Path) -> None:
-    """PSNR and similarity against bits a pixel, whole files and payloads; or, of binary pictures,
+    """PSNR and similarity against bits a pixel, whole files and payloads; or, of binary images,
     pixels that differ against bytes, with the lossless peers as lines.
     """
     matplotlib.use("Agg")
@@ -112,7 +112,7 @@ def _plot_binary(axis: Any, result: dict[str, Any], size: str) -> None:
 def budget_sheet(
     model: str, pictures: Sequence[Pixels], peers: Sequence[Peer], budget: int
 ) -> Image.Image:
-    """Each picture as every codec gives it back within `budget` bytes of whole file.
+    """Each image as every codec gives it back within `budget` bytes of whole file.
 
     A codec whose coarsest measured setting is larger is shown at that setting; its bytes stand in
     red. Ours is `hvae_codec.encode(max_bytes=budget)`, effort 2 for one tile, 1 for many.
@@ -139,8 +139,8 @@ def budget_sheet(
 
 
 def ladder_sheet(model: str, pictures: Sequence[Pixels], peers: Sequence[Peer]) -> Image.Image:
-    """Each picture as every rung gives it back, at effort 2, with its bytes and wrong pixels; below
-    the original the smallest lossless file.
+    """Each image as every quality level gives it back, at effort 2, with its bytes and wrong
+    pixels; below the original the smallest lossless file.
     """
     lines = []
     rungs = [info.quality for info in hvae_codec.models() if info.name == model]
@@ -182,7 +182,7 @@ def _peer_within(peer: Peer, picture: Pixels, budget: int) -> bytes:
 
 
 def _shown(pixels: Pixels) -> Image.Image:
-    """A small picture enlarged without smoothing; of a large one, its middle as it is."""
+    """A small image enlarged without smoothing; of a large one, its middle as it is."""
     height, width = pixels.shape[:2]
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
     if max(height, width) <= CELL:

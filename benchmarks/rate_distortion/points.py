@@ -1,7 +1,7 @@
-"""One point of a rate-distortion curve: what a codec at one setting makes of the pictures.
+"""One point of a rate-distortion curve: what a codec at one setting makes of the images.
 
 Times are processor time of one process, so that neighbours on the machine count little; ours run
-with one thread in batches, the peers picture by picture.
+with one thread in batches, the peers image by image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Coded:
-    """What a codec made of pictures: files, their payloads' sizes, pictures, processor seconds."""
+    """What a codec made of images: files, their payloads' sizes, images, processor seconds."""
 
     blobs: list[bytes]
     payloads: list[int]
@@ -43,7 +43,7 @@ class Coded:
 
 
 def code_ours(codec: hvae_codec.Codec, pictures: Sequence[Pixels], effort: int) -> Coded:
-    """Single files, coded in batches of 256 pictures where one tile is a picture."""
+    """Single files, coded in batches of 256 images where one tile is an image."""
     height, width = codec.model.spec.image_shape[1:]
     alone = all(picture.shape[:2] == (height, width) for picture in pictures)
     step = BATCH if alone else 1
@@ -61,7 +61,7 @@ def code_ours(codec: hvae_codec.Codec, pictures: Sequence[Pixels], effort: int) 
 
 
 def code_peer(peer: Peer, pictures: Sequence[Pixels], setting: Setting) -> Coded:
-    """A peer's files, picture by picture."""
+    """A peer's files, image by image."""
     blobs, decoded, encoding, decoding = [], [], 0.0, 0.0
     label = peer.name if setting is None else f"{peer.name} {setting}"
     for picture in tqdm(pictures, desc=label, unit="picture", disable=None, leave=False):
@@ -74,10 +74,10 @@ def code_peer(peer: Peer, pictures: Sequence[Pixels], setting: Setting) -> Coded
 
 
 def point(pictures: Sequence[Pixels], coded: Coded) -> Row:
-    """Means over pictures: bytes, bits a pixel of the whole file and of the payload, PSNR,
+    """Means over images: bytes, bits a pixel of the whole file and of the payload, PSNR,
     similarity, of photographs SSIMULACRA2, and milliseconds.
 
-    The PSNR is the mean over the pictures (`quality.PSNR_RULE`); None if all are unchanged.
+    The PSNR is the mean over the images (`quality.PSNR_RULE`); None if all are unchanged.
     """
     pixels = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
     sizes = [len(blob) for blob in coded.blobs]
@@ -103,11 +103,12 @@ def point(pictures: Sequence[Pixels], coded: Coded) -> Row:
 
 
 def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -> list[Row]:
-    """Every rung of a ladder at every effort, or a model of many qualities at some of them.
+    """Every quality level of a model family at every effort, or a model of many qualities at some
+    of them.
 
     Besides what `point` gives: `information_bytes`, the content of the symbols that were coded
-    under the tables; of a ladder `rates_nats`, the rates of Eq. 7 per layer, top first, and
-    `elbo_bytes`, their sum in bytes: all per picture.
+    under the tables; of a model family `rates_nats`, the rates of Eq. 7 per layer, top first, and
+    `elbo_bytes`, their sum in bytes: all per image.
     """
     rows = []
     at_hand = [info for info in hvae_codec.models() if info.name == model]
@@ -154,7 +155,7 @@ def _tiles(codec: hvae_codec.Codec, pictures: Sequence[Pixels]) -> Pixels:
 
 
 def _information_bytes(codec: hvae_codec.Codec, blobs: list[bytes]) -> float:
-    """Mean content of the files' symbols under the tables, in bytes a picture."""
+    """Mean content of the files' symbols under the tables, in bytes an image."""
     _, tables = codec.checkpoint.of_one_size
     total = 0.0
     for start in range(0, len(blobs), BATCH):

@@ -51,8 +51,8 @@ def lossy_targets(ours: Curves, peers: Curves) -> list[Target]:
 
 
 def binary_targets(ours: Curves, peers: Curves) -> list[Target]:
-    """The smallest rung with at most 2 % of the pixels wrong, against the smallest lossless
-    peer.
+    """The smallest quality level with at most 2 % of the pixels wrong, against the smallest
+    lossless peer.
     """
     targets = []
     for size, name in (("file_bytes", "whole file"), ("payload_bytes", "payload")):
@@ -118,7 +118,7 @@ def published_targets(rates: Mapping[str, Mapping[str, float | None]]) -> list[T
 
 
 def map_targets(maps: Curves) -> list[Target]:
-    """Payload at MAPS_PSNR_DB of models of maps that code small pictures, in bytes."""
+    """Payload at MAPS_PSNR_DB of fully convolutional models that code small images, in bytes."""
     return [
         _at_most(
             f"{name}, payload bytes at {MAPS_PSNR_DB:g} dB",

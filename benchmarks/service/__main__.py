@@ -5,7 +5,7 @@
 A real server process and real client processes on loopback. Peers in the same run, in turns, and
 the medians of the rounds: the codec in this process with as many threads, which is the limit, and a
 gRPC server that moves the same bytes and does nothing else, which is what gRPC in Python allows.
-Closed loop: unary calls of 1, 64 and 256 images and streams of messages of 256, raw pictures,
+Closed loop: unary calls of 1, 64 and 256 images and streams of messages of 256, raw images,
 encoded and decoded. Open loop: single images at shares of the capacity that the closed loop found;
 latency against load is drawn beside the JSON. Client, server and peers share this machine's cores:
 the CPU seconds of each are given. With --soak, minutes of load with ten times the capacity in their

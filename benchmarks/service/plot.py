@@ -1,4 +1,4 @@
-"""The picture of the service's benchmark: latency against load, rates, and the soak if any."""
+"""The image of the service's benchmark: latency against load, rates, and the soak if any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service's benchmark sends: pictures of real photographs, raw, and their files."""
+"""What the service's benchmark sends: images of real photographs, raw, and their files."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     python -m benchmarks.training.keep_sweep runs/cifar10-ghvae [...]
 
 For each sweep, into benchmarks/results/sweeps/NAME: its plan, the rows of its evaluation, its
-pictures, the checkpoints of the three optima (reconstruction, generation, representation), and the
+images, the checkpoints of the three optima (reconstruction, generation, representation), and the
 report's figures and tables. Anybody can draw the whole report from them again, the interactive page
 included: `hvae-codec report benchmarks/results/sweeps/NAME`.
 """

@@ -2,7 +2,7 @@
 
     python -m benchmarks.training.step [--device cuda] [--json FILE]
 
-One step is forward, backward and optimiser on a batch of 256 random pictures. The baseline is the
+One step is forward, backward and optimiser on a batch of 256 random images. The baseline is the
 step as a plain program writes it: the same networks with `torch.distributions`, fp32, contiguous
 memory, Adam and the C library's allocator as they come. All other rows keep freed memory, as the
 command line does.

@@ -3,9 +3,9 @@
     python -m benchmarks.training.sweep_speed [--device cuda] [--json FILE]
 
 Both train in the same run, in processes of their own and in turns: `train` one model, `train_chunk`
-M of them, by one recipe, on random pictures; timed from the end of the first epoch, so that what is
-done once does not count. A figure is in model images a second: M models that see a picture each
-count M. The paper's grid is 441 models that see 50,000 pictures 500 times.
+M of them, by one recipe, on random images; timed from the end of the first epoch, so that what is
+done once does not count. A figure is in model images a second: M models that see an image each
+count M. The paper's grid is 441 models that see 50,000 images 500 times.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 SWEEP is an evaluated sweep of fixed betas, TARGETS one of models with target rates, of the same
 recipe and length. Each target is the rates of one model of SWEEP, the twin, so that a run which
 needs no target is known to reach it: the one with the nearest rates, by the logarithm. A row says
-what was asked, what the test pictures cost, and the PSNR beside the twin's. As the two have not
+what was asked, what the test images cost, and the PSNR beside the twin's. As the two have not
 quite the same total rate, the twin's PSNR is moved to the target model's along the slope of
 Section 5.3's hull of SWEEP there (dB a nat).
 """

@@ -1,12 +1,12 @@
-"""How many pictures a second does training take in, beside the usual way of writing it?
+"""How many images a second does training take in, beside the usual way of writing it?
 
     python -m benchmarks.training.throughput [--budget SECONDS] [--json FILE]
 
-The usual way, as in the paper's published code: a data set that makes a PIL picture of each item
+The usual way, as in the paper's published code: a data set that makes a PIL image of each item
 and a tensor of that, a `DataLoader` as it comes, fp32 networks in contiguous memory,
 `torch.distributions`, Adam as it comes, and four numbers of the loss read at every step. All other
 rows are `hvae_codec.training.train` itself, from the uint8 array to the state it saves after each
-epoch, with freed memory kept as the command line does. All train on the same pictures of CIFAR-10
+epoch, with freed memory kept as the command line does. All train on the same images of CIFAR-10
 in minibatches of 256; the first epoch of each is not counted.
 """
 
@@ -49,7 +49,7 @@ OURS = {
 
 
 class PicturesOneByOne(Dataset[tuple[Tensor, int]]):
-    """Items (fp32 [C, H, W], label), each by way of a PIL picture, as torchvision's CIFAR10."""
+    """Items (fp32 [C, H, W], label), each by way of a PIL image, as torchvision's CIFAR10."""
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
         self.images = images

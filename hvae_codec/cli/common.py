@@ -112,7 +112,7 @@ def load(arguments: argparse.Namespace, model: str | None = None) -> hvae_codec.
 
 
 def continuous(model: str) -> bool:
-    """Whether a model at hand of this name has all qualities from 1 to 100, and no effort."""
+    """Whether a model available of this name has all qualities from 1 to 100, and no effort."""
     return any(info.name == model and info.continuous for info in hvae_codec.models())
 
 
@@ -140,7 +140,7 @@ def positive_float(text: str) -> float:
 
 
 def quality(text: str) -> float:
-    """argparse type: a rung, int, or a number between two rungs."""
+    """argparse type: a quality level, int, or a number between two quality levels."""
     value = positive_float(text)
     return int(value) if value.is_integer() else value
 

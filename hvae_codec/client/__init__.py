@@ -2,7 +2,7 @@
 
     with Client("127.0.0.1:50051") as client:
         blobs = client.encode(["photo.jpg", array], model="cifar10", quality=3)
-        pictures = client.decode(blobs)
+        images = client.decode(blobs)
         for blob in client.encode_stream(folder.glob("*.png"), model="auto"):
             ...
 

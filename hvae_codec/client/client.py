@@ -36,11 +36,11 @@ class Client(BlockingClient):
     """A connection to one server; share it between threads, and close it or use it with `with`.
 
     All methods raise the classes of `hvae_codec.errors` for inputs that the codec refuses, and
-    ServiceError for everything else. `quality` None means the middle rung of the model's ladder, or
-    the default of a model with all qualities from 1 to 100. With `on_error="return"`, items that
-    fail do so alone: the list, or the stream, has the exception in their place. Requests of more
-    items, pixels or bytes than the server takes in one call are sent in several. `timeout` is in
-    seconds, over all tries; where it is None, the client's holds.
+    ServiceError for everything else. `quality` None means the middle quality level of the model's
+    model family, or the default of a model with all qualities from 1 to 100. With
+    `on_error="return"`, items that fail do so alone: the list, or the stream, has the exception in
+    their place. Requests of more items, pixels or bytes than the server takes in one call are sent
+    in several. `timeout` is in seconds, over all tries; where it is None, the client's holds.
 
     The calls ending in `_stream` take any iterable, which they read only as far as messages are
     on their way, and yield the results in order. What is no list or array is read in a thread of
@@ -76,7 +76,7 @@ class Client(BlockingClient):
     def encode(
         self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[EncodeOptions]
     ) -> list[Any]:
-        """Pictures to `.hvae` files, in order, as `EncodeOptions` say; pictures are all that
+        """Images to `.hvae` files, in order, as `EncodeOptions` say; images are all that
         `Codec.encode` takes, or bytes of PNG, JPEG and WebP files."""
         convert.check_pictures(pictures)
         return self._all(requests.encode(**options), pictures, on_error)
@@ -96,7 +96,7 @@ class Client(BlockingClient):
         on_error: OnError = "raise",
         **options: Unpack[DecodeOptions],
     ) -> list[Any]:
-        """`.hvae` files to pictures uint8 [H, W, C], in order; each file names its model itself."""
+        """`.hvae` files to images uint8 [H, W, C], in order; each file names its model itself."""
         convert.check_files(encoded)
         return self._all(requests.decode(preview=False, **options), encoded, on_error)
 
@@ -115,7 +115,7 @@ class Client(BlockingClient):
         on_error: OnError = "raise",
         **options: Unpack[DecodeOptions],
     ) -> list[Any]:
-        """Rough pictures uint8 [H, W, C] from the top layer alone, in order."""
+        """Rough images uint8 [H, W, C] from the top layer alone, in order."""
         convert.check_files(encoded)
         return self._all(requests.decode(preview=True, **options), encoded, on_error)
 
@@ -131,7 +131,7 @@ class Client(BlockingClient):
         self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[FeatureOptions]
     ) -> Any:
         """Mean and standard deviation of a layer, the top one unless `FeatureOptions` say another,
-        [N, D] each; of pictures or of bytes of `.hvae` files. With "return" [D] each, in a list."""
+        [N, D] each; of images or of bytes of `.hvae` files. With "return" [D] each, in a list."""
         convert.check_pictures(pictures)
         return self._features(requests.features(**options), pictures, on_error)
 
@@ -171,11 +171,11 @@ class Client(BlockingClient):
         between: tuple[Picture, Picture] | None = None,
         timeout: float | None = None,
     ) -> Array:
-        """`count` pictures drawn from the prior, uint8 [count, H, W, C].
+        """`count` images drawn from the prior, uint8 [count, H, W, C].
 
-        The top layer is drawn too, unless it is `given`: as latents [D], or as a picture or the
+        The top layer is drawn too, unless it is `given`: as latents [D], or as an image or the
         bytes of a `.hvae` file that has them; or `between`: at equal distances on the straight
-        line from that of one such picture to that of another, both ends among them.
+        line from that of one such image to that of another, both ends among them.
         """
         request = convert.sample_request(
             count, model, quality, seed, temperature, transfer, given, between
@@ -193,7 +193,7 @@ class Client(BlockingClient):
         transfer: Transfer = "raw",
         timeout: float | None = None,
     ) -> RemoteEvaluation:
-        """What one picture costs and how good it is; the model and its quality as for `encode`."""
+        """What one image costs and how good it is; the model and its quality as for `encode`."""
         request = convert.evaluate_request(
             picture, model, quality, target_bytes, target_psnr, transfer
         )
@@ -212,7 +212,7 @@ class Client(BlockingClient):
     def encode_stream(
         self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[EncodeOptions]
     ) -> Iterator[Any]:
-        """As `encode`, for any number of pictures."""
+        """As `encode`, for any number of images."""
         convert.check_pictures(pictures)
         return self._stream(requests.encode(**options), pictures, on_error)
 
@@ -265,6 +265,6 @@ class Client(BlockingClient):
     def features_stream(
         self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[FeatureOptions]
     ) -> Iterator[Any]:
-        """As `features`, for any number of pictures or of bytes of `.hvae` files; [D] each."""
+        """As `features`, for any number of images or of bytes of `.hvae` files; [D] each."""
         convert.check_pictures(pictures)
         return self._stream(requests.features(**options), pictures, on_error)

@@ -1,4 +1,4 @@
-"""A picture coded one way, and what became of it: what searches for a size or a quality compare."""
+"""An image coded one way, and what became of it: what searches for a size or a quality compare."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from hvae_codec.codec.transform import Pixels
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to code a picture. `squared_error`: sum over its samples, in squared grey levels.
+    """One way to code an image. `squared_error`: sum over its samples, in squared grey levels.
 
-    rung: position of its codec in the ladder, or the number of its quality. trade: of its encoder.
+    rung: position of its codec in the model family, or the number of its quality. trade: of its
+    encoder.
     """
 
     rung: int
@@ -31,7 +32,7 @@ class Candidate:
 
     @property
     def psnr_db(self) -> float:
-        """Of the decoded 8-bit picture; infinite if nothing is lost."""
+        """Of the decoded 8-bit image; infinite if nothing is lost."""
         if self.squared_error == 0.0:
             return float("inf")
         return float(10.0 * np.log10(255.0**2 * self.samples / self.squared_error))
@@ -44,7 +45,7 @@ def decoded_candidates(
     trades: Sequence[float],
     blobs: Sequence[bytes],
 ) -> list[Candidate]:
-    """Candidates of pictures and their files, each decoded to see its error."""
+    """Candidates of images and their files, each decoded to see its error."""
     found = []
     decoded = codec.decode_batch(blobs)
     for picture, trade, blob, shown in zip(pictures, trades, blobs, decoded, strict=True):

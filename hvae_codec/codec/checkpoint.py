@@ -48,7 +48,7 @@ class ModelInfo:
 
     `rates_nats` are each layer's mean rate per image on the test set (Eq. 7), top first,
     `payload_bytes` the mean size of a single record without its header, `psnr_db` the mean over
-    images of the PSNR of the 8-bit picture.
+    images of the PSNR of the 8-bit image.
     """
 
     name: str

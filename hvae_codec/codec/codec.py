@@ -53,18 +53,18 @@ class Codec(ByReference):
     Pickled, it is the name of what it was loaded from and its model's id; a process that unpickles
     it loads that.
 
-    A picture is a uint8 array [H, W], [H, W, 1] or [H, W, 3], a PIL image, a path, or a torch uint8
-    tensor [C, H, W]; many pictures are an array [N, H, W, C], a tensor [N, C, H, W] or a list of
-    pictures of any sizes. A colour model codes a grey picture as colour and gives it back grey; a
+    An image is a uint8 array [H, W], [H, W, 1] or [H, W, 3], a PIL image, a path, or a torch uint8
+    tensor [C, H, W]; many images are an array [N, H, W, C], a tensor [N, C, H, W] or a list of
+    images of any sizes. A colour model codes a grey image as colour and gives it back grey; a
     grey model refuses colour.
 
-    A model of one image size codes a larger picture in tiles, the last ones padded by repeating
+    A model of one image size codes a larger image in tiles, the last ones padded by repeating
     the edge; its encoder takes an `effort`: 0 rounds what the networks say; 1 and 2 search for
-    symbols that give a better picture for fewer bytes (`hvae_codec.codec.tiled.encoder_search`), at
+    symbols that give a better image for fewer bytes (`hvae_codec.codec.tiled.encoder_search`), at
     more time. With effort above 0, `trade` steers that search: 2 asks for fewer bytes (each is to
-    save twice as much distortion), 0.5 for a better picture.
+    save twice as much distortion), 0.5 for a better image.
 
-    A fully convolutional model codes pictures whole and has many qualities (`at_quality`), no
+    A fully convolutional model codes images whole and has many qualities (`at_quality`), no
     effort but 0 and no trade. Its features are latents as they are coded, averaged over positions.
 
     A file is given as its bytes in any buffer or uint8 array, or by its path. A codec decodes the
@@ -150,10 +150,10 @@ class Codec(ByReference):
     def encode(
         self, image: Picture, *, effort: int | None = None, trade: float | None = None
     ) -> bytes:
-        """One picture as a `.hvae` file.
+        """One image as a `.hvae` file.
 
         Raises:
-            ImageError: the picture cannot be taken (`AlphaError`, `ImageTooLargeError` among them).
+            ImageError: the image cannot be taken (`AlphaError`, `ImageTooLargeError` among them).
             ValueError: no such effort, or a trade that is out of range or without an effort.
             CheckpointError: the model's card lacks what an effort above 0 needs.
         """
@@ -164,12 +164,12 @@ class Codec(ByReference):
     def encode_batch(
         self, images: Pictures, *, effort: int | None = None, trade: Trades | None = None
     ) -> list[bytes]:
-        """Each picture as a `.hvae` file of its own; many go through the networks at once.
+        """Each image as a `.hvae` file of its own; many go through the networks at once.
 
-        `trade` is one for all pictures, or one for each.
+        `trade` is one for all images, or one for each.
 
         Raises:
-            ImageError, ValueError, CheckpointError: as `encode`; messages about a picture say which
+            ImageError, ValueError, CheckpointError: as `encode`; messages about an image say which
                 it is.
         """
         batches = self.quantise(images, effort=effort, trade=trade)
@@ -178,10 +178,10 @@ class Codec(ByReference):
     def encode_block(
         self, images: Pictures, *, effort: int | None = None, trade: float | None = None
     ) -> bytes:
-        """Pictures of one size as one `.hvae` block: the fewest bytes, without random access.
+        """Images of one size as one `.hvae` block: the fewest bytes, without random access.
 
         Raises:
-            ImageError: as `encode`, and when there is no picture or sizes or channels differ.
+            ImageError: as `encode`, and when there is no image or sizes or channels differ.
             ValueError, CheckpointError: as `encode`.
         """
         return self.file_coder.write(self.quantise_block(images, effort=effort, trade=trade))[0]
@@ -189,7 +189,7 @@ class Codec(ByReference):
     def quantise(
         self, images: Pictures, *, effort: int | None = None, trade: Trades | None = None
     ) -> list[SymbolBatch]:
-        """Pictures through the networks: the first half of `encode_batch`, whose second half is
+        """Images through the networks: the first half of `encode_batch`, whose second half is
         `file_coder.write`.
 
         Raises:
@@ -206,7 +206,7 @@ class Codec(ByReference):
     def quantise_block(
         self, images: Pictures, *, effort: int | None = None, trade: float | None = None
     ) -> SymbolBatch:
-        """Pictures of one size through the networks: the first half of `encode_block`.
+        """Images of one size through the networks: the first half of `encode_block`.
 
         Raises:
             ImageError, ValueError, CheckpointError: as `encode_block`.
@@ -218,7 +218,7 @@ class Codec(ByReference):
         return self.transform.encode_block(self._one_shape(images), point)
 
     def decode(self, blob: Encoded, *, partial: bool = False) -> Pixels:
-        """The picture uint8 [H, W, C] of a `.hvae` file; C is 1 if it was grey, else 3.
+        """The image uint8 [H, W, C] of a `.hvae` file; C is 1 if it was grey, else 3.
 
         With `partial`, a file that is cut off or damaged behind z2 gives its preview, which z2's
         own check sum vouches for; without, and where z2 is not whole, that is an error.
@@ -236,7 +236,7 @@ class Codec(ByReference):
         return self.preview(blob)
 
     def preview(self, blob: Encoded) -> Pixels:
-        """The picture that z2 alone stands for, uint8 [H, W, C]; the file may be cut off behind z2.
+        """The image that z2 alone stands for, uint8 [H, W, C]; the file may be cut off behind z2.
 
         Raises:
             BitstreamError: as `decode`, for the part that is read.
@@ -246,7 +246,7 @@ class Codec(ByReference):
     def decode_rows(self, blob: Encoded, *, preview: bool = False) -> Iterator[Pixels]:
         """`decode` (or `preview`) in strips uint8 [h, W, C] from the top.
 
-        The picture never lies in memory whole, which matters from some ten megapixels on. All
+        The image never lies in memory whole, which matters from some ten megapixels on. All
         checks are done before this returns.
 
         Raises:
@@ -255,7 +255,7 @@ class Codec(ByReference):
         return self.transform.decode_rows(as_file(blob), 1 if preview else None)[1]
 
     def decode_batch(self, blobs: Iterable[Encoded]) -> Pixels | list[Pixels]:
-        """The pictures of many `.hvae` files: uint8 [N, H, W, C] if all have one shape, else a
+        """The images of many `.hvae` files: uint8 [N, H, W, C] if all have one shape, else a
         list.
 
         Raises:
@@ -266,7 +266,7 @@ class Codec(ByReference):
         return np.stack(pictures) if same else pictures
 
     def decode_block(self, blob: Encoded) -> Pixels:
-        """The pictures uint8 [N, H, W, C] of a `.hvae` block.
+        """The images uint8 [N, H, W, C] of a `.hvae` block.
 
         Raises:
             BitstreamError: as `decode`.
@@ -274,7 +274,7 @@ class Codec(ByReference):
         return np.stack(self.images_of([self.file_coder.read_block(as_file(blob))]))
 
     def images_of(self, batches: Sequence[SymbolBatch]) -> list[Pixels]:
-        """The pictures uint8 [H, W, C] of symbols, in order of their numbers: the second half of
+        """The images uint8 [H, W, C] of symbols, in order of their numbers: the second half of
         `decode_batch` and `decode_block`, or of `preview` where they have one layer.
         """
         if not batches:
@@ -294,7 +294,7 @@ class Codec(ByReference):
         return self.file_coder.symbols(as_files(blobs))
 
     def features(self, images: Pictures) -> Features:
-        """Mean and standard deviation of q(z2|x) of N pictures, float32 [N, D] each.
+        """Mean and standard deviation of q(z2|x) of N images, float32 [N, D] each.
 
         Raises:
             ImageError: as `encode_batch`.
@@ -329,7 +329,7 @@ class Codec(ByReference):
     ) -> list[Features]:
         """`features_from_bytes` of the first `layers` layers (None: all), top first.
 
-        No picture is decoded: z2 takes no network, a layer below it the priors down to its own.
+        No image is decoded: z2 takes no network, a layer below it the priors down to its own.
         With more than one layer the files must be whole.
 
         Raises:
@@ -358,9 +358,9 @@ class Codec(ByReference):
         *,
         top: NDArray[np.floating] | None = None,
     ) -> Pixels:
-        """Pictures drawn from the model's prior, uint8 [count, H, W, C].
+        """Images drawn from the model's prior, uint8 [count, H, W, C].
 
-        Equal arguments give equal pictures. `temperature` scales the prior's standard deviations.
+        Equal arguments give equal images. `temperature` scales the prior's standard deviations.
         `top` [count, D] or [D] are the top layer's latents, such as `features` gives; the layers
         below it are drawn given them. Fully convolutional models take no `top`.
 
@@ -375,13 +375,13 @@ class Codec(ByReference):
         """Information content under the tables, in bits per layer (top first), float64 [N, L].
 
         Raises:
-            ImageError: as `encode_batch`, or a picture is not of the model's size.
+            ImageError: as `encode_batch`, or an image is not of the model's size.
         """
         prepared = [self._prepared(picture)[0] for picture in as_batch(images)]
         return self.transform.information_bits(prepared, self.point)
 
     def reference(self, images: Pixels) -> Pixels:
-        """What a perfect decoder would give for uint8 pictures: themselves, binarised if the
+        """What a perfect decoder would give for uint8 images: themselves, binarised if the
         model's are.
         """
         copied = torch.from_numpy(np.array(images))  # it may be read-only
@@ -389,7 +389,7 @@ class Codec(ByReference):
         return (pixels * 255.0).round().to(torch.uint8).numpy()
 
     def check_channels(self, channels: int) -> None:
-        """Raises ImageError unless the model can code pictures of so many channels."""
+        """Raises ImageError unless the model can code images of so many channels."""
         if channels not in (1, self._channels):
             raise ImageError(
                 f"model {self.info.name!r} codes grey pictures; got {channels} channels: "
@@ -397,7 +397,7 @@ class Codec(ByReference):
             )
 
     def picture_shape(self, blob: Encoded) -> tuple[int, int, int, int]:
-        """(height, width, channels, pictures) that a file's header states; no check sum is
+        """(height, width, channels, images) that a file's header states; no check sum is
         verified.
 
         Raises:
@@ -443,8 +443,8 @@ class Codec(ByReference):
         return int(layers)
 
     def _one_shape(self, images: Pictures) -> Sequence[Prepared]:
-        """One or more pictures of one shape, prepared."""
-        if self._is_own_shape(images):  # nothing to check or copy picture by picture
+        """One or more images of one shape, prepared."""
+        if self._is_own_shape(images):  # nothing to check or copy image by image
             return [(image, False) for image in images]
         pictures = as_batch(images)
         shapes = sorted({picture.shape for picture in pictures})
@@ -454,7 +454,7 @@ class Codec(ByReference):
         return [self._prepared(picture) for picture in pictures]
 
     def _is_own_shape(self, images: Pictures) -> TypeGuard[Pixels]:
-        """Whether these are pictures of the model's size and channels in one array."""
+        """Whether these are images of the model's size and channels in one array."""
         return (
             type(images) is np.ndarray  # masks of some kinds of them are not to be dropped
             and images.dtype == np.uint8
@@ -464,7 +464,7 @@ class Codec(ByReference):
         )
 
     def _prepared(self, picture: Pixels) -> Prepared:
-        """The picture with the model's channels, and whether it was grey for a colour model."""
+        """The image with the model's channels, and whether it was grey for a colour model."""
         channels = picture.shape[2]
         self.check_channels(channels)
         if channels == self._channels:

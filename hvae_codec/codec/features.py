@@ -1,4 +1,4 @@
-"""Latents of pictures as features: a mean and a standard deviation per layer and picture."""
+"""Latents of images as features: a mean and a standard deviation per layer and image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Features:
     """Mean and standard deviation of one layer's posterior, float32 [N, D] each; of q(z_L|x), the
     top layer's, where nothing else is said.
 
-    For a picture of several tiles they are those of the average of the latent over its tiles.
+    For an image of several tiles they are those of the average of the latent over its tiles.
     """
 
     mean: NDArray[np.float32]
@@ -26,9 +26,9 @@ class Features:
 def averaged(
     layers: Sequence[tuple[Floats, Floats]], tiles: Sequence[int] | NDArray[np.integer]
 ) -> list[Features]:
-    """Features of each picture's average over its tiles, which count as independent.
+    """Features of each image's average over its tiles, which count as independent.
 
-    layers: mean and deviation, float32 [T, D_l] each, a pair a layer. tiles: of each picture, T in
+    layers: mean and deviation, float32 [T, D_l] each, a pair a layer. tiles: of each image, T in
     all, none of them 0.
     """
     if all(count == 1 for count in tiles):
@@ -45,13 +45,13 @@ def averaged(
 
 
 def none_of(dims: Sequence[int]) -> list[Features]:
-    """Features of no picture, [0, D_l] each."""
+    """Features of no image, [0, D_l] each."""
     empty = [np.zeros((0, size), dtype=np.float32) for size in dims]
     return [Features(mean, mean.copy()) for mean in empty]
 
 
 def joined(parts: Sequence[Sequence[Features]], rows: NDArray[np.integer]) -> list[Features]:
-    """The layers' features of several sets of pictures as one, its rows then picked by `rows`."""
+    """The layers' features of several sets of images as one, its rows then picked by `rows`."""
     return [
         Features(
             np.concatenate([part.mean for part in layer])[rows],

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 AUTO = "auto"
-"""In the place of a model's name: the model that `model_by_size` gives for each picture."""
+"""In the place of a model's name: the model that `model_by_size` gives for each image."""
 
 PHOTO_MODEL, SMALL_MODEL = "photo", "cifar10"
-"""The models of large and of small pictures."""
+"""The models of large and of small images."""
 
 SMALL_PIXELS = 64 * 64
-"""Most pixels of a small picture."""
+"""Most pixels of a small image."""
 
 
 def model_by_size(height: int, width: int, available: Collection[str]) -> str:
-    """The name of the model, of those available, that a picture of this size takes.
+    """The name of the model, of those available, that an image of this size takes.
 
     PHOTO_MODEL for more than SMALL_PIXELS pixels where that model is available, else SMALL_MODEL,
     whose networks see 32x32 pixels: it is the better one for thumbnails, and poor at photographs.
@@ -25,10 +25,10 @@ def model_by_size(height: int, width: int, available: Collection[str]) -> str:
 
 
 def model_of_all(sizes: Iterable[tuple[int, int]], available: Collection[str]) -> tuple[str, bool]:
-    """The name of the one model that pictures of these sizes (height, width) take together, that of
+    """The name of the one model that images of these sizes (height, width) take together, that of
     the largest; and whether some of them would take another one alone.
 
-    Without sizes, as for pipes, it is the model of large pictures, which takes small ones too.
+    Without sizes, as for pipes, it is the model of large images, which takes small ones too.
     """
     names: set[str] = set()
     for size in sizes:

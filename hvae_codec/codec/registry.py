@@ -1,4 +1,4 @@
-"""The models at hand: those shipped in the package, by name and quality or by the id in a file."""
+"""The available models: those shipped, by name and quality or by the id in a file."""
 
 from __future__ import annotations
 
@@ -59,25 +59,25 @@ class CheckpointFile:
 
 
 def models() -> list[ModelInfo]:
-    """The models at hand, by name and rising quality."""
+    """The models available, by name and rising quality."""
     found = [info for info, _ in _entries(_directory())]
     return sorted(found, key=lambda info: (info.name, info.quality))
 
 
 def model_for(height: int, width: int) -> str:
-    """The name of the model at hand that a picture of this size takes where none was named: see
+    """The name of the model available that an image of this size takes where none was named: see
     `model_choice.model_by_size`.
     """
     return model_by_size(height, width, model_names())
 
 
 def model_names() -> set[str]:
-    """The names of the models at hand."""
+    """The names of the models available."""
     return {info.name for info in models()}
 
 
 def scale_of(name: str) -> str:
-    """The qualities of a model at hand in words: "1 to 100", or the rungs "1, 2, 3".
+    """The qualities of a model available in words: "1 to 100", or the quality levels "1, 2, 3".
 
     Raises:
         UnknownModelError: there is no such model.
@@ -89,20 +89,20 @@ def scale_of(name: str) -> str:
 
 
 def load(name: str, quality: float | None = None, *, effort: int | None = None) -> Codec:
-    """The codec of a model at hand; loaded once per process.
+    """The codec of a model available; loaded once per process.
 
     Args:
         name: as `models()` lists it, for example "cifar10" or "photo".
-        quality: higher is more bytes and a better picture. Of a model for photographs, any number
-            from 1 to 100. Of a ladder, its rung, from 1, by default the middle one; a quality
-            between two rungs, such as 2.5, is a rung whose encoder trades bytes against quality.
-            Bytes and PSNR rise with it at any one effort.
+        quality: higher is more bytes and a better image. Of a model for photographs, any number
+            from 1 to 100. Of a model family, its quality level, from 1, by default the middle one;
+            a quality between two quality levels, such as 2.5, is a quality level whose encoder
+            trades bytes against quality. Bytes and PSNR rise with it at any one effort.
         effort: what the codec encodes with by default; see `Codec`. If it is not given: 0, and 1
-            between two rungs, where it must be above 0.
+            between two quality levels, where it must be above 0.
 
     Raises:
         UnknownModelError, UnknownQualityError: there is no such model or quality; the message lists
-        those at hand. CheckpointError: its files are damaged. DeviceError: HVAE_DEVICE names a
+        those available. CheckpointError: its files are damaged. DeviceError: HVAE_DEVICE names a
         device that is not here. ValueError: no such effort.
     """
     rungs = _rungs(name)
@@ -126,7 +126,7 @@ def load(name: str, quality: float | None = None, *, effort: int | None = None) 
 
 
 def ladder(name: str) -> list[Codec]:
-    """The codecs of all rungs of a model at hand, by rising quality.
+    """The codecs of all quality levels of a model available, by rising quality.
 
     Raises:
         UnknownModelError, CheckpointError: as `load`.
@@ -174,7 +174,7 @@ def codec_for(blob: Encoded) -> Codec:
 
     Raises:
         BitstreamError: not a `.hvae` file of this version.
-        UnknownModelError: no model at hand has this id.
+        UnknownModelError: no model available has this id.
     """
     return codec_of(read_header(as_file(blob)).model_id)
 
@@ -184,7 +184,7 @@ def codec_of(model_id: bytes, number: int | None = None) -> Codec:
     them; None: the model's own.
 
     Raises:
-        UnknownModelError: no model at hand has it. UnknownQualityError: it has no such quality.
+        UnknownModelError: no model available has it. UnknownQualityError: it has no such quality.
     """
     info = info_of(model_id)
     return load(info.name, info.quality).at_number(number)
@@ -194,7 +194,7 @@ def info_of(model_id: bytes) -> ModelInfo:
     """The model with this id, none of its networks loaded.
 
     Raises:
-        UnknownModelError: no model at hand has it.
+        UnknownModelError: no model available has it.
     """
     wanted = model_id.hex()
     for info in models():
@@ -204,7 +204,7 @@ def info_of(model_id: bytes) -> ModelInfo:
 
 
 def decode(blob: Encoded) -> NDArray[np.uint8]:
-    """The picture uint8 [H, W, C] of a `.hvae` file, with whichever model at hand wrote it.
+    """The image uint8 [H, W, C] of a `.hvae` file, with whichever model available wrote it.
 
     Raises:
         BitstreamError, UnknownModelError: as `codec_for` and `Codec.decode`.

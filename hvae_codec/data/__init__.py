@@ -1,4 +1,4 @@
-"""Data sets of pictures behind one function, `load_dataset`, and the order of their minibatches."""
+"""Data sets of images behind one function, `load_dataset`, and the order of their minibatches."""
 
 from hvae_codec.data.dataset import ImageDataset, TrainingPictures, binarise
 from hvae_codec.data.random_crops import RandomCrops

@@ -1,4 +1,4 @@
-"""A data set in memory: equally sized 8-bit pictures, their labels and the name to publish."""
+"""A data set in memory: equally sized 8-bit images, their labels and the name to publish."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -36,12 +36,12 @@ class TrainingPictures(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Pictures of one size with what a table or a figure must say about them.
+    """Images of one size with what a table or a figure must say about them.
 
     Attributes:
         images: uint8 [N, H, W, C], C is 1 (grey) or 3 (RGB), N >= 1.
-        labels: int64 [N], or None where the pictures have no classes.
-        name: the name under which results on these pictures are published; it says what is missing.
+        labels: int64 [N], or None where the images have no classes.
+        name: the name under which results on these images are published; it says what is missing.
         split: the part of the set that this is, "train" or "test" for the named sets.
 
     Raises:
@@ -73,7 +73,7 @@ class ImageDataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Shape of one picture as models order it: (C, H, W)."""
+        """Shape of one image as models order it: (C, H, W)."""
         height, width, channels = self.images.shape[1:]
         return channels, height, width
 
@@ -85,7 +85,7 @@ class ImageDataset:
     def batches(
         self, epoch: int, order: Iterable[NDArray[np.int64]]
     ) -> Iterator[NDArray[np.uint8]]:
-        """The pictures [B, H, W, C] of each index array [B] of `order`, alike in every epoch."""
+        """The images [B, H, W, C] of each index array [B] of `order`, alike in every epoch."""
         return (self.images[indices] for indices in order)
 
 

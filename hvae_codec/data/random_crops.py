@@ -1,4 +1,4 @@
-"""Random crops of photographs, never twice the same: few pictures stretched to train for long."""
+"""Random crops of photographs, never twice the same: few images stretched to train for long."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RandomCrops:
 
     @property
     def split(self) -> str:
-        """The part of the pictures that is cut."""
+        """The part of the images that is cut."""
         return self.photos.split
 
     @cached_property
@@ -122,7 +122,7 @@ class RandomCrops:
 def _cut(
     picture: NDArray[np.uint8], size: tuple[int, int], generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A window of the picture, of `size` or reduced to it."""
+    """A window of the image, of `size` or reduced to it."""
     scale = generator.uniform(1.0, MAX_SCALE) if generator.random() < REDUCED else 1.0
     scale = min(scale, *(side / crop for side, crop in zip(picture.shape, size, strict=False)))
     height, width = (round(side * scale) for side in size)

@@ -100,7 +100,7 @@ def load_training(
 
     Args:
         name, root, download: as `load_dataset` takes them.
-        crop: height and width of the model's pictures.
+        crop: height and width of the model's images.
         crops: how many an epoch has, of photographs and only of them.
         seed: of the random crops, >= 0.
         skip: as `load_photos` takes it; other sets have no images to skip.

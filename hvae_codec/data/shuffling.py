@@ -1,4 +1,4 @@
-"""The order in which an epoch visits the pictures: a function of seed and epoch alone."""
+"""The order in which an epoch visits the images: a function of seed and epoch alone."""
 
 from collections.abc import Iterator, Sized
 
@@ -15,8 +15,8 @@ def epoch_batches(
     at any epoch, or skipped to any batch of it, sees the order that an uninterrupted run sees.
 
     Args:
-        images: anything with a length, the number N of pictures.
-        batch_size: pictures in a minibatch, >= 1.
+        images: anything with a length, the number N of images.
+        batch_size: images in a minibatch, >= 1.
         seed: of the run, >= 0.
         epoch: counted from 0.
         drop_last: leave out the last minibatch when it would be smaller than the others.

@@ -14,15 +14,17 @@ from hvae_codec.codec.tiled.quality_interpolation import EFFORT, TRADES
 from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
 
 CALIBRATION_IMAGES = 1024
-"""Pictures that a card's calibration is measured on: all rungs of a ladder on the same ones."""
+"""Images that a card's calibration is measured on: all quality levels of a model family on the same
+ones.
+"""
 
 
 def calibrate_codec(codec: Codec, images: NDArray[np.uint8]) -> dict[str, Any]:
     """The `calibration` of a card (`hvae_codec.codec.tiled.quality_interpolation`), measured on
-    pictures uint8 [N, H, W, C] of the model's size: mean payload bytes and PSNR at effort 1, a
+    images uint8 [N, H, W, C] of the model's size: mean payload bytes and PSNR at effort 1, a
     value per trade.
 
-    The PSNR is the mean over the pictures (`quality.PSNR_RULE`).
+    The PSNR is the mean over the images (`quality.PSNR_RULE`).
     """
     sizes, decibels = [], []
     for trade in tqdm(TRADES, desc="calibrating", unit="trade", disable=None, leave=False):
@@ -41,7 +43,7 @@ def calibrate_codec(codec: Codec, images: NDArray[np.uint8]) -> dict[str, Any]:
 def measure_trade(
     codec: Codec, images: NDArray[np.uint8], effort: int, trade: float
 ) -> tuple[float, float]:
-    """Mean payload bytes and mean PSNR in dB of pictures coded as single records."""
+    """Mean payload bytes and mean PSNR in dB of images coded as single records."""
     blobs = codec.encode_batch(images, effort=effort, trade=trade)
     size = float(np.mean([len(blob) - parse(blob).payload_at for blob in blobs]))
     error = squared_error_each(codec.reference(images), np.asarray(codec.decode_batch(blobs)))

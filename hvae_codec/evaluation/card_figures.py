@@ -21,16 +21,16 @@ from hvae_codec.models.likelihoods import dtype_of
 BATCH = 256
 
 QUALITIES = (1.0, 10.0, 25.0, 50.0, 75.0, 100.0)
-"""Those that the card of a model of maps has figures of."""
+"""Those that the card of a fully convolutional model has figures of."""
 
 
 def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> dict[str, Any]:
-    """Means over pictures uint8 [N, H, W, C] of the model's size, each coded as a record.
+    """Means over images uint8 [N, H, W, C] of the model's size, each coded as a record.
 
     `payload_bytes` excludes the header and `file_bytes` includes it; `information_bytes` is the
     content of the same symbols under the tables, per layer and in total; `rates_nats` the rates of
     Eq. 7 per layer, top first; `psnr_db` the mean over images of the PSNR of the decoded 8-bit
-    picture (`quality.PSNR_RULE`); `exact_images` the share of those that are unchanged.
+    image (`quality.PSNR_RULE`); `exact_images` the share of those that are unchanged.
     """
     number = codec.point.number
     share = None if number is None else number / MAX_NUMBER
@@ -63,7 +63,9 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
 
 
 def measure_qualities(codec: Codec, images: NDArray[np.uint8]) -> list[dict[str, float]]:
-    """Mean bits a pixel of whole files, and mean PSNR, at each of QUALITIES of a model of maps."""
+    """Mean bits a pixel of whole files, and mean PSNR, at each of QUALITIES of a fully
+    convolutional model.
+    """
     rows = []
     pixels = images.shape[1] * images.shape[2]
     for quality in tqdm(QUALITIES, desc="qualities", disable=None, leave=False):
@@ -86,7 +88,7 @@ def rates_nats(
 ) -> list[float]:
     """Mean rate of each layer (Eq. 7), nats per image, top first; one posterior sample an image.
 
-    share: for a model of maps, its quality in [0, 1]; by default all of them.
+    share: for a fully convolutional model, its quality in [0, 1]; by default all of them.
     """
     device = next(model.parameters()).device
     total = torch.zeros(len(model.spec.latents), dtype=torch.float64, device="cpu")

@@ -34,8 +34,8 @@ _LEVELS = ("none", "fast", "all")  # each measures all that those before it do
 
 @dataclass(frozen=True)
 class ModelSet:
-    """Models to evaluate. data: the data set that their recipe names, if any. pictures: whether
-    they are a sweep's, of which strips of pictures are kept.
+    """Models to evaluate. data: the data set that their recipe names, if any. images: whether
+    they are a sweep's, of which strips of images are kept.
     """
 
     models: dict[str, Path]
@@ -49,7 +49,7 @@ def find_models(path: Path) -> ModelSet:
 
     Raises:
         EvaluationError: there is neither, the sweep has no finished model yet, or the checkpoint is
-            of a model of maps.
+            of a fully convolutional model.
         CheckpointError: the checkpoint's card is missing or damaged.
     """
     if path.is_dir():

@@ -28,14 +28,14 @@ from hvae_codec.models.tensor_files import read_tensors
 from hvae_codec.utils.atomic_files import write_atomically
 
 STEMS = (1, 2, 4)
-"""Total strides that the stem of a network for colour pictures may have."""
+"""Total strides that the stem of a network for colour images may have."""
 
 _FORMAT = "hvae-codec classifier 1"
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a network takes: pictures of `image_shape` (C, H, W), their pixels as the likelihood of
+    """What a network takes: images of `image_shape` (C, H, W), their pixels as the likelihood of
     this name makes them, which is what a model with that likelihood draws.
     """
 
@@ -52,10 +52,10 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 class ClassifierNetwork(nn.Module):
-    """Logits [N, classes] for pictures float [N, C, H, W] in [0, 1].
+    """Logits [N, classes] for images float [N, C, H, W] in [0, 1].
 
-    The pictures are shifted and scaled, per channel, by `mean` and `deviation` inside: buffers
-    [1, C, 1, 1], of the training pictures.
+    The images are shifted and scaled, per channel, by `mean` and `deviation` inside: buffers
+    [1, C, 1, 1], of the training images.
     """
 
     def __init__(self, arch: str, stem: int, classes: int) -> None:
@@ -142,10 +142,10 @@ class Classifier:
 
     @inference
     def log_probabilities(self, images: Tensor) -> Tensor:
-        """log p(y|x), float64 [N, classes], for pictures float [N, C, H, W] in [0, 1].
+        """log p(y|x), float64 [N, classes], for images float [N, C, H, W] in [0, 1].
 
         Raises:
-            TensorError: pictures of another shape or type than the classifier was trained on.
+            TensorError: images of another shape or type than the classifier was trained on.
         """
         if images.shape[1:] != self.image_shape or not images.is_floating_point():
             raise TensorError(

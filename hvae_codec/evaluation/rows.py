@@ -112,7 +112,7 @@ def run_passes(model: HierarchicalVAE, images: NDArray[np.uint8], *, seed: int =
 
 
 def model_input(model: HierarchicalVAE, images: NDArray[np.uint8]) -> Tensor:
-    """Pictures uint8 [N, H, W, C] as the model takes them: fp32 [N, C, H, W] in [0, 1]."""
+    """Images uint8 [N, H, W, C] as the model takes them: fp32 [N, C, H, W] in [0, 1]."""
     pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
     return model.likelihood.pixels(pictures, dtype_of(model))
 
@@ -125,7 +125,7 @@ def mean_picture(model: HierarchicalVAE, output: Tensor) -> Tensor:
 
 
 def bits_per_dim(model: HierarchicalVAE, negative_elbo_nats: float) -> float:
-    """Negative ELBO in bits per pixel and channel of the 8-bit picture, or of the binary one.
+    """Negative ELBO in bits per pixel and channel of the 8-bit image, or of the binary one.
 
     A Gaussian likelihood is a density on pixels in [0, 1], of 256 levels each: -log2 of what a
     level gets is NELBO / (D ln 2) + 8, D dimensions. That of binary pixels is NELBO / (D ln 2).
@@ -149,10 +149,10 @@ def measure_row(
     of each part before it begins.
 
     Raises:
-        EvaluationError: pictures of another size, a model that gives no finite figures, or too few
+        EvaluationError: images of another size, a model that gives no finite figures, or too few
             labelled images.
         MissingDependencyError: a package that a figure needs is not installed.
-        CheckpointError: it is a model of maps.
+        CheckpointError: it is a fully convolutional model.
     """
     model, card = checkpoint.of_one_size[0], checkpoint.card
     check_pictures(card, model.spec.image_shape, dataset)
@@ -193,7 +193,7 @@ _LABEL_FIELDS = ("information_nats", "information_standard_error_nats", "accurac
 
 
 def check_pictures(card: dict[str, Any], image_shape: Sequence[int], dataset: ImageDataset) -> None:
-    """Refuse pictures that a model does not take.
+    """Refuse images that a model does not take.
 
     Raises:
         EvaluationError: their shape is not (C, H, W) = `image_shape`.

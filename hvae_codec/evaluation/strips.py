@@ -1,4 +1,4 @@
-"""What a model's reconstructions and samples look like: strips of eight pictures."""
+"""What a model's reconstructions and samples look like: strips of eight images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_strip(
 
 
 def _strip(pictures: Tensor) -> NDArray[np.uint8]:
-    """Pictures [N, C, H, W] in [0, 1] side by side, uint8 [H, N W, C]."""
+    """Images [N, C, H, W] in [0, 1] side by side, uint8 [H, N W, C]."""
     levels = (pictures * 255.0).round().to(torch.uint8)
     count, channels, height, width = levels.shape
     return levels.permute(2, 0, 3, 1).reshape(height, count * width, channels).numpy()

@@ -51,12 +51,12 @@ class Task:
 
 
 class Evaluator:
-    """The test pictures and the classifier, loaded once for all models of a process."""
+    """The test images and the classifier, loaded once for all models of a process."""
 
     def __init__(self, order: EvaluationConfig, dataset: ImageDataset | None = None) -> None:
         """
         Raises:
-            DatasetError: the pictures are not there.
+            DatasetError: the images are not there.
             CheckpointError: the classifier's file is not one.
         """
         self.order = order
@@ -68,7 +68,7 @@ class Evaluator:
 
         Raises:
             CheckpointError: the model cannot be loaded.
-            EvaluationError: as `rows.measure_row`, or the classifier is of other pictures.
+            EvaluationError: as `rows.measure_row`, or the classifier is of other images.
             MissingDependencyError: a package that a figure needs is not installed.
         """
         begin = time.perf_counter()

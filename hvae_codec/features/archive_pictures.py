@@ -1,4 +1,4 @@
-"""Pictures of an archive as rows: to be split, shuffled and sent to workers without being read."""
+"""Images of an archive as rows: to be split, shuffled and sent to workers without being read."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from hvae_codec.codec.features import Features, joined, none_of
 
 @dataclass(frozen=True)
 class ArchivePicture:
-    """One picture of a `.hvaa` archive: where that lies, and the picture's number in it."""
+    """One image of a `.hvaa` archive: where that lies, and the image's number in it."""
 
     path: Path
     number: int
 
 
 class ArchivePictures(Sequence[ArchivePicture]):
-    """Some pictures of a `.hvaa` archive, or all, as a sequence of `ArchivePicture`.
+    """Some images of a `.hvaa` archive, or all, as a sequence of `ArchivePicture`.
 
     What scikit-learn takes as X: it has a length, and a slice or an array of positions (or a mask)
     gives the `ArchivePictures` of those. It holds a path and numbers alone, no open file, so it is
@@ -37,7 +37,7 @@ class ArchivePictures(Sequence[ArchivePicture]):
 
     Raises:
         BitstreamError, OSError: as `Archive`.
-        KeyError, IndexError: there is no picture of this name or number.
+        KeyError, IndexError: there is no image of this name or number.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ArchivePictures(Sequence[ArchivePicture]):
 
     @property
     def numbers(self) -> NDArray[np.intp]:
-        """The pictures' numbers in the archive, [N]."""
+        """The images' numbers in the archive, [N]."""
         return self._numbers
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class ArchivePictures(Sequence[ArchivePicture]):
 def archive_features(
     pictures: Sequence[ArchivePicture], codec: Codec, layers: int, batch_size: int
 ) -> list[Features]:
-    """Coded latents of pictures of one or more archives, [N, D_l] for the first `layers` layers.
+    """Coded latents of images of one or more archives, [N, D_l] for the first `layers` layers.
 
     Raises:
         WrongModelError: an archive is of another model than `codec`.

@@ -1,4 +1,4 @@
-"""What a transformer is given as X: arrays of pictures, flat or not, or lists of many kinds.
+"""What a transformer is given as X: arrays of images, flat or not, or lists of many kinds.
 
 Arrays of numbers are read as follows, and refused where they could mean two things:
 
@@ -6,7 +6,7 @@ Arrays of numbers are read as follows, and refused where they could mean two thi
 * other whole numbers with one above 1 among them are grey levels, too;
 * floats in [0, 1] with a fraction among them are levels divided by 255, and rounded to those;
 * whole numbers 0 and 1 (and no others, not uint8) could be either: refused, unless all are 0;
-* a flat row is one picture of the model's own size: its values in the order height, width,
+* a flat row is one image of the model's own size: its values in the order height, width,
   channels, or height, width for a grey one.
 """
 
@@ -35,10 +35,10 @@ FILE_SUFFIX, ARCHIVE_SUFFIX = ".hvae", ".hvaa"
 def features_of(codec: Codec, given: Any, layers: int, batch_size: int) -> list[Features]:
     """Features [N, D_l] of the first `layers` layers, top first, of whatever `given` holds.
 
-    At most `batch_size` pictures or files are in memory at once, beside those in `given` itself.
+    At most `batch_size` images or files are in memory at once, beside those in `given` itself.
 
     Raises:
-        ImageError: it is, or holds, what no picture can be made of.
+        ImageError: it is, or holds, what no image can be made of.
         BitstreamError, OSError: a file cannot be read, or is of another model.
     """
     if isinstance(given, Archive) or _suffix(given) == ARCHIVE_SUFFIX:
@@ -74,7 +74,7 @@ def refuse_sparse(given: Any) -> None:
 
 
 def pictures_of(array: NDArray[Any], image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Pictures uint8 [N, H, W, C] of an array of numbers: [N, H, W, C], or [N, columns] flat.
+    """Images uint8 [N, H, W, C] of an array of numbers: [N, H, W, C], or [N, columns] flat.
 
     image_shape: (C, H, W) of the model, whose size flat rows have.
 
@@ -136,7 +136,7 @@ def grey_levels(array: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _items(given: Any, image_shape: tuple[int, int, int]) -> Any:
-    """Pictures uint8 [N, H, W, C], a tensor, or a list of single things."""
+    """Images uint8 [N, H, W, C], a tensor, or a list of single things."""
     if isinstance(given, torch.Tensor):
         check_tensor(given)
         return given
@@ -169,7 +169,7 @@ def _items(given: Any, image_shape: tuple[int, int, int]) -> Any:
 
 
 def _is_row(item: Any) -> bool:
-    """Whether this is one flat picture in a list of them."""
+    """Whether this is one flat image in a list of them."""
     return isinstance(item, list | tuple) or (isinstance(item, np.ndarray) and item.ndim == 1)
 
 

@@ -1,4 +1,4 @@
-"""A scikit-learn transformer from pictures, or from their encoded bytes, to latents."""
+"""A scikit-learn transformer from images, or from their encoded bytes, to latents."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """The means (and, if asked, standard deviations) of layers of latents as a feature matrix.
 
     Args:
-        model: name of a model at hand, see `hvae_codec.models()`, or path of a checkpoint
+        model: name of an available model, see `hvae_codec.models()`, or path of a checkpoint
             (.safetensors).
-        quality: rung of a model at hand, None for the middle one; of "photo" a number from 1 to
-            100, None for its default.
+        quality: quality level of the model, None for the middle one; of "photo" a number
+            from 1 to 100, None for its default.
         layers: name of a layer, "z2" or "z1" of two, or a sequence of names, whose columns then
             stand side by side in this order; None for the top layer.
         statistics: "mean" gives [N, D] columns of D latent dimensions, "mean+std" [N, 2 D].
-        batch_size: most pictures or files that are read at once.
+        batch_size: most images or files that are read at once.
 
-    `transform` takes an array of pictures uint8 [N, H, W, C]; flat rows [N, H*W*C] of the model's
-    own size, in this order, or [N, H*W] if grey; a list of arrays, Pillow pictures or paths; a list
+    `transform` takes an array of images uint8 [N, H, W, C]; flat rows [N, H*W*C] of the model's
+    own size, in this order, or [N, H*W] if grey; a list of arrays, Pillow images or paths; a list
     of `.hvae` bytes or paths; the path of a `.hvaa` archive, an `Archive`, or `ArchivePictures` of
     it. Arrays of numbers other than uint8 are grey levels 0..255 or, as fractions, levels divided
     by 255 (`hvae_codec.features.inputs` says it to the letter).
 
-    Of a picture, features are the modes of its posteriors, each given those above; of encoded ones
-    the latents as they were coded, for which no picture is decoded. Layers that are maps, those of
-    "photo", are averaged over their map: D columns for D channels, whatever the size of a picture,
-    and of a picture the same as of its file. There is nothing to fit: the model was trained without
+    Of an image, features are the modes of its posteriors, each given those above; of encoded ones
+    the latents as they were coded, for which no image is decoded. Layers that are maps, those of
+    "photo", are averaged over their map: D columns for D channels, whatever the size of an image,
+    and of an image the same as of its file. There is nothing to fit: the model was trained without
     labels. The transformer holds its parameters alone, so copies of it, and of pipelines with it,
     are small.
     """
@@ -81,7 +81,8 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ImageError: X is a sparse matrix.
-            UnknownModelError, UnknownQualityError, CheckpointError: no such model, rung or layer.
+            UnknownModelError, UnknownQualityError, CheckpointError: no such model, quality level
+                or layer.
             HvaeCodecError: another parameter is none of those that there are.
         """
         refuse_sparse(X)
@@ -89,11 +90,11 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
-        """Features float32 [N, columns] of N pictures or N encoded pictures.
+        """Features float32 [N, columns] of N images or N encoded images.
 
         Raises:
-            ImageError: X is or holds something that is no picture.
-            BitstreamError: encoded pictures are damaged or of another model (WrongModelError). And
+            ImageError: X is or holds something that is no image.
+            BitstreamError: encoded images are damaged or of another model (WrongModelError). And
                 as `fit`.
         """
         codec = self._codec()
@@ -142,7 +143,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """The transformer that `save` wrote.
 
         Raises:
-            WrongModelError: the model at hand of this name is another one than when it was saved.
+            WrongModelError: the model available of this name is another one than when it was saved.
             HvaeCodecError: the file is none that `save` wrote. And as `fit`.
         """
         try:
@@ -169,7 +170,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
-        tags.no_validation = True  # X is read by hvae_codec, which knows pictures
+        tags.no_validation = True  # X is read by hvae_codec, which knows images
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags

@@ -1,6 +1,6 @@
-"""A trained model with less of Python around its operations, for a few pictures at a time.
+"""A trained model with less of Python around its operations, for a few images at a time.
 
-A call of a module looks for hooks, and one of a container goes through it: of a single picture of
+A call of a module looks for hooks, and one of a container goes through it: of a single image of
 32x32 that is up to a fifth of the time that the networks of a codec take, of six a tenth
 (`benchmarks/results/shorter_networks.json`).
 """

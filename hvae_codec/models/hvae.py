@@ -139,7 +139,7 @@ class HierarchicalVAE(nn.Module):
         layers below and to the decoder is the rounded latent, with the gradient of the rounding
         taken as that of a straight line, while the rate stays that of the sample: the networks then
         learn with the error that the codec will make. Calls of one seed and different `noise_index`
-        draw different noise: that of a batch's following parts of B pictures each.
+        draw different noise: that of a batch's following parts of B images each.
         """
         rates: list[Tensor] = []
         latents: list[Tensor] = []
@@ -299,7 +299,7 @@ class HierarchicalVAE(nn.Module):
         ]
 
     def _bottom_up(self, x: Tensor) -> dict[int, Tensor]:
-        """Outputs of the shared bottom-up path by the number of stages behind them; 0: the picture.
+        """Outputs of the shared bottom-up path by the number of stages behind them; 0: the image.
 
         It goes as far as some layer below the top reads it.
         """

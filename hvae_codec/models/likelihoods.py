@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z_1): what the decoder's output means, what it costs, which picture it shows."""
+"""Likelihoods p(x|z_1): what the decoder's output means, what it costs, which image it shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GaussianLikelihood:
     """p(x|z_1) = N(g(z_1), SIGMA_X^2 I) on pixels in [0, 1]."""
 
     def pixels(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Model input in [0, 1] for uint8 pictures of any shape; dtype None is torch's default."""
+        """Model input in [0, 1] for uint8 images of any shape; dtype None is torch's default."""
         return images.to(dtype or torch.get_default_dtype()) / 255.0
 
     def distortion_nats(self, output: Tensor, x: Tensor) -> Tensor:
@@ -39,11 +39,11 @@ class GaussianLikelihood:
         return squared / (2 * SIGMA_X**2) + log_normaliser
 
     def shown_nats(self, output: Tensor, x: Tensor) -> Tensor:
-        """`distortion_nats` of the picture that is shown, which is cut off at 0 and 1; fp32 [B]."""
+        """`distortion_nats` of the image that is shown, which is cut off at 0 and 1; fp32 [B]."""
         return self.distortion_nats(output.clamp(0.0, 1.0), x)
 
     def mode(self, output: Tensor) -> Tensor:
-        """The most probable picture, in [0, 1]; same shape as `output`."""
+        """The most probable image, in [0, 1]; same shape as `output`."""
         return output.clamp(0.0, 1.0)
 
 
@@ -51,7 +51,7 @@ class BernoulliLikelihood:
     """p(x|z_1) = Bernoulli(sigmoid(g(z_1))) on binary pixels."""
 
     def pixels(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Model input, x/255 rounded to 0 or 1 (the paper's binarisation), for uint8 pictures;
+        """Model input, x/255 rounded to 0 or 1 (the paper's binarisation), for uint8 images;
         dtype None is torch's default.
         """
         return (images > 127).to(dtype or torch.get_default_dtype())
@@ -65,11 +65,11 @@ class BernoulliLikelihood:
         return losses.flatten(1).sum(1)
 
     def shown_nats(self, output: Tensor, x: Tensor) -> Tensor:
-        """`distortion_nats`: a picture of two values says nothing of how near it was; fp32 [B]."""
+        """`distortion_nats`: an image of two values says nothing of how near it was; fp32 [B]."""
         return self.distortion_nats(output, x)
 
     def mode(self, output: Tensor) -> Tensor:
-        """The most probable picture: 1 where the logit is positive, else 0."""
+        """The most probable image: 1 where the logit is positive, else 0."""
         return (output > 0).to(at_least_fp32(output).dtype)
 
 

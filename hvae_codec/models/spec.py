@@ -1,8 +1,8 @@
 """Networks and latents of a hierarchical VAE as data.
 
 A `ModelSpec` says what the paper's Tables 2 and 3 say, row by row, and no more: which layers lead
-from the picture (and from the latents above) to each posterior, from the latents above to each
-prior, and from z_1 to the picture. `hvae_codec.models.hvae` builds any such spec; nothing there
+from the image (and from the latents above) to each posterior, from the latents above to each
+prior, and from z_1 to the image. `hvae_codec.models.hvae` builds any such spec; nothing there
 knows a data set's name.
 """
 
@@ -66,7 +66,7 @@ _LAYER_KINDS: dict[str, type[Conv] | type[ConvTransp] | type[FC]] = {
 class LatentSpec:
     """One layer of latents, z_l: its posterior q(z_l | z_>l, x) and its prior p(z_l | z_>l).
 
-    `shape` is that of one image's latent. The posterior runs `x_branch` on the picture or, if
+    `shape` is that of one image's latent. The posterior runs `x_branch` on the image or, if
     `bottom_up` > 0, on the output of that many leading layers of the top latent's `x_branch`
     (LVAE's shared path), runs `z_branch` on the flattened latents above, concatenates both along
     the channels, runs `merge`, and ends in two copies of `head`, mean and raw deviation. The prior

@@ -1,6 +1,6 @@
 """M models of one spec as one model, with a leading model dimension on every parameter.
 
-A batch of B pictures, shared by all models, becomes M * B rows, those of the first model first:
+A batch of B images, shared by all models, becomes M * B rows, those of the first model first:
 activations are [M * B, ...], parameters [M, ...]. What has no parameters (activations, latents,
 rates) then is `HierarchicalVAE`'s own code; only the layers with parameters differ, and they are
 here. Row m * B + b has the noise that model m alone draws with `noise_index` m.
@@ -27,10 +27,10 @@ _Convolve = Callable[..., Tensor]
 
 
 class StackedVAE(HierarchicalVAE):
-    """M = `models` hierarchical VAEs with weights of their own that see the same pictures.
+    """M = `models` hierarchical VAEs with weights of their own that see the same images.
 
     Parameters have the names that `HierarchicalVAE`'s have, and one more dimension, M, in front.
-    `forward` takes pictures [B, C, H, W] and gives an `ForwardOutput` of M * B rows.
+    `forward` takes images [B, C, H, W] and gives a `ForwardOutput` of M * B rows.
     """
 
     def __init__(self, spec: ModelSpec, models: int, posterior: Posterior = "gaussian") -> None:
@@ -85,7 +85,7 @@ class StackedVAE(HierarchicalVAE):
                     parameter.grad[index].zero_()
 
     def repeated(self, x: Tensor) -> Tensor:
-        """What the M * B rows have for pictures: x [B, ...] M times, [M * B, ...]."""
+        """What the M * B rows have for images: x [B, ...] M times, [M * B, ...]."""
         return x.expand(self.models, *x.shape).flatten(0, 1)
 
     def _step_of_rows(self, index: int, batch: int) -> Tensor:

@@ -1,5 +1,5 @@
 """The paper's architectures (Tables 2 and 3), row by row, deeper ones of the same parts, and fully
-convolutional ones for pictures of any size.
+convolutional ones for images of any size.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ pixel to encode and 9.4 instead of 20.1 to decode; 3.1 million parameters.
 """
 
 _MAPS6_32 = replace(_MAPS6, name="maps6-32x32x3", image_shape=(3, 32, 32), deviations=(0.3, 0.05))
-"""The same, for small pictures of few bytes."""
+"""The same, for small images of few bytes."""
 
 SPECS: dict[str, Spec] = {
     spec.name: spec

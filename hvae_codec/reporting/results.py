@@ -14,7 +14,7 @@ from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.sweep.plan import divergence_path, read_plan
 
 PICTURES = 8
-"""Pictures in each row of a strip of SWEEP/pictures."""
+"""Images in each row of a strip of SWEEP/pictures."""
 
 Values = dict[str, float]
 
@@ -68,7 +68,7 @@ class Sweep:
 
     `missing` names models of the sweep without a row, `diverged` those of them that training gave
     up; the others were not evaluated.
-    `originals` is the WebP strip of the pictures that reconstructions are of. `data` is the test
+    `originals` is the WebP strip of the images that reconstructions are of. `data` is the test
     set's published name.
     """
 

@@ -2,7 +2,7 @@
 
 Stochastic gradient descent with Nesterov's momentum along one cycle of the learning rate (Smith and
 Topin 2017): up over the first fifth of the steps, down to zero along a half cosine over the rest.
-Order and augmentation of the pictures depend on seed and epoch alone, so that a killed run goes on
+Order and augmentation of the images depend on seed and epoch alone, so that a killed run goes on
 where it was.
 """
 
@@ -36,7 +36,7 @@ RISING = 0.2
 EVALUATION_BATCH = 500
 
 _AUGMENTATION = 1
-"""Second part of the augmentation's seed; the order of the pictures is seeded without one."""
+"""Second part of the augmentation's seed; the order of the images is seeded without one."""
 
 Precision = Literal["fp32", "bf16"]
 
@@ -45,9 +45,9 @@ Precision = Literal["fp32", "bf16"]
 class ClassifierRecipe:
     """One training run of a classifier.
 
-    `learning_rate` is the highest of the cycle. `crop_padding`: pictures are moved by up to so many
+    `learning_rate` is the highest of the cycle. `crop_padding`: images are moved by up to so many
     pixels, zeros following; `flips`: half of them are mirrored (not for digits). `images`: use only
-    so many training pictures. `label_smoothing` helps accuracy, but adds to the entropy of p(y|x),
+    so many training images. `label_smoothing` helps accuracy, but adds to the entropy of p(y|x),
     which the Inception Score is to measure: hence none unless asked for.
     """
 
@@ -107,18 +107,18 @@ def train_classifier(
 
     Args:
         recipe: settings of the run.
-        dataset: labelled pictures of the network's size, uint8 [N, H, W, C].
+        dataset: labelled images of the network's size, uint8 [N, H, W, C].
         state: its folder is made if absent.
         device: where to train.
         report: called after each epoch with its mean loss (nats) and accuracy on the training
-            pictures as they were augmented.
+            images as they were augmented.
 
     Returns:
         The trained network in evaluation mode.
 
     Raises:
         SpecError: the network cannot have this stem.
-        DatasetError: the pictures do not fit, have no labels, or do not fill a minibatch.
+        DatasetError: the images do not fit, have no labels, or do not fill a minibatch.
         CheckpointError: `state` is damaged or another run's.
         DivergenceError: the loss is no longer finite; names the step.
     """
@@ -150,10 +150,10 @@ def train_classifier(
 
 @inference
 def accuracy(module: ClassifierNetwork, arch: str, dataset: ImageDataset) -> float:
-    """Share of the labelled pictures of `dataset` that are classified rightly, in [0, 1].
+    """Share of the labelled images of `dataset` that are classified rightly, in [0, 1].
 
     Raises:
-        DatasetError: the pictures do not fit the network `arch`, or have no labels.
+        DatasetError: the images do not fit the network `arch`, or have no labels.
     """
     images, labels = _fitting(arch, dataset)
     likelihood = LIKELIHOODS[ARCHITECTURES[arch].likelihood]()
@@ -171,7 +171,7 @@ def accuracy(module: ClassifierNetwork, arch: str, dataset: ImageDataset) -> flo
 def augmented(
     images: NDArray[np.uint8], padding: int, flips: bool, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Pictures uint8 [B, H, W, C], each moved by up to `padding` pixels and, where `flips`,
+    """Images uint8 [B, H, W, C], each moved by up to `padding` pixels and, where `flips`,
     mirrored or not; uint8 [B, C, H, W]. Pixels that come in from outside are 0.
     """
     count, height, width, _ = images.shape
@@ -214,7 +214,7 @@ def _checked(
 
 
 def _measure_pixels(arch: str, module: ClassifierNetwork, images: NDArray[np.uint8]) -> None:
-    """Set the shift and the scale of each channel to those of the training pictures."""
+    """Set the shift and the scale of each channel to those of the training images."""
     likelihood = LIKELIHOODS[ARCHITECTURES[arch].likelihood]()
     levels = likelihood.pixels(torch.arange(256, dtype=torch.uint8)).double().numpy()
     for channel in range(images.shape[3]):

@@ -33,7 +33,7 @@ class Recipe:
     `start`: model id of the checkpoint whose weights the run starts from, if any. `rates`: for each
     layer, top first, the rate in nats per image to reach, or None; the layer's beta is then where
     its adaptation starts (`hvae_codec.training.rate_controller`). `noise_index`: which of several
-    runs that share a seed, and with it the order of the pictures, this is; runs of different index
+    runs that share a seed, and with it the order of the images, this is; runs of different index
     begin with different weights and draw different noise. `average`: what an exponential moving
     average of the weights keeps of itself in a step; the model trained is the average.
     `quality_rate`: factor on the learning rate of a map model's values by quality. `crops`: of

@@ -47,7 +47,7 @@ def train(
 
     Args:
         recipe: settings of the run.
-        dataset: pictures of the model's size.
+        dataset: images of the model's size.
         directory: made if absent.
         start: weights (a state dict) to start from instead of fresh ones; `recipe.start` names
             them.
@@ -59,7 +59,7 @@ def train(
         The trained model in evaluation mode, its weights the average where the recipe has one.
 
     Raises:
-        DatasetError: the pictures do not fit the model or do not fill a minibatch.
+        DatasetError: the images do not fit the model or do not fill a minibatch.
         CheckpointError: `directory` holds a run of another recipe or other data.
         DivergenceError: the distortion is no longer finite, or a rate has left all bounds; names
             step and layer.
@@ -132,7 +132,7 @@ class _Run:
 
 
 def checked_images(spec: Spec, dataset: ImageDataset, recipe: Recipe) -> NDArray[np.uint8]:
-    """The pictures [N, H, W, C] that `recipe` trains on.
+    """The images [N, H, W, C] that `recipe` trains on.
 
     Raises:
         DatasetError: they do not fit the model or do not fill a minibatch.
@@ -141,7 +141,7 @@ def checked_images(spec: Spec, dataset: ImageDataset, recipe: Recipe) -> NDArray
 
 
 def checked_count(spec: Spec, dataset: TrainingPictures, recipe: Recipe) -> int:
-    """How many pictures an epoch of `recipe` takes from `dataset`: the first so many.
+    """How many images an epoch of `recipe` takes from `dataset`: the first so many.
 
     Raises:
         DatasetError: they do not fit the model or do not fill a minibatch.

@@ -26,7 +26,7 @@ from hvae_codec.utils.malloc import keep_freed_memory
 from .executors import BatchExecutor, InlineExecutor, TimedExecutor
 
 Picture = NDArray[np.uint8]
-"""One picture, uint8 [height, width, channels]."""
+"""One image, uint8 [height, width, channels]."""
 
 Result = TypeVar("Result")
 

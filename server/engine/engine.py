@@ -1,8 +1,8 @@
 """What computes: batches of items through networks and entropy coding.
 
 Two lanes share the cores. Items of many callers go through the fast one in batches; what takes long
-by itself (a large picture, a search for a size or a quality, samples) goes through the slow one,
-piece by piece, and keeps nobody's thumbnails waiting; callers take turns there. Bytes and pictures
+by itself (a large image, a search for a size or a quality, samples) goes through the slow one,
+piece by piece, and keeps nobody's thumbnails waiting; callers take turns there. Bytes and images
 do not depend on what an item shares a batch with: symbols are equal whatever the batch.
 """
 
@@ -52,7 +52,7 @@ class MetricsSink(Protocol):
         """A batch of items of one kind ("encode", ...) went through a model in so many seconds."""
 
     def coded(self, model: str, kind: str, picture_bytes: int, encoded_bytes: int) -> None:
-        """Pictures of so many bytes of samples went to or from files of so many bytes."""
+        """Images of so many bytes of samples went to or from files of so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Engine:
         effort: int | None = None,
         until: float | None = None,
     ) -> list[bytes | Exception]:
-        """Pictures uint8 [H, W, C] as `.hvae` files."""
+        """Images uint8 [H, W, C] as `.hvae` files."""
         slow = effort is not None and effort > 0
         work = BatchKey("encode", *_identity(codec, effort), codec)
         return await self._each(work, pictures, [_pixels(p) for p in pictures], slow, until)
@@ -183,14 +183,14 @@ class Engine:
         layers: int | None = None,
         until: float | None = None,
     ) -> list[Picture | Exception]:
-        """Files of so many pixels each as pictures, from their first `layers` layers."""
+        """Files of so many pixels each as images, from their first `layers` layers."""
         work = BatchKey("decode", codec.info.model_id, (layers,), codec)
         return await self._each(work, files, pixels, False, until)
 
     async def features(
         self, codec: Codec, pictures: Sequence[Picture], layer: int, until: float | None = None
     ) -> list[Features | Exception]:
-        """Features of the layer at an index (top first) of pictures, [1, D] each."""
+        """Features of the layer at an index (top first) of images, [1, D] each."""
         work = BatchKey("features", *_identity(codec, layer), codec)
         return await self._each(work, pictures, [_pixels(p) for p in pictures], False, until)
 
@@ -322,7 +322,7 @@ class Engine:
 
 
 def _label(codec: Codec) -> str:
-    """A model's name, and its rung where it has several."""
+    """A model's name, and its quality level where it has several."""
     info = codec.info
     return info.name if info.continuous else f"{info.name}-q{info.quality}"
 

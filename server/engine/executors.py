@@ -2,7 +2,7 @@
 
 Beside it, in threads or in coding processes, cores work at once. In threads networks share the
 interpreter's lock with the loop, and each waits for the other at every step; processes take the
-cores from a loop that is busy with calls. For a few small pictures of many calls both take longer
+cores from a loop that is busy with calls. For a few small images of many calls both take longer
 than to compute them in between.
 """
 

@@ -1,6 +1,6 @@
 """A pool of processes, each with a thread that talks to it.
 
-What crosses is large, the pictures of a call: a socket takes them at once, where the pools of the
+What crosses is large, the images of a call: a socket takes them at once, where the pools of the
 standard library hand them through two threads and pipes of 64 KiB (measured while tuning: a tenth
 of a server's time). A process that dies takes one piece of work along, not those of the others.
 """

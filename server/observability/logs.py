@@ -1,6 +1,6 @@
 """Logs on standard error: one line of text or JSON for each event, never in the way of calls.
 
-A log line never holds a token, a picture, or anything else of a request but its sizes and id.
+A log line never holds a token, an image, or anything else of a request but its sizes and id.
 """
 
 import json

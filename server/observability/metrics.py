@@ -41,8 +41,8 @@ class Metrics:
     """All counters of one server. Methods are safe in any thread and take microseconds.
 
     `method` is a method of CodecService, `code` the name of a gRPC status code, `model` a model's
-    name with its rung ("cifar10-q3") or alone ("photo", or where a search chose the rung): never
-    anything that a caller made up.
+    name with its quality level ("cifar10-q3") or alone ("photo", or where a search chose the
+    quality level): never anything that a caller made up.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Metrics:
         self._batch_seconds(model, kind).observe(seconds)
 
     def coded(self, model: str, kind: str, picture_bytes: int, encoded_bytes: int) -> None:
-        """Pictures of so many bytes of samples went to or from files; `kind` as of `batch`."""
+        """Images of so many bytes of samples went to or from files; `kind` as of `batch`."""
         self._picture_bytes(model, kind).inc(picture_bytes)
         self._encoded_bytes(model, kind).inc(encoded_bytes)
 

@@ -17,7 +17,7 @@ from .status import InvalidRequestError
 EMPTY: Final = "the picture is empty: set `file` or `raw`"
 
 Shape = tuple[int, int, int]
-"""Height, width and channels of a picture."""
+"""Height, width and channels of an image."""
 
 _ITEM_OVERHEAD_BYTES: Final = 64
 """Tags, lengths and sizes around the samples of one result, at most."""
@@ -27,7 +27,7 @@ _PNG_OVERHEAD_BYTES: Final = 128
 
 
 def from_raw(raw: codec_pb2.RawImage) -> Picture:
-    """Samples of a raw picture.
+    """Samples of a raw image.
 
     Raises ImageError, ImageTooLargeError.
     """
@@ -42,7 +42,7 @@ def from_raw(raw: codec_pb2.RawImage) -> Picture:
 
 
 def pixels_of_file(data: bytes) -> int:
-    """Pixels of a picture, from the header of its file, before its samples are decoded.
+    """Pixels of an image, from the header of its file, before its samples are decoded.
 
     Raises ImageError, ImageTooLargeError.
     """
@@ -59,14 +59,14 @@ def check_known(field: str, value: int, kind: Any) -> None:
 
 
 def fill_raw(image: codec_pb2.Image, picture: Picture) -> None:
-    """Put a picture's samples into a message, in place: they are many, and copied once."""
+    """Put an image's samples into a message, in place: they are many, and copied once."""
     raw = image.raw
     raw.height, raw.width, raw.channels = picture.shape
     raw.data = picture.tobytes()
 
 
 def result_bytes(shape: Shape, image_format: codec_pb2.ImageFormat) -> int:
-    """Most bytes that a result with a picture of `shape` can take.
+    """Most bytes that a result with an image of `shape` can take.
 
     For PNG this is the case in which nothing compresses: one filter byte a row, and what deflate
     and the chunks add to noise (measured: at most 0.14 %).
@@ -80,7 +80,7 @@ def result_bytes(shape: Shape, image_format: codec_pb2.ImageFormat) -> int:
 
 
 def shape_of(encoded: bytes, frame: Frame, codec: Codec, *, whole: bool) -> Shape:
-    """Shape that a picture will have once `codec` decodes it, from its bytes and their frame.
+    """Shape that an image will have once `codec` decodes it, from its bytes and their frame.
 
     `whole`: the bytes are a whole file, so that its check can be verified first, and a damaged
     size is found to be damage. Raises BitstreamError, and InvalidRequestError for a block.
@@ -106,7 +106,7 @@ def to_feature_result(
     moments: codec_pb2.FeatureMoments,
     encoding: codec_pb2.FeatureEncoding,
 ) -> codec_pb2.FeatureResult:
-    """Message of the features [1, D] of one picture, as the request asked for them."""
+    """Message of the features [1, D] of one image, as the request asked for them."""
     mean, std = features.mean[0], features.std[0]
     result = codec_pb2.FeatureResult()
     dtype = _DTYPES.get(encoding)

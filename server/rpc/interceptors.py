@@ -20,7 +20,7 @@ def wire_bytes() -> int:
     """Bytes of the request that this task was given last, as `set_wire_bytes` says; it does for
     every request of a handler that `wrap` made.
 
-    A message that is asked for its size is serialised for that, pictures and all. Raises
+    A message that is asked for its size is serialised for that, images and all. Raises
     LookupError where there was no request.
     """
     return _wire_bytes.get()

@@ -40,7 +40,7 @@ class Limits:
             )
 
     def check_pixels(self, pixels: int) -> None:
-        """Refuse a call whose pictures have too many pixels together."""
+        """Refuse a call whose images have too many pixels together."""
         if pixels > self.pixels:
             raise LimitError(
                 f"the pictures of this call have {pixels:,} pixels or more, this server allows "

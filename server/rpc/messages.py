@@ -36,8 +36,8 @@ _WITH_RESULTS: Final[frozenset[type[Any]]] = frozenset(
 
 
 def items_of(message: Any) -> int:
-    """Pictures, files or sources that a request, unary or of a stream, asks about; of Sample the
-    pictures that it wants. 0 where it is about none."""
+    """Images, files or sources that a request, unary or of a stream, asks about; of Sample the
+    images that it wants. 0 where it is about none."""
     request = message.request if type(message) in _STREAMED else message
     count = _ITEMS.get(type(request))
     return 0 if count is None else count(request)

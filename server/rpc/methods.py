@@ -64,7 +64,7 @@ class Calls:
         until: float | None = None,
         held: Held = UNCOUNTED,
     ) -> codec_pb2.EncodeResponse:
-        """Encode pictures, one file each."""
+        """Encode images, one file each."""
         self._limits.check_items("images", len(request.images))
         effort = request.effort if request.HasField("effort") else None
         encoding = encoding_of(request.model, effort, request.max_bytes)
@@ -129,7 +129,7 @@ class Calls:
         until: float | None = None,
         held: Held = UNCOUNTED,
     ) -> codec_pb2.ExtractFeaturesResponse:
-        """Read features of pictures and of files."""
+        """Read features of images and of files."""
         self._limits.check_items("sources", len(request.sources))
         convert.check_known("moments", request.moments, codec_pb2.FeatureMoments)
         convert.check_known("encoding", request.encoding, codec_pb2.FeatureEncoding)
@@ -191,7 +191,7 @@ class Calls:
         until: float | None = None,
         held: Held = UNCOUNTED,
     ) -> codec_pb2.SampleResponse:
-        """Draw pictures from the prior, or below given latents of the top layer."""
+        """Draw images from the prior, or below given latents of the top layer."""
         self._limits.check_items("count", request.count)
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         codec = await self._codecs.selected(request.model)
@@ -232,7 +232,7 @@ class Calls:
         until: float | None = None,
         held: Held = UNCOUNTED,
     ) -> codec_pb2.EvaluateResponse:
-        """Encode and decode a picture, and say what it cost and how good it is."""
+        """Encode and decode an image, and say what it cost and how good it is."""
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         encoding = encoding_of(request.model)
         (picture,) = await self._pictures.read([request.image], held)
@@ -269,7 +269,7 @@ class Calls:
     async def _by_encoder(
         self, encoding: Encoding, pictures: list[Picture | Exception]
     ) -> list[tuple[Codec, list[int]]]:
-        """Pictures by the codec that takes them; one that none takes becomes an error."""
+        """Images by the codec that takes them; one that none takes becomes an error."""
         groups: dict[Codec, list[int]] = defaultdict(list)
         codecs: dict[str, Codec] = {}
         for number, picture in enumerate(pictures):
@@ -317,7 +317,7 @@ class Calls:
     async def _by_size(
         self, encoding: Encoding, sources: list[Picture | bytes | Exception], numbers: list[int]
     ) -> list[tuple[Codec, list[int]]]:
-        """The pictures of these numbers by the codec of their size, as `_by_encoder` has them."""
+        """The images of these numbers by the codec of their size, as `_by_encoder` has them."""
         pictures = [one for n in numbers if isinstance(one := sources[n], np.ndarray)]
         some: list[Picture | Exception] = [*pictures]
         groups = await self._by_encoder(encoding, some)
@@ -340,7 +340,7 @@ class Calls:
     ) -> tuple[list[tuple[Codec, list[int]]], dict[int, Shape]]:
         """Files by the codec that reads them: the one that is named, else that of each file.
 
-        With them the shapes of the pictures that they say they hold. A file that cannot be read
+        With them the shapes of the images that they say they hold. A file that cannot be read
         becomes an error.
         """
         groups: dict[Codec, list[int]] = defaultdict(list)

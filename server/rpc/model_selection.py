@@ -20,18 +20,18 @@ _TARGETS: Final = ("target_bytes", "target_psnr")
 
 @dataclass(frozen=True)
 class Target:
-    """What `hvae_codec.encode` searches for: its arguments beside picture and model."""
+    """What `hvae_codec.encode` searches for: its arguments beside image and model."""
 
     arguments: dict[str, Any]
 
     def encode(self, picture: Picture, name: str) -> bytes:
-        """A picture by a model of that name. Raises RateError and what else that raises."""
+        """An image by a model of that name. Raises RateError and what else that raises."""
         return hvae_codec.encode(picture, name, **self.arguments)
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the pictures of a request are to be encoded."""
+    """How the images of a request are to be encoded."""
 
     name: str
     quality: float | None
@@ -39,7 +39,7 @@ class Encoding:
     target: Target | None
 
     def model_of(self, picture: Picture) -> str:
-        """The name of the model that takes a picture."""
+        """The name of the model that takes an image."""
         return model_for(*picture.shape[:2]) if self.name == AUTO else self.name
 
 

@@ -1,4 +1,4 @@
-"""Pictures of requests and of answers: their samples, and their messages."""
+"""Images of requests and of answers: their samples, and their messages."""
 
 from collections.abc import Collection, Sequence
 
@@ -29,7 +29,7 @@ class Pictures:
     async def read(
         self, images: Sequence[codec_pb2.Image], held: Held
     ) -> list[Picture | Exception]:
-        """Samples of the pictures of a request, or the error of each that cannot be read.
+        """Samples of the images of a request, or the error of each that cannot be read.
 
         Raises LimitError where their sizes together do not fit, and OverloadError as `held` does,
         before files are decoded.
@@ -65,7 +65,7 @@ class Pictures:
         pictures: Sequence[Picture],
         image_format: codec_pb2.ImageFormat,
     ) -> None:
-        """Put pictures into the messages of an answer, one into each."""
+        """Put images into the messages of an answer, one into each."""
         both = zip(images, pictures, strict=True)
         if image_format == codec_pb2.IMAGE_FORMAT_RAW:
             for image, picture in both:
@@ -79,10 +79,10 @@ class Pictures:
     async def hold_answer(
         self, shapes: Collection[Shape], image_format: codec_pb2.ImageFormat, held: Held
     ) -> int:
-        """Hold what pictures of these shapes and the answer with them take; returns the answer's
+        """Hold what images of these shapes and the answer with them take; returns the answer's
         bytes at most.
 
-        Raises LimitError for an answer with too many pixels or bytes of pictures, and OverloadError
+        Raises LimitError for an answer with too many pixels or bytes of images, and OverloadError
         as `held` does.
         """
         pixels = sum(height * width for height, width, _ in shapes)

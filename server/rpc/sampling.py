@@ -1,4 +1,4 @@
-"""Samples: pictures drawn from a model's prior, or below latents that a request gives."""
+"""Samples: images drawn from a model's prior, or below latents that a request gives."""
 
 import math
 from functools import partial
@@ -32,7 +32,7 @@ class Sampling:
     async def draw(
         self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None, held: Held
     ) -> NDArray[np.uint8]:
-        """Pictures uint8 [count, H, W, C]. Raises InvalidRequestError."""
+        """Images uint8 [count, H, W, C]. Raises InvalidRequestError."""
         temperature = request.temperature if request.HasField("temperature") else 1.0
         if not (math.isfinite(temperature) and temperature >= 0):
             raise InvalidRequestError(f"temperature: must be finite and >= 0, got {temperature}")
@@ -76,7 +76,7 @@ class Sampling:
         until: float | None,
         held: Held,
     ) -> NDArray[np.float32]:
-        """The mean [D] of the top layer of a picture or file."""
+        """The mean [D] of the top layer of an image or file."""
         match source.WhichOneof("source"):
             case "image":
                 (picture,) = await self._pictures.read([source.image], held)

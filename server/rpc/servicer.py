@@ -49,7 +49,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def Encode(  # noqa: N802
         self, request: codec_pb2.EncodeRequest, context: Context
     ) -> codec_pb2.EncodeResponse:
-        """Encode pictures."""
+        """Encode images."""
         return await self._answer(self._calls.encode, request, context)
 
     async def Decode(  # noqa: N802
@@ -61,13 +61,13 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def ExtractFeatures(  # noqa: N802
         self, request: codec_pb2.ExtractFeaturesRequest, context: Context
     ) -> codec_pb2.ExtractFeaturesResponse:
-        """Read features of pictures and files."""
+        """Read features of images and files."""
         return await self._answer(self._calls.extract_features, request, context)
 
     async def Sample(  # noqa: N802
         self, request: codec_pb2.SampleRequest, context: Context
     ) -> codec_pb2.SampleResponse:
-        """Draw pictures from a prior."""
+        """Draw images from a prior."""
         return await self._answer(self._calls.sample, request, context)
 
     async def ListModels(  # noqa: N802
@@ -85,7 +85,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def Evaluate(  # noqa: N802
         self, request: codec_pb2.EvaluateRequest, context: Context
     ) -> codec_pb2.EvaluateResponse:
-        """Say what a picture costs and how good it is."""
+        """Say what an image costs and how good it is."""
         return await self._answer(self._calls.evaluate, request, context)
 
     async def StreamEncode(  # noqa: N802

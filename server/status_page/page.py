@@ -1,6 +1,6 @@
 """The port of operators: metrics for Prometheus, a health probe, and the status page.
 
-The page is served from the package and needs nothing else. A picture dropped on it goes the way of
+The page is served from the package and needs nothing else. An image dropped on it goes the way of
 any other: through the limits, the token and the queue of the server.
 """
 
@@ -66,8 +66,8 @@ class StatusPage:
         metrics: what it shows.
         list_models, evaluate: the calls of these names.
         is_serving: whether the health service says SERVING.
-        most_bytes: largest picture file, in bytes.
-        access: whose tokens are wanted for pictures; metrics want none.
+        most_bytes: largest image file, in bytes.
+        access: whose tokens are wanted for images; metrics want none.
         tls: serve https.
     """
 
@@ -156,7 +156,7 @@ class StatusPage:
         return web.Response(text="NOT_SERVING\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _evaluate(self, request: web.Request) -> web.Response:
-        """The picture in the body, with `model` and `quality` of the query, there and back."""
+        """The image in the body, with `model` and `quality` of the query, there and back."""
         began = time.perf_counter()
         response = await self._evaluated(request)
         event(
@@ -208,7 +208,7 @@ class StatusPage:
 
     @asynccontextmanager
     async def _admitted(self, request: web.Request) -> AsyncIterator[None]:
-        """Take the picture's place among what the token has in use."""
+        """Take the image's place among what the token has in use."""
         call = CallContext("Evaluate", request_id_of(()))
         set_current_call(call)
         if self._access is None:

@@ -1,4 +1,4 @@
-"""`hvae-codec unpack`, `ls` and `cat`: `.hvaa` archives of many pictures."""
+"""`hvae-codec unpack`, `ls` and `cat`: `.hvaa` archives of many images."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _unpack(arguments: argparse.Namespace) -> int:
 
 
 def _parts(archive: hvae_codec.Archive, chosen: list[int]) -> list[range]:
-    """Ranges of pictures to read together: whole blocks, or each that was chosen alone."""
+    """Ranges of images to read together: whole blocks, or each that was chosen alone."""
     if chosen:
         return [range(number, number + 1) for number in dict.fromkeys(chosen)]
     return archive.blocks
@@ -123,7 +123,7 @@ def _parts(archive: hvae_codec.Archive, chosen: list[int]) -> list[range]:
 def _write_pictures(
     archive: hvae_codec.Archive, parts: list[range], folder: Path, bar: Any
 ) -> list[str]:
-    """PNGs of the pictures; what failed, one line each. A damaged block does not stop others."""
+    """PNGs of the images; what failed, one line each. A damaged block does not stop others."""
     from hvae_codec.codec.images.load import encode_png
 
     failed: list[str] = []
@@ -147,7 +147,7 @@ def _write_pictures(
 def _decoded(
     archive: hvae_codec.Archive, part: range
 ) -> Iterator[NDArray[np.uint8] | CorruptError]:
-    """The pictures of a range; in the place of one that cannot be read its error."""
+    """The images of a range; in the place of one that cannot be read its error."""
     try:
         yield from archive.decode(part)
         return
@@ -186,7 +186,7 @@ def _ls(arguments: argparse.Namespace) -> int:
 def _listed(
     archive: hvae_codec.Archive, arguments: argparse.Namespace
 ) -> tuple[list[PictureInfo], list[Damage]]:
-    """The pictures to show, and what is damaged; without --verify only what they ran into."""
+    """The images to show, and what is damaged; without --verify only what they ran into."""
     from hvae_codec.codec.archive.info import Damage
 
     pictures: list[PictureInfo] = []

@@ -154,7 +154,7 @@ def _encode(arguments: argparse.Namespace) -> int:
         codec = choice.codec(group[0])
         if targets:
             blobs = [hvae_codec.encode(one, group[0], **targets) for one in pictures]
-        elif len(pictures) == 1:  # whose error need not say which picture it is about
+        elif len(pictures) == 1:  # whose error need not say which image it is about
             blobs = [codec.encode(pictures[0])]
         else:
             blobs = codec.encode_batch(pictures)
@@ -178,7 +178,7 @@ def targets_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rows(pictures: list[Pixels], blobs: list[bytes], with_psnr: bool) -> list[Row]:
-    """What is reported of each picture and its file."""
+    """What is reported of each image and its file."""
     from hvae_codec.codec.bitstream.header import read_header
     from hvae_codec.codec.registry import info_of
 
@@ -203,7 +203,7 @@ def _rows(pictures: list[Pixels], blobs: list[bytes], with_psnr: bool) -> list[R
 
 
 def _add_psnr(row: Row, codec: hvae_codec.Codec, picture: Pixels, strips: Iterable[Pixels]) -> None:
-    """Note the PSNR of a picture decoded in strips."""
+    """Note the PSNR of an image decoded in strips."""
     from hvae_codec.evaluation.metrics.psnr import psnr_of_strips
 
     def pairs() -> Iterator[tuple[Pixels, Pixels]]:
@@ -213,12 +213,12 @@ def _add_psnr(row: Row, codec: hvae_codec.Codec, picture: Pixels, strips: Iterab
             top += len(strip)
 
     decibels = psnr_of_strips(pairs())
-    # JSON has no infinity; a picture that comes back unchanged has no PSNR.
+    # JSON has no infinity; an image that comes back unchanged has no PSNR.
     row["psnr_db"] = round(decibels, 3) if math.isfinite(decibels) else None
 
 
 def encode_line(row: Row) -> str:
-    """What is printed of one encoded picture."""
+    """What is printed of one encoded image."""
     line = f"{row['input']} -> {row['output']}: {row['width']}x{row['height']}, "
     line += f"{row['file_bytes']} bytes, {row['bits_per_pixel']:.3f} bits/pixel, "
     line += f"{row['model']} quality {row['quality']:g}"
@@ -266,7 +266,7 @@ def _strips(codec: hvae_codec.Codec, blob: bytes, preview: bool) -> Strips:
 
 
 def whole(picture: Pixels) -> Strips:
-    """A picture in one strip."""
+    """An image in one strip."""
     from hvae_codec.codec.images.strips import Strips
 
     height, width, channels = picture.shape
@@ -274,7 +274,7 @@ def whole(picture: Pixels) -> Strips:
 
 
 def write_picture(path: Path, picture: Strips) -> None:
-    """As a PPM or PGM if the name says so, else as a PNG; large pictures strip by strip."""
+    """As a PPM or PGM if the name says so, else as a PNG; large images strip by strip."""
     from hvae_codec.codec.images.load import encode_png
     from hvae_codec.codec.images.strips import PNM_SUFFIXES, write_png, write_ppm
 
@@ -290,7 +290,7 @@ def write_picture(path: Path, picture: Strips) -> None:
 
 
 def decode_line(row: Row) -> str:
-    """What is printed of one decoded picture."""
+    """What is printed of one decoded image."""
     return f"{row['input']} -> {row['output']}: {row['width']}x{row['height']}"
 
 

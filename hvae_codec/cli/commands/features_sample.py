@@ -177,7 +177,7 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 
 def check_sheet(count: int, image_shape: tuple[int, int, int]) -> None:
-    """Refuse a sheet of so many pictures that is too large, before they are drawn."""
+    """Refuse a sheet of so many images that is too large, before they are drawn."""
     from hvae_codec.codec.images.load import check_size
 
     _, height, width = image_shape
@@ -201,7 +201,7 @@ def report_samples(
 
 
 def sheet(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures [N, h, w, C] side by side, COLUMNS to a row, unused places white."""
+    """Images [N, h, w, C] side by side, COLUMNS to a row, unused places white."""
     import numpy as np
 
     count, height, width, channels = pictures.shape

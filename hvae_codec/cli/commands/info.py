@@ -138,7 +138,7 @@ def _archive(file: Path) -> dict[str, Any]:
 
 
 def _stated(model: hvae_codec.ModelInfo) -> str:
-    """The model of an archive, whose pictures may have any of its qualities where it has many."""
+    """The model of an archive, whose images may have any of its qualities where it has many."""
     return model.name if model.continuous else f"{model.name} quality {model.quality}"
 
 

@@ -1,4 +1,4 @@
-"""`hvae-codec pack`: pictures into a `.hvaa` archive, on this machine or on a Ray cluster."""
+"""`hvae-codec pack`: images into a `.hvaa` archive, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _pack(arguments: argparse.Namespace) -> int:
 def _codec(
     arguments: argparse.Namespace, sources: Sequence[Source], shards: int
 ) -> hvae_codec.Codec:
-    """The codec of all pictures: named, of the archive that is appended to, or by their sizes.
+    """The codec of all images: named, of the archive that is appended to, or by their sizes.
 
     The model and quality that it is of are noted in `arguments`.
     """
@@ -179,7 +179,7 @@ def _shard_path(output: Path, number: int, shards: int) -> Path:
 
 
 def _add_all(writer: hvae_codec.ArchiveWriter, sources: Sequence[Source]) -> list[Failure]:
-    """Add every picture; say which could not be, and why."""
+    """Add every image; say which could not be, and why."""
     with Bar(len(sources)) as bar:
         for source in sources:
             try:

@@ -169,7 +169,7 @@ def _encode(arguments: argparse.Namespace) -> int:
 
 
 def _measured(blob: bytes, models: dict[str, RemoteModel]) -> Row:
-    """What is reported of an encoded picture, from its header."""
+    """What is reported of an encoded image, from its header."""
     from hvae_codec.codec.bitstream.header import read_header
     from hvae_codec.codec.quality_scale import stated_quality
 

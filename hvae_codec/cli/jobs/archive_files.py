@@ -1,4 +1,4 @@
-"""What the commands on archives read and write: pictures to pack, and where unpacked ones go."""
+"""What the commands on archives read and write: images to pack, and where unpacked ones go."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PIXEL_BATCH = 1 << 24
 
 @dataclass(frozen=True)
 class FilePicture:
-    """The picture of a file."""
+    """The image of a file."""
 
     path: Path
 
@@ -59,7 +59,7 @@ class ArrayPicture:
 
 @dataclass(frozen=True)
 class Source:
-    """A picture to pack: how to call it in messages, its name in the archive, how to get it."""
+    """An image to pack: how to call it in messages, its name in the archive, how to get it."""
 
     label: str
     name: str | None
@@ -74,10 +74,10 @@ class Source:
 
 
 def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:
-    """The pictures that files, folders, patterns and .npy arrays stand for.
+    """The images that files, folders, patterns and .npy arrays stand for.
 
     Raises:
-        HvaeCodecError: as `hvae_codec.cli.jobs.files.find`; or an array is not of pictures.
+        HvaeCodecError: as `hvae_codec.cli.jobs.files.find`; or an array is not of images.
     """
     sources: list[Source] = []
     for file, below in find(_expanded(inputs), PICTURE_SUFFIXES):
@@ -94,7 +94,7 @@ def array_sources(
     label: str = "the data set",
     file: Path | None = None,
 ) -> list[Source]:
-    """The pictures of an array [N, H, W, C], which may be that of a file; they have no names."""
+    """The images of an array [N, H, W, C], which may be that of a file; they have no names."""
     return [
         Source(f"picture {i} of {label}", None, ArrayPicture(images, i, file))
         for i in range(len(images))
@@ -139,7 +139,7 @@ def open_writer(
 
 
 def picture_number(archive: hvae_codec.Archive, key: str) -> int:
-    """The number of the picture of this name, or of this number where no picture has the name.
+    """The number of the image of this name, or of this number where no image has the name.
 
     Raises:
         HvaeCodecError: there is neither.
@@ -158,13 +158,13 @@ def picture_number(archive: hvae_codec.Archive, key: str) -> int:
 def unpacked_paths(
     archive: hvae_codec.Archive, parts: Sequence[range], folder: Path
 ) -> dict[int, Path]:
-    """The path of each picture's PNG: its name with another suffix, or its number.
+    """The path of each image's PNG: its name with another suffix, or its number.
 
-    Where two names differ in the suffix alone, the pictures keep it before ".png". Pictures whose
+    Where two names differ in the suffix alone, the images keep it before ".png". Images whose
     directory is damaged have no path.
 
     Raises:
-        HvaeCodecError: a name leads out of the folder, or two pictures would share a path.
+        HvaeCodecError: a name leads out of the folder, or two images would share a path.
     """
     infos = [info for part in parts for info in _listed(archive, part)]
     digits = len(str(max(0, len(archive) - 1)))
@@ -188,11 +188,11 @@ def write_array(
     output: Path,
     progress: Callable[[int], object],
 ) -> None:
-    """The pictures as a .npy file uint8 [N, H, W, C]; it appears whole or not at all.
+    """The images as a .npy file uint8 [N, H, W, C]; it appears whole or not at all.
 
     Raises:
-        HvaeCodecError: the sizes differ, or there is no picture.
-        CorruptError: a picture cannot be read.
+        HvaeCodecError: the sizes differ, or there is no image.
+        CorruptError: an image cannot be read.
     """
     import numpy as np
 
@@ -245,7 +245,7 @@ def _read_array(file: Path) -> StoredRows:
 
 
 def _listed(archive: hvae_codec.Archive, part: range) -> list[PictureInfo]:
-    """The pictures of a range; none if their block's directory is damaged."""
+    """The images of a range; none if their block's directory is damaged."""
     try:
         return list(archive.listing(part))
     except CorruptError:
@@ -253,7 +253,7 @@ def _listed(archive: hvae_codec.Archive, part: range) -> list[PictureInfo]:
 
 
 def _relative(info: PictureInfo, digits: int) -> PurePosixPath:
-    """Where a picture goes below the folder. Refuses names that lead out of it on any system."""
+    """Where an image goes below the folder. Refuses names that lead out of it on any system."""
     if info.name is None:
         return PurePosixPath(f"{info.number:0{digits}d}.png")
     for kind in (PurePosixPath, PureWindowsPath):

@@ -1,4 +1,4 @@
-"""Which model each picture of a run of `hvae-codec encode` goes through."""
+"""Which model each image of a run of `hvae-codec encode` goes through."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hvae_codec.errors import UnknownQualityError
 
 
 class Choice:
-    """The codecs that --model, --quality and --effort name: one, or one for each size of pictures
+    """The codecs that --model, --quality and --effort name: one, or one for each size of images
     where the model is "auto".
 
     Raises:
         UnknownModelError, UnknownQualityError: no such model or quality; or a quality was given,
-            no model, and the pictures take several, which have other scales.
+            no model, and the images take several, which have other scales.
     """
 
     def __init__(self, arguments: argparse.Namespace, sources: Sequence[Path]) -> None:
@@ -33,7 +33,7 @@ class Choice:
                 self.codec(name)
 
     def model(self, height: int, width: int) -> str:
-        """The name of the model for a picture of this size."""
+        """The name of the model for an image of this size."""
         from hvae_codec.codec.registry import model_for
 
         return model_for(height, width) if self._by_size else str(self._arguments.model)
@@ -55,7 +55,7 @@ def one_model(
     Args:
         arguments: with --model, "auto" for a choice by size.
         sizes: height and width of each image, None where it cannot be read; read as needed.
-        available: names of the models of a server; None for those at hand.
+        available: names of the models of a server; None for those available.
     """
     from hvae_codec.codec.model_choice import AUTO, model_of_all
 
@@ -72,7 +72,7 @@ def one_model(
 
 
 def _one_model(sources: Sequence[Path], quality: float) -> set[str]:
-    """The model that all pictures take; none if no size can be read: that is said in its place.
+    """The model that all images take; none if no size can be read: that is said in its place.
 
     Raises:
         UnknownQualityError: they take several.

@@ -10,14 +10,14 @@ from hvae_codec.cli.common import describe, print_error
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be packed, and why."""
+    """An image that could not be packed, and why."""
 
     label: str
     message: str
 
     @staticmethod
     def of(label: str, error: Exception) -> Failure:
-        """Of an error, whose message need not say which picture it is about."""
+        """Of an error, whose message need not say which image it is about."""
         return Failure.of_message(label, describe(error))
 
     @staticmethod
@@ -27,7 +27,7 @@ class Failure:
 
 
 class Bar:
-    """Pictures done, a second and still to do, on standard error; and what failed, a line each."""
+    """Images done, a second and still to do, on standard error; and what failed, a line each."""
 
     def __init__(self, total: int, work: str = "packing") -> None:
         from tqdm import tqdm
@@ -42,7 +42,7 @@ class Bar:
         self._bar.close()
 
     def update(self, pictures: int = 1) -> None:
-        """Count pictures as done, whether they failed or not."""
+        """Count images as done, whether they failed or not."""
         self._bar.update(pictures)
 
     def fail(self, failure: Failure) -> None:

@@ -1,7 +1,7 @@
-"""`hvae-codec pack --engine ray`: pictures coded on a Ray cluster, an archive written here.
+"""`hvae-codec pack --engine ray`: images coded on a Ray cluster, an archive written here.
 
-Where a block ends depends on the sizes of its pictures and on which of them can be packed at all.
-So the cluster first opens every picture of a file (arrays need it not); what the sizes and names
+Where a block ends depends on the sizes of its images and on which of them can be packed at all.
+So the cluster first opens every image of a file (arrays need it not); what the sizes and names
 then make of blocks is reckoned here as `ArchiveWriter` would, and the cluster codes them. Blocks
 come back in order and are written as they come: the archive has the bytes of one that was packed in
 this process, as long as the networks compute the same floats there: on processors of one kind, with
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hvae_codec.codec.images.stored_arrays import StoredRows
 
 OPENED_TOGETHER = 64
-"""Pictures of files that a task opens."""
+"""Images of files that a task opens."""
 
 BLOCKS_TOGETHER = 16
 """Most blocks that a task codes."""
@@ -45,7 +45,7 @@ Wanted = tuple[str, float | None, int | None]
 
 
 class Place(NamedTuple):
-    """Where a worker finds a picture: the file of one, or an array's number and the row in it."""
+    """Where a worker finds an image: the file of one, or an array's number and the row in it."""
 
     file: str | None
     array: int = 0
@@ -53,14 +53,14 @@ class Place(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """What opening a picture showed: its shape [H, W, C], or why there is none."""
+    """What opening an image showed: its shape [H, W, C], or why there is none."""
 
     shape: tuple[int, int, int] | None
     error: str = ""
 
 
 class Planned(NamedTuple):
-    """A picture that goes into a block."""
+    """An image that goes into a block."""
 
     place: Place
     name: str | None
@@ -106,17 +106,17 @@ def pack_on_ray(
     wanted: Wanted,
     progress: Callable[[int], object] = lambda pictures: None,
 ) -> list[Failure]:
-    """Add all pictures to an archive, within `cluster`; what could not be packed, and why.
+    """Add all images to an archive, within `cluster`; what could not be packed, and why.
 
     Args:
         writer: of the archive, of this codec's model.
-        sources: the pictures, in order.
+        sources: the images, in order.
         codec: of `wanted`, for sizes alone.
         wanted: what workers load.
-        progress: told how many pictures every block had that was written.
+        progress: told how many images every block had that was written.
 
     Raises:
-        HvaeCodecError: a picture is a pipe or changed meanwhile, or Ray gave up.
+        HvaeCodecError: an image is a pipe or changed meanwhile, or Ray gave up.
     """
     import ray
 
@@ -141,7 +141,7 @@ def pack_on_ray(
 
 
 class _Arrays:
-    """The arrays that pictures are rows of: workers open those of files, and share the others."""
+    """The arrays that images are rows of: workers open those of files, and share the others."""
 
     def __init__(self) -> None:
         self.known: list[Any] = []
@@ -149,7 +149,7 @@ class _Arrays:
         self._numbers: dict[int, int] = {}
 
     def place(self, source: Source) -> Place:
-        """Where workers find a picture. Raises HvaeCodecError for a pipe."""
+        """Where workers find an image. Raises HvaeCodecError for a pipe."""
         picture = source.picture
         if isinstance(picture, FilePicture):
             if picture.path.is_fifo():
@@ -169,7 +169,7 @@ class _Arrays:
 
 
 def _shapes(sources: Sequence[Source], places: Sequence[Place]) -> list[Opened]:
-    """What opening each picture shows."""
+    """What opening each image shows."""
     files = [place for place in places if place.file is not None]
     groups = [files[at : at + OPENED_TOGETHER] for at in range(0, len(files), OPENED_TOGETHER)]
     opened: list[Opened] = []
@@ -195,7 +195,7 @@ def _blocks(
     codec: hvae_codec.Codec,
     bar: Bar,
 ) -> list[list[Planned]]:
-    """The pictures of each block: what `writer.add` would do with them one after another."""
+    """The images of each block: what `writer.add` would do with them one after another."""
     from hvae_codec.codec.archive.blocks import BlockRoom
 
     room = BlockRoom(codec)
@@ -229,7 +229,7 @@ def _check(
     source: Source,
     shape: tuple[int, int, int],
 ) -> int:
-    """Bytes of a picture's name, which is reserved. Raises ImageError, ArchiveError."""
+    """Bytes of an image's name, which is reserved. Raises ImageError, ArchiveError."""
     codec.check_channels(shape[2])
     if source.name is None:
         return 0
@@ -272,7 +272,7 @@ def _row(row: dict[str, bytes], function: Callable[[Any], bytes]) -> dict[str, b
 
 
 def _open(places: Sequence[Place]) -> bytes:
-    """Pickled: what opening each picture shows."""
+    """Pickled: what opening each image shows."""
     return pickle.dumps([_opened(FilePicture(Path(place.file or ""))) for place in places])
 
 
@@ -292,7 +292,7 @@ def _opened(picture: FilePicture | ArrayPicture) -> Opened:
 
 
 def _code(block: Sequence[Planned], wanted: Wanted, arrays: Sequence[Any]) -> bytes:
-    """Pickled: the pictures of a block, coded."""
+    """Pickled: the images of a block, coded."""
     from hvae_codec.codec.archive.blocks import code_block
 
     model, quality, effort = wanted

@@ -76,7 +76,7 @@ def connected(arguments: argparse.Namespace) -> Iterator[Client]:
     named = ("root_certificates", "certificate", "private_key", "tls", "insecure", "balancing")
     settings = {name: getattr(arguments, name) for name in named}
     token = None if arguments.token_file is None else arguments.token_file.read_text().strip()
-    # Files are at hand: read in this thread, as many as a message takes.
+    # Files are available: read in this thread, as many as a message takes.
     streaming = Streaming(delay_seconds=None)
     try:
         with Client(arguments.server, token=token, streaming=streaming, **settings) as client:

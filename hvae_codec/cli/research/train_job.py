@@ -46,13 +46,13 @@ FIRST_BETA = 0.03
 """Where a beta begins that adapts to a rate, unless --betas says otherwise."""
 
 MAP_QUALITY = 50
-"""Default quality of a model of maps, of 1 to 100, unless --quality says otherwise."""
+"""Default quality of a fully convolutional model, of 1 to 100, unless --quality says otherwise."""
 
 RATE_TOLERANCE = 0.02
 """Share of a target rate that the measured one may be away from it."""
 
 MAP_TABLE_BATCHES = 200
-"""Most photographs, or minibatches of small pictures, that tables of maps are fitted to."""
+"""Most photographs, or minibatches of small images, that tables of maps are fitted to."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -200,8 +200,8 @@ def _load_data(
 
 
 def _table_batches(training: ImageDataset | RandomCrops, recipe: Recipe) -> list[NDArray[np.uint8]]:
-    """What the tables of a model of maps are fitted to: photographs, cut to whole positions of the
-    top latents, or minibatches of small pictures.
+    """What the tables of a fully convolutional model are fitted to: photographs, cut to whole
+    positions of the top latents, or minibatches of small images.
     """
     if isinstance(training, RandomCrops):
         spec = any_spec(recipe.spec)

@@ -23,19 +23,19 @@ from hvae_codec.errors import HvaeCodecError, ImageError, NotAnHvaeFileError, Un
 from hvae_codec.v1 import codec_pb2
 
 Picture: TypeAlias = "LocalPicture | bytes"
-"""One picture: whatever the codec accepts, or the bytes of a PNG, JPEG or WebP file."""
+"""One image: whatever the codec accepts, or the bytes of a PNG, JPEG or WebP file."""
 
 Pictures: TypeAlias = "Iterable[Picture] | NDArray[np.uint8]"
-"""Many pictures: any iterable, or a uint8 array [N, H, W, C]."""
+"""Many images: any iterable, or a uint8 array [N, H, W, C]."""
 
 Transfer = Literal["raw", "png"]
-"""How pictures travel back: "raw" costs no time, "png" saves bytes."""
+"""How images travel back: "raw" costs no time, "png" saves bytes."""
 
 FeatureType = Literal["float32", "float16"]
 """How features travel back, and the dtype of their arrays."""
 
 Given: TypeAlias = "NDArray[np.floating] | Picture"
-"""Latents of the top layer [D]; or a picture, or the bytes of a `.hvae` file, that has them."""
+"""Latents of the top layer [D]; or an image, or the bytes of a `.hvae` file, that has them."""
 
 FORMATS: Final[dict[Transfer, codec_pb2.ImageFormat]] = {
     "raw": codec_pb2.IMAGE_FORMAT_RAW,
@@ -54,11 +54,11 @@ class RemoteModel(NamedTuple):
     model_id: str
     spec_name: str
     image_shape: tuple[int, int, int]
-    """Channels, height, width of the pictures that the network itself takes."""
+    """Channels, height, width of the images that the network itself takes."""
     z_dims: tuple[int, ...]
     """Dimensions of each latent layer, top first."""
     rates_nats: tuple[float, ...]
-    """Mean rate of each latent layer in nats per picture, top first."""
+    """Mean rate of each latent layer in nats per image, top first."""
     payload_bytes: float
     psnr_db: float
     continuous: bool
@@ -75,7 +75,7 @@ class RemoteLimits(NamedTuple):
 
 @dataclass(frozen=True)
 class RemoteEvaluation:
-    """What one picture costs and how good it is."""
+    """What one image costs and how good it is."""
 
     encoded: bytes
     """Its `.hvae` file."""
@@ -84,18 +84,18 @@ class RemoteEvaluation:
     rates_nats: tuple[float, ...]
     """What each latent layer costs under the tables, top layer first."""
     psnr_db: float
-    """PSNR of the decoded picture, infinite where it equals the original."""
+    """PSNR of the decoded image, infinite where it equals the original."""
     decoded: NDArray[np.uint8]
-    """The decoded picture, uint8 [H, W, C]."""
+    """The decoded image, uint8 [H, W, C]."""
     model: RemoteModel
     """The model that took it."""
 
 
 def image_message(picture: Picture) -> codec_pb2.Image:
-    """Message of one picture; files that the server reads travel as they are, all else raw.
+    """Message of one image; files that the server reads travel as they are, all else raw.
 
     Raises:
-        ImageError: it is no picture, or cannot be read.
+        ImageError: it is no image, or cannot be read.
     """
     if isinstance(picture, bytes):
         return codec_pb2.Image(file=picture)
@@ -110,7 +110,7 @@ def image_message(picture: Picture) -> codec_pb2.Image:
 
 
 def source_message(source: Picture) -> codec_pb2.FeatureSource:
-    """Message of a picture or of the bytes of a `.hvae` file, which their magic number tells apart.
+    """Message of an image or of the bytes of a `.hvae` file, which their magic number tells apart.
 
     Raises:
         ImageError: as `image_message`.
@@ -215,7 +215,7 @@ def sample_request(
 
     Raises:
         HvaeCodecError: both `given` and `between`, others than two to lie between, or an argument
-            that is no number. ImageError: a picture of them cannot be read.
+            that is no number. ImageError: an image of them cannot be read.
     """
     if given is not None and between is not None:
         raise HvaeCodecError("given and between exclude each other")
@@ -249,7 +249,7 @@ def evaluate_request(
     target_psnr: float | None,
     transfer: Transfer,
 ) -> codec_pb2.EvaluateRequest:
-    """Asks what one picture costs and how good it is."""
+    """Asks what one image costs and how good it is."""
     return codec_pb2.EvaluateRequest(
         model=selector(model, quality, target_bytes, target_psnr),
         image=image_message(picture),
@@ -258,7 +258,7 @@ def evaluate_request(
 
 
 def picture_of(image: codec_pb2.Image) -> NDArray[np.uint8]:
-    """Samples, uint8 [H, W, C], of a picture in an answer."""
+    """Samples, uint8 [H, W, C], of an image in an answer."""
     if image.WhichOneof("content") == "file":
         return decode_image_bytes(image.file)
     raw = image.raw
@@ -306,7 +306,7 @@ def limits_of(
 
 
 def evaluation_of(answer: codec_pb2.EvaluateResponse) -> RemoteEvaluation:
-    """What one picture costs and how good it is."""
+    """What one image costs and how good it is."""
     return RemoteEvaluation(
         encoded=answer.encoded,
         payload_bytes=answer.payload_bytes,

@@ -276,7 +276,7 @@ def _answered(
     tries: RetryState,
     results: Sequence[Any] | None = None,
 ) -> UnarySteps[list[T | Exception]]:
-    """An outcome for every slot of a part, from the results at hand, if any, and from calls.
+    """An outcome for every slot of a part, from the results available, if any, and from calls.
 
     A call that is refused for its size is halved, down to the item that is too large by itself;
     items that the server lost are asked for again.

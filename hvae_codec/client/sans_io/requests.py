@@ -86,14 +86,14 @@ class Operation(Generic[Value, Result]):
 
 
 class EncodeOptions(TypedDict, total=False):
-    """How pictures are to be encoded.
+    """How images are to be encoded.
 
-    model: a family, such as "cifar10", or "auto": by each picture's size. Of the next three at most
-    one. quality: of a ladder a rung or, as a float, a point between two; of a model of all
-    qualities 1 to 100; None for the middle rung or the model's default. target_bytes: size of each
-    file, met within 2 % or two bytes. target_psnr: least PSNR of each picture, in dB. max_bytes:
-    limit on each file, alone or beside a target. effort: 0, 1 or 2, how long to search for fewer
-    bytes. timeout: in seconds, over all tries.
+    model: a family, such as "cifar10", or "auto": by each image's size. Of the next three at most
+    one. quality: of a model family a quality level or, as a float, a point between two; of a model
+    of all qualities 1 to 100; None for the middle quality level or the model's default.
+    target_bytes: size of each file, met within 2 % or two bytes. target_psnr: least PSNR of each
+    image, in dB. max_bytes: limit on each file, alone or beside a target. effort: 0, 1 or 2, how
+    long to search for fewer bytes. timeout: in seconds, over all tries.
     """
 
     model: Required[str]
@@ -106,7 +106,7 @@ class EncodeOptions(TypedDict, total=False):
 
 
 class DecodeOptions(TypedDict, total=False):
-    """How pictures are to come back. transfer: "raw" costs no time, "png" saves bytes. timeout: in
+    """How images are to come back. transfer: "raw" costs no time, "png" saves bytes. timeout: in
     seconds, over all tries.
     """
 
@@ -127,7 +127,7 @@ class FileFeatureOptions(TypedDict, total=False):
 
 
 class FeatureOptions(FileFeatureOptions, total=False):
-    """As `FileFeatureOptions`, and of which model: as for encode; "auto" needs pictures that take
+    """As `FileFeatureOptions`, and of which model: as for encode; "auto" needs images that take
     the same one, but in a stream. None where all sources are `.hvae` files, each of which names its
     model itself.
     """
@@ -146,7 +146,7 @@ def encode(
     effort: int | None = None,
     timeout: float | None = None,
 ) -> Operation[Picture, bytes]:
-    """Pictures to files; see `EncodeOptions`.
+    """Images to files; see `EncodeOptions`.
 
     Raises:
         HvaeCodecError: several of quality and the targets, a size below 1, or another effort.
@@ -162,7 +162,7 @@ def encode(
 
     def weight(image: codec_pb2.Image, _: ServerInfo) -> Weight:
         pixels = _pixels(image)
-        # Eight bits a pixel, which few files reach: of small pictures no message gets smaller.
+        # Eight bits a pixel, which few files reach: of small images no message gets smaller.
         return Weight(image.ByteSize() + _AROUND, pixels + _AROUND, pixels)
 
     return Operation(
@@ -181,7 +181,7 @@ def encode(
 def decode(
     *, preview: bool, transfer: Transfer = "raw", timeout: float | None = None
 ) -> Operation[bytes, NDArray[np.uint8]]:
-    """Files to pictures, whole or from their top layer alone."""
+    """Files to images, whole or from their top layer alone."""
     image_format = convert.format_of(transfer)
 
     def request(encoded: Sequence[bytes]) -> codec_pb2.DecodeRequest:
@@ -215,7 +215,7 @@ def features(
     dtype: FeatureType = "float32",
     timeout: float | None = None,
 ) -> Operation[Picture, Features]:
-    """Pictures, or the bytes of `.hvae` files, to features [D] each; see `FeatureOptions`.
+    """Images, or the bytes of `.hvae` files, to features [D] each; see `FeatureOptions`.
 
     Raises:
         HvaeCodecError: a layer below 1, or another dtype.
@@ -300,7 +300,7 @@ def stacked(rows: Sequence[Features]) -> Features:
 
 
 def _pixels(image: codec_pb2.Image) -> int:
-    """Pixels of a picture as it says itself; 0 of what the server will refuse."""
+    """Pixels of an image as it says itself; 0 of what the server will refuse."""
     if image.WhichOneof("content") == "raw":
         return image.raw.height * image.raw.width
     try:
@@ -311,7 +311,7 @@ def _pixels(image: codec_pb2.Image) -> int:
 
 
 def _size(encoded: bytes, facts: ServerInfo) -> tuple[int, int]:
-    """Height and width of an encoded picture; 0 of what the server will refuse."""
+    """Height and width of an encoded image; 0 of what the server will refuse."""
     try:
         header = read_header(encoded)
     except BitstreamError:

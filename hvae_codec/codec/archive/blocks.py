@@ -19,14 +19,14 @@ from hvae_codec.errors import HvaeCodecError
 Pixels = NDArray[np.uint8]
 
 BLOCK_TILES = 256
-"""Tiles from which on a block takes no more pictures."""
+"""Tiles from which on a block takes no more images."""
 
 MAX_BLOCK_TILES = 1 << 16
 
 
 class BlockRoom:
-    """How full a block is. It needs the pictures' sizes and names alone, so whoever knows these can
-    say which pictures share a block before any is coded.
+    """How full a block is. It needs the images' sizes and names alone, so whoever knows these can
+    say which images share a block before any is coded.
 
     Args:
         codec: of the archive.
@@ -47,7 +47,7 @@ class BlockRoom:
 
     @property
     def full(self) -> bool:
-        """Whether the block takes no more pictures."""
+        """Whether the block takes no more images."""
         return self._tiles >= self._most_tiles
 
     def takes_name(self, name_bytes: int) -> bool:
@@ -55,7 +55,7 @@ class BlockRoom:
         return self._name_bytes + name_bytes <= MAX_BLOCK_NAME_BYTES
 
     def add(self, height: int, width: int, name_bytes: int) -> None:
-        """Count a picture."""
+        """Count an image."""
         rows, columns = tile_grid(height, width, self._tile)
         self._tiles += rows * columns
         self._name_bytes += name_bytes
@@ -73,7 +73,7 @@ class CodedBlock:
     files: list[bytes]
 
     def __len__(self) -> int:
-        """Pictures in the block."""
+        """Images in the block."""
         return len(self.directory.names)
 
 

@@ -105,7 +105,7 @@ def parse_description(data: bytes) -> ArchiveHeader:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A block as the index knows it; its pictures are first..first+count-1."""
+    """A block as the index knows it; its images are first..first+count-1."""
 
     offset: int
     directory_bytes: int
@@ -126,7 +126,7 @@ class Entry:
 
     @property
     def stop(self) -> int:
-        """Number of the first picture behind the block."""
+        """Number of the first image behind the block."""
         return self.first + self.count
 
 
@@ -157,7 +157,7 @@ def parse_head(data: bytes) -> Head:
 
 
 def most_pictures(data_bytes: int) -> int:
-    """Most pictures of a block with so much data: a picture takes a bit at least, and the range
+    """Most images of a block with so much data: an image takes a bit at least, and the range
     coder leaves out PAD_BYTES at most.
     """
     return min(MAX_COUNT, 8 * (data_bytes + PAD_BYTES))
@@ -165,7 +165,7 @@ def most_pictures(data_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Pictures of one size in a block: [height, width, channels], and the length of their file."""
+    """Images of one size in a block: [height, width, channels], and the length of their file."""
 
     height: int
     width: int
@@ -175,11 +175,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Directory:
-    """What a block says of its pictures.
+    """What a block says of its images.
 
     groups: one for each size, in order of first appearance; their files lie in this order.
-    group_of: int [count], the group of each picture. Within a group, order is the block's.
-    names: the name of each picture, or None; all None if the block has no names.
+    group_of: int [count], the group of each image. Within a group, order is the block's.
+    names: the name of each image, or None; all None if the block has no names.
     """
 
     groups: tuple[Group, ...]
@@ -187,7 +187,7 @@ class Directory:
     names: tuple[str | None, ...]
 
     def members(self, group: int) -> NDArray[np.intp]:
-        """Positions within the block of the pictures of a group, rising."""
+        """Positions within the block of the images of a group, rising."""
         return self._members[group]
 
     def file_offset(self, group: int) -> int:
@@ -205,7 +205,7 @@ class Directory:
 
 
 def write_block(first: int, directory: Directory, files: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """The head with the directory, and the data, of a block that begins with picture `first`."""
+    """The head with the directory, and the data, of a block that begins with image `first`."""
     listed = _directory_bytes(directory)
     data = b"".join(files)
     count = len(directory.names)
@@ -242,7 +242,7 @@ def write_index(
     """The index, with the trailer that ends the archive.
 
     `entries` follow each other without a gap, from the header on. `hashes` are those of the names
-    in all blocks that have names, picture after picture.
+    in all blocks that have names, image after image.
     """
     fields = [len(entries)]
     for entry in entries:

@@ -51,8 +51,8 @@ class RecoveredWarning(UserWarning):
 class ArchiveIndex:
     """The blocks of an archive.
 
-    entries: in order of their pictures; a block that was lost leaves a gap in the numbers.
-    hashes: of the names in all blocks that have names, uint32, picture after picture.
+    entries: in order of their images; a block that was lost leaves a gap in the numbers.
+    hashes: of the names in all blocks that have names, uint32, image after image.
     end: where the next block goes.
     problem: why the index was not read from the archive's own; None if it was.
     """
@@ -68,12 +68,12 @@ class ArchiveIndex:
 
     @property
     def lost(self) -> int:
-        """Pictures whose blocks are gone."""
+        """Images whose blocks are gone."""
         return len(self) - sum(entry.count for entry in self.entries)
 
     @cached_property
     def firsts(self) -> NDArray[np.int64]:
-        """Number of the first picture of each entry, int64, rising."""
+        """Number of the first image of each entry, int64, rising."""
         return np.array([entry.first for entry in self.entries], np.int64)
 
     def digest(self, blocks: int | None = None) -> str:
@@ -82,14 +82,14 @@ class ArchiveIndex:
         return hashlib.sha256(found.encode()).hexdigest()
 
     def entry_of(self, picture: int) -> Entry:
-        """The block of a picture, 0 <= picture < len(self). Raises CorruptError if it is lost."""
+        """The block of an image, 0 <= image < len(self). Raises CorruptError if it is lost."""
         entry = self.entries[int(np.searchsorted(self.firsts, picture, "right")) - 1]
         if not entry.first <= picture < entry.stop:
             raise CorruptError(f"damaged {KIND}: the block of picture {picture} is lost")
         return entry
 
     def find(self, fd: int, name: str) -> int | None:
-        """Number of the picture of this name. Raises CorruptError as `read_directory`."""
+        """Number of the image of this name. Raises CorruptError as `read_directory`."""
         named, starts = self._named
         for place in self._candidates(name_hash(name)):
             block = int(np.searchsorted(starts, place, "right")) - 1
@@ -171,7 +171,7 @@ def read_directory(fd: int, entry: Entry) -> Directory:
 
 
 def read_file(fd: int, entry: Entry, directory: Directory, group: int) -> bytes:
-    """The `.hvae` block of one group of pictures, unverified."""
+    """The `.hvae` block of one group of images, unverified."""
     at = entry.data_offset + directory.file_offset(group)
     return read_at(fd, at, directory.groups[group].file_bytes)
 
@@ -192,7 +192,7 @@ def verify_block(fd: int, header: ArchiveHeader, entry: Entry) -> None:
 
 
 def mismatch(group: Group) -> CorruptError:
-    """The error of a file that is sound but not of the pictures that its directory says."""
+    """The error of a file that is sound but not of the images that its directory says."""
     size = f"{group.width} x {group.height} x {group.channels}"
     return CorruptError(f"damaged {KIND}: the file of the pictures of {size} holds others")
 
@@ -211,7 +211,7 @@ def _stored_index(fd: int, size: int) -> tuple[ArchiveHeader, list[Entry], NDArr
 def _search(fd: int, size: int, header: ArchiveHeader, problem: str) -> ArchiveIndex:
     """The index made again from the blocks that are there.
 
-    A block whose head is sound is where it says and holds the pictures it says. Those at the end
+    A block whose head is sound is where it says and holds the images it says. Those at the end
     count only if they are sound as a whole: a writer that was killed left the rest.
     """
     entries: list[Entry] = []
@@ -271,7 +271,7 @@ def _next_marker(fd: int, at: int, size: int) -> int:
 def _follows(entries: list[Entry], entry: Entry) -> bool:
     """Whether a block found by the search can come behind those before it.
 
-    Pictures may be missing in between, as many as the bytes in between can have held.
+    Images may be missing in between, as many as the bytes in between can have held.
     """
     position, expected = (entries[-1].end, entries[-1].stop) if entries else (HEADER_BYTES, 0)
     missing, gap = entry.first - expected, entry.offset - position

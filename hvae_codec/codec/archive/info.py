@@ -1,4 +1,4 @@
-"""What an archive says of itself, of its pictures, and of what is wrong with it."""
+"""What an archive says of itself, of its images, and of what is wrong with it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class ArchiveInfo:
     """What an archive says of itself.
 
-    model_id: hexadecimal; `tile` is (height, width) of the model's pictures, `channels` theirs.
-    pictures, blocks: their numbers; `named` says whether any picture has a name.
+    model_id: hexadecimal; `tile` is (height, width) of the model's images, `channels` theirs.
+    pictures, blocks: their numbers; `named` says whether any image has a name.
     file_bytes: the whole archive; `block_file_bytes` of it are the `.hvae` blocks that it holds.
     problem: why the archive's own index or header could not be used, or None.
     """
@@ -28,7 +28,7 @@ class ArchiveInfo:
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """A picture of an archive: its number, name or None, and size in pixels."""
+    """An image of an archive: its number, name or None, and size in pixels."""
 
     number: int
     name: str | None
@@ -39,7 +39,7 @@ class PictureInfo:
 
 @dataclass(frozen=True)
 class Damage:
-    """Pictures first..first+count-1 cannot be read, for this reason; some of them may still be."""
+    """Images first..first+count-1 cannot be read, for this reason; some of them may still be."""
 
     first: int
     count: int

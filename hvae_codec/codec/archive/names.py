@@ -1,4 +1,4 @@
-"""The names of an archive's pictures: which are allowed, and how a block stores them.
+"""The names of an archive's images: which are allowed, and how a block stores them.
 
 A name is stored as what it does not share with the one before it. Names such as files in a folder
 have then cost 4 to 8 bytes each, and 4 more in the archive's index, where a hash finds them.
@@ -43,7 +43,7 @@ def name_hash(name: str) -> int:
 
 
 def encode_names(names: Sequence[str | None]) -> bytes:
-    """The names of a block's pictures; nothing if none has one."""
+    """The names of a block's images; nothing if none has one."""
     if not any(names):
         return b""
     parts = []
@@ -60,7 +60,7 @@ def encode_names(names: Sequence[str | None]) -> bytes:
 
 
 def decode_names(data: bytes, count: int) -> tuple[str | None, ...]:
-    """The inverse of `encode_names`: the names of `count` pictures. Raises CorruptError."""
+    """The inverse of `encode_names`: the names of `count` images. Raises CorruptError."""
     if not data:
         return (None,) * count
     names: list[str | None] = []

@@ -1,4 +1,4 @@
-"""Pictures out of an archive: one by number or name, many at once, or all in order."""
+"""Images out of an archive: one by number or name, many at once, or all in order."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ _KEPT_TILES = 4096  # a larger file of a block is decoded anew each time
 class Archive:
     """Reads a `.hvaa` archive.
 
-        with Archive("pictures.hvaa") as archive:
-            archive[7], archive["cat.png"]     # uint8 [H, W, C], C = 1 for grey pictures
+        with Archive("images.hvaa") as archive:
+            archive[7], archive["cat.png"]     # uint8 [H, W, C], C = 1 for grey images
             archive.decode(range(100, 200))    # a list; faster than one by one
-            for picture in archive: ...        # block by block, in order
+            for image in archive: ...        # block by block, in order
 
-    Several threads may read one archive. Pictures added by a writer after the archive was opened
+    Several threads may read one archive. Images added by a writer after the archive was opened
     are not seen. A copy, or what arrives in another process, opens the file at its path anew; it
     must be the same archive, which may have grown.
 
     Args:
         path: of the archive.
-        codec: what decodes the pictures; by default the model at hand that the archive is of, which
+        codec: what decodes the images; by default the model available that the archive is of, which
             is loaded when it is first needed.
 
     Raises:
@@ -134,7 +134,7 @@ class Archive:
 
     @cached_property
     def codec(self) -> Codec:
-        """What decodes the pictures. Raises UnknownModelError if the model is not at hand."""
+        """What decodes the images. Raises UnknownModelError if the model is not available."""
         return codec_of(self._index.header.model_id)
 
     @property
@@ -160,16 +160,16 @@ class Archive:
 
     @property
     def names(self) -> list[str | None]:
-        """The name of every picture, None for those without. Raises CorruptError."""
+        """The name of every image, None for those without. Raises CorruptError."""
         return [picture.name for picture in self.listing()]
 
     @property
     def blocks(self) -> list[range]:
-        """The numbers of the pictures of each block, which is read on its own."""
+        """The numbers of the images of each block, which is read on its own."""
         return [range(entry.first, entry.stop) for entry in self._index.entries]
 
     def listing(self, pictures: range | None = None) -> Iterator[PictureInfo]:
-        """Number, name and size of every picture, in order, or of a range of rising numbers.
+        """Number, name and size of every image, in order, or of a range of rising numbers.
 
         No model is needed.
 
@@ -189,7 +189,7 @@ class Archive:
                 yield PictureInfo(entry.first + position, directory.names[position], *size)
 
     def number(self, name: str) -> int:
-        """The number of the picture of this name. Raises KeyError, or CorruptError."""
+        """The number of the image of this name. Raises KeyError, or CorruptError."""
         found = self._find(name)
         if found is None:
             raise KeyError(f"{self._path} has no picture named {name!r}")
@@ -199,7 +199,7 @@ class Archive:
         return len(self._index)
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is a picture of this name, or number."""
+        """Whether there is an image of this name, or number."""
         if isinstance(key, str):
             return self._find(key) is not None
         return isinstance(key, int | np.integer) and bool(-len(self) <= key < len(self))
@@ -209,8 +209,8 @@ class Archive:
     @overload
     def __getitem__(self, key: slice) -> list[Pixels]: ...
     def __getitem__(self, key: int | str | slice) -> Pixels | list[Pixels]:
-        """A picture uint8 [H, W, C] by number (from the end, if negative) or name; a list of
-        pictures for a slice.
+        """An image uint8 [H, W, C] by number (from the end, if negative) or name; a list of
+        images for a slice.
 
         Raises:
             IndexError, KeyError: there is none.
@@ -221,7 +221,7 @@ class Archive:
         return self.decode([self.number(key) if isinstance(key, str) else key])[0]
 
     def __iter__(self) -> Iterator[Pixels]:
-        """Every picture in order. Memory is that of a few blocks, whatever the archive's size.
+        """Every image in order. Memory is that of a few blocks, whatever the archive's size.
 
         Raises:
             CorruptError: at a damaged block, or where one is lost.
@@ -230,7 +230,7 @@ class Archive:
             yield from self.codec.images_of(batches)
 
     def decode(self, indices: Iterable[int]) -> list[Pixels]:
-        """The pictures of these numbers, in this order; each block is read once.
+        """The images of these numbers, in this order; each block is read once.
 
         Raises:
             IndexError, CorruptError: as `archive[i]`.
@@ -243,7 +243,7 @@ class Archive:
         return [decoded[place] if once[place] else decoded[place].copy() for place in places]
 
     def features(self, indices: Iterable[int] | None = None) -> Features:
-        """z2 as it was coded of the pictures of these numbers (None: of all), float32 [N, D].
+        """z2 as it was coded of the images of these numbers (None: of all), float32 [N, D].
 
         Only z2 is decoded, and verified by its own check sum alone.
 
@@ -255,7 +255,7 @@ class Archive:
     def layer_features(
         self, indices: Iterable[int] | None = None, layers: int | None = None
     ) -> list[Features]:
-        """`features` of the first `layers` layers (None: all), top first. No picture is decoded.
+        """`features` of the first `layers` layers (None: all), top first. No image is decoded.
 
         Raises:
             IndexError, CorruptError: as `archive[i]`. ValueError: there are not so many layers.
@@ -313,7 +313,7 @@ class Archive:
         return unique, places
 
     def _by_entry(self, numbers: NDArray[np.intp]) -> Iterator[tuple[Entry, NDArray[np.intp]]]:
-        """The blocks in which pictures lie, with their positions there; `numbers` rise."""
+        """The blocks in which images lie, with their positions there; `numbers` rise."""
         start = 0
         while start < len(numbers):
             with self._about():
@@ -371,7 +371,7 @@ class Archive:
 
     @contextmanager
     def _about(self, entry: Entry | None = None) -> Iterator[None]:
-        """Say in errors which archive they are about, and which pictures."""
+        """Say in errors which archive they are about, and which images."""
         try:
             yield
         except BitstreamError as error:

@@ -1,4 +1,4 @@
-"""Pictures into an archive: networks in the caller's thread, entropy coding and disk in another."""
+"""Images into an archive: networks in the caller's thread, entropy coding and disk in another."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ Pixels = NDArray[np.uint8]
 class ArchiveWriter:
     """Writes a `.hvaa` archive, a new one or at the end of one that is there.
 
-        with ArchiveWriter("pictures.hvaa", hvae_codec.load("cifar10")) as archive:
+        with ArchiveWriter("images.hvaa", hvae_codec.load("cifar10")) as archive:
             archive.extend(images, names)
 
-    Pictures may differ in size and be grey or RGB; they keep the order in which they are added.
+    Images may differ in size and be grey or RGB; they keep the order in which they are added.
     They are coded and written in blocks. A block that was written outlives the process, also one
     that is killed; `flush` writes what is waiting and makes all of it outlive a power cut. `close`,
     or the end of the `with`, also after an error, writes what is waiting, and the index. An archive
@@ -60,10 +60,10 @@ class ArchiveWriter:
 
     Args:
         path: of the archive.
-        codec: what codes the pictures; when appending, of the model that the archive is of.
+        codec: what codes the images; when appending, of the model that the archive is of.
         append: go on with the archive at `path`, if there is one; else there must be no file.
-        block_tiles: a block takes pictures until they have this many tiles of the model's size.
-            More make an archive a little smaller, fewer make the access to one picture faster.
+        block_tiles: a block takes images until they have this many tiles of the model's size.
+            More make an archive a little smaller, fewer make the access to one image faster.
 
     Raises:
         FileExistsError: there is a file and `append` is not given.
@@ -127,14 +127,14 @@ class ArchiveWriter:
         )
 
     def __len__(self) -> int:
-        """Pictures in the archive, those waiting to be written included."""
+        """Images in the archive, those waiting to be written included."""
         return self._handed_over + len(self._pictures)
 
     def add(self, image: Picture, name: str | None = None) -> int:
-        """Add a picture; the number by which the archive will give it.
+        """Add an image; the number by which the archive will give it.
 
         Raises:
-            ImageError: the picture cannot be taken; nothing was added.
+            ImageError: the image cannot be taken; nothing was added.
             ArchiveError: the name is in the archive already, or is not one; nothing was added.
             OSError: an earlier block could not be written; it and what was added since are lost.
         """
@@ -157,18 +157,18 @@ class ArchiveWriter:
         return number
 
     def extend(self, images: Pictures, names: Iterable[str | None] | None = None) -> range:
-        """Add pictures one after another, taking each from `images` when it is needed.
+        """Add images one after another, taking each from `images` when it is needed.
 
         Args:
-            images: uint8 array [N, H, W, C], uint8 tensor [N, C, H, W], or an iterable of pictures.
-            names: one for each picture, None for a picture without.
+            images: uint8 array [N, H, W, C], uint8 tensor [N, C, H, W], or an iterable of images.
+            names: one for each image, None for an image without.
 
         Returns:
             Their numbers.
 
         Raises:
-            ImageError, ArchiveError, OSError: as `add`; the pictures before were added.
-            ValueError: there are more or fewer names than pictures.
+            ImageError, ArchiveError, OSError: as `add`; the images before were added.
+            ValueError: there are more or fewer names than images.
         """
         if isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 4:
             raise ImageError(
@@ -187,7 +187,7 @@ class ArchiveWriter:
         return range(start, len(self))
 
     def reserve(self, name: str) -> None:
-        """Keep a name for a picture of a block that `add_block` will bring.
+        """Keep a name for an image of a block that `add_block` will bring.
 
         Raises:
             ArchiveError: the name is in the archive already, or is not one.
@@ -199,7 +199,7 @@ class ArchiveWriter:
         self._new_names.add(name)
 
     def add_block(self, block: CodedBlock) -> range:
-        """Add pictures that `code_block` coded with this model, in this process or another one.
+        """Add images that `code_block` coded with this model, in this process or another one.
 
         Their names must have been reserved. What waits is written first, so the numbers go on.
 
@@ -293,7 +293,7 @@ class ArchiveWriter:
             raise ArchiveError(f"the writer of {self._path} is closed")
 
     def _hand_over(self) -> None:
-        """Run the networks on the waiting pictures and leave the rest to the other thread."""
+        """Run the networks on the waiting images and leave the rest to the other thread."""
         if not self._pictures:
             return
         batches, names = quantised_block(self._codec, self._pictures), tuple(self._names)
@@ -302,7 +302,7 @@ class ArchiveWriter:
         self._room.empty()
 
     def _write_behind(self, count: int, code: Callable[[], CodedBlock]) -> None:
-        """Have the other thread make and write a block of so many pictures."""
+        """Have the other thread make and write a block of so many images."""
         self._finish_writing()
         self._handed_over += count
         self._writing = self._pool.submit(self._write_coded, code)
@@ -314,7 +314,7 @@ class ArchiveWriter:
         try:
             self._writing.result()
         except OSError as error:
-            self._error = error  # the numbers of later pictures would no longer be true
+            self._error = error  # the numbers of later images would no longer be true
             raise
         self._writing = None
 

@@ -1,7 +1,7 @@
 """Symbols to `.hvae` bytes and back: entropy coding, header and check sums together.
 
-A picture larger than the model's own size is a row-major grid of tiles, edges padded; a block holds
-`count` pictures of one size, one after another. Either way the payload codes T tiles as one block.
+An image larger than the model's own size is a row-major grid of tiles, edges padded; a block holds
+`count` images of one size, one after another. Either way the payload codes T tiles as one block.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.errors import BitstreamError, CorruptError, ImageTooLargeError, WrongModelError
 
 MAX_TILES = 1 << 20
-"""Most tiles in one file, over all its pictures."""
+"""Most tiles in one file, over all its images."""
 
 Symbols = Sequence[npt.NDArray[np.integer]]
 
 
 def tiles_of(header: Header, tile: tuple[int, int]) -> int:
-    """Tiles in a file, over all its pictures, for a model of tiles (height, width) pixels."""
+    """Tiles in a file, over all its images, for a model of tiles (height, width) pixels."""
     if header.width is None or header.height is None:
         return header.count
     return header.count * -(-header.height // tile[0]) * -(-header.width // tile[1])

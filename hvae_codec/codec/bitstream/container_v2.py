@@ -28,14 +28,14 @@ from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.errors import BitstreamError, CorruptError, ImageTooLargeError, WrongModelError
 
 SHORT_PIXELS = 4096
-"""Pictures of more pixels take the long form, whose check sum has 32 bits."""
+"""Images of more pixels take the long form, whose check sum has 32 bits."""
 
 MAX_FILE_PIXELS = 1 << 27
-"""Most pixels in a file, over all its pictures, their sides padded to the coarsest stride."""
+"""Most pixels in a file, over all its images, their sides padded to the coarsest stride."""
 
 Symbols = Sequence[npt.NDArray[np.integer]]
 Shapes = Callable[[int, int, int], list[Shape]]
-"""From a number of pictures, their height and width to the shape (N, h, w) of each layer."""
+"""From a number of images, their height and width to the shape (N, h, w) of each layer."""
 
 
 def pack_v2(
@@ -47,7 +47,7 @@ def pack_v2(
     coarsest: int,
     levels: Sequence[ContextIds] | None = None,
 ) -> list[bytes]:
-    """Files of `header.count` pictures each from symbols [C, N, h, w] per layer, top first.
+    """Files of `header.count` images each from symbols [C, N, h, w] per layer, top first.
 
     levels: those of the symbols, where they are known already.
     header: of each file, with a quality; the size is left out where it is `own_size` (height,
@@ -70,7 +70,7 @@ def pack_v2(
 
 
 def check_pixels(count: int, height: int, width: int, coarsest: int) -> None:
-    """Raises ImageTooLargeError if so many pictures of a size are over the limit of a file."""
+    """Raises ImageTooLargeError if so many images of a size are over the limit of a file."""
     padded_width, padded_height = (-(-side // coarsest) * coarsest for side in (width, height))
     if count * padded_width * padded_height > MAX_FILE_PIXELS:
         raise ImageTooLargeError(
@@ -119,7 +119,7 @@ def unpack_v2(
     of: int,
 ) -> list[Int32Array]:
     """Symbols int32 [C, N, h, w] of the first `layers` layers of files of one size, quality and
-    count, the pictures of one file after those of another.
+    count, the images of one file after those of another.
 
     numbers, of: which of how many files these are, for messages about them. Raises CorruptError.
     """
@@ -145,5 +145,5 @@ def unpack_v2(
 
 
 def _first_bytes(top: npt.NDArray[np.integer]) -> bytes:
-    """What the check of the first layer covers, picture after picture."""
+    """What the check of the first layer covers, image after image."""
     return first_layer_bytes(top.transpose(1, 0, 2, 3))

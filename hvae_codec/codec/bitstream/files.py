@@ -273,7 +273,7 @@ class ConvFileCoder:
 
 
 def refuse_block(header: Header) -> None:
-    """Raise BitstreamError where one picture is wanted and the file is a block."""
+    """Raise BitstreamError where one image is wanted and the file is a block."""
     if header.block:
         raise BitstreamError(f"the file is a block of {header.count} pictures; use decode_block")
 

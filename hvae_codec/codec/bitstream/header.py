@@ -29,7 +29,7 @@ QUALITY_VERSION = 2
 """The version of files of a model with qualities, which state theirs."""
 MODEL_ID_BYTES = 4
 MAX_COUNT = 1 << 20
-"""Most pictures in one block."""
+"""Most images in one block."""
 
 _VERSION_MASK = 0b0000_0111
 _SIZED, _LONG, _BLOCK, _GREY, _PARITY = (1 << bit for bit in range(3, 8))
@@ -46,11 +46,11 @@ class Header:
     """What a file says of itself.
 
     model_id: the first 4 bytes of the SHA-256 hash of the model's weights, steps and tables.
-    width, height: of each picture, in pixels; None when the file leaves them out because the
-        picture is exactly one tile of the model.
-    count: pictures in the file; 1 unless it is a block.
-    grey: the picture was grey; an RGB model coded it.
-    block: the file is a block of `count` pictures of one size.
+    width, height: of each image, in pixels; None when the file leaves them out because the
+        image is exactly one tile of the model.
+    count: images in the file; 1 unless it is a block.
+    grey: the image was grey; an RGB model coded it.
+    block: the file is a block of `count` images of one size.
     quality: that of a model of many qualities, 0..255; None for a model of one.
     """
 
@@ -121,7 +121,7 @@ def write_file(header: Header, *, several: bool, first_layer: bytes, payload: by
 def write_files(
     header: Header, first_layers: Sequence[bytes], payloads: Sequence[bytes]
 ) -> list[bytes]:
-    """`write_file` of many pictures of one tile each that share a header; the same bytes."""
+    """`write_file` of many images of one tile each that share a header; the same bytes."""
     if len(payloads) < _TOGETHER:
         pairs = zip(first_layers, payloads, strict=True)
         return [write_file(header, several=False, first_layer=f, payload=p) for f, p in pairs]

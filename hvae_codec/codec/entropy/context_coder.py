@@ -111,8 +111,8 @@ class _LayerPlan:
 class ContextCoder:
     """Codes maps of symbols. Build it once per model: it holds the prepared tables.
 
-    All methods take several files at once, whose pictures have one size and one quality, `each` of
-    them to a file: files' pictures lie one after another along axis 1 of maps [C, N, h, w].
+    All methods take several files at once, whose images have one size and one quality, `each` of
+    them to a file: files' images lie one after another along axis 1 of maps [C, N, h, w].
     """
 
     def __init__(self, tables: ContextTables) -> None:
@@ -120,7 +120,7 @@ class ContextCoder:
         self._plans = [_LayerPlan(layer) for layer in tables.layers]
 
     def walk(self, quality: int) -> ContextIterator:
-        """A walk from the top layer down, for pictures of one size."""
+        """A walk from the top layer down, for images of one size."""
         return ContextIterator(self.tables, quality)
 
     def levels(self, symbols: Sequence[npt.NDArray[np.integer]], quality: int) -> list[ContextIds]:
@@ -143,7 +143,7 @@ class ContextCoder:
         each: int = 1,
         levels: Sequence[ContextIds] | None = None,
     ) -> list[bytes]:
-        """A payload for every `each` pictures, from symbols [C, N, h, w] per layer, top first, and,
+        """A payload for every `each` images, from symbols [C, N, h, w] per layer, top first, and,
         where they are known already, their levels.
 
         Raises ValueError for a symbol outside its table, or shapes that do not fit.

@@ -1,4 +1,6 @@
-"""The tables of a model of maps: for each layer how its levels are found, and a table a level."""
+"""The tables of a fully convolutional model: for each layer how its levels are found, and a table a
+level.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""From a trained model of maps to its tables: contexts in integers, and a table for every level."""
+"""From a trained fully convolutional model to its tables: contexts in integers, and a table for
+every level.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ _PRIOR_COUNT = 64.0  # symbols that a level's Gaussian counts for beside those o
 def fit_context_tables(
     model: ConvVAE, images: Iterable[NDArray[np.uint8]], qualities: int = 6, seed: int = 0
 ) -> ContextTables:
-    """Tables fitted to the symbols of training pictures, each of `qualities` random qualities.
+    """Tables fitted to the symbols of training images, each of `qualities` random qualities.
 
     images: uint8 [H, W, 3], or some of one size, [N, H, W, 3], which then share qualities; sides
         are multiples of the model's coarsest stride.
@@ -126,7 +128,7 @@ def _count(
     picture: NDArray[np.uint8],
     quality: int,
 ) -> None:
-    """Add the symbols of a picture, or of some, to the counts of all entries of the tables."""
+    """Add the symbols of an image, or of some, to the counts of all entries of the tables."""
     device = next(model.parameters()).device
     pictures = torch.tensor(picture.reshape(-1, *picture.shape[-3:]), device=device)
     x = model.likelihood.pixels(pictures.permute(0, 3, 1, 2), dtype_of(model))

@@ -1,7 +1,7 @@
-"""The networks of a codec of maps: pictures to symbols and symbols to pictures of any size.
+"""The networks of a fully convolutional codec: images to symbols and symbols to images of any size.
 
-The finest resolution runs on strips of a picture with the rows around them that it looks at, all
-others on the whole picture: so memory is bounded where it matters, there are no seams, and strips
+The finest resolution runs on strips of an image with the rows around them that it looks at, all
+others on the whole image: so memory is bounded where it matters, there are no seams, and strips
 give what the whole would (up to the last bits of floats).
 """
 
@@ -30,7 +30,7 @@ Pixels = NDArray[np.uint8]
 
 
 class ConvNetworks:
-    """Runs a trained model on pictures uint8 [N, H, W, 3] of one size and one quality."""
+    """Runs a trained model on images uint8 [N, H, W, 3] of one size and one quality."""
 
     def __init__(self, model: ConvVAE, coder: ConvFileCoder) -> None:
         self.model = model.eval()
@@ -61,7 +61,7 @@ class ConvNetworks:
     def strips(
         self, symbols: Sequence[NDArray[np.integer]], quality: int, height: int, width: int
     ) -> Iterator[Pixels]:
-        """Pictures of symbols [C, N, h, w] of the first layers, in strips uint8 [N, h, width, 3]
+        """Images of symbols [C, N, h, w] of the first layers, in strips uint8 [N, h, width, 3]
         from the top; layers not given take the mode of their prior.
         """
         count = symbols[0].shape[1]
@@ -96,7 +96,7 @@ class ConvNetworks:
 
     @inference
     def sample(self, count: int, quality: int, *, seed: int, temperature: float) -> Pixels:
-        """Pictures uint8 [count, H, W, 3] of the size the model trained on, drawn from the prior:
+        """Images uint8 [count, H, W, 3] of the size the model trained on, drawn from the prior:
         symbols drawn from the tables of their levels.
         """
         height, width = self.model.spec.image_shape[1:]
@@ -126,7 +126,7 @@ class ConvNetworks:
         return torch.from_numpy(array).to(self._device).permute(0, 3, 1, 2)
 
     def _fine_features(self, pictures: Pixels, quality: int) -> Tensor:
-        """`ConvVAE.fine_features` of whole pictures, edges repeated up to the coarsest stride."""
+        """`ConvVAE.fine_features` of whole images, edges repeated up to the coarsest stride."""
         count, height, width, _ = pictures.shape
         qualities = self._qualities(count, quality)
         coarsest, halo = self.model.spec.coarsest, self.model.encoder_halo
@@ -156,7 +156,7 @@ class ConvNetworks:
     def _finished(
         self, state: Tensor, qualities: Tensor, height: int, width: int
     ) -> Iterator[Pixels]:
-        """Strips of the pictures of a coarse state."""
+        """Strips of the images of a coarse state."""
         halo = self.model.decoder_halo
         rows = _rows_at_once(len(state), width) // SECOND_STRIDE
         for top in range(0, -(-height // SECOND_STRIDE), rows):

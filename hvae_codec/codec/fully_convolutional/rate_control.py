@@ -1,7 +1,7 @@
-"""A size or a quality of a picture by a model of maps: bisection over its 256 qualities.
+"""A size or a quality of an image by a fully convolutional model: bisection over its 256 qualities.
 
 Bytes and PSNR grow with the quality, but for small steps back; so what bisection finds is within a
-quality or two of the best, and is always checked by coding the picture.
+quality or two of the best, and is always checked by coding the image.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def of_size(codec: Codec, picture: Pixels, most: float, least: float = 0.0) -> b
 
 
 def of_psnr(codec: Codec, picture: Pixels, psnr_db: float, most: float | None) -> bytes:
-    """The file of the lowest quality whose picture has at least this PSNR.
+    """The file of the lowest quality whose image has at least this PSNR.
 
     Raises:
         RateError: no quality reaches it (`nearest`: the best PSNR), or not within `most` bytes
@@ -68,7 +68,7 @@ def of_psnr(codec: Codec, picture: Pixels, psnr_db: float, most: float | None) -
 
 
 def coded(codec: Codec, picture: Pixels, number: int) -> Candidate:
-    """The picture at the quality of a number, coded and decoded."""
+    """The image at the quality of a number, coded and decoded."""
     at = codec.at_number(number)
     return decoded_candidates(at, number, [picture], [1.0], [at.encode(picture)])[0]
 

@@ -1,6 +1,6 @@
-"""Pictures in and out: anything the codec accepts becomes a uint8 array [H, W, C], C = 1 or 3.
+"""Images in and out: anything the codec accepts becomes a uint8 array [H, W, C], C = 1 or 3.
 
-How each kind of picture is taken:
+How each kind of image is taken:
 
 * grey stays grey ([H, W, 1]), 1-bit becomes grey, a palette becomes RGB;
 * alpha in any form (a channel, a transparent palette entry or colour, opaque or not) is refused
@@ -37,14 +37,14 @@ from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.codec.images.stored_arrays import layout_of, read_array
 from hvae_codec.errors import AlphaError, ColourWarning, ImageError, ImageTooLargeError
 
-if TYPE_CHECKING:  # clients of a server take pictures too, and do not wait for torch
+if TYPE_CHECKING:  # clients of a server take images too, and do not wait for torch
     import torch
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-"""Compressed formats read from bytes and paths. Pictures of others: open them with Pillow first."""
+"""Compressed formats read from bytes and paths. Images of others: open them with Pillow first."""
 
 Picture: TypeAlias = "NDArray[np.uint8] | Image.Image | torch.Tensor | str | os.PathLike[str]"
-"""One picture: array [H, W], [H, W, 1 or 3]; Pillow picture; tensor [C, H, W]; path of a file."""
+"""One image: array [H, W], [H, W, 1 or 3]; Pillow image; tensor [C, H, W]; path of a file."""
 
 _ACCEPTED = (
     "uint8 array [H, W], [H, W, 1] or [H, W, 3], Pillow picture, uint8 tensor [C, H, W], "
@@ -54,7 +54,7 @@ _ALPHA_ADVICE = (
     "the codec keeps no transparency: flatten the picture on a background first, "
     'or drop alpha with picture.convert("RGB")'
 )
-# Bytes of a file that holds the largest picture uncompressed, with room for metadata.
+# Bytes of a file that holds the largest image uncompressed, with room for metadata.
 _MAX_FILE_BYTES = 4 * MAX_PICTURE_PIXELS + 2**26
 
 _STRIP_PIXELS = 1 << 20
@@ -80,12 +80,12 @@ _TRANSPOSE = {
 
 
 def as_uint8(image: Picture) -> NDArray[np.uint8]:
-    """Any accepted picture as a C-contiguous uint8 array [H, W, C], C = 1 (grey) or 3 (RGB).
+    """Any accepted image as a C-contiguous uint8 array [H, W, C], C = 1 (grey) or 3 (RGB).
 
     The result may share memory with an array or tensor that was given.
 
     Raises:
-        AlphaError: the picture has alpha.
+        AlphaError: the image has alpha.
         ImageTooLargeError: it exceeds the limits of `hvae_codec.codec.images.limits`.
         ImageError: it is of another kind, dtype or shape, has no pixels, or cannot be read.
     """
@@ -104,14 +104,14 @@ def as_uint8(image: Picture) -> NDArray[np.uint8]:
 def as_batch(
     images: NDArray[np.uint8] | torch.Tensor | Iterable[Picture],
 ) -> list[NDArray[np.uint8]]:
-    """Many pictures, each as `as_uint8` gives it; their sizes may differ.
+    """Many images, each as `as_uint8` gives it; their sizes may differ.
 
     Args:
-        images: uint8 array [N, H, W, C], uint8 tensor [N, C, H, W], or an iterable of pictures of
+        images: uint8 array [N, H, W, C], uint8 tensor [N, C, H, W], or an iterable of images of
             any kind that `as_uint8` accepts.
 
     Raises:
-        ImageError: as `as_uint8`, the message saying which picture; also for a single picture.
+        ImageError: as `as_uint8`, the message saying which image; also for a single image.
     """
     if (isinstance(images, np.ndarray) or _is_tensor(images)) and images.ndim != 4:
         raise ImageError(
@@ -136,7 +136,7 @@ def as_batch(
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Height and width of the picture in a file as stored, before any orientation is applied. No
+    """Height and width of the image in a file as stored, before any orientation is applied. No
     pixel is decoded.
 
     Raises:
@@ -156,14 +156,14 @@ def picture_size(path: Path) -> tuple[int, int]:
 def decode_image_bytes(
     data: bytes, max_pixels: int = MAX_PICTURE_PIXELS, name: str = ""
 ) -> NDArray[np.uint8]:
-    """The picture in the bytes of a PNG, JPEG or WebP file, as uint8 [H, W, C].
+    """The image in the bytes of a PNG, JPEG or WebP file, as uint8 [H, W, C].
 
-    Size, wholeness and what makes a picture unacceptable are read from the file's structure first:
-    nothing is allocated for the pixels of a picture that is refused.
+    Size, wholeness and what makes an image unacceptable are read from the file's structure first:
+    nothing is allocated for the pixels of an image that is refused.
 
     Args:
         data: the whole file.
-        max_pixels: refuse pictures of more pixels; never more than MAX_PICTURE_PIXELS.
+        max_pixels: refuse images of more pixels; never more than MAX_PICTURE_PIXELS.
         name: of the file, for warnings.
 
     Raises:
@@ -175,7 +175,7 @@ def decode_image_bytes(
 
 
 def encode_png(array: NDArray[np.uint8]) -> bytes:
-    """PNG file of a picture: uint8 [H, W], [H, W, 1] (grey) or [H, W, 3] (RGB).
+    """PNG file of an image: uint8 [H, W], [H, W, 1] (grey) or [H, W, 3] (RGB).
 
     Raises:
         AlphaError, ImageTooLargeError, ImageError: as `as_uint8`.
@@ -197,7 +197,7 @@ def upright_copy(image: Image.Image, exif: Image.Exif | None = None) -> Image.Im
 
 
 def check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) -> None:
-    """Refuse a size that no picture may have: ImageError, ImageTooLargeError."""
+    """Refuse a size that no image may have: ImageError, ImageTooLargeError."""
     if width == 0 or height == 0:
         raise ImageError(f"a picture must have at least one pixel; got {width}x{height}")
     max_pixels = min(max_pixels, MAX_PICTURE_PIXELS)
@@ -209,7 +209,7 @@ def check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) ->
 
 
 def check_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """Refuse an array that is no picture: AlphaError, ImageTooLargeError, ImageError."""
+    """Refuse an array that is no image: AlphaError, ImageTooLargeError, ImageError."""
     if dtype != np.uint8:
         raise ImageError(f"a picture must be uint8, got {dtype}: scale to 0..255 and round")
     if len(shape) == 3 and shape[2] in (2, 4):
@@ -281,7 +281,7 @@ def _refuse_frames(picture: Image.Image) -> None:
 
 
 def _from_uncompressed(path: Path) -> NDArray[np.uint8] | None:
-    """The picture of a PPM, PGM or `.npy` file; None if it is no such file."""
+    """The image of a PPM, PGM or `.npy` file; None if it is no such file."""
     with path.open("rb") as file:
         layout = layout_of(file)
         if layout is None:
@@ -291,7 +291,7 @@ def _from_uncompressed(path: Path) -> NDArray[np.uint8] | None:
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
-    """A picture whose structure was checked, opened by the one reader of its format."""
+    """An image whose structure was checked, opened by the one reader of its format."""
     header = read_image_header(data)
     check_size(header.width, header.height, max_pixels)
     if header.animated:
@@ -360,5 +360,5 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
         return _TRANSPOSE.get(picture.getexif().get(_EXIF_ORIENTATION, 1))
     except MemoryError:
         raise
-    except Exception:  # the metadata is not the picture: damage there is not the picture's
+    except Exception:  # the metadata is not the image: damage there is not the image's
         return None

@@ -1,6 +1,6 @@
 """What PNG, JPEG and WebP bytes say about themselves, read before any pixel is decoded.
 
-A decoder may reserve memory for the whole picture as soon as it opens a file, and it may fill in
+A decoder may reserve memory for the whole image as soon as it opens a file, and it may fill in
 what is missing. So the structure is walked here first: the true size, whether the file is whole,
 and whether so few bytes can hold so many pixels at all.
 """
@@ -20,7 +20,7 @@ MAX_PARTS = 65_536
 """Most chunks of a PNG or segments of a JPEG: far above what writers make, it bounds the walk."""
 
 MAX_JPEG_SCANS = 32
-"""Most scans of a JPEG; progressive ones have about 10, and every scan visits the whole picture."""
+"""Most scans of a JPEG; progressive ones have about 10, and every scan visits the whole image."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -28,7 +28,7 @@ _DEFLATE_MAX_RATIO = 1032  # 258 bytes from a length code and a distance code of
 # A block of 8 x 8 samples takes at least one bit; a fourth of the samples may be coded.
 _JPEG_MAX_PIXELS_PER_BYTE = 8 * 64 * 4
 # Lossless WebP can say "all alike" of any size in 40 bytes, and its reader reserves 12 bytes per
-# pixel. What is small may; a large picture must cost what a lossy WebP of it costs at the least.
+# pixel. What is small may; a large image must cost what a lossy WebP of it costs at the least.
 _WEBP_FREE_PIXELS = 2**22
 _WEBP_MAX_PIXELS_PER_BYTE = 4096
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -38,7 +38,7 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Format and size of a picture file as stored, before any orientation is applied."""
+    """Format and size of an image file as stored, before any orientation is applied."""
 
     format: Format
     width: int
@@ -53,7 +53,7 @@ def read_image_header(data: bytes) -> ImageHeader:
 
     Raises:
         ImageError: another format, or a file that ends early, fails a checksum, is built in a way
-            that no writer builds it, or cannot hold a picture of the size it claims.
+            that no writer builds it, or cannot hold an image of the size it claims.
     """
     if data.startswith(_PNG_SIGNATURE):
         return _png_header(data)

@@ -19,7 +19,7 @@ _PNG_COLOUR_TYPES = {1: 0, 3: 2}
 
 @dataclass(frozen=True)
 class Strips:
-    """A picture on its way to a file: `rows` gives strips uint8 [h, width, channels], channels 1 or
+    """An image on its way to a file: `rows` gives strips uint8 [h, width, channels], channels 1 or
     3, from the top, `height` lines in all.
     """
 
@@ -30,7 +30,7 @@ class Strips:
 
 
 def write_ppm(file: BinaryIO, picture: Strips) -> None:
-    """Write a PPM, or a PGM of a grey picture."""
+    """Write a PPM, or a PGM of a grey image."""
     kind = {1: "P5", 3: "P6"}[picture.channels]
     file.write(f"{kind}\n{picture.width} {picture.height}\n255\n".encode())
     for strip in picture.rows:

@@ -1,11 +1,11 @@
 """Better symbols for the same decoder: the encoder's search for least D + lambda R (Eq. 8).
 
 Rounding each posterior mean is what training prepared the networks for, and not the best that the
-encoder can do for one picture: the mean is what one pass of the inference network guesses, and the
-errors of rounding add up in the picture. Here the latents of each picture are moved along the
+encoder can do for one image: the mean is what one pass of the inference network guesses, and the
+errors of rounding add up in the image. Here the latents of each image are moved along the
 gradient of distortion and real code length (Campos et al. 2019 call the first half of this content
 adaptive optimisation), then made integers a share at a time while the rest makes up for their
-rounding, and last single symbols are tried one higher and one lower. The picture's symbols change;
+rounding, and last single symbols are tried one higher and one lower. The image's symbols change;
 the format, the tables and the decoder do not.
 """
 
@@ -36,7 +36,7 @@ class Schedule:
     """Passes through the decoder and back.
 
     starts: pairs of passes that move all latents freely and of those that make them integers; of
-    their results and rounding each picture takes its best, since long searches do not pay where
+    their results and rounding each image takes its best, since long searches do not pay where
     few symbols differ from 0. flips: those that try single symbols from there.
     """
 
@@ -58,9 +58,9 @@ TRADE_MIN, TRADE_MAX = 1 / 64, 64.0
 
 @loading  # gradients pass it
 def per_tile(effort: int, trade: float | Sequence[float], tiles: Sequence[int]) -> Tensor:
-    """The trade of each tile, fp32 [T], of pictures of so many tiles each.
+    """The trade of each tile, fp32 [T], of images of so many tiles each.
 
-    `trade` is one number or one for each picture. Raises HvaeCodecError if these, or the effort,
+    `trade` is one number or one for each image. Raises HvaeCodecError if these, or the effort,
     are not allowed.
     """
     if not is_real(effort) or effort not in EFFORTS:
@@ -89,7 +89,7 @@ class CodeLengths:
     """Ideal code lengths under static tables, in nats, for tensors of symbols [B, *shape].
 
     low, high: each dimension's support. free: 1 where its symbol varies, 0 where nearly every
-    picture has the same one.
+    image has the same one.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class EncoderSearch:
     saves, against the distortion that it adds, half the curvature times step / 6; so the curvature
     per unit of a symbol is about 12 beta in every dimension that carries information (measured: 0.4
     to 1.2 times that). The steps of the others are whatever training left them at, and a change
-    there may ruin the picture: they are rounded and left alone. The search is deterministic.
+    there may ruin the image: they are rounded and left alone. The search is deterministic.
     """
 
     def __init__(self, model: HierarchicalVAE, tables: SymbolTables, beta: float) -> None:
@@ -160,10 +160,10 @@ class EncoderSearch:
     def improve(
         self, x: Tensor, rounded: Sequence[Tensor], effort: int, trade: Tensor
     ) -> list[Tensor]:
-        """Symbols [B, *shape] per layer, top first, that cost no picture more than `rounded` does.
+        """Symbols [B, *shape] per layer, top first, that cost no image more than `rounded` does.
 
-        x: pictures [B, C, H, W] as the model takes them. `trade`, fp32 [B], scales lambda = trade *
-        beta: above 1 is fewer bytes, below 1 a better picture.
+        x: images [B, C, H, W] as the model takes them. `trade`, fp32 [B], scales lambda = trade *
+        beta: above 1 is fewer bytes, below 1 a better image.
         """
         schedule = SCHEDULES[effort]
         weight = self._beta * trade
@@ -177,19 +177,19 @@ class EncoderSearch:
     def _better(
         self, x: Tensor, trade: Tensor, one: Sequence[Tensor], other: Sequence[Tensor]
     ) -> list[Tensor]:
-        """For each picture, whichever symbols cost less."""
+        """For each image, whichever symbols cost less."""
         first = self.cost(x, one, trade) < self.cost(x, other, trade)
         return [torch.where(_per_row(first, a), a, b) for a, b in zip(one, other, strict=True)]
 
     def improve_part(
         self, effort: int, trades: Tensor, x: Tensor, rounded: list[Tensor], start: int
     ) -> list[Tensor]:
-        """`improve` for pictures that are start, start + 1, ... of those that `trades` is for."""
+        """`improve` for images that are start, start + 1, ... of those that `trades` is for."""
         return self.improve(x, rounded, effort, trades[start : start + len(x)].to(x.device))
 
     @torch.no_grad()
     def cost(self, x: Tensor, symbols: Sequence[Tensor], trade: Tensor) -> Tensor:
-        """D + trade * beta * R of each picture, in nats, [B]; D is that of the picture shown."""
+        """D + trade * beta * R of each image, in nats, [B]; D is that of the image shown."""
         check()
         output = self._model.decode(self._model.dequantise(symbols))
         nats = self._model.likelihood.shown_nats(output, x)
@@ -200,7 +200,7 @@ class EncoderSearch:
     def _settle(self, x: Tensor, weight: Tensor, steps: int) -> list[Tensor]:
         """The latents of all layers, moved from the posterior means down the gradient of the cost.
 
-        A picture whose cost rose takes half the step from there on.
+        An image whose cost rose takes half the step from there on.
         """
         with torch.no_grad():
             latents = self._within([mean for mean, _ in self._model.posteriors(x)])
@@ -295,7 +295,7 @@ class EncoderSearch:
     ) -> list[Tensor]:
         """Symbols of the bottom layer one higher or lower where that is found to cost less.
 
-        Each round takes, in each picture, the flips that gradient, curvature and code lengths say
+        Each round takes, in each image, the flips that gradient, curvature and code lengths say
         are the best ones, all together, and keeps them if the cost fell. More of them are taken
         after a success and half as many after a failure, when they were in each other's way.
         """

@@ -22,10 +22,10 @@ _BATCH = 1024
 
 @inference
 def fit_tables(model: HierarchicalVAE, images: NDArray[np.uint8]) -> SymbolTables:
-    """Tables fitted to the symbols of the training pictures, uint8 [N, H, W, C], after rounding.
+    """Tables fitted to the symbols of the training images, uint8 [N, H, W, C], after rounding.
 
     A model with Gaussian posteriors first gets the steps of a uniform posterior of equal variance:
-    sqrt(12) times the root mean square of sigma_q over the pictures.
+    sqrt(12) times the root mean square of sigma_q over the images.
     """
     model.eval()
     if model.posterior == "gaussian":
@@ -49,7 +49,7 @@ def refit_tables(
     effort: int,
     rounds: int = 2,
 ) -> SymbolTables:
-    """Tables fitted to the symbols that an encoder of `effort` chooses for the training pictures.
+    """Tables fitted to the symbols that an encoder of `effort` chooses for the training images.
 
     The encoder chooses by the tables and the tables follow its choices: each round does both once,
     starting from `tables`. `beta` is the weight of the rate in training.

@@ -1,8 +1,10 @@
-"""Qualities between the rungs of a ladder: which rung, and how its encoder is to trade.
+"""Qualities between the quality levels of a model family: which quality level, and how its encoder
+is to trade.
 
 A card may hold a calibration, measured once by `hvae_codec.evaluation.calibrate`: mean payload and
-PSNR of the model at effort 1 over a range of trades. Joined, those of neighbouring rungs are one
-curve, on which quality 2.5 is the point whose PSNR lies half-way between those of rungs 2 and 3.
+PSNR of the model at effort 1 over a range of trades. Joined, those of neighbouring quality levels
+are one curve, on which quality 2.5 is the point whose PSNR lies half-way between those of quality
+levels 2 and 3.
 """
 
 from __future__ import annotations
@@ -26,13 +28,14 @@ more than the search can do.
 
 
 def operating_point(rungs: Sequence[ModelInfo], quality: float) -> tuple[ModelInfo, float]:
-    """The rung and trade that stand for a `quality` between the first and last rung's.
+    """The quality level and trade that stand for a `quality` between the first and last quality
+    level's.
 
-    Of the two neighbouring rungs it is the one that needs fewer bytes for the PSNR asked for, so
-    that both bytes and PSNR rise with quality.
+    Of the two neighbouring quality levels it is the one that needs fewer bytes for the PSNR asked
+    for, so that both bytes and PSNR rise with quality.
 
     Raises:
-        UnknownQualityError: `quality` is outside the ladder, or a card has no calibration.
+        UnknownQualityError: `quality` is outside the model family, or a card has no calibration.
         CheckpointError: a calibration is not one.
     """
     ladder = sorted(rungs, key=lambda info: info.quality)

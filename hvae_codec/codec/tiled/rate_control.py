@@ -1,4 +1,6 @@
-"""A size, a quality or a budget instead of a rung: the search over a ladder and its trades."""
+"""A size, a quality or a budget instead of a quality level: the search over a model family and its
+trades.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from hvae_codec.codec.transform import Pixels
 from hvae_codec.errors import HvaeCodecError, RateError
 
 COARSE_TRADES = tuple(2.0**power for power in range(-2, 4))
-"""The trades tried on every rung: 1/4 to 8."""
+"""The trades tried on every quality level: 1/4 to 8."""
 
 _REFINEMENTS, _BETWEEN = 2, 6
 _BATCH_BYTES = 1 << 26
@@ -28,7 +30,7 @@ _SHARE, _NEAR_BYTES = 0.02, 2.0
 
 
 _QUALITIES = tuple(range(0, MAX_NUMBER + 1, 17))
-"""Numbers of the qualities of a model of maps that pictures choose among within a budget."""
+"""Numbers of the qualities among which images choose within a budget (fully convolutional)."""
 
 
 def encode(
@@ -40,21 +42,22 @@ def encode(
     max_bytes: int | None = None,
     effort: int = 1,
 ) -> bytes:
-    """A picture as a `.hvae` file of a wanted size or quality, by whichever rung does it best.
+    """An image as a `.hvae` file of a wanted size or quality, by whichever quality level does it
+    best.
 
     Args:
-        image: one picture, as `Codec.encode` takes it.
+        image: one image, as `Codec.encode` takes it.
         model: a name, as `models()` lists it, or codecs to choose from; "auto" is the model that
-            `registry.model_for` gives for the picture's size.
+            `registry.model_for` gives for the image's size.
         target_bytes: size of the file, met within 2 % or two bytes; of such
             files the one of highest PSNR.
-        target_psnr: least PSNR, in dB, of the decoded 8-bit picture; the smallest file that has it.
-        max_bytes: a limit on the file that always holds. Given alone: the best picture within it.
-        effort: 1 or 2; see `Codec`. Models of maps have none and need none.
+        target_psnr: least PSNR, in dB, of the decoded 8-bit image; the smallest file that has it.
+        max_bytes: a limit on the file that always holds. Given alone: the best image within it.
+        effort: 1 or 2; see `Codec`. Fully convolutional models have none and need none.
 
     Raises:
         RateError: what was asked for cannot be reached; `nearest` is the nearest that can.
-        ImageError: the picture cannot be taken. UnknownModelError: no such model.
+        ImageError: the image cannot be taken. UnknownModelError: no such model.
         HvaeCodecError: no target was given, two were, or an effort below 1.
     """
     if target_bytes is not None and target_psnr is not None:
@@ -84,12 +87,12 @@ def encode_within(
     *,
     effort: int = 1,
 ) -> list[bytes]:
-    """Pictures as `.hvae` files that together take at most `total_bytes`, with least total error.
+    """Images as `.hvae` files that together take at most `total_bytes`, with least total error.
 
-    Every picture gets the rung and trade at which one more byte would save as much squared error
-    as it would in any other picture (equal slopes), so that hard pictures get more bytes; what is
+    Every image gets the quality level and trade at which one more byte would save as much squared
+    error as it would in any other image (equal slopes), so that hard images get more bytes; what is
     left over goes where it does most. The other arguments are `encode`'s. Holds some 30 files a
-    picture in memory.
+    image in memory.
 
     Raises:
         RateError: they cannot be so small; `nearest` is the least total.
@@ -114,7 +117,7 @@ def encode_within(
 def spread(
     sizes: NDArray[np.float64], errors: NDArray[np.float64], total: float
 ) -> NDArray[np.intp]:
-    """Which option [N] each of N pictures takes, from sizes and errors [N, options], so that the
+    """Which option [N] each of N images takes, from sizes and errors [N, options], so that the
     sizes add up to at most `total`, which the smallest do, and the errors to little.
 
     The best choice for some common price of a byte, found by bisection; then, with the bytes left,
@@ -158,7 +161,7 @@ def _priced(
 
 
 def _codecs(model: str | Sequence[Codec], picture: Pixels) -> list[Codec]:
-    """The codecs that a picture may be coded with."""
+    """The codecs that an image may be coded with."""
     if isinstance(model, str):
         return ladder(model_for(*picture.shape[:2]) if model == AUTO else model)
     if not model:
@@ -169,7 +172,7 @@ def _codecs(model: str | Sequence[Codec], picture: Pixels) -> list[Codec]:
 def _options(
     pictures: Sequence[Pixels], model: str | Sequence[Codec], effort: int
 ) -> list[list[Candidate]]:
-    """The candidates of every picture, equally many: some twice where models have fewer."""
+    """The candidates of every image, equally many: some twice where models have fewer."""
     groups: dict[tuple[Codec, ...], list[int]] = {}
     for number, picture in enumerate(pictures):
         groups.setdefault(tuple(_codecs(model, picture)), []).append(number)
@@ -185,7 +188,7 @@ def _options(
 def _coarse(
     pictures: Sequence[Pixels], codecs: Sequence[Codec], effort: int
 ) -> list[list[Candidate]]:
-    """All coarse candidates of pictures of one model, in one order."""
+    """All coarse candidates of images of one model, in one order."""
     if codecs[0].info.continuous:
         return [[coded(codecs[0], one, n) for n in _QUALITIES] for one in pictures]
     options: list[list[Candidate]] = [[] for _ in pictures]
@@ -204,7 +207,7 @@ def _candidates(
     trades: Sequence[float],
     effort: int,
 ) -> list[Candidate]:
-    """Each picture coded and decoded at its trade, some at a time where they are large."""
+    """Each image coded and decoded at its trade, some at a time where they are large."""
     found: list[Candidate] = []
     at_once = max(1, _BATCH_BYTES // max(picture.nbytes for picture in pictures))
     for start in range(0, len(pictures), at_once):
@@ -216,7 +219,7 @@ def _candidates(
 
 
 class _Search:
-    """The candidates of one picture, more of which are made where they are wanted."""
+    """The candidates of one image, more of which are made where they are wanted."""
 
     def __init__(self, picture: Pixels, codecs: Sequence[Codec], effort: int) -> None:
         if effort < 1:
@@ -231,8 +234,8 @@ class _Search:
             self._add(rung, COARSE_TRADES)
 
     def refine(self, large: NDArray[np.bool_]) -> None:
-        """More candidates of each rung between the last that is `large` and the next that is not,
-        in the order of their trades.
+        """More candidates of each quality level between the last that is `large` and the next that
+        is not, in the order of their trades.
         """
         known = list(zip(self.candidates, large, strict=True))
         for rung in range(len(self._codecs)):
@@ -251,7 +254,7 @@ class _Search:
 
 
 def _best_within(search: _Search, limit: float, least: float = 0.0) -> Candidate:
-    """The best picture of `least` to `limit` bytes."""
+    """The best image of `least` to `limit` bytes."""
     for _ in range(_REFINEMENTS):
         search.refine(np.array([candidate.size > limit for candidate in search.candidates]))
     fitting = [one for one in search.candidates if least <= one.size <= limit]
@@ -283,7 +286,7 @@ def _by_quality(
     target_psnr: float | None,
     max_bytes: int | None,
 ) -> bytes:
-    """`encode` by a model of maps."""
+    """`encode` by a fully convolutional model."""
     if target_psnr is not None:
         return of_psnr(codec, picture, target_psnr, max_bytes)
     if target_bytes is not None:

@@ -1,8 +1,8 @@
-"""Large pictures through the networks some tiles at a time, in memory that does not grow with them.
+"""Large images through the networks some tiles at a time, in memory that does not grow with them.
 
 The payload codes the top layers of all tiles before the last layer, which nearly all symbols are of
-(docs/FORMAT.md). So an encoder has to keep the symbols of the whole picture: here in one or two
-bytes each, half of what the picture itself takes or less. A decoder keeps the top layers alone, and
+(docs/FORMAT.md). So an encoder has to keep the symbols of the whole image: here in one or two
+bytes each, half of what the image itself takes or less. A decoder keeps the top layers alone, and
 takes the last one run by run. Chunks are those of the whole path, so both paths give the same bytes
 and pixels.
 """
@@ -29,7 +29,7 @@ def symbols_of(
     tile: tuple[int, int],
     refine: Refine | None = None,
 ) -> list[NDArray[np.integer]]:
-    """Symbols [T, D_l] a layer, top first, of a picture uint8 [H, W, C] that is read in strips.
+    """Symbols [T, D_l] a layer, top first, of an image uint8 [H, W, C] that is read in strips.
 
     Equal to `Networks.symbols` of all its tiles, in the smallest type that holds them.
     """
@@ -56,7 +56,7 @@ def picture_rows(
     tile: tuple[int, int],
     coding_rmse: float,
 ) -> Iterator[Pixels]:
-    """Strips uint8 [h, width, C] of the picture of `runs` of symbols [t, D_l], from the top.
+    """Strips uint8 [h, width, C] of the image of `runs` of symbols [t, D_l], from the top.
 
     Equal to `merge` of `Networks.tiles` of all symbols. Every strip is one tile high but the last.
     """

@@ -1,4 +1,4 @@
-"""Pictures cut to tiles of a model's size, and put together again with the seams softened.
+"""Images cut to tiles of a model's size, and put together again with the seams softened.
 
 Each tile is coded alone, so its errors stop at its border and show as a step there. Softening is
 the decoder's affair: nothing in the bit stream depends on it. At every sample along a seam
@@ -8,10 +8,11 @@ the decoder's affair: nothing in the bit stream depends on it. At every sample a
     coding   step * clip(1 - 0.7 texture / |step|) * clip(2 - |step| / (3 rmse)),
 
 clipped to 0..1: steps that the texture explains, and steps too large to be the error of a codec of
-that root mean square error, belong to the picture. The coding step is spread linearly over the two
+that root mean square error, belong to the image. The coding step is spread linearly over the two
 pixels on either side, of a coarse codec over four. The constants were chosen on BSDS500 with the
-CIFAR-10 ladder so that no rung loses more than 0.01 dB by what makes its seams weaker; wider ramps
-lose 0.02 dB and more from 24 dB on. `python -m benchmarks.codec.tile_seams` measures what is left.
+CIFAR-10 model family so that no quality level loses more than 0.01 dB by what makes its seams
+weaker; wider ramps lose 0.02 dB and more from 24 dB on. `python -m benchmarks.codec.tile_seams`
+measures what is left.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,23 +33,23 @@ _SPREAD, _COARSE_SPREAD = 2, 4  # pixels on each side of a seam that are changed
 _REACH = 4  # pixels on each side that are looked at
 _TEXTURE_FACTOR = 0.7
 _LARGEST_STEP_FACTOR = 3.0
-_CHUNK_SAMPLES = 2**20  # looked at in one go, so that scratch memory does not grow with the picture
+_CHUNK_SAMPLES = 2**20  # looked at in one go, so that scratch memory does not grow with the image
 
 
 def coding_rmse_of(psnr_db: float) -> float:
     """The `coding_rmse` to soften the seams of a codec of this PSNR with: one of two, so that a
-    later measurement of it changes no picture.
+    later measurement of it changes no image.
     """
     return COARSE_CODING_RMSE if psnr_db < _COARSE_PSNR_DB else DEFAULT_CODING_RMSE
 
 
 def tile_grid(height: int, width: int, tile: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of tiles (h, w) that cover a picture of height x width pixels."""
+    """Rows and columns of tiles (h, w) that cover an image of height x width pixels."""
     return -(-height // tile[0]), -(-width // tile[1])
 
 
 def split(image: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint8]:
-    """Cut a picture to tiles, row by row; its last row and column are repeated to fill the grid.
+    """Cut an image to tiles, row by row; its last row and column are repeated to fill the grid.
 
     Args:
         image: uint8 [H, W, C].
@@ -58,7 +59,7 @@ def split(image: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint8]:
         uint8 [T, h, w, C] with T = ceil(H / h) * ceil(W / w).
 
     Raises:
-        ImageError: the picture is not uint8 [H, W, C] or has no pixels.
+        ImageError: the image is not uint8 [H, W, C] or has no pixels.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.size == 0:
         raise ImageError(f"expected uint8 [H, W, C], got {image.dtype} {list(image.shape)}")
@@ -71,7 +72,7 @@ def split(image: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def split_all(pictures: Sequence[NDArray[np.uint8]], tile: tuple[int, int]) -> NDArray[np.uint8]:
-    """`split` of one or more pictures uint8 [H, W, C] of one C, the tiles of one after another."""
+    """`split` of one or more images uint8 [H, W, C] of one C, the tiles of one after another."""
     if all(picture.shape[:2] == tile for picture in pictures):
         return np.stack(pictures)  # nothing to cut
     return np.concatenate([split(picture, tile) for picture in pictures])
@@ -80,14 +81,14 @@ def split_all(pictures: Sequence[NDArray[np.uint8]], tile: tuple[int, int]) -> N
 def merge(
     tiles: NDArray[np.uint8], height: int, width: int, coding_rmse: float = DEFAULT_CODING_RMSE
 ) -> NDArray[np.uint8]:
-    """Put decoded tiles together and soften the seams; a picture of one tile is left as it is.
+    """Put decoded tiles together and soften the seams; an image of one tile is left as it is.
 
     The arithmetic is elementwise, the same on every machine. Tiles of fewer than 8 pixels on a
     side are put together without softening across that side.
 
     Args:
         tiles: uint8 [T, h, w, C] as `split` orders them.
-        height, width: of the picture, in pixels.
+        height, width: of the image, in pixels.
         coding_rmse: expected root mean square error of a decoded tile, in grey levels
             (255 * 10 ** (-PSNR / 20)); 0 leaves the seams as they are.
 
@@ -108,7 +109,7 @@ def merge(
 
 
 def assembled(rows: Iterable[NDArray[np.uint8]], height: int) -> NDArray[np.uint8]:
-    """The picture uint8 [height, W, C] of its strips."""
+    """The image uint8 [height, W, C] of its strips."""
     picture: NDArray[np.uint8] | None = None
     top = 0
     for strip in rows:
@@ -128,10 +129,10 @@ def merge_rows(
     width: int,
     coding_rmse: float = DEFAULT_CODING_RMSE,
 ) -> Iterator[NDArray[np.uint8]]:
-    """`merge`, row of tiles by row of tiles: the picture in strips, of which two are held at once.
+    """`merge`, row of tiles by row of tiles: the image in strips, of which two are held at once.
 
     Args:
-        rows: uint8 [columns, h, w, C], from the top, as many as cover the picture.
+        rows: uint8 [columns, h, w, C], from the top, as many as cover the image.
         height, width, coding_rmse: as of `merge`.
 
     Yields:
@@ -188,10 +189,10 @@ def _coding_step(samples: NDArray[np.float32], largest: np.float32) -> NDArray[n
 
     Args:
         samples: [L, S, 2 * _REACH, C], the seam in the middle of axis 2.
-        largest: steps above it fade out, and count as the picture's own from twice of it on.
+        largest: steps above it fade out, and count as the image's own from twice of it on.
 
     Returns:
-        float32 [L, S, C], positive where the picture gets lighter across the seam.
+        float32 [L, S, C], positive where the image gets lighter across the seam.
     """
     slopes = np.diff(samples, axis=2)
     jump = slopes[:, :, _REACH - 1]

@@ -1,4 +1,4 @@
-"""Crops of the pictures in a folder, as a data set to train on."""
+"""Crops of the images in a folder, as a data set to train on."""
 
 import os
 from pathlib import Path
@@ -13,14 +13,14 @@ from hvae_codec.errors import DatasetError, ImageError
 from hvae_codec.utils.folders import files_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""Endings, in any case, of the names of files that are taken for pictures."""
+"""Endings, in any case, of the names of files that are taken for images."""
 
 
 def picture_paths(folder: str | os.PathLike[str]) -> list[Path]:
-    """The picture files in a folder and the folders in it, sorted; links are followed.
+    """The image files in a folder and the folders in it, sorted; links are followed.
 
     Raises:
-        DatasetError: there is no such folder, it cannot be listed, or there is no picture in it.
+        DatasetError: there is no such folder, it cannot be listed, or there is no image in it.
 
     Warns:
         SkippedFilesWarning: it holds images of other suffixes.
@@ -50,11 +50,11 @@ def load_folder(
     crops: int | None = None,
     seed: int = 0,
 ) -> ImageDataset:
-    """Cut the pictures of a folder to crops of one size; a progress bar shows when it takes long.
+    """Cut the images of a folder to crops of one size; a progress bar shows when it takes long.
 
-    The pictures of a split are those in the subfolder of its name. Where a folder has neither
-    "train" nor "test" in it, all its pictures are its split "train". Grey pictures become RGB when
-    any picture is RGB.
+    The images of a split are those in the subfolder of its name. Where a folder has neither
+    "train" nor "test" in it, all its images are its split "train". Grey images become RGB when
+    any image is RGB.
 
     Args:
         folder: searched with its subfolders for PNG, JPEG and WebP files.
@@ -62,11 +62,11 @@ def load_folder(
         crop: height and width of a crop, or its side, in pixels.
         crops: None for all crops of the regular grid from the upper left corner (what remains at
             the right and lower edges is left out); else this many crops at random places, spread
-            evenly over the pictures, which depend on `seed` and on the names' order only.
+            evenly over the images, which depend on `seed` and on the names' order only.
         seed: of the random places, >= 0.
 
     Raises:
-        DatasetError: no such folder or split, no pictures in it, a picture that cannot be read
+        DatasetError: no such folder or split, no images in it, an image that cannot be read
             (the message names it) or is smaller than a crop.
     """
     height, width = (crop, crop) if isinstance(crop, int) else crop
@@ -103,7 +103,7 @@ def _split_folder(folder: Path, split: str) -> Path:
 
 
 def _spread(crops: int | None, pictures: int, seed: int) -> list[int] | list[None]:
-    """How many crops to cut from each picture; which ones give one more is drawn by seed."""
+    """How many crops to cut from each image; which ones give one more is drawn by seed."""
     if crops is None:
         return [None] * pictures
     counts = np.full(pictures, crops // pictures)
@@ -113,7 +113,7 @@ def _spread(crops: int | None, pictures: int, seed: int) -> list[int] | list[Non
 
 
 def read_picture(path: Path, height: int, width: int) -> NDArray[np.uint8]:
-    """The picture uint8 [H, W, C] at `path`, which is to hold a crop of `height` x `width`.
+    """The image uint8 [H, W, C] at `path`, which is to hold a crop of `height` x `width`.
 
     Raises:
         DatasetError: it cannot be read or is smaller; the message names it.

@@ -1,4 +1,4 @@
-"""Pictures of any size from several folders, some held out, as what crops are cut from."""
+"""Images of any size from several folders, some held out, as what crops are cut from."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from hvae_codec.data.sources.roots import search_roots
 from hvae_codec.errors import DatasetError
 
 HELD_OUT_EVERY = 25
-"""Of the pictures in order, the first and every so many after it are the split "test"."""
+"""Of the images in order, the first and every so many after it are the split "test"."""
 
 SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Pictures in memory, RGB uint8 [H, W, 3] each, none smaller than `size` (height, width).
+    """Images in memory, RGB uint8 [H, W, 3] each, none smaller than `size` (height, width).
 
-    `name` says for publication how many of which pictures they are.
+    `name` says for publication how many of which images they are.
     """
 
     pictures: tuple[NDArray[np.uint8], ...]
@@ -36,7 +36,7 @@ class Photos:
     split: str
 
     def fixed_crops(self) -> ImageDataset:
-        """Crops of `size`, always the same: of each picture the grid of as many as it holds, in
+        """Crops of `size`, always the same: of each image the grid of as many as it holds, in
         its centre.
         """
         images = np.concatenate([_centred_grid(picture, self.size) for picture in self.pictures])

@@ -1,7 +1,7 @@
-"""Rate as an anomaly score: a picture of another kind costs another number of bits.
+"""Rate as an anomaly score: an image of another kind costs another number of bits.
 
-The encoder's tables are fitted to the training pictures, so what they did not foresee is dear. But
-rate alone may be fooled: simple pictures of any kind are cheap (E. Nalisnick et al. 2019, "Do deep
+The encoder's tables are fitted to the training images, so what they did not foresee is dear. But
+rate alone may be fooled: simple images of any kind are cheap (E. Nalisnick et al. 2019, "Do deep
 generative models know what they don't know?"). `distance_from_typical` takes those that are too
 cheap for strange as well, as their later work on typicality does.
 """
@@ -20,10 +20,10 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Roc:
-    """Shares of the normal and of the strange pictures whose score reaches each threshold.
+    """Shares of the normal and of the strange images whose score reaches each threshold.
 
     false_positive_rate, true_positive_rate: [K], both rising from 0 to 1. auc: the area below, the
-    chance that a strange picture has a higher score than a normal one, ties counting half.
+    chance that a strange image has a higher score than a normal one, ties counting half.
     """
 
     false_positive_rate: Scores
@@ -32,20 +32,20 @@ class Roc:
 
 
 def rate_bits(codec: Codec, images: Pictures) -> Scores:
-    """Bits that each picture's symbols take under the codec's tables, all layers, float64 [N].
+    """Bits that each image's symbols take under the codec's tables, all layers, float64 [N].
 
     Symbols outside the tables' support are clipped to it before, as the encoder does. For the rate
     of each layer see `Codec.information_bits`.
 
     Raises:
-        ImageError: as `Codec.information_bits`: pictures are of the model's own size.
+        ImageError: as `Codec.information_bits`: images are of the model's own size.
     """
     bits: Scores = codec.information_bits(images).sum(axis=1)
     return bits
 
 
 def distance_from_typical(scores: Scores, normal: Scores) -> Scores:
-    """How far each score lies from the median of those of pictures known to be normal."""
+    """How far each score lies from the median of those of images known to be normal."""
     return np.abs(scores - np.median(normal))
 
 

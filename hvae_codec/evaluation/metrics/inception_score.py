@@ -1,8 +1,8 @@
 """The Inception Score and its two factors (Eq. 12; Salimans et al. 2016, Barratt and Sharma 2018).
 
-The pictures are the likelihood's modes at latents drawn from the prior. For binary pictures that is
-a picture of zeros and ones, which is what their classifier was trained on, and not the decoder's
-probabilities, which no picture of the data set looks like.
+The images are the likelihood's modes at latents drawn from the prior. For binary images that is
+an image of zeros and ones, which is what their classifier was trained on, and not the decoder's
+probabilities, which no image of the data set looks like.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class InceptionScore:
 
 
 def score_probabilities(log_probabilities: Tensor) -> InceptionScore:
-    """Eq. 12 for log p(y|x), float64 [N, classes], of N pictures; -inf is allowed.
+    """Eq. 12 for log p(y|x), float64 [N, classes], of N images; -inf is allowed.
 
     Raises:
-        EvaluationError: there is no picture, or a row is not a distribution.
+        EvaluationError: there is no image, or a row is not a distribution.
     """
     log_p = log_probabilities.double()
     p = log_p.exp()
     if log_p.ndim != 2 or len(log_p) == 0 or not bool(((p.sum(dim=1) - 1.0).abs() < 1e-6).all()):
         raise EvaluationError("each of one or more pictures needs a distribution over the classes")
     marginal = p.mean(dim=0)
-    # 0 log 0 = 0, also where no picture has any probability in a class.
+    # 0 log 0 = 0, also where no image has any probability in a class.
     divergence = torch.where(p > 0, p * (log_p - marginal.log()), 0.0).sum(dim=1).mean()
     entropy = torch.special.entr(marginal).sum()
     conditional = torch.special.entr(p).sum(dim=1).mean()
@@ -60,10 +60,10 @@ def inception_score(
     seed: int = 0,
     batch: int = 500,
 ) -> InceptionScore:
-    """Inception Score of `samples` pictures drawn from the model with `seed`, `batch` at a time.
+    """Inception Score of `samples` images drawn from the model with `seed`, `batch` at a time.
 
     Raises:
-        EvaluationError: the classifier was trained on other pictures than the model draws, or
+        EvaluationError: the classifier was trained on other images than the model draws, or
             `samples` or `batch` is below 1.
     """
     if samples < 1 or batch < 1:

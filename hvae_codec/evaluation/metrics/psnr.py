@@ -1,4 +1,4 @@
-"""How good a picture is."""
+"""How good an image is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PSNR_RULE = (
 
 
 def psnr_db(reference: NDArray[np.uint8], picture: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of one 8-bit picture against its reference, in dB; inf if equal.
+    """Peak signal-to-noise ratio of one 8-bit image against its reference, in dB; inf if equal.
 
     Both uint8 of one shape; 10 log10(255^2 / MSE) over all pixels and channels.
 
@@ -27,7 +27,7 @@ def psnr_db(reference: NDArray[np.uint8], picture: NDArray[np.uint8]) -> float:
 
 
 def psnr_of_strips(pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> float:
-    """`psnr_db` of a picture whose strips come in pairs, those of the reference first.
+    """`psnr_db` of an image whose strips come in pairs, those of the reference first.
 
     Raises:
         ValueError: the shapes of a pair differ.
@@ -42,7 +42,7 @@ def psnr_of_strips(pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]])
 def squared_error_each(
     references: NDArray[np.uint8], pictures: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
-    """Mean squared error of each picture of a batch uint8 [N, ...], in squared grey levels, [N].
+    """Mean squared error of each image of a batch uint8 [N, ...], in squared grey levels, [N].
 
     Raises:
         ValueError: the shapes differ.
@@ -81,7 +81,7 @@ def mean_psnr_db(squared_error: NDArray[np.float64], samples: int | NDArray[np.i
 
 
 def psnr_each_db(references: NDArray[np.uint8], pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """PSNR of each picture of a batch uint8 [N, ...], float64 [N], in dB; inf where equal.
+    """PSNR of each image of a batch uint8 [N, ...], float64 [N], in dB; inf where equal.
 
     Raises:
         ValueError: the shapes differ.

@@ -1,4 +1,4 @@
-"""A fully convolutional hierarchical VAE for pictures of any size, built from a `ConvSpec`.
+"""A fully convolutional hierarchical VAE for images of any size, built from a `ConvSpec`.
 
 The walk is that of `hvae_codec.models.hvae`, from z_L down to z_1, with three differences. Latents
 are maps. A layer's prior takes its mean from the latents above through a network, and its deviation
@@ -140,7 +140,7 @@ class ConvVAE(nn.Module):
         """Symbols of each layer, top first, fp32 [B, C, h, w] of integers, each layer given those
         above as the decoder will know them.
 
-        hidden: `fine_features` of the pictures. `choose` makes symbols of the scaled means (mean -
+        hidden: `fine_features` of the images. `choose` makes symbols of the scaled means (mean -
         mu_p) / step [B, C, h, w] of the layer at an index: by default the nearest integers.
         """
         weights = self.knot_weights(qualities)
@@ -167,7 +167,7 @@ class ConvVAE(nn.Module):
         return self.fine_output(self.coarse_state(symbols, qualities), qualities)
 
     # The finest resolution needs nearly all of the memory, and sees few pixels around each: so it
-    # runs on its own, on strips of a picture where that is large.
+    # runs on its own, on strips of an image where that is large.
 
     def fine_features(self, x: Tensor, qualities: Tensor) -> Tensor:
         """What the finest resolution says of pixels [B, 3, H, W] in [0, 1]: [B, C, H / 8, W / 8].
@@ -230,7 +230,7 @@ class ConvVAE(nn.Module):
         return features
 
     def _bottom_up(self, hidden: Tensor, weights: Tensor) -> dict[int, Tensor]:
-        """Features of the picture at every stride but the finest, from its `fine_features`."""
+        """Features of the image at every stride but the finest, from its `fine_features`."""
         features = {}
         for resolution in self.spec.resolutions[1:]:
             key = str(resolution.stride)

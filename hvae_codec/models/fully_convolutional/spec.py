@@ -2,7 +2,7 @@
 
 Where a `ModelSpec` lists the rows of the paper's tables, a `ConvSpec` says how wide and deep a
 network of residual blocks is at each of its resolutions. Its latents are maps, which grow with the
-picture.
+image.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ConvLatent:
 class ConvSpec:
     """A hierarchical VAE of L = len(latents) >= 2 layers of maps, top first: z_L, ..., z_1.
 
-    image_shape: (C, H, W) of the pictures it trains on; it runs on pictures of any size.
+    image_shape: (C, H, W) of the images it trains on; it runs on images of any size.
     resolutions: finest first, each of twice the stride of the one before.
     knots: values of everything that depends on the quality, which is piecewise linear in it.
     deviations: that of the likelihood at quality 0 and at quality 1, on pixels in [0, 1]; its
@@ -107,25 +107,25 @@ class ConvSpec:
 
     @property
     def coarsest(self) -> int:
-        """Stride of the top latents: what the sides of a picture are padded to a multiple of."""
+        """Stride of the top latents: what the sides of an image are padded to a multiple of."""
         return self.resolutions[-1].stride
 
     @property
     def dims(self) -> tuple[int, ...]:
-        """Latent dimensions per layer, top first, of one picture of `image_shape`."""
+        """Latent dimensions per layer, top first, of one image of `image_shape`."""
         return self.dims_of(*self.image_shape[1:])
 
     @property
     def feature_dims(self) -> tuple[int, ...]:
-        """Features of one picture per layer, top first: a latent's average over its map."""
+        """Features of one image per layer, top first: a latent's average over its map."""
         return tuple(latent.channels for latent in self.latents)
 
     def dims_of(self, height: int, width: int) -> tuple[int, ...]:
-        """Latent dimensions per layer, top first, of one picture of so many pixels."""
+        """Latent dimensions per layer, top first, of one image of so many pixels."""
         return tuple(math.prod(self.shape_of(index, height, width)) for index in self.layer_indices)
 
     def shape_of(self, index: int, height: int, width: int) -> tuple[int, int, int]:
-        """Shape (channels, rows, columns) of the latent at `index`, top first, of a picture."""
+        """Shape (channels, rows, columns) of the latent at `index`, top first, of an image."""
         latent = self.latents[index]
         rows, columns = (-(-side // self.coarsest) * self.coarsest for side in (height, width))
         return latent.channels, rows // latent.stride, columns // latent.stride

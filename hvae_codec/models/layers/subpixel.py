@@ -47,7 +47,7 @@ def subpixel_kernel(weight: Tensor) -> Tensor:
 
 
 def cells_to_picture(cells: Tensor) -> Tensor:
-    """The picture [B, C, 2 h, 2 w] of cells [B, 4 * C, h + 1, w + 1], its border cut off.
+    """The image [B, C, 2 h, 2 w] of cells [B, 4 * C, h + 1, w + 1], its border cut off.
 
     Channels last, a cell's row of two pixels is one run of memory; pixel_shuffle would move each
     sample by itself.

@@ -219,7 +219,7 @@ def draw_marks(panel: Axes, sweep: Sweep, metric: Metric, point: Any) -> None:
 
 
 def draw_crosses(panel: Axes, sweep: Sweep) -> None:
-    """Numbered crosses at the optima whose pictures Figure 4 shows."""
+    """Numbered crosses at the optima whose images Figure 4 shows."""
     for numbers, row in numbered(sweep):
         x, y = plane_point(row)
         panel.plot([x], [y], "x", ms=6, mec="white", mew=2.8, zorder=4, clip_on=False)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of any number of sweeps: plots that turn, pictures, tables."""
+"""One self-contained HTML page of any number of sweeps: plots that turn, images, tables."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_page(sweeps: Sequence[Sweep], left_out: dict[str, str]) -> str:
     """The page's HTML; `left_out` maps figures that were not drawn to the reason.
 
     Raises:
-        EvaluationError: a strip of pictures is damaged.
+        EvaluationError: a strip of images is damaged.
     """
     return Template((HERE / "page.html").read_text("utf-8")).substitute(
         style=(HERE / "page.css").read_text("utf-8"),

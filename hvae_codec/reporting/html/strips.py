@@ -1,4 +1,4 @@
-"""The strips of pictures that `hvae-codec evaluate` writes beside its rows."""
+"""The strips of images that `hvae-codec evaluate` writes beside its rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_strip(path: Path, rows: int) -> list[Strip]:
     """The rows of a strip, each uint8 [H, 8 W, C]: reconstructions, then samples; or the originals.
 
     Raises:
-        EvaluationError: it is no picture, or not of so many rows of eight pictures.
+        EvaluationError: it is no image, or not of so many rows of eight images.
     """
     try:
         picture = decode_image_bytes(path.read_bytes())
@@ -33,5 +33,5 @@ def read_strip(path: Path, rows: int) -> list[Strip]:
 
 
 def folded(strip: Strip) -> Strip:
-    """A row of eight pictures as two rows of four, uint8 [2 H, 4 W, C]."""
+    """A row of eight images as two rows of four, uint8 [2 H, 4 W, C]."""
     return np.concatenate(np.split(strip, 2, axis=1))

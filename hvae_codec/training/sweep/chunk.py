@@ -31,10 +31,10 @@ from hvae_codec.training.sweep.stacked_trainer import Advance, TrainedModel, tra
 from hvae_codec.utils.atomic_files import write_atomically
 
 TABLE_IMAGES = 16_384
-"""Training pictures that a model's symbol tables are fitted to."""
+"""Training images that a model's symbol tables are fitted to."""
 
 MEASURED_IMAGES = 2_048
-"""Test pictures that a model's card is measured on; `hvae-codec evaluate` takes them all."""
+"""Test images that a model's card is measured on; `hvae-codec evaluate` takes them all."""
 
 HISTORY_FILE = "history.json"
 
@@ -123,7 +123,7 @@ def export_model(
 def described_data(
     training: ImageDataset, test: ImageDataset, images: int | None
 ) -> dict[str, Any]:
-    """What a card says of the data of a run that uses so many training pictures (None: all)."""
+    """What a card says of the data of a run that uses so many training images (None: all)."""
     return {
         "train": f"{training.name} {training.split}",
         "train_images": len(training.images[:images]),

@@ -23,7 +23,7 @@ from hvae_codec.training.sweep.plan import read_plan
 from hvae_codec.utils.malloc import keep_freed_memory
 
 Progress = Callable[[int], None]
-"""Called with the pictures seen since the last call, counted once for every model."""
+"""Called with the images seen since the last call, counted once for every model."""
 
 REPORT_SECONDS = 0.5
 _LOOK_SECONDS = 0.1
@@ -40,7 +40,7 @@ class SweepJob:
     threads: int | None = None
 
     def data(self) -> tuple[ImageDataset, ImageDataset]:
-        """The training and the test pictures.
+        """The training and the test images.
 
         Raises:
             DatasetError: they are not on this machine.

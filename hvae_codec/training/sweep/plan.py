@@ -41,7 +41,7 @@ class SweepPlan:
 
     `recipe`: the settings that all share; its betas and rates stand for those of `models`.
     `chunk`: how many train as one stack. `name`: of the models, in their cards.
-    `data`: where pictures come from, as cards say it.
+    `data`: where images come from, as cards say it.
     """
 
     recipe: Recipe

@@ -34,7 +34,7 @@ from hvae_codec.training.trainer import (
 )
 
 Advance = Callable[[int], None]
-"""Called after each step with the pictures seen, counted once for every model."""
+"""Called after each step with the images seen, counted once for every model."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def train_chunk(
     weights of an uninterrupted run (bit for bit on a CPU with the same number of threads).
 
     Raises:
-        DatasetError: the pictures do not fit the model or do not fill a minibatch.
+        DatasetError: the images do not fit the model or do not fill a minibatch.
         CheckpointError: `directory` holds another run.
         SpecError: the optimiser is Muon, which takes the matrices of one model alone.
     """
