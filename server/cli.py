@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.utils.signals import ended_by_signals
 
-from .engine.process_pool import COMPUTING, share_imports
+from .engine.process_pool import BATCH_FUNCTIONS, share_imports
 from .flags import (
     address_flags,
     default_network_threads,
@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> int:
     if threads is None:
         threads = default_network_threads(args.device, args.coding_processes)
     if threads == 0:
-        share_imports(COMPUTING)  # while this process imports the rest
+        share_imports(BATCH_FUNCTIONS)  # while this process imports the rest
     try:
         from .admission.capacity import Capacity
         from .admission.open_calls import OpenLimits

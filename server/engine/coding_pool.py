@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from hvae_codec.codec.bitstream.files import FileCoder, Read, read_good
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 
-from .process_pool import COMPUTING, Processes, WorkerLostError
+from .process_pool import BATCH_FUNCTIONS, Processes, WorkerLostError
 
 __all__ = ["CodingProcesses", "WorkerLostError"]
 
@@ -40,7 +40,7 @@ class CodingProcesses:
         elif prepare is None:
             self._place = Processes(count)
         else:
-            self._place = Processes(count, prepare, shared=COMPUTING)
+            self._place = Processes(count, prepare, shared=BATCH_FUNCTIONS)
 
     @property
     def replaced(self) -> int:

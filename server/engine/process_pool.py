@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-COMPUTING: Final = f"{__package__}.computing"
+BATCH_FUNCTIONS: Final = f"{__package__}.batch_functions"
 """The module whose imports coding processes with networks share."""
 
 _TRIES: Final = 2

@@ -22,7 +22,7 @@ from hvae_codec.server.engine.batch_functions import (
     preparing,
 )
 from hvae_codec.server.engine.coding_pool import CodingProcesses, WorkerLostError
-from hvae_codec.server.engine.process_pool import COMPUTING
+from hvae_codec.server.engine.process_pool import BATCH_FUNCTIONS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -280,7 +280,7 @@ def test_a_coding_process_has_no_torch():
 
 def test_what_coding_processes_share_has_nothing_of_grpc():
     """gRPC's threads do not survive the fork that they come from."""
-    command = f"import sys, {COMPUTING}; print(*sys.modules)"
+    command = f"import sys, {BATCH_FUNCTIONS}; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", command],
         stdout=subprocess.PIPE,
