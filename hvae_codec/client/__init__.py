@@ -16,6 +16,7 @@ from hvae_codec.client.async_client import AsyncClient
 from hvae_codec.client.client import Client
 from hvae_codec.client.errors import ServiceError
 from hvae_codec.client.retry import Retry
+from hvae_codec.client.sans_io import convert as messages  # its name in releases before 1.0
 from hvae_codec.client.sans_io.convert import (
     Pictures,
     RemoteEvaluation,
@@ -36,4 +37,5 @@ __all__ = [
     "ServiceError",
     "Streaming",
     "Transfer",
+    "messages",
 ]
