@@ -36,6 +36,7 @@ from .draining import stop_listening
 from .engine.engine import Engine
 from .grpc_options import server_options
 from .listening import address_of, cannot_listen, is_unix
+from .observability.call_context import current_call
 from .observability.call_interceptor import WatchingInterceptor
 from .observability.metrics import Metrics
 from .observability.process_stats import ProcessStats
@@ -141,7 +142,8 @@ class App:
 
     async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
         """The call Evaluate, for the status page."""
-        with self.admission.enter(1, footprint.of_message(request.ByteSize())) as held:
+        size, owner = footprint.of_message(request.ByteSize()), current_call().owner
+        with self.admission.take(1, size, owner) as held:
             return await self.calls.evaluate(request, None, held)
 
     def _grpc_server(self) -> grpc.aio.Server:

@@ -209,13 +209,13 @@ class StatusPage:
     @asynccontextmanager
     async def _admitted(self, request: web.Request) -> AsyncIterator[None]:
         """Take the picture's place among what the token has in use."""
-        call = CallContext("Evaluate", request_id_of(()))
+        call = CallContext("Evaluate", request_id_of(()), owner=request.remote)
         set_current_call(call)
         if self._access is None:
             yield
             return
         token = self._access.token_of(request.headers.getall("Authorization", []))
-        call.token = token.name
+        call.token = call.owner = token.name
         usage = self._access.usage_of(token)
         usage.take(token, 1)
         try:
