@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import hvae_codec
+from hvae_codec.codec.registry import check_at_hand
 from hvae_codec.utils.atomic_files import write_atomically
 from hvae_codec.utils.malloc import give_back_freed_memory
 from hvae_codec.utils.signals import STOPPING
@@ -35,7 +37,7 @@ from .auth.tokens import TokenFile
 from .draining import stop_listening
 from .engine.engine import Engine
 from .grpc_options import server_options
-from .listening import address_of, cannot_listen, is_unix
+from .listening import address_of, cannot_listen, cannot_write, is_unix
 from .observability.call_context import current_call
 from .observability.call_interceptor import WatchingInterceptor
 from .observability.metrics import Metrics
@@ -82,6 +84,7 @@ class App:
         Raises:
             SecurityError, TracingError: as `Tls`, `TokenFile` and `start_tracing`.
             CheckpointError: a model's card is damaged.
+            UnknownModelError, UnknownQualityError: of the models to be warm.
         """
         self._settings = settings
         if settings.models is not None:
@@ -95,6 +98,8 @@ class App:
         self.access = Access(self._tokens) if self._tokens else None
         self._tracing = start_tracing(settings.otlp_endpoint)
         self._warm_models = _warm_models(settings)
+        for each in self._warm_models:
+            check_at_hand(each.name, each.quality)
         warm = [(each.name, each.quality) for each in self._warm_models]
         self.engine = Engine(replace(settings.engine, warm=warm), self.metrics)
         self.calls = Calls(self.engine, settings.limits)
@@ -166,8 +171,8 @@ class App:
         """Bind, load the models to be warm, serve and say so in the port file; returns HOST:PORT.
 
         Raises:
-            StartError: an address is taken or not this machine's.
-            UnknownModelError, UnknownQualityError, CheckpointError: of the models to be warm.
+            StartError: an address is taken or not this machine's, or the port file not writable.
+            CheckpointError: of the models to be warm.
         """
         began = time.monotonic()
         port = self._port = self._bind()
@@ -191,9 +196,7 @@ class App:
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._serving = True
-        if self._settings.port_file is not None:
-            shown = self._settings.host if is_unix(self._settings.host) else port
-            write_atomically(self._settings.port_file, f"{shown}\n".encode())
+        self._write_port_file(port)
         _logger.info("serving after %.1f s", time.monotonic() - began)
         return address_of(self._settings.host, port)
 
@@ -205,6 +208,16 @@ class App:
             self.page_url = await self._page.start(host, port)
         except OSError as error:
             raise StartError(cannot_listen(address_of(host, port), error)) from error
+
+    def _write_port_file(self, port: int) -> None:
+        path = self._settings.port_file
+        if path is None:
+            return
+        shown = self._settings.host if is_unix(self._settings.host) else port
+        try:
+            write_atomically(path, f"{shown}\n".encode())
+        except OSError as error:
+            raise StartError(cannot_write(path, error)) from error
 
     def _bind(self) -> int:
         address = address_of(self._settings.host, self._settings.port)
@@ -280,7 +293,8 @@ class App:
 
     def _remove_port_file(self) -> None:
         if self._settings.port_file is not None:
-            self._settings.port_file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._settings.port_file.unlink(missing_ok=True)
 
 
 def _warm_models(settings: Settings) -> Sequence[Warm]:
