@@ -36,7 +36,7 @@ from .auth.token_interceptor import Access, AccessInterceptor
 from .auth.tokens import TokenFile
 from .draining import stop_listening
 from .engine.engine import Engine
-from .grpc_options import server_options
+from .grpc_options import AGE_SPREAD, server_options
 from .listening import address_of, cannot_listen, cannot_write, is_unix
 from .observability.call_context import current_call
 from .observability.call_interceptor import WatchingInterceptor
@@ -62,9 +62,6 @@ _TIDY_SECONDS: Final = 1.0
 _TIDY_ITEMS: Final = 1_024
 _LOOK_SECONDS: Final = 30.0
 _CALLS_SECONDS: Final = 0.02
-
-_AGE_SPREAD: Final = 1.15
-"""gRPC lets connections become up to a tenth older than they may."""
 
 _LEAVING_SECONDS: Final = 3.0
 """How long the process stays after its last call for threads in the middle of a computation, which
@@ -175,11 +172,14 @@ class App:
             CheckpointError: of the models to be warm.
         """
         began = time.monotonic()
-        port = self._port = self._bind()
+        # Of a port that others share, calls that come meanwhile are theirs, who can answer them.
+        if not self._settings.share_port:
+            self._port = self._bind()
         await self._start_page()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-        await self._server.start()
+        if not self._settings.share_port:
+            await self._server.start()
         await asyncio.gather(self.engine.start(), self._warm())
         # The networks' thread waits this long for the interpreter's lock whenever calls have it.
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -193,12 +193,15 @@ class App:
         files = [each.refresh for each in (self._tokens, self._tls) if each is not None]
         if files:
             self._background.append(asyncio.create_task(watch(files)))
+        if self._settings.share_port:
+            self._port = self._bind()
+            await self._server.start()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._serving = True
-        self._write_port_file(port)
+        self._write_port_file()
         _logger.info("serving after %.1f s", time.monotonic() - began)
-        return address_of(self._settings.host, port)
+        return address_of(self._settings.host, self._port)
 
     async def _start_page(self) -> None:
         host, port = self._settings.metrics_host, self._settings.metrics_port
@@ -209,11 +212,11 @@ class App:
         except OSError as error:
             raise StartError(cannot_listen(address_of(host, port), error)) from error
 
-    def _write_port_file(self, port: int) -> None:
+    def _write_port_file(self) -> None:
         path = self._settings.port_file
         if path is None:
             return
-        shown = self._settings.host if is_unix(self._settings.host) else port
+        shown = self._settings.host if is_unix(self._settings.host) else self._port
         try:
             write_atomically(path, f"{shown}\n".encode())
         except OSError as error:
@@ -279,7 +282,7 @@ class App:
         """
         age = self._settings.connection_age.seconds
         if self._settings.share_port and age is not None and stop_listening(self._port):
-            await self._door.empty(min(self._settings.grace_seconds, _AGE_SPREAD * age))
+            await self._door.empty(min(self._settings.grace_seconds, AGE_SPREAD * age))
 
     async def _end_side_calls(self) -> None:
         """Let nobody who only watches keep the server from ending."""

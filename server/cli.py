@@ -64,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
         from .auth.tls import SecurityError, TlsFiles
         from .engine.batcher import BatchLimits
         from .engine.engine import EngineSettings
-        from .grpc_options import SHARED_AGE_SECONDS, ConnectionAge
+        from .grpc_options import ConnectionAge, shared_age
         from .observability.logs import Logs
         from .observability.metrics import Metrics
         from .observability.tracing import TracingError
@@ -76,7 +76,7 @@ def _run(args: argparse.Namespace) -> int:
         return _fail(1, f"{error}: install the server with pip install 'hvae-codec[server]'")
     age = args.max_connection_age
     if age is None and args.share_port:
-        age = SHARED_AGE_SECONDS
+        age = shared_age(args.grace)
     try:
         settings = Settings(
             host=args.host,
