@@ -235,7 +235,9 @@ def _static(name: str, content: bytes) -> Any:
 
 def _hostname(host: str) -> str:
     """The name or address of "NAME:PORT" or "[ADDRESS]:PORT"."""
-    return host.partition("]")[0].removeprefix("[") if host[:1] == "[" else host.partition(":")[0]
+    if host[:1] == "[":
+        return host.partition("]")[0].removeprefix("[")
+    return host.partition(":")[0].removesuffix(".")  # which ends a name that is complete
 
 
 def _refused(status: HTTPStatus, message: str) -> web.Response:

@@ -95,6 +95,24 @@ def test_a_picture_there_and_back(shown, file, picture):
     assert answer["psnr_db"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("host", "taken"),
+    [
+        ("LOCALHOST:9464", True),
+        ("localhost.:9464", True),
+        ("localhost.", True),
+        ("[::1]:9464", True),
+        ("127.0.0.9", True),
+        ("localhost.example", False),
+        ("127.0.0.1.example:80", False),
+        ("example", False),
+    ],
+)
+def test_names_of_this_machine_alone(shown, host, taken):
+    status, _, body = ask(shown, "healthz", Host=host)
+    assert (status, body) == ((200, b"SERVING\n") if taken else (421, b"not this host\n"))
+
+
 @pytest.mark.parametrize(("guards", "owner"), [(True, "alice"), (False, "127.0.0.1")])
 def test_a_picture_takes_turns_as_what_its_token_owns(guards, owner, tmp_path):
     """As gRPC's calls with the token do; without tokens, all from one address together."""
