@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import hvae_codec
+from hvae_codec.codec.registry import check_at_hand
 from hvae_codec.utils.atomic_files import write_atomically
 from hvae_codec.utils.malloc import give_back_freed_memory
 from hvae_codec.utils.signals import STOPPING
@@ -34,8 +36,9 @@ from .auth.token_interceptor import Access, AccessInterceptor
 from .auth.tokens import TokenFile
 from .draining import stop_listening
 from .engine.engine import Engine
-from .grpc_options import server_options
-from .listening import address_of, cannot_listen, is_unix
+from .grpc_options import AGE_SPREAD, server_options
+from .listening import address_of, cannot_listen, cannot_write, is_unix
+from .observability.call_context import current_call
 from .observability.call_interceptor import WatchingInterceptor
 from .observability.metrics import Metrics
 from .observability.process_stats import ProcessStats
@@ -60,9 +63,6 @@ _TIDY_ITEMS: Final = 1_024
 _LOOK_SECONDS: Final = 30.0
 _CALLS_SECONDS: Final = 0.02
 
-_AGE_SPREAD: Final = 1.15
-"""gRPC lets connections become up to a tenth older than they may."""
-
 _LEAVING_SECONDS: Final = 3.0
 """How long the process stays after its last call for threads in the middle of a computation, which
 nobody waits for any more and Python cannot interrupt."""
@@ -81,6 +81,7 @@ class App:
         Raises:
             SecurityError, TracingError: as `Tls`, `TokenFile` and `start_tracing`.
             CheckpointError: a model's card is damaged.
+            UnknownModelError, UnknownQualityError: of the models to be warm.
         """
         self._settings = settings
         if settings.models is not None:
@@ -94,6 +95,8 @@ class App:
         self.access = Access(self._tokens) if self._tokens else None
         self._tracing = start_tracing(settings.otlp_endpoint)
         self._warm_models = _warm_models(settings)
+        for each in self._warm_models:
+            check_at_hand(each.name, each.quality)
         warm = [(each.name, each.quality) for each in self._warm_models]
         self.engine = Engine(replace(settings.engine, warm=warm), self.metrics)
         self.calls = Calls(self.engine, settings.limits)
@@ -141,7 +144,8 @@ class App:
 
     async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
         """The call Evaluate, for the status page."""
-        with self.admission.enter(1, footprint.of_message(request.ByteSize())) as held:
+        size, owner = footprint.of_message(request.ByteSize()), current_call().owner
+        with self.admission.take(1, size, owner) as held:
             return await self.calls.evaluate(request, None, held)
 
     def _grpc_server(self) -> grpc.aio.Server:
@@ -164,15 +168,18 @@ class App:
         """Bind, load the models to be warm, serve and say so in the port file; returns HOST:PORT.
 
         Raises:
-            StartError: an address is taken or not this machine's.
-            UnknownModelError, UnknownQualityError, CheckpointError: of the models to be warm.
+            StartError: an address is taken or not this machine's, or the port file not writable.
+            CheckpointError: of the models to be warm.
         """
         began = time.monotonic()
-        port = self._port = self._bind()
+        # Of a port that others share, calls that come meanwhile are theirs, who can answer them.
+        if not self._settings.share_port:
+            self._port = self._bind()
         await self._start_page()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-        await self._server.start()
+        if not self._settings.share_port:
+            await self._server.start()
         await asyncio.gather(self.engine.start(), self._warm())
         # The networks' thread waits this long for the interpreter's lock whenever calls have it.
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -186,14 +193,15 @@ class App:
         files = [each.refresh for each in (self._tokens, self._tls) if each is not None]
         if files:
             self._background.append(asyncio.create_task(watch(files)))
+        if self._settings.share_port:
+            self._port = self._bind()
+            await self._server.start()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._serving = True
-        if self._settings.port_file is not None:
-            shown = self._settings.host if is_unix(self._settings.host) else port
-            write_atomically(self._settings.port_file, f"{shown}\n".encode())
+        self._write_port_file()
         _logger.info("serving after %.1f s", time.monotonic() - began)
-        return address_of(self._settings.host, port)
+        return address_of(self._settings.host, self._port)
 
     async def _start_page(self) -> None:
         host, port = self._settings.metrics_host, self._settings.metrics_port
@@ -203,6 +211,16 @@ class App:
             self.page_url = await self._page.start(host, port)
         except OSError as error:
             raise StartError(cannot_listen(address_of(host, port), error)) from error
+
+    def _write_port_file(self) -> None:
+        path = self._settings.port_file
+        if path is None:
+            return
+        shown = self._settings.host if is_unix(self._settings.host) else self._port
+        try:
+            write_atomically(path, f"{shown}\n".encode())
+        except OSError as error:
+            raise StartError(cannot_write(path, error)) from error
 
     def _bind(self) -> int:
         address = address_of(self._settings.host, self._settings.port)
@@ -264,7 +282,7 @@ class App:
         """
         age = self._settings.connection_age.seconds
         if self._settings.share_port and age is not None and stop_listening(self._port):
-            await self._door.empty(min(self._settings.grace_seconds, _AGE_SPREAD * age))
+            await self._door.empty(min(self._settings.grace_seconds, AGE_SPREAD * age))
 
     async def _end_side_calls(self) -> None:
         """Let nobody who only watches keep the server from ending."""
@@ -278,7 +296,8 @@ class App:
 
     def _remove_port_file(self) -> None:
         if self._settings.port_file is not None:
-            self._settings.port_file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._settings.port_file.unlink(missing_ok=True)
 
 
 def _warm_models(settings: Settings) -> Sequence[Warm]:

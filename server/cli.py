@@ -18,7 +18,7 @@ from .flags import (
     security_flags,
     watching_flags,
 )
-from .listening import AddressError, check_address, is_loopback, is_unix
+from .listening import AddressError, check_address, check_file, check_host, is_loopback, is_unix
 from .output import put
 
 EXAMPLE = """example:
@@ -64,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
         from .auth.tls import SecurityError, TlsFiles
         from .engine.batcher import BatchLimits
         from .engine.engine import EngineSettings
-        from .grpc_options import SHARED_AGE_SECONDS, ConnectionAge
+        from .grpc_options import ConnectionAge, shared_age
         from .observability.logs import Logs
         from .observability.metrics import Metrics
         from .observability.tracing import TracingError
@@ -76,7 +76,7 @@ def _run(args: argparse.Namespace) -> int:
         return _fail(1, f"{error}: install the server with pip install 'hvae-codec[server]'")
     age = args.max_connection_age
     if age is None and args.share_port:
-        age = SHARED_AGE_SECONDS
+        age = shared_age(args.grace)
     try:
         settings = Settings(
             host=args.host,
@@ -118,19 +118,25 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check_addresses(args: argparse.Namespace) -> int:
-    """0 where both addresses can be had; this comes before imports, which take seconds.
+    """0 where both addresses can be had and the port file written; this comes before imports, which
+    take seconds.
 
     Those that want TLS are left to `Settings`, which says so.
     """
     addresses = [(args.host, args.port, args.share_port)]
-    if args.metrics_port is not None:
-        if is_unix(args.metrics_host):
-            return _fail(2, f"--metrics-host is a name or an address, not {args.metrics_host}")
-        addresses.append((args.metrics_host, args.metrics_port, False))
+    try:
+        check_host("--host", args.host)
+        if args.metrics_port is not None:
+            check_host("--metrics-host", args.metrics_host, unix=False)
+            addresses.append((args.metrics_host, args.metrics_port, False))
+    except AddressError as error:
+        return _fail(2, str(error))
     try:
         for host, port, share_port in addresses:
             if args.insecure or args.tls_certificate or is_loopback(host) or is_unix(host):
                 check_address(host, port, share_port=share_port)
+        if args.port_file is not None:
+            check_file(args.port_file)
     except AddressError as error:
         return _fail(1, str(error))
     return 0

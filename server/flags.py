@@ -66,7 +66,8 @@ def address_flags(group: Group) -> None:
         type=_seconds,
         metavar="SECONDS",
         help="send clients away from connections that are older, so that their next calls may "
-        "reach a server that was added (default: 10 with --share-port, else any age)",
+        "reach a server that was added (default: 10 with --share-port, less where --grace is, else "
+        "any age)",
     )
     group.add_argument(
         "--max-connection-age-grace",
@@ -80,8 +81,9 @@ def address_flags(group: Group) -> None:
         type=_seconds,
         default=10.0,
         metavar="SECONDS",
-        help="time for calls in flight when stopped (default: %(default)g); a second signal ends "
-        "them at once",
+        help="time for calls in flight when stopped, and before that, with --share-port, for "
+        "callers to move to other servers (default: %(default)g); a second signal ends them at "
+        "once",
     )
 
 

@@ -7,10 +7,18 @@ _MOST_PENDING: Final = 65_536
 
 _MOST_AGE_SECONDS: Final = 1_000_000
 
+AGE_SPREAD: Final = 1.15
+"""gRPC lets connections become up to a tenth older than they may."""
 
-SHARED_AGE_SECONDS: Final = 10.0
-"""Greatest age of connections to a port that servers share, where nothing else is said: the system
-spreads connections, not calls, so that one that is added or stops waits for new ones."""
+_SHARED_AGE_SECONDS: Final = 10.0
+
+
+def shared_age(grace_seconds: float) -> float:
+    """Greatest age, in seconds, of connections to a port that servers share, where nothing else is
+    said: the system spreads connections, not calls, so that one that is added or stops waits for
+    new ones. One that stops waits for them no longer than its grace.
+    """
+    return max(1.0, min(_SHARED_AGE_SECONDS, grace_seconds / AGE_SPREAD))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import errno
 import ipaddress
 import os
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,44 @@ _UNIX: Final = "unix:"
 
 class AddressError(Exception):
     """An address is taken or not of this machine; the message says which and why."""
+
+
+def check_host(flag: str, host: str, *, unix: bool = True) -> None:
+    """Check the form of what a flag names; `unix`: whether it may be a socket in the file system.
+
+    Raises AddressError where it is neither a name nor an address.
+    """
+    if unix and is_unix(host) and host != _UNIX:
+        return
+    if (host and not any(each in host for each in ":[]/")) or _is_address(host):
+        return
+    wanted = "a name or an address without a port" + (", or unix:PATH" if unix else "")
+    raise AddressError(f"{flag} is {wanted}, not {host!r}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def check_file(path: Path) -> None:
+    """Check that a file can be written. Raises AddressError where it cannot."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise AddressError(cannot_write(path, error)) from error
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """What is said of a port file that the system refused."""
+    reason = os.strerror(error.errno) if error.errno else error
+    return f"cannot write the port file {path}: {reason}"
 
 
 def check_address(host: str, port: int, *, share_port: bool = False) -> None:

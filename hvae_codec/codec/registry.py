@@ -15,7 +15,7 @@ from hvae_codec.codec.bitstream.header import read_header
 from hvae_codec.codec.checkpoint import ModelInfo, load_checkpoint, model_info, read_card
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.model_choice import model_by_size
-from hvae_codec.codec.quality_scale import HIGHEST, LOWEST, as_quality
+from hvae_codec.codec.quality_scale import HIGHEST, LOWEST, as_quality, quality_number
 from hvae_codec.codec.tiled.quality_interpolation import operating_point
 from hvae_codec.errors import (
     CheckpointError,
@@ -105,24 +105,42 @@ def load(name: str, quality: float | None = None, *, effort: int | None = None) 
         those available. CheckpointError: its files are damaged. DeviceError: HVAE_DEVICE names a
         device that is not here. ValueError: no such effort.
     """
+    info, trade = _chosen(name, quality)
+    codec = _loaded(name, info.quality)
+    if trade is not None:
+        return codec.tuned(1 if effort is None else effort, trade)
+    if info.continuous and quality is not None:
+        codec = codec.at_quality(quality)
+    return codec if effort is None else codec.tuned(effort)
+
+
+def check_at_hand(name: str, quality: float | None = None) -> None:
+    """Check that there is what `load` is asked for, none of its networks loaded.
+
+    Raises:
+        UnknownModelError, UnknownQualityError: as `load`.
+    """
+    _chosen(name, quality)
+
+
+def _chosen(name: str, quality: float | None) -> tuple[ModelInfo, float | None]:
+    """The model that `load` takes, and the trade of a quality between two rungs."""
     rungs = _rungs(name)
-    numbers = [info.quality for info in rungs]
     if rungs[0].continuous:
-        codec = _loaded(name, numbers[0])
-        codec = codec if quality is None else codec.at_quality(quality)
-        return codec if effort is None else codec.tuned(effort)
+        if quality is not None:
+            quality_number(quality)
+        return rungs[0], None
     if quality is None:
-        quality = numbers[len(numbers) // 2]
+        return rungs[len(rungs) // 2], None
     quality = as_quality(quality)
+    numbers = [info.quality for info in rungs]
     if quality in numbers:
-        codec = _loaded(name, int(quality))
-        return codec if effort is None else codec.tuned(effort)
+        return rungs[numbers.index(int(quality))], None
     if quality.is_integer():
         raise UnknownQualityError(
             f"model {name!r} has no quality {quality:g}; at hand: {', '.join(map(str, numbers))}"
         )
-    info, trade = operating_point(rungs, quality)
-    return _loaded(name, info.quality).tuned(1 if effort is None else effort, trade)
+    return operating_point(rungs, quality)
 
 
 def ladder(name: str) -> list[Codec]:

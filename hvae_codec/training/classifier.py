@@ -28,6 +28,7 @@ from hvae_codec.evaluation.image_classifiers import ARCHITECTURES, ClassifierNet
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import LIKELIHOODS, dtype_of
 from hvae_codec.training.classifier_state import load_state, save_state
+from hvae_codec.training.run_state import data_of
 
 MOMENTUM = 0.9
 RISING = 0.2
@@ -102,8 +103,8 @@ def train_classifier(
     """Train the network of `recipe` on `dataset`, keeping the state of the run in the file `state`
     after every epoch.
 
-    If the file holds the state of the same recipe, training goes on from there and ends with the
-    weights of an uninterrupted run (bit for bit on a CPU with the same number of threads).
+    If the file holds the state of the same recipe and data, training goes on from there and ends
+    with the weights of an uninterrupted run (bit for bit on a CPU with the same number of threads).
 
     Args:
         recipe: settings of the run.
@@ -129,8 +130,8 @@ def train_classifier(
     _measure_pixels(recipe.arch, module, images)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     module = module.to(device).to(memory_format=layout)
-    optimiser = _optimiser(recipe, module)
-    history = load_state(state, recipe.to_json(), module, optimiser)
+    optimiser, data = _optimiser(recipe, module), data_of(dataset)
+    history = load_state(state, recipe.to_json(), data, module, optimiser)
     per_epoch = len(images) // recipe.batch_size * recipe.batch_size
     with tqdm(
         total=recipe.epochs * per_epoch,
@@ -142,7 +143,7 @@ def train_classifier(
         while len(history) < recipe.epochs:
             row = _epoch(recipe, module, optimiser, images, labels, len(history), bar)
             history.append(row)
-            save_state(state, recipe.to_json(), module, optimiser, history)
+            save_state(state, recipe.to_json(), data, module, optimiser, history)
             if report is not None:
                 report(row)
     return module.eval()

@@ -122,11 +122,12 @@ class RunState:
         if spec is not None and spec != any_spec(self.recipe.spec).to_json():
             differing.append(f"the architecture {self.recipe.spec!r} had other layers")
         if data is not None and data != self.data._asdict():
-            differing.append(f"data {_described(data)} (now {_described(self.data._asdict())})")
+            differing.append(f"data {described(data)} (now {described(self.data._asdict())})")
         return differing
 
 
-def _described(data: Mapping[str, str]) -> str:
+def described(data: Mapping[str, str]) -> str:
+    """Data, as messages name it; `data` has the fields of `Data`."""
     return f"{data['name']!r} of content {data['fingerprint'][:12]}"
 
 

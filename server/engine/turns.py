@@ -25,7 +25,7 @@ class Turns:
         self._callers: dict[str | None, dict[int, _Waiting]] = {}
         # Of callers, and of each with its calls, the latest last. Whoever asks again a moment after
         # its turn would else find those before it that had theirs later.
-        self._last_turns: dict[Hashable, int] = {}
+        self._last_turns: dict[Hashable, float] = {}
         self._turn_number = 0
 
     @property
@@ -40,8 +40,7 @@ class Turns:
         if self._under_way < self._at_once and not self._callers:
             self._under_way += 1
             call = current_call()
-            self._note_turn(call.owner)
-            self._note_turn((call.owner, id(call)))
+            self._note_turn(call.owner, call.number)
         else:
             await self._wait()
         try:
@@ -71,7 +70,10 @@ class Turns:
     async def _wait(self) -> None:
         call = current_call()
         future = asyncio.get_running_loop().create_future()
-        queue = self._callers.setdefault(call.owner, {}).setdefault(id(call), deque())
+        for key in (call.owner, (call.owner, call.number)):
+            # Who is new comes before the latest alone: else new ones would keep others waiting.
+            self._last_turns.setdefault(key, self._turn_number - 0.5)
+        queue = self._callers.setdefault(call.owner, {}).setdefault(call.number, deque())
         queue.append(future)
         try:
             await future
@@ -99,16 +101,16 @@ class Turns:
         if not calls:
             del self._callers[caller]
         if not future.done():  # or its caller went away
-            self._note_turn(caller)
-            self._note_turn((caller, call))
+            self._note_turn(caller, call)
         return future
 
-    def _last_turn(self, key: Hashable) -> int:
+    def _last_turn(self, key: Hashable) -> float:
         return self._last_turns.get(key, 0)
 
-    def _note_turn(self, key: Hashable) -> None:
+    def _note_turn(self, caller: str | None, call: int) -> None:
         self._turn_number += 1
-        self._last_turns.pop(key, None)
-        self._last_turns[key] = self._turn_number
-        if len(self._last_turns) > _REMEMBERED:
+        for key in (caller, (caller, call)):
+            self._last_turns.pop(key, None)
+            self._last_turns[key] = self._turn_number
+        while len(self._last_turns) > _REMEMBERED:
             del self._last_turns[next(iter(self._last_turns))]

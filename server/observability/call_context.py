@@ -5,6 +5,7 @@ import re
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final
 
 REQUEST_ID: Final = "x-request-id"
@@ -12,12 +13,14 @@ REQUEST_ID: Final = "x-request-id"
 
 _SANE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 
+_numbers = count()
+
 
 @dataclass
 class CallContext:
     """One call. `method` is its name without the service's; `token` the token's name, if any, and
     `most_streams` what its line says of that; `owner` the token's name or the connection, once its
-    message is there.
+    message is there. No two calls of a process have one `number`.
     """
 
     method: str = ""
@@ -27,6 +30,7 @@ class CallContext:
     owner: str | None = None
     items: int = 0
     began: float = field(default_factory=time.perf_counter)
+    number: int = field(default_factory=lambda: next(_numbers))
 
 
 _current: ContextVar[CallContext | None] = ContextVar("call", default=None)

@@ -209,13 +209,13 @@ class StatusPage:
     @asynccontextmanager
     async def _admitted(self, request: web.Request) -> AsyncIterator[None]:
         """Take the image's place among what the token has in use."""
-        call = CallContext("Evaluate", request_id_of(()))
+        call = CallContext("Evaluate", request_id_of(()), owner=request.remote)
         set_current_call(call)
         if self._access is None:
             yield
             return
         token = self._access.token_of(request.headers.getall("Authorization", []))
-        call.token = token.name
+        call.token = call.owner = token.name
         usage = self._access.usage_of(token)
         usage.take(token, 1)
         try:
@@ -235,7 +235,9 @@ def _static(name: str, content: bytes) -> Any:
 
 def _hostname(host: str) -> str:
     """The name or address of "NAME:PORT" or "[ADDRESS]:PORT"."""
-    return host.partition("]")[0].removeprefix("[") if host[:1] == "[" else host.partition(":")[0]
+    if host[:1] == "[":
+        return host.partition("]")[0].removeprefix("[")
+    return host.partition(":")[0].removesuffix(".")  # which ends a name that is complete
 
 
 def _refused(status: HTTPStatus, message: str) -> web.Response:

@@ -1,5 +1,6 @@
 """Connections to several servers: they are spread, grow old, and leave before calls are refused."""
 
+import asyncio
 import signal
 import socket
 import threading
@@ -10,8 +11,11 @@ import grpc
 import pytest
 
 from hvae_codec.client import Client
+from hvae_codec.server.app import App
 from hvae_codec.server.draining import stop_listening
-from hvae_codec.server.grpc_options import ConnectionAge, server_options
+from hvae_codec.server.engine.engine import EngineSettings
+from hvae_codec.server.grpc_options import ConnectionAge, server_options, shared_age
+from hvae_codec.server.settings import Settings, Warm
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.scraping import Scrape
 
@@ -98,6 +102,40 @@ def test_a_restart_behind_a_shared_port_refuses_nobody(on_port):
     assert calls_of(second) > before
     assert set(found) == {"OK"}
     assert "Traceback" not in first.log
+
+
+@pytest.mark.parametrize(("shares", "listens"), [(True, False), (False, True)])
+def test_a_port_that_is_shared_is_joined_once_the_models_are_there(shares, listens, monkeypatch):
+    """The other servers can answer meanwhile; a port of its own is the server's from the start."""
+    port, seen = free_port(), []
+
+    def load(name, quality=None):
+        with socket.socket() as tried:
+            seen.append(tried.connect_ex(("127.0.0.1", port)) == 0)
+
+    monkeypatch.setattr("hvae_codec.codec.registry.load", load)
+    engine = EngineSettings(network_threads=1, coding_processes=0)
+    settings = Settings(port=port, share_port=shares, engine=engine, warm=(Warm("mnist"),))
+
+    async def main():
+        app = App(settings)
+        try:
+            assert await app.start() == f"127.0.0.1:{port}"
+            with socket.create_connection(("127.0.0.1", port), 10):
+                pass
+        finally:
+            await app.stop()
+
+    asyncio.run(main())
+    assert seen == [listens]
+
+
+@pytest.mark.parametrize(
+    ("grace", "age"), [(100, 10), (11.5, 10), (10, 8.6957), (4.6, 4), (1.15, 1), (0, 1)]
+)
+def test_connections_to_a_shared_port_end_within_the_grace(grace, age):
+    """A tenth older than that, at most, and a little: age * 1.15 = grace, of 1 to 10 seconds."""
+    assert shared_age(grace) == pytest.approx(age, abs=1e-4)
 
 
 def test_a_client_spreads_over_all_addresses_or_takes_the_first(start_server):

@@ -265,6 +265,18 @@ def test_models_that_are_not_there_end_the_start(flags, code, words, capsys):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [("none", "unknown model 'none'"), ("cifar10@77", "no quality 77"), ("photo@101", "1..100")],
+)
+def test_models_to_be_warm_are_looked_for_before_any_is_loaded(wanted, words, capsys):
+    flags = ["--port", "0", "--warm", "mnist", "--warm", wanted]
+    assert hvae_codec.server.main(flags) == 1
+    heard = capsys.readouterr().err
+    assert words in heard
+    assert "loaded" not in heard
+
+
 def test_more_pixels_than_any_picture_has(capsys):
     assert hvae_codec.server.main(["--max-pixels", "100000001"]) == 2
     assert "100,000,000" in capsys.readouterr().err

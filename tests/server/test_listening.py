@@ -9,7 +9,7 @@ import pytest
 import hvae_codec
 from hvae_codec.client import Client
 from hvae_codec.server import main
-from hvae_codec.server.listening import AddressError, check_address
+from hvae_codec.server.listening import AddressError, check_address, check_file, check_host
 
 BEFORE_IMPORTS = """
 import sys
@@ -40,6 +40,56 @@ def test_a_taken_port_is_found_before_the_imports(flags, taken):
     assert done.returncode == 1
     reason = f"hvae-codec server: cannot listen on 127.0.0.1:{taken}: Address already in use\n"
     assert done.stderr == reason
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--port-file", "{0}/none/port"], 1, "the port file {0}/none/port: No such file or dir"),
+        (["--port-file", "{0}"], 1, "cannot write the port file {0}: Is a directory"),
+        (["--port-file", "/proc/port"], 1, "cannot write the port file /proc/port: No such file"),
+        (["--host", "127.0.0.1:5000"], 2, "--host is a name or an address without a port, or unix"),
+        (["--host", "unix-abstract:name"], 2, "or unix:PATH, not 'unix-abstract:name'"),
+        (["--host", "UNIX:{0}/socket"], 2, "or unix:PATH, not 'UNIX:{0}/socket'"),
+        (["--host", "unix:"], 2, "or unix:PATH, not 'unix:'"),
+        (["--host", "[::1]"], 2, "without a port, or unix:PATH, not '[::1]'"),
+        (["--host", ""], 2, "or unix:PATH, not ''"),
+        (
+            ["--metrics-port", "0", "--metrics-host", "localhost:1"],
+            2,
+            "without a port, not 'localh",
+        ),
+    ],
+)
+def test_flags_that_cannot_be_are_found_before_the_imports(flags, code, words, tmp_path):
+    flags = [flag.format(tmp_path) for flag in flags]
+    done = subprocess.run(
+        [sys.executable, "-c", BEFORE_IMPORTS, "--port", "0", *flags],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code
+    assert words.format(tmp_path) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "a-b.c.", "::1", "fe80:0:0:0:0:0:0:1%lo", "unix:a", "unix:///a"],
+)
+def test_hosts_that_there_may_be(host):
+    check_host("--host", host)
+
+
+def test_a_port_file_that_can_be_written(tmp_path):
+    (tmp_path / "old").write_text("before")
+    for name in ("old", "new"):
+        check_file(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "before"
 
 
 def test_addresses(taken):

@@ -105,6 +105,21 @@ def test_a_state_of_another_run_or_a_damaged_one_is_refused(tmp_path):
         train_classifier(recipe(epochs=1), squares(32), state)
 
 
+@pytest.mark.parametrize("changed", ["images", "labels"])
+def test_a_state_of_other_data_is_refused(tmp_path, changed):
+    """One pixel or label differs; the file stays as it is, and goes on with its own data."""
+    state, data, run = tmp_path / "s.safetensors", squares(32), recipe(epochs=2)
+    with pytest.raises(StopError):
+        train_classifier(run, data, state, report=stop_after(1))
+    arrays = {"images": data.images.copy(), "labels": data.labels.copy()}
+    arrays[changed].reshape(-1)[5] ^= 1
+    other, before = ImageDataset(**arrays, name="quarters", split="train"), state.read_bytes()
+    with pytest.raises(CheckpointError, match=r"data 'quarters train' of content .* \(now"):
+        train_classifier(run, other, state)
+    assert state.read_bytes() == before
+    train_classifier(run, data, state)
+
+
 def test_divergence_names_the_step(tmp_path):
     run = recipe(arch="resnet18", stem=4, learning_rate=1e30, epochs=2)
     with pytest.raises(DivergenceError, match=r"diverged at step \d+: the loss is (nan|inf)"):

@@ -16,7 +16,7 @@ from hvae_codec.errors import SweepError
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.bins import beta_per_layer
 from hvae_codec.training.recipe import Recipe
-from hvae_codec.training.sweep.chunk import described_data, pending_chunks
+from hvae_codec.training.sweep.chunk import described_data, fingerprint_of, pending_chunks
 from hvae_codec.training.sweep.local import SweepJob, run_locally
 from hvae_codec.training.sweep.memory import fitting_chunk
 from hvae_codec.training.sweep.plan import (
@@ -43,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = _recipe(arguments, models[0])
     chunk = arguments.chunk or _chunk(arguments, recipe, len(models))
     data = described_data(training, test, recipe.images)
-    plan = SweepPlan(recipe, tuple(models), chunk, arguments.name, data)
+    images = fingerprint_of(training, test)
+    plan = SweepPlan(recipe, tuple(models), chunk, arguments.name, data, images)
     arguments.out.mkdir(parents=True, exist_ok=True)
     with locked(arguments.out, SweepError):
         write_plan(arguments.out, plan)

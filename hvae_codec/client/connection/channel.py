@@ -36,9 +36,10 @@ class Connection:
         balancing: which addresses of the target calls go to.
 
     Raises:
-        HvaeCodecError: another balancing, a target with a scheme such as https://, a certificate
-            without its key or a key without its certificate, a file that cannot be read, a token
-            that no header can hold, or one that would travel unencrypted to another machine.
+        HvaeCodecError: another balancing, a target with a scheme such as https:// or a port above
+            65,535, a certificate without its key or a key without its certificate, a file that
+            cannot be read, a token that no header can hold, or one that would travel unencrypted to
+            another machine.
     """
 
     target: str

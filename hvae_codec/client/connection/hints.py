@@ -9,6 +9,11 @@ _SCHEMES: Final = {
 }
 """Those of gRPC's names."""
 
+_PORT: Final = re.compile(r"(?:^[^:]*|\]):(\d+)$", re.ASCII)
+"""That of a name, an address of IPv4 or one of IPv6 in brackets."""
+
+_MOST_PORT: Final = 65_535
+
 _CLOSED: Final = re.compile(
     r"(failed to connect|connections to all backends failing).*"
     r"(Socket closed|reset by peer|End of|EOF|Broken)"
@@ -20,12 +25,24 @@ def of_target(target: str) -> str | None:
     """What is wrong with the text of a target, if anything is."""
     if not isinstance(target, str) or not target.strip():
         return f"a target is HOST:PORT or unix:PATH, not {target!r}"
-    scheme, found, rest = target.partition("://")
-    if not found or scheme.lower() in _SCHEMES:
+    if target.partition(":")[0].lower() in _SCHEMES:
         return None
+    scheme, found, rest = target.partition("://")
+    if not found:
+        return _of_address(target)
     address = rest.partition("/")[0] or "HOST:PORT"
     tls = " with tls=True or root_certificates" if scheme.lower() in ("https", "grpcs") else ""
     return f"a target has no {scheme}:// before it: give {address!r}{tls}, not {target!r}"
+
+
+def _of_address(target: str) -> str | None:
+    """What is wrong with HOST:PORT; gRPC takes ports modulo 65,536."""
+    if any(each.isspace() or each == "/" for each in target):
+        return f"a target is HOST:PORT or unix:PATH, not {target!r}"
+    port = _PORT.search(target)
+    if port is not None and int(port[1]) > _MOST_PORT:
+        return f"a target's port is at most {_MOST_PORT}, got {target!r}"
+    return None
 
 
 def of_failure(details: str, *, encrypted: bool, certificate: bool) -> str | None:

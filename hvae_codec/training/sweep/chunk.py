@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,8 @@ def run_chunk(
     found = described_data(training, test, plan.recipe.images)
     if found != plan.data:
         raise SweepError(f"{directory} was begun with {plan.data}, the data here are {found}")
+    if plan.fingerprint not in (None, fingerprint_of(training, test)):
+        raise SweepError(f"{directory} was begun with other images than {plan.data} has here")
     indices = plan.chunks()[number]
     place = chunk_directory(directory, number)
     trained = train_chunk(plan, indices, training, place, device=device, advance=advance)
@@ -118,6 +121,12 @@ def export_model(
     codec = Codec(make_checkpoint(model, tables, card))
     card["measured"] = measure_codec(codec, test_images[:MEASURED_IMAGES])
     save_checkpoint(model_path(directory, index), model, tables, card, replace=True)
+
+
+def fingerprint_of(training: ImageDataset, test: ImageDataset) -> str:
+    """SHA-256, in hex, of all images that a sweep is trained and measured on."""
+    both = f"{training.fingerprint} {test.fingerprint}"
+    return hashlib.sha256(both.encode()).hexdigest()
 
 
 def described_data(

@@ -41,7 +41,8 @@ class SweepPlan:
 
     `recipe`: the settings that all share; its betas and rates stand for those of `models`.
     `chunk`: how many train as one stack. `name`: of the models, in their cards.
-    `data`: where images come from, as cards say it.
+    `data`: where images come from, as cards say it. `fingerprint`: SHA-256, in hex, of all images;
+    None in plans of earlier releases.
     """
 
     recipe: Recipe
@@ -49,6 +50,7 @@ class SweepPlan:
     chunk: int
     name: str
     data: dict[str, Any]
+    fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.models) <= MAX_MODELS:
@@ -78,6 +80,7 @@ class SweepPlan:
             "recipe": self.recipe.to_json(),
             "chunk": self.chunk,
             "data": self.data,
+            "fingerprint": self.fingerprint,
             "models": [
                 {
                     "index": index,
@@ -110,7 +113,15 @@ class SweepPlan:
                 for model in data["models"]
             )
             recipe = Recipe.from_json(data["recipe"])
-            return cls(recipe, models, int(data["chunk"]), str(data["name"]), dict(data["data"]))
+            fingerprint = data.get("fingerprint")
+            return cls(
+                recipe,
+                models,
+                int(data["chunk"]),
+                str(data["name"]),
+                dict(data["data"]),
+                None if fingerprint is None else str(fingerprint),
+            )
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, SweepError | SpecError):
                 raise
@@ -158,9 +169,13 @@ def write_plan(directory: Path, plan: SweepPlan) -> None:
     if path.exists():
         found = read_plan(directory).to_json()
         wanted = json.loads(json.dumps(plan.to_json()))
-        if differing := [key for key in wanted if found[key] != wanted[key]]:
+        differing = [key for key in wanted if found[key] != wanted[key]]
+        if found["fingerprint"] is None and "fingerprint" in differing:
+            differing.remove("fingerprint")
+        if differing:
+            named = ", ".join(map(_in_words, differing))
             raise SweepError(
-                f"{directory} is a sweep with other settings ({', '.join(differing)}); "
+                f"{directory} is a sweep with other settings ({named}); "
                 "use the same settings to go on with it, or another --out"
             )
         return
@@ -168,6 +183,10 @@ def write_plan(directory: Path, plan: SweepPlan) -> None:
         raise SweepError(f"{directory} is not empty and not a sweep; use another --out")
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(plan.to_json(), indent=1) + "\n").encode())
+
+
+def _in_words(field: str) -> str:
+    return "content of the images" if field == "fingerprint" else field
 
 
 def read_plan(directory: Path) -> SweepPlan:

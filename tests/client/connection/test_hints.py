@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from hvae_codec.client import AsyncClient, Client, Retry, ServiceError
+from hvae_codec.client.connection.hints import of_target
 from hvae_codec.errors import HvaeCodecError
 from tests.client.connection.test_connections import certified
 
@@ -60,12 +61,35 @@ def test_nobody_there_is_told_as_it_is(ask):
         ("https://codec.example:443/", "give 'codec.example:443' with tls=True"),
         ("grpc://codec.example:50051", "give 'codec.example:50051', not"),
         ("HTTP://", "give 'HOST:PORT', not"),
+        ("http:/127.0.0.1:50051", "HOST:PORT or unix:PATH, not 'http:/127.0.0.1:50051'"),
+        ("127.0.0.1:50051/", "HOST:PORT or unix:PATH, not '127.0.0.1:50051/'"),
+        (" 127.0.0.1:50051", "HOST:PORT or unix:PATH, not ' 127.0.0.1:50051'"),
+        # gRPC would ask port 34463, 99999 - 65536.
+        ("127.0.0.1:99999", "port is at most 65535, got '127.0.0.1:99999'"),
+        ("[::1]:65536", "port is at most 65535, got '[::1]:65536'"),
     ],
 )
 def test_a_target_has_no_scheme(kind, target, advice):
     with pytest.raises(HvaeCodecError) as raised:
         kind(target)
     assert advice in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "codec:65535",
+        "codec",
+        "::1",
+        "fe80::99999",
+        "[::1]:1",
+        "unix:a/b",
+        "unix:///a",
+        "dns:///a:1",
+    ],
+)
+def test_targets_that_may_be(target):
+    assert of_target(target) is None
 
 
 def test_targets_of_grpc_are_taken(small):

@@ -58,6 +58,38 @@ def test_many_calls_of_one_caller_do_not_keep_another_waiting():
     assert [at for at, name in enumerate(order) if name == "b"] == [1, 3, 5, 7]
 
 
+@pytest.mark.parametrize("caller_of", [lambda name: "one", lambda name: f"of {name}"])
+def test_new_calls_and_new_callers_do_not_keep_one_waiting(caller_of):
+    """By hand: three at a time make one call after another, each of them a new one. The long call
+    has one turn of four, whether they are of its caller or of others.
+    """
+    order = []
+
+    async def main():
+        turns = Turns(1)
+
+        async def call(name, count):
+            seen = CallContext()
+            seen.owner = caller_of(name)
+            set_current_call(seen)
+
+            async def one(_):
+                order.append(name[0])
+                await asyncio.sleep(0.001)
+
+            await turns.each(range(count), one)
+
+        async def new_ones(kind):
+            for number in range(8):
+                await asyncio.create_task(call(f"{kind}{number}", 1))
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(call("L", 8), *map(new_ones, "abc"))
+
+    asyncio.run(main())
+    assert [at for at, name in enumerate(order) if name == "L"] == list(range(0, 32, 4))
+
+
 def test_who_goes_away_gives_its_turn_to_others():
     async def main():
         turns = Turns(1)

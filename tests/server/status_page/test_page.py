@@ -18,6 +18,11 @@ import pytest
 from PIL import Image
 
 import hvae_codec
+from hvae_codec.server.auth.token_interceptor import Access
+from hvae_codec.server.auth.tokens import TokenFile
+from hvae_codec.server.observability.call_context import current_call
+from hvae_codec.server.observability.metrics import Metrics
+from hvae_codec.server.status_page.page import StatusPage
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 SECONDS = 30
@@ -88,6 +93,54 @@ def test_a_picture_there_and_back(shown, file, picture):
     assert np.array_equal(np.asarray(decoded), codec.decode(blob))
     error = np.mean((np.asarray(decoded).astype(float) - picture) ** 2)
     assert answer["psnr_db"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("host", "taken"),
+    [
+        ("LOCALHOST:9464", True),
+        ("localhost.:9464", True),
+        ("localhost.", True),
+        ("[::1]:9464", True),
+        ("127.0.0.9", True),
+        ("localhost.example", False),
+        ("127.0.0.1.example:80", False),
+        ("example", False),
+    ],
+)
+def test_names_of_this_machine_alone(shown, host, taken):
+    status, _, body = ask(shown, "healthz", Host=host)
+    assert (status, body) == ((200, b"SERVING\n") if taken else (421, b"not this host\n"))
+
+
+@pytest.mark.parametrize(("guards", "owner"), [(True, "alice"), (False, "127.0.0.1")])
+def test_a_picture_takes_turns_as_what_its_token_owns(guards, owner, tmp_path):
+    """As gRPC's calls with the token do; without tokens, all from one address together."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"alice {TOKEN}\n")
+    tokens.chmod(0o600)
+    owners = []
+
+    async def evaluate(_request):
+        owners.append(current_call().owner)
+        return codec_pb2.EvaluateResponse()
+
+    async def main():
+        access = Access(TokenFile(tokens)) if guards else None
+        page = StatusPage(
+            Metrics(), lambda _: None, evaluate, lambda: True, most_bytes=100, access=access
+        )
+        url = await page.start("127.0.0.1", 0)
+        headers = {"Content-Type": BYTES, "Authorization": f"Bearer {TOKEN}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.post(url + "evaluate", data=b"file") as answer,
+        ):
+            assert answer.status == 200
+        await page.stop()
+
+    asyncio.run(main())
+    assert owners == [owner]
 
 
 @pytest.mark.parametrize(

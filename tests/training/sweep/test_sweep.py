@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from hvae_codec.codec.checkpoint import load_checkpoint
@@ -22,10 +24,11 @@ from hvae_codec.models.stacked import StackedVAE
 from hvae_codec.training import train
 from hvae_codec.training.run_state import RunState
 from hvae_codec.training.sweep import stacked_trainer
-from hvae_codec.training.sweep.chunk import pending_chunks
+from hvae_codec.training.sweep.chunk import fingerprint_of, pending_chunks
 from hvae_codec.training.sweep.local import SweepJob, run_locally
 from hvae_codec.training.sweep.memory import fitting_chunk, model_bytes
 from hvae_codec.training.sweep.plan import (
+    PLAN_FILE,
     SweepModel,
     SweepPlan,
     divergence_path,
@@ -247,6 +250,38 @@ def test_other_data_are_refused(make_plan, tmp_path):
     write_plan(tmp_path / "s", other)
     with pytest.raises(SweepError, match="begun with"):
         run_locally(SweepJob(tmp_path / "s"), 1, lambda images: None)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_other_images_are_refused(make_plan, crops, tmp_path, split):
+    """Of one name and number, by the plan and by the chunks that are still to come."""
+    plan = replace(make_plan(), fingerprint=fingerprint_of(*both_splits(crops)))
+    write_plan(tmp_path / "s", plan)
+    path = tmp_path / "crops" / split / "a.png"
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    pixels[0, 0, 0] ^= 1
+    Image.fromarray(pixels).save(path)
+    with pytest.raises(SweepError, match="begun with other images"):
+        run_locally(SweepJob(tmp_path / "s"), 1, lambda images: None)
+    now = replace(plan, fingerprint=fingerprint_of(*both_splits(crops)))
+    with pytest.raises(SweepError, match=r"other settings \(content of the images\)"):
+        write_plan(tmp_path / "s", now)
+    assert not list((tmp_path / "s").glob("models/*"))
+
+
+def test_a_plan_of_an_earlier_release_goes_on(make_plan, tmp_path):
+    plan, folder = make_plan(), tmp_path / "s"
+    write_plan(folder, plan)
+    stored = json.loads((folder / PLAN_FILE).read_text())
+    del stored["fingerprint"]
+    (folder / PLAN_FILE).write_text(json.dumps(stored))
+    write_plan(folder, replace(plan, fingerprint="0" * 64))
+    assert read_plan(folder) == plan
+
+
+def both_splits(name):
+    return load_dataset(name, "train"), load_dataset(name, "test")
 
 
 def test_a_full_disk_leaves_the_last_state(make_plan, tmp_path, monkeypatch):
