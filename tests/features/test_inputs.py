@@ -149,7 +149,7 @@ def test_bytes_files_and_archives_give_one_and_the_same(
 def test_pictures_of_an_archive_are_chosen_like_rows(archive):
     pictures = ArchivePictures(archive)
     assert len(pictures) == 30
-    assert pictures[3].number == pictures[3:9][0].point.number == 3
+    assert pictures[3].number == pictures[3:9][0].number == 3
     assert list(ArchivePictures(archive, ["7.png", "2.png"]).numbers) == [7, 2]
     assert list(ArchivePictures(archive, [-1, 4]).numbers) == [29, 4]
     assert list(ArchivePictures(archive, slice(0, 9, 4)).numbers) == [0, 4, 8]

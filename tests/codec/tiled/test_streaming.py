@@ -199,7 +199,7 @@ def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").
 before = peak()
 rows, columns = 6400, 8000
 picture = np.broadcast_to(np.arange(rows, dtype=np.uint8)[:, None, None], (rows, columns, 3))
-blob = codec.file_coder.write(codec.quantise([picture])[0])[0]
+blob = codec.file_coder.write(codec.transform.encode([(picture, False)], codec.point)[0])[0]
 encoded = peak()
 total = sum(len(strip) for strip in codec.decode_rows(blob))
 assert total == rows
