@@ -115,9 +115,11 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def server():
-    with running_server() as target:
+def server(tmp_path_factory):
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    with running_server(log) as target:
         yield target
+    assert "INFO serving after" in log.read_text()
 
 
 @pytest.fixture(scope="module")

@@ -44,28 +44,32 @@ Pixels = NDArray[np.uint8]
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[str]:
+def running_server(log: Path) -> Iterator[str]:
     """HOST:PORT of a server process on a free loopback port; stopped at the end.
+
+    log: file that takes what the server logs, so that the table stays whole.
 
     Raises:
         RuntimeError: it does not come up, or does not stop with exit code 0.
     """
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, log.open("wb") as lines:
         port_file = Path(directory) / "port"
         command = [sys.executable, "-m", "hvae_codec.server", "--port", "0"]
         process = subprocess.Popen(
-            [*command, "--port-file", str(port_file)], stdout=subprocess.DEVNULL
+            [*command, "--port-file", str(port_file)], stdout=subprocess.DEVNULL, stderr=lines
         )
         try:
             deadline = time.monotonic() + START_SECONDS
             while not port_file.exists():
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server did not come up (exit code {process.poll()})")
+                    raise RuntimeError(
+                        f"the server did not come up (exit code {process.poll()}): see {log}"
+                    )
                 time.sleep(0.02)
             yield f"127.0.0.1:{port_file.read_text().strip()}"
             process.send_signal(signal.SIGTERM)
             if code := process.wait(timeout=30):
-                raise RuntimeError(f"the server stopped with exit code {code}")
+                raise RuntimeError(f"the server stopped with exit code {code}: see {log}")
         finally:
             process.kill()
             process.wait()
@@ -127,7 +131,9 @@ def main() -> None:
     parser.add_argument("--photo-quality", type=int, help="1 to 100; default: the model's")
     arguments = parser.parse_args()
     images, note = real_images()
-    with running_server() as target, Client(target) as client:
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    log = arguments.output / "server.log"
+    with running_server(log) as target, Client(target) as client:
         qualities = default_qualities(client)
         for model, asked in (
             (SMALL_MODEL, arguments.quality),
@@ -153,10 +159,9 @@ def main() -> None:
             first = " ".join(f"{value:.2f}" for value in found[0][:6])
             print(f"features of {model}'s top layer: {len(found)} x {found.shape[1]}: {first} ...")
         samples = client.sample(SAMPLES, model=SMALL_MODEL, quality=qualities[SMALL_MODEL], seed=1)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "main_job.png"
     write_atomically(path, encode_png(np.asarray(contact_sheet(rows, samples))))
-    print(f"picture: {path}")
+    print(f"picture: {path}, log of the server: {log}")
 
 
 def default_qualities(client: Client) -> dict[str, int]:
