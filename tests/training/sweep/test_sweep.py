@@ -219,10 +219,10 @@ def test_a_chunk_that_fails_while_others_report_ends_the_sweep(make_plan, tmp_pa
 KILLED = """
 import sys
 from pathlib import Path
-from hvae_codec.training.sweep.local import Work, run_locally
+from hvae_codec.training.sweep.local import SweepJob, run_locally
 import torch
 torch.set_num_threads(1)
-run_locally(Work(Path(sys.argv[1]), threads=1), 1, lambda images: None)
+run_locally(SweepJob(Path(sys.argv[1]), threads=1), 1, lambda images: None)
 """
 
 
