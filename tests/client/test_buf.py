@@ -37,7 +37,7 @@ def test_the_standard_rules_hold(buf):
 
 def test_nothing_of_the_first_contract_is_broken(buf, tmp_path):
     """Against the descriptors that its golden requests are kept with."""
-    golden = json.loads((ROOT / "tests" / "server" / "requests_v1.json").read_text())
+    golden = json.loads((ROOT / "tests" / "server" / "rpc" / "requests_v1.json").read_text())
     first = descriptor_pb2.FileDescriptorSet.FromString(base64.b64decode(golden["contract"]))
     assert [method.name for method in first.file[-1].service[0].method][:2] == ["Encode", "Decode"]
     image = tmp_path / "first.binpb"
