@@ -36,10 +36,16 @@ def main() -> int:
     parser.add_argument("--alive", action="store_true", help="any answer will do")
     arguments = parser.parse_args()
     request = health_pb2.HealthCheckRequest(service="hvae_codec.v1.CodecService")
-    with _channel(arguments) as channel:
+    try:
+        seconds = float(arguments.timeout)
+        channel = _channel(arguments)
+    except (OSError, ValueError) as error:  # a file that is not there, no number
+        print(f"healthcheck: {error}", file=sys.stderr)
+        return 1
+    with channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            status = health.Check(request, timeout=float(arguments.timeout)).status
+            status = health.Check(request, timeout=seconds).status
         except grpc.RpcError as error:
             answer: Any = error
             print(f"{arguments.address}: {answer.code().name}: {answer.details()}")

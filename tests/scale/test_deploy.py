@@ -165,6 +165,20 @@ def test_a_probe_without_tls_asks_no_proxy(server):
     assert (done.returncode, done.stdout) == (0, f"{server.address}: SERVING\n")
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--ca", "/nowhere/ca.crt"), "No such file or directory: '/nowhere/ca.crt'"),
+        (("--timeout", "soon"), "could not convert string to float: 'soon'"),
+    ],
+)
+def test_a_probe_that_cannot_ask_says_why_in_a_line(flags, said):
+    command = [sys.executable, DEPLOY / "healthcheck.py", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert said in done.stderr
+
+
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory):
     """A folder with what the first commands of deploy/README.md make."""
