@@ -124,7 +124,7 @@ def check_at_hand(name: str, quality: float | None = None) -> None:
 
 
 def _chosen(name: str, quality: float | None) -> tuple[ModelInfo, float | None]:
-    """The model that `load` takes, and the trade of a quality between two rungs."""
+    """The model that `load` takes, and the trade of a quality between two quality levels."""
     rungs = _rungs(name)
     if rungs[0].continuous:
         if quality is not None:

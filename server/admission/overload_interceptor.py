@@ -1,8 +1,8 @@
-"""Who is turned away at the door, before a byte of the message is read: everybody once the server
-stops, single calls while it is full, and what is beyond the calls that may be open.
+"""Reject calls before their message is read.
 
-gRPC would read a message first, and parse it. Under ten times the load that the machine bears, that
-alone takes more than the machine has.
+All calls are rejected once the server stops, unary calls under overload, and any call beyond the
+number that may be open. gRPC would read and parse a message first: under ten times the load that
+the machine bears, that alone takes more than the machine has.
 """
 
 import asyncio
