@@ -41,7 +41,8 @@ def prose_of(source):
 
 def given_up(source):
     """The words of GIVEN_UP in a source's prose."""
-    names = re.compile(
+    paths = r"--?[a-z-]+|[\w./-]*[/_.=][\w./-]+"
+    names = re.compile(rf"`[^`]*`|^\s*[a-z_]\w*(?:, [a-z_]\w*)*:|{paths}", re.MULTILINE)
         r"`[^`]*`|^\s*[a-z_]\w*(?:, [a-z_]\w*)*:|--?[a-z-]+|[\w./-]*[/_.=][\w./-]+", re.M
     )
     text = " ".join(names.sub(" ", prose) for prose in prose_of(source))
