@@ -43,8 +43,6 @@ def given_up(source):
     """The words of GIVEN_UP in a source's prose."""
     paths = r"--?[a-z-]+|[\w./-]*[/_.=][\w./-]+"
     names = re.compile(rf"`[^`]*`|^\s*[a-z_]\w*(?:, [a-z_]\w*)*:|{paths}", re.MULTILINE)
-        r"`[^`]*`|^\s*[a-z_]\w*(?:, [a-z_]\w*)*:|--?[a-z-]+|[\w./-]*[/_.=][\w./-]+", re.M
-    )
     text = " ".join(names.sub(" ", prose) for prose in prose_of(source))
     words = re.compile(rf"\b({'|'.join(GIVEN_UP)})\b", re.IGNORECASE)
     return sorted({found.lower() for found in words.findall(text)})
