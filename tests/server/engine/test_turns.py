@@ -75,7 +75,8 @@ def test_new_calls_and_new_callers_do_not_keep_one_waiting(caller_of):
 
             async def one(_):
                 order.append(name[0])
-                await asyncio.sleep(0.001)
+                for _ in range(20):  # rounds of the loop, in which the next call comes
+                    await asyncio.sleep(0)
 
             await turns.each(range(count), one)
 
