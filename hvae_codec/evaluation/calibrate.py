@@ -24,8 +24,12 @@ def calibrate_codec(codec: Codec, images: NDArray[np.uint8]) -> dict[str, Any]:
     images uint8 [N, H, W, C] of the model's size: mean payload bytes and PSNR at effort 1, a
     value per trade.
 
-    The PSNR is the mean over the images (`quality.PSNR_RULE`).
+    The PSNR is the mean over the images (`hvae_codec.evaluation.metrics.psnr.PSNR_RULE`).
+
+    Raises:
+        CheckpointError: the model is fully convolutional, and has no trade to measure.
     """
+    _ = codec.checkpoint.of_one_size  # which raises it
     sizes, decibels = [], []
     for trade in tqdm(TRADES, desc="calibrating", unit="trade", disable=None, leave=False):
         size, psnr = measure_trade(codec, images, EFFORT, trade)
