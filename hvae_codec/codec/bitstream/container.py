@@ -25,8 +25,8 @@ from hvae_codec.codec.bitstream.header import (
     write_file,
     write_files,
 )
-from hvae_codec.codec.entropy.range_coder import SymbolCoder
 from hvae_codec.codec.entropy.tables import Int32Array
+from hvae_codec.codec.entropy.tile_coder import SymbolCoder
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.errors import BitstreamError, CorruptError, ImageTooLargeError, WrongModelError
 

@@ -33,8 +33,8 @@ from hvae_codec.codec.bitstream.header import Header, SizedHeader
 from hvae_codec.codec.bitstream.symbols import SymbolBatch, as_rows, order_of
 from hvae_codec.codec.entropy.context_coder import ContextCoder, Shape
 from hvae_codec.codec.entropy.context_tables import ContextTables
-from hvae_codec.codec.entropy.range_coder import SymbolCoder
 from hvae_codec.codec.entropy.tables import FloatArray, Int32Array, SymbolTables
+from hvae_codec.codec.entropy.tile_coder import SymbolCoder
 from hvae_codec.errors import BitstreamError
 
 

@@ -36,8 +36,8 @@ from hvae_codec.codec.archive.names import (
 )
 from hvae_codec.codec.bitstream.container import pack, unpack
 from hvae_codec.codec.bitstream.header import SizedHeader
-from hvae_codec.codec.entropy.range_coder import SymbolCoder
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
+from hvae_codec.codec.entropy.tile_coder import SymbolCoder
 from hvae_codec.errors import (
     ArchiveError,
     BitstreamError,

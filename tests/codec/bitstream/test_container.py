@@ -16,8 +16,8 @@ from hvae_codec.codec.bitstream.container import (
     unpack_many,
 )
 from hvae_codec.codec.bitstream.header import Header, SizedHeader, write_file
-from hvae_codec.codec.entropy.range_coder import SymbolCoder
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
+from hvae_codec.codec.entropy.tile_coder import SymbolCoder
 from hvae_codec.errors import (
     BitstreamError,
     CorruptError,

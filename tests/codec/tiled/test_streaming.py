@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import hvae_codec
 from hvae_codec.codec.bitstream.container import pack, unpack, unpack_runs
 from hvae_codec.codec.bitstream.header import SizedHeader
-from hvae_codec.codec.entropy import range_coder as coder_module
+from hvae_codec.codec.entropy import tile_coder as coder_module
 from hvae_codec.codec.tiled.networks import Networks
 from hvae_codec.codec.tiled.streaming import picture_rows, regrouped, symbols_of
 from hvae_codec.codec.tiled.tiling import assembled, merge, merge_rows, split
