@@ -17,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from hvae_codec.codec.arguments import real, whole
+from hvae_codec.codec.bitstream.conv_files import ConvFileCoder
 from hvae_codec.codec.bitstream.encoded import Encoded, as_file, as_files, one_or_more
-from hvae_codec.codec.bitstream.files import ConvFileCoder, FileCoder, TiledFileCoder
+from hvae_codec.codec.bitstream.files import FileCoder
 from hvae_codec.codec.bitstream.header import Header, read_header
 from hvae_codec.codec.bitstream.symbols import SymbolBatch, in_order, order_of
+from hvae_codec.codec.bitstream.tiled_files import TiledFileCoder
 from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info
 from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.tables import Int32Array
