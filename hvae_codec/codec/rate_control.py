@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.arguments import byte_count, real
 from hvae_codec.codec.candidates import Candidate, CandidateSearch
-from hvae_codec.codec.codec import Codec, Pictures
+from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.fully_convolutional.rate_search import QualitySearch, coarse_qualities
 from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
 from hvae_codec.codec.model_choice import AUTO
+from hvae_codec.codec.model_shape import Pictures
 from hvae_codec.codec.registry import ladder, model_for
 from hvae_codec.codec.tiled.rate_search import TradeSearch, coarse_trades
 from hvae_codec.codec.transform import Pixels

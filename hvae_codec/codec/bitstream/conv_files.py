@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hvae_codec.codec.arguments import layer_count
 from hvae_codec.codec.bitstream.container import (
     MAX_FILE_PIXELS,
     ConvForm,
@@ -18,7 +19,7 @@ from hvae_codec.codec.bitstream.container import (
     raise_about,
     written_header,
 )
-from hvae_codec.codec.bitstream.files import block_of, layers_wanted, refuse_block
+from hvae_codec.codec.bitstream.files import block_of, refuse_block
 from hvae_codec.codec.bitstream.header import SizedHeader, write_file
 from hvae_codec.codec.bitstream.symbols import SymbolBatch, as_rows, order_of
 from hvae_codec.codec.entropy.context_coder import ContextCoder, Shape
@@ -75,7 +76,7 @@ class ConvFileCoder:
 
     def read(self, files: Sequence[bytes], layers: int | None = None) -> list[SymbolBatch]:
         """As `FileCoder.read`; files that share size, quality and greyness make one batch."""
-        wanted = layers_wanted(layers, len(self.tables.layers))
+        wanted = layer_count(layers, len(self.tables.layers))
         opened = open_files(files, self.form, whole=layers != 1)
         groups: dict[SizedHeader, list[int]] = {}
         for number, file in enumerate(opened):
@@ -93,7 +94,7 @@ class ConvFileCoder:
 
     def read_block(self, file: bytes, layers: int | None = None) -> SymbolBatch:
         """As `FileCoder.read_block`."""
-        wanted = layers_wanted(layers, len(self.tables.layers))
+        wanted = layer_count(layers, len(self.tables.layers))
         opened = open_file(file, self.form, whole=layers != 1)
         return block_of(opened.header, self._symbols_of([opened], wanted, numbers=[0], of=1))
 

@@ -69,16 +69,6 @@ def block_of(header: SizedHeader, symbols: list[Int32Array]) -> SymbolBatch:
     return SymbolBatch(range(count), [each] * count, symbols, block=header.block)
 
 
-def layers_wanted(layers: int | None, total: int) -> int:
-    """How many of `total` layers are to be read (None: all).
-
-    Raises ValueError for a number of layers that there is not.
-    """
-    if layers is not None and not 1 <= layers <= total:
-        raise ValueError(f"layers must lie in 1..{total}, not {layers}")
-    return total if layers is None else layers
-
-
 def read_each(
     coder: FileCoder, files: Sequence[bytes], layers: int | None = None
 ) -> Iterator[list[SymbolBatch] | BitstreamError]:

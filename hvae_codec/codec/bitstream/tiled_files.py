@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from hvae_codec.codec.arguments import layer_count
 from hvae_codec.codec.bitstream.container import (
     MAX_TILES,
     OpenedFile,
@@ -19,7 +20,7 @@ from hvae_codec.codec.bitstream.container import (
     tiles_of,
     written_header,
 )
-from hvae_codec.codec.bitstream.files import block_of, layers_wanted, refuse_block
+from hvae_codec.codec.bitstream.files import block_of, refuse_block
 from hvae_codec.codec.bitstream.header import SizedHeader, write_file, write_files
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.entropy.tables import FloatArray, Int32Array, SymbolTables
@@ -150,7 +151,7 @@ class TiledFileCoder:
         """Whether the check of the whole file vouches for these layers; of the top one its own
         does.
         """
-        layers_wanted(layers, len(self.tables.layers))
+        layer_count(layers, len(self.tables.layers))
         return layers != 1
 
 
