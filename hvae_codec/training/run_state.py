@@ -94,7 +94,7 @@ class RunState:
         if differing := self._differences(metadata, progress):
             raise CheckpointError(
                 f"{path} belongs to another run: {', '.join(differing)}; "
-                "use the same settings and data, or another --out"
+                "use the same settings and data, or another --output"
             )
         if json.loads(metadata.get("models", "[]")) != json.loads(json.dumps(list(self.models))):
             raise CheckpointError(f"{path} belongs to other models; use another folder")
