@@ -1,7 +1,8 @@
 """Batches over calls: items that want the same done to them wait a moment for each other.
 
 A call hands over all its items of a kind as one entry. Batches are made when there is room for one,
-from as many entries as fit, oldest first; what is left of a long entry queues up behind the others.
+from as many entries as fit, by equal shares of the callers. Of a caller the oldest entry is first,
+and what is left of a long one queues up behind the others.
 A batch that finds nothing under way begins as soon as no more calls come, however small: whoever
 calls alone waits for nobody. While others are under way it fills up, which costs its callers little
 then and saves much. A long entry that finds places idle is shared out among them.
@@ -15,9 +16,12 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
 from typing import Final, Generic, TypeVar
 
 from ..admission.cancelling import Cancellation, cancelled_by
+from ..observability.call_context import current_call
+from .shares import Shares
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -78,6 +82,7 @@ class _Entry(Generic[Value, Result]):
     until: float | None
     since: float
     future: asyncio.Future[list[Result | Exception]]
+    caller: str | None
     results: dict[int, Result | Exception] = field(default_factory=dict)
     begun: int = 0
     left: list[Callable[[], None]] = field(default_factory=list)
@@ -116,19 +121,28 @@ _Slice = tuple[_Entry[Value, Result], int]
 class _Queue(Generic[Value, Result]):
     """Entries that want the same, oldest first, with their items and weight together."""
 
-    def __init__(self) -> None:
+    def __init__(self, shares: Shares) -> None:
         self.entries: dict[_Entry[Value, Result], None] = {}
         self.items = 0
         self.weight = 0
+        self._of_caller: dict[str | None, dict[_Entry[Value, Result], None]] = {}
+        self._shares = shares
 
     def add(self, entry: _Entry[Value, Result]) -> None:
         self.entries[entry] = None
+        self._of_caller.setdefault(entry.caller, {})[entry] = None
+        self._shares.wait(entry.caller)
         self.items += entry.waiting
         self.weight += sum(entry.weights[entry.begun :])
 
     def remove(self, entry: _Entry[Value, Result]) -> None:
         if entry in self.entries:
             del self.entries[entry]
+            own = self._of_caller[entry.caller]
+            del own[entry]
+            if not own:
+                del self._of_caller[entry.caller]
+            self._shares.leave(entry.caller)
             self.items -= entry.waiting
             self.weight -= sum(entry.weights[entry.begun :])
 
@@ -140,6 +154,11 @@ class _Queue(Generic[Value, Result]):
     def begun(self) -> bool:
         """Whether a part of the oldest entry is under way already."""
         return next(iter(self.entries)).begun > 0
+
+    @property
+    def had(self) -> float:
+        """What the caller had that comes first."""
+        return min(map(self._shares.of, self._of_caller))
 
     def share(self, places: int) -> float:
         """Most weight of a batch where so many places are idle: any, unless they outnumber the
@@ -159,22 +178,34 @@ class _Queue(Generic[Value, Result]):
         def full(item: int) -> bool:
             return len(batch) >= items or (bool(batch) and weight + item > most)
 
-        while self.entries:
-            entry = next(iter(self.entries))
+        # The number keeps callers from being compared.
+        order = [
+            (self._shares.of(caller), next(iter(own)).since, number, caller)
+            for number, (caller, own) in enumerate(self._of_caller.items())
+        ]
+        heapify(order)
+        while order:
+            *_, number, caller = order[0]
+            entry = next(iter(self._of_caller[caller]))
             if full(entry.weights[entry.begun]):
                 return batch
+            waiting, before = self._shares.waiting, weight
             self.remove(entry)
             if entry.until is not None and entry.until <= now:
                 entry.fail(DeadlinePassedError("the deadline passed before this was computed"))
-                continue
-            while entry.waiting:
-                item = entry.weights[entry.begun]
-                if full(item):
-                    self.add(entry)  # behind the others, which have waited for it long enough
+            else:
+                while entry.waiting and not full(item := entry.weights[entry.begun]):
+                    batch.append((entry, entry.begun))
+                    weight += item
+                    entry.begun += 1
+                self._shares.add(caller, weight - before, waiting)
+                if entry.waiting:
+                    self.add(entry)  # behind the caller's others, which have waited long enough
                     return batch
-                batch.append((entry, entry.begun))
-                weight += item
-                entry.begun += 1
+            if own := self._of_caller.get(caller):
+                heapreplace(order, (self._shares.of(caller), next(iter(own)).since, number, caller))
+            else:
+                heappop(order)
         return batch
 
 
@@ -197,6 +228,7 @@ class Batcher(Generic[Key, Value, Result]):
         self._seen = seen
         self._places = places
         self._queues: dict[Key, _Queue[Value, Result]] = {}
+        self._shares = Shares()
         self._entries = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(at_once)
@@ -231,9 +263,9 @@ class Batcher(Generic[Key, Value, Result]):
         if self._server is None:
             self._server = loop.create_task(self._serve())
         entry: _Entry[Value, Result] = _Entry(
-            values, weights, until, loop.time(), loop.create_future()
+            values, weights, until, loop.time(), loop.create_future(), current_call().owner
         )
-        queue = self._queues.setdefault(key, _Queue())
+        queue = self._queues.setdefault(key, _Queue(self._shares))
         queue.add(entry)
         self._entries += 1
         self._changed.set()
@@ -288,19 +320,30 @@ class Batcher(Generic[Key, Value, Result]):
                 del self._queues[key]
             wait = None
             if self._queues:
-                key, oldest = min(self._queues.items(), key=lambda pair: pair[1].since)
-                wait = oldest.since + limits.delay_seconds - loop.time()
-                if wait <= 0 or (oldest.begun and self._idle > 0):
-                    return key, oldest
-                for key, queue in self._queues.items():
-                    if queue.items >= limits.items or queue.weight >= limits.weight:
-                        return key, queue
+                now = loop.time()
+                ready = [each for each in self._queues.items() if self._is_ready(each[1], now)]
+                if len(ready) > 1:
+                    return min(ready, key=lambda each: (each[1].had, each[1].since))
+                if ready:
+                    return ready[0]
+                key, oldest = min(self._queues.items(), key=lambda each: each[1].since)
+                wait = oldest.since + limits.delay_seconds - now
                 if not self._under_way:
                     if await self._no_more_come():
                         return key, oldest
                     continue
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait)
+
+    def _is_ready(self, queue: _Queue[Value, Result], now: float) -> bool:
+        """Whether its batch is full, or has waited long enough."""
+        limits = self._limits
+        return (
+            queue.since + limits.delay_seconds <= now
+            or (queue.begun and self._idle > 0)
+            or queue.items >= limits.items
+            or queue.weight >= limits.weight
+        )
 
     async def _no_more_come(self) -> bool:
         """Whether no entry comes for a moment."""

@@ -123,6 +123,7 @@ class Engine:
             self._run_slow, alone, _SLOW_AT_ONCE, self._tell
         )
         self._turns = Turns(_SLOW_AT_ONCE)  # of what waits for the slow lane
+        self._file_turns = Turns(FILES_AT_ONCE)
 
     async def start(self) -> None:
         """Bring the coding processes up."""
@@ -158,7 +159,8 @@ class Engine:
         cancellation = Cancellation()
         try:
             with cancelled_by(cancellation):
-                return await in_thread(self._files, function, *args)
+                async with self._file_turns.turn():
+                    return await in_thread(self._files, function, *args)
         except asyncio.CancelledError:
             cancellation.cancel()
             raise

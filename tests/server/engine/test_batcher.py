@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvae_codec.server.engine.batcher import Batcher, BatchLimits, DeadlinePassedError
+from hvae_codec.server.observability.call_context import CallContext, set_current_call
 
 
 class Panic(BaseException):
@@ -170,6 +171,66 @@ def test_a_long_entry_lets_others_in_between():
 
     asyncio.run(main())
     assert ended == ["short", "long"]
+
+
+async def busy(batcher, caller, key_of, done, weight):
+    """A call of a caller after the other, of an item of a weight each; counts the weights done."""
+    for number in range(1_000_000):
+        set_current_call(CallContext(owner=caller))
+        await batcher.submit(key_of(number), [0], [weight])
+        done[caller] += weight
+
+
+@pytest.mark.parametrize("weights", [(7, 7), (2, 7), (7, 2)])
+@pytest.mark.parametrize(
+    "key_of", [lambda number: "k", lambda number: number], ids=["one-key", "own-keys"]
+)
+def test_callers_have_equal_shares_however_many_calls_they_make(weights, key_of):
+    """Twelve calls at a time beside two: without shares they get six times as much."""
+    recorder = Recorder(0.001)
+    done = Counter()
+
+    async def main():
+        batcher = Batcher(recorder.run, BatchLimits(items=1, weight=9, delay_seconds=0.0), 1)
+        callers = ["many"] * 12 + ["few"] * 2
+        calls = [
+            asyncio.create_task(busy(batcher, name, key_of, done, weights[name == "few"]))
+            for name in callers
+        ]
+        await recorder.begun(200)
+        for call in calls:
+            call.cancel()
+        await batcher.close()
+
+    asyncio.run(main())
+    assert 0.8 < done["few"] / done["many"] < 1.25
+
+
+def test_callers_that_come_anew_keep_no_one_waiting():
+    """Each call of a caller of its own, as of connections without tokens: of eight at a time and
+    one that stays, each gets the ninth part.
+    """
+    recorder = Recorder(0.001)
+    done = Counter()
+
+    async def main():
+        batcher = Batcher(recorder.run, BatchLimits(items=1, delay_seconds=0.0), 1)
+
+        async def new(lane):
+            for number in range(1_000_000):
+                set_current_call(CallContext(owner=f"{lane}-{number}"))
+                await batcher.submit("k", [0], [1])
+                done["new"] += 1
+
+        calls = [asyncio.create_task(new(lane)) for lane in range(8)]
+        calls.append(asyncio.create_task(busy(batcher, "stays", lambda number: "k", done, 1)))
+        await recorder.begun(200)
+        for call in calls:
+            call.cancel()
+        await batcher.close()
+
+    asyncio.run(main())
+    assert 18 < done["stays"] < 26
 
 
 def test_only_so_many_batches_at_once():

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from hvae_codec.client import Client
+from hvae_codec.server.engine.engine import Engine, EngineSettings
 from hvae_codec.server.engine.turns import Turns
 from hvae_codec.server.observability.call_context import CallContext, set_current_call
 
@@ -134,6 +135,27 @@ def test_an_error_ends_all_turns_of_its_call():
         assert await turns.each([1], lambda value: asyncio.sleep(0, value)) == [1]
 
     asyncio.run(main())
+
+
+def test_image_files_are_read_by_turns_of_callers():
+    order = []
+
+    def read(name):
+        time.sleep(0.01)
+        order.append(name)
+
+    async def call(engine, owner):
+        set_current_call(CallContext(owner=owner))
+        await engine.on_files(read, owner)
+
+    async def main():
+        engine = Engine(EngineSettings(network_threads=1, coding_processes=0))
+        await asyncio.gather(*(call(engine, name) for name in ["many"] * 20 + ["single"]))
+        await engine.stop()
+
+    asyncio.run(main())
+    assert len(order) == 21
+    assert "single" in order[:4]
 
 
 def test_one_call_of_a_caller_beside_eight_of_another(server, tiles):
