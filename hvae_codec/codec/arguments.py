@@ -25,6 +25,14 @@ def real(name: str, given: object) -> float:
     raise HvaeCodecError(f"{name} must be a number; got {type(given).__name__} {given!r}")
 
 
+def decibels(name: str, given: object) -> float:
+    """A number of dB, of which infinity is one. Raises HvaeCodecError, naming the argument."""
+    value = real(name, given)
+    if math.isnan(value):
+        raise HvaeCodecError(f"{name} must be a number of dB; got {given!r}")
+    return value
+
+
 def byte_count(name: str, given: object) -> int:
     """A number of bytes, rounded down. Raises HvaeCodecError, naming the argument."""
     count = real(name, given)

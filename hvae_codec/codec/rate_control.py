@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.arguments import byte_count, real
+from hvae_codec.codec.arguments import byte_count, decibels
 from hvae_codec.codec.candidates import Candidate, CandidateSearch
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.fully_convolutional.rate_search import QualitySearch, coarse_qualities
@@ -54,7 +54,7 @@ def encode(
     if target_bytes is None and target_psnr is None and max_bytes is None:
         raise HvaeCodecError("give target_bytes, target_psnr or max_bytes")
     target_bytes = None if target_bytes is None else byte_count("target_bytes", target_bytes)
-    target_psnr = None if target_psnr is None else real("target_psnr", target_psnr)
+    target_psnr = None if target_psnr is None else decibels("target_psnr", target_psnr)
     max_bytes = None if max_bytes is None else byte_count("max_bytes", max_bytes)
     picture = as_uint8(image)
     codecs = _codecs(model, picture)

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.arguments import byte_count, real, whole
+from hvae_codec.codec.arguments import byte_count, decibels, real, whole
 from hvae_codec.codec.bitstream.encoded import Encoded, as_file, is_one
 from hvae_codec.codec.bitstream.header import MAGIC
 from hvae_codec.codec.features import Features
@@ -168,7 +168,7 @@ def selector(
     if len(given) > 1:
         raise HvaeCodecError(f"{' and '.join(given)} exclude each other")
     target_bytes = None if target_bytes is None else size("target_bytes", target_bytes)
-    target_psnr = None if target_psnr is None else real("target_psnr", target_psnr)
+    target_psnr = None if target_psnr is None else decibels("target_psnr", target_psnr)
     quality = None if quality is None else as_quality(quality)
     if quality is not None and not (quality.is_integer() and 0 <= quality < 2**32):
         return codec_pb2.ModelSelector(name=model, fine_quality=quality)

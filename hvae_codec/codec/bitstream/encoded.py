@@ -45,6 +45,8 @@ def as_file(given: Encoded) -> bytes:
             return _from_array(given.detach().cpu().numpy())
         except (RuntimeError, TypeError) as error:
             raise NotAnHvaeFileError(f"a tensor without values is no file: {error}") from error
+    if (view := _bytes_of_buffer(given)) is not None:
+        return view.tobytes()
     raise NotAnHvaeFileError(
         f"an encoded image must be {_ACCEPTED}; got {type(given).__name__} {given!r:.40}"
     )
@@ -82,7 +84,18 @@ def is_one(given: object) -> bool:
     """Whether it is one file in any of the forms that `as_file` takes, not a sequence of them."""
     if isinstance(given, np.ndarray):
         return given.ndim == 0 or (given.ndim == 1 and given.dtype == np.uint8)
-    return isinstance(given, bytes | bytearray | memoryview | str | os.PathLike)
+    if isinstance(given, bytes | bytearray | memoryview | str | os.PathLike):
+        return True
+    return _bytes_of_buffer(given) is not None
+
+
+def _bytes_of_buffer(given: Any) -> memoryview | None:
+    """A view of another buffer of bytes, such as of mmap or array; None for anything else."""
+    try:
+        view = memoryview(given)
+    except TypeError:
+        return None
+    return view if view.format in ("B", "b", "c") else None
 
 
 def _from_array(array: NDArray[Any]) -> bytes:

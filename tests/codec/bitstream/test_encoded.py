@@ -2,6 +2,7 @@
 
 import array
 import io
+import mmap
 from decimal import Decimal
 from fractions import Fraction
 
@@ -32,6 +33,12 @@ def zero_dimensional(held):
     return made
 
 
+def mapped(data):
+    held = mmap.mmap(-1, len(data))
+    held.write(data)
+    return held
+
+
 KINDS = {
     "bytes": lambda data, path: data,
     "bytearray": lambda data, path: bytearray(data),
@@ -39,6 +46,8 @@ KINDS = {
     "part of a buffer": lambda data, path: memoryview(b"__" + data + b"__")[2:-2],
     "uint8 array": lambda data, path: np.frombuffer(data, np.uint8),
     "strided array": lambda data, path: np.frombuffer(data, np.uint8).repeat(2)[::2],
+    "array": lambda data, path: array.array("B", data),
+    "map": lambda data, path: mapped(data),
     "object array": lambda data, path: zero_dimensional(data),
     "array of an array": lambda data, path: zero_dimensional(np.frombuffer(data, np.uint8)),
     "void": lambda data, path: np.array(np.void(data)),
@@ -157,6 +166,9 @@ def test_targets_are_numbers_of_any_kind(model):
     for name in ("target_bytes", "target_psnr", "max_bytes"):
         with pytest.raises(HvaeCodecError, match=f"{name} must be a number; got str '200'"):
             encode(IMAGE, model, **{name: "200"})
+    for psnr in (float("nan"), Decimal("NaN"), np.float32("nan")):
+        with pytest.raises(HvaeCodecError, match="target_psnr must be a number of dB; got"):
+            encode(IMAGE, model, target_psnr=psnr)
     with pytest.raises(HvaeCodecError, match="total_bytes must be a number"):
         hvae_codec.encode_within([IMAGE], "300", model)
 
