@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 import hvae_codec
+from benchmarks.common import figure, progress
 from benchmarks.rate_distortion.bd_rate import frontier
 from benchmarks.rate_distortion.classical_peers import Peer
 from hvae_codec.codec.quality_scale import LOWEST
@@ -39,25 +38,21 @@ def plot_curves(result: dict[str, Any], path: Path) -> None:
     """PSNR and similarity against bits a pixel, whole files and payloads; or, of binary images,
     pixels that differ against bytes, with the lossless peers as lines.
     """
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    if result["binary"]:
-        figure, axes = plt.subplots(1, 2, figsize=(11, 5), constrained_layout=True, sharey=True)
-        for axis, size in zip(axes, ("file_bytes", "payload_bytes"), strict=True):
-            _plot_binary(axis, result, size)
-    else:
-        figure, grid = plt.subplots(2, 2, figsize=(11, 9), constrained_layout=True)
-        sizes = ("bits_per_pixel", "payload_bits_per_pixel")
-        for row, measure in zip(grid, ("psnr_db", result["similarity"]), strict=True):
-            for axis, size in zip(row, sizes, strict=True):
-                _plot_lossy(axis, result, size, measure)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-    figure.suptitle(f"{result['data']}, {result['images']} images")
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-    print(f"written to {path}")
+    binary = result["binary"]
+    shape, size = ((1, 2), (11, 5)) if binary else ((2, 2), (11, 9))
+    with figure(path, *shape, figsize=size, sharey=binary, dpi=100) as (drawn, axes):
+        if binary:
+            for axis, key in zip(axes, ("file_bytes", "payload_bytes"), strict=True):
+                _plot_binary(axis, result, key)
+        else:
+            for row, measure in zip(axes, ("psnr_db", result["similarity"]), strict=True):
+                for axis, key in zip(
+                    row, ("bits_per_pixel", "payload_bits_per_pixel"), strict=True
+                ):
+                    _plot_lossy(axis, result, key, measure)
+        handles, labels = drawn.axes[0].get_legend_handles_labels()
+        drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+        drawn.suptitle(f"{result['data']}, {result['images']} images")
 
 
 def _plot_lossy(axis: Any, result: dict[str, Any], size: str, measure: str) -> None:
@@ -120,7 +115,7 @@ def budget_sheet(
     small = max(pictures[0].shape[:2]) <= CELL
     chosen = list(pictures[: SHEET_PICTURES if small else SHEET_PHOTOGRAPHS])
     lines = []
-    for picture in tqdm(chosen, desc="contact sheet", unit="picture", disable=None):
+    for picture in progress(chosen, "contact sheet", unit="image"):
         cells = [(_shown(picture), "original", "black")]
         ours = _ours_within(model, picture, budget, effort=2 if small else 1)
         found = [("hvae_codec", ours, hvae_codec.decode(ours))]
