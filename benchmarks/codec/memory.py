@@ -96,7 +96,8 @@ def _decode_rows(codec: hvae_codec.Codec, folder: Path) -> str:
 
 def _encode_command(codec: hvae_codec.Codec, folder: Path) -> str:
     target = folder / "again.hvae"
-    _command("encode", folder / "picture.ppm", "-o", target, "--quality", str(QUALITY), "--psnr")
+    options = ("--model", "cifar10", "--quality", str(QUALITY), "--psnr")
+    _command("encode", folder / "picture.ppm", "-o", target, *options)
     return hashlib.sha256(target.read_bytes()).hexdigest()
 
 
