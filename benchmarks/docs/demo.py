@@ -12,10 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -27,6 +24,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from benchmarks.docs.demo_sheet import HEADING, Row, WebP, contact_sheet
+from benchmarks.service.processes import started
 from hvae_codec.client import Client
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.images.load import encode_png
@@ -38,7 +36,6 @@ from hvae_codec.utils.atomic_files import write_atomically
 
 CIFAR_IMAGES = 8
 SAMPLES = 12
-START_SECONDS = 60.0
 
 Pixels = NDArray[np.uint8]
 
@@ -52,27 +49,9 @@ def running_server(log: Path) -> Iterator[str]:
     Raises:
         RuntimeError: it does not come up, or does not stop with exit code 0.
     """
-    with tempfile.TemporaryDirectory() as directory, log.open("wb") as lines:
-        port_file = Path(directory) / "port"
-        command = [sys.executable, "-m", "hvae_codec.server", "--port", "0"]
-        process = subprocess.Popen(
-            [*command, "--port-file", str(port_file)], stdout=subprocess.DEVNULL, stderr=lines
-        )
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while not port_file.exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(
-                        f"the server did not come up (exit code {process.poll()}): see {log}"
-                    )
-                time.sleep(0.02)
-            yield f"127.0.0.1:{port_file.read_text().strip()}"
-            process.send_signal(signal.SIGTERM)
-            if code := process.wait(timeout=30):
-                raise RuntimeError(f"the server stopped with exit code {code}: see {log}")
-        finally:
-            process.kill()
-            process.wait()
+    command = [sys.executable, "-m", "hvae_codec.server", "--port", "0"]
+    with started(command, "--port-file", log=log) as (_, address, _):
+        yield address
 
 
 def real_images() -> tuple[list[tuple[str, Pixels]], str]:

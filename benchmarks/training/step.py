@@ -33,7 +33,6 @@ from hvae_codec.utils.malloc import keep_freed_memory
 BATCH = 256
 SPEC = "ghvae-32x32x3"
 PLAIN = "plain PyTorch, fp32"
-ROUNDS = 3
 
 
 def plain_nats(model: HierarchicalVAE, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -147,7 +146,7 @@ def measure(arguments: Namespace) -> Result:
         name: partial(apart, seconds_a_step, name, device, arguments.budget)
         for name in make_steps(device)
     }
-    taken = in_turns(work, ROUNDS)
+    taken = in_turns(work, arguments.rounds)
     medians = {name: statistics.median(values) for name, values in taken.items()}
     rows = [
         {"step": name, "seconds": median, "speedup": medians[PLAIN] / median}
@@ -173,6 +172,7 @@ BENCHMARK = Benchmark(
     (
         DEVICE,
         Argument("--budget", type=float, default=2.0, help="seconds for each measurement"),
+        Argument("--rounds", type=int, default=3, help="measurements of each"),
     ),
 )
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.command import DEVICE, Benchmark
+from benchmarks.command import DEVICE, Argument, Benchmark
 from benchmarks.common import apart, in_turns
 from benchmarks.tables import Result, Table
 from hvae_codec.data import ImageDataset
@@ -39,7 +39,7 @@ CASES = (
     ("ghvae-28x28x1", 256, "fp32"),
 )
 STACKS = {"cpu": (16,), "cuda": (16, 64, 147, 441)}
-STEPS, EPOCHS, ROUNDS = {"cpu": 8, "cuda": 40}, 3, 2
+STEPS, EPOCHS = {"cpu": 8, "cuda": 40}, 3
 PAPER_MODEL_IMAGES = 441 * 500 * 50_000
 
 
@@ -102,7 +102,7 @@ def measure(arguments: Namespace) -> Result:
             models: partial(apart, model_images_a_second, recipe, models, device)
             for models in (0, *STACKS[device])
         }
-        taken = in_turns(work, ROUNDS, f"{spec}, batch {batch}")
+        taken = in_turns(work, arguments.rounds, f"{spec}, batch {batch}")
         alone = statistics.median(taken.pop(0))
         for models, values in taken.items():
             speed = statistics.median(values)
@@ -133,7 +133,8 @@ STACKS_TABLE = Table(
     more={"precision": "{precision}", "the paper's grid, hours": "{papers_grid_hours:,.0f}"},
     result="sweep_speed",
 )
-BENCHMARK = Benchmark(__doc__, measure, (STACKS_TABLE,), (DEVICE,))
+ROUNDS = Argument("--rounds", type=int, default=2, help="measurements of each")
+BENCHMARK = Benchmark(__doc__, measure, (STACKS_TABLE,), (DEVICE, ROUNDS))
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())
