@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -105,12 +105,23 @@ def images_per_second(work: Callable[[], Any], images: int, seconds: float) -> f
     return calls * images / elapsed
 
 
-def memory_mib(name: str) -> float:
-    """A figure of this process's memory as Linux states it, such as VmHWM, in MiB."""
-    status = Path("/proc/self/status").read_text()
-    found = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) / 1024
+def memory_bytes(name: str) -> int:
+    """A figure of this process's memory as Linux states it, such as VmHWM."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {name}")
+
+
+def finest_within(encode: Callable[[int], bytes], settings: range, most_bytes: int) -> bytes:
+    """The file of the finest setting that has at most so many bytes; if none has, that of the
+    coarsest, the first.
+    """
+    # Sizes grow with the setting but for some bytes here and there: hence the steps beside it.
+    above = bisect_right(settings, most_bytes, key=lambda setting: len(encode(setting)))
+    files = [encode(setting) for setting in settings[max(0, above - 4) : above + 5]]
+    fitting = [file for file in files if len(file) <= most_bytes]
+    return fitting[-1] if fitting else encode(settings[0])
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from PIL import Image
 
 import hvae_codec
 from benchmarks.command import Argument, Benchmark
-from benchmarks.common import apart, memory_mib, progress
+from benchmarks.common import apart, memory_bytes, progress
 from benchmarks.tables import Table
 from hvae_codec.cli import main as command
 from hvae_codec.codec.images.load import as_uint8
@@ -125,15 +125,15 @@ def measure_here(way: str, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     codec = hvae_codec.load("cifar10", quality=QUALITY)
     codec.decode(codec.encode(np.zeros((_WARM_SIDE, _WARM_SIDE, 3), np.uint8)))
-    before = memory_mib("VmHWM")
+    before = memory_bytes("VmHWM") / _MIB
     start = time.perf_counter()
     digest = WAYS[way](codec, folder)
     seconds = time.perf_counter() - start
     return {
         "way": way,
         "seconds": seconds,
-        "added_peak_mib": memory_mib("VmHWM") - before,
-        "anonymous_mib": memory_mib("RssAnon"),
+        "added_peak_mib": memory_bytes("VmHWM") / _MIB - before,
+        "anonymous_mib": memory_bytes("RssAnon") / _MIB,
         "before_mib": before,
         "digest": digest,
     }

@@ -32,7 +32,7 @@ import hvae_codec
 from benchmarks.codec.learned_peers import hyperprior
 from benchmarks.codec.memory import mosaic_rows, photographs
 from benchmarks.command import Argument, Benchmark
-from benchmarks.common import apart, in_turns, memory_mib, progress
+from benchmarks.common import apart, in_turns, memory_bytes, progress
 from benchmarks.tables import LEFT_OUT, TARGETS, Result, Table, target
 
 KINDS = ("encode", "decode")
@@ -152,7 +152,7 @@ def run_way(way: str, folder: Path) -> dict[str, float]:
     start = time.perf_counter()
     WAYS[way](folder, codec)
     seconds = time.perf_counter() - start
-    return {"seconds": round(seconds, 3), "peak_mib": round(memory_mib("VmHWM"), 1)}
+    return {"seconds": round(seconds, 3), "peak_mib": round(memory_bytes("VmHWM") / 2**20, 1)}
 
 
 def targets(speed: Result, large: Result) -> list[Result]:

@@ -14,7 +14,6 @@ import contextlib
 import io
 import sys
 import time
-from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from benchmarks.common import finest_within
 from benchmarks.docs.demo_sheet import HEADING, Row, WebP, contact_sheet
 from benchmarks.service.processes import started
 from hvae_codec.client import Client
@@ -95,10 +95,7 @@ def webp_within(image: Pixels, most_bytes: int) -> WebP:
         Image.fromarray(image).save(buffer, "WEBP", quality=quality, method=6)
         return buffer.getvalue()
 
-    # Files grow with the quality but for some bytes here and there, which the last steps allow for.
-    above = bisect_right(range(101), most_bytes, key=lambda q: len(encoded(q)))
-    files = [encoded(quality) for quality in range(max(0, above - 1), min(101, above + 5))]
-    blob = next((file for file in reversed(files) if len(file) <= most_bytes), files[0])
+    blob = finest_within(encoded, range(101), most_bytes)
     return WebP(np.asarray(Image.open(io.BytesIO(blob)).convert("RGB")), len(blob))
 
 

@@ -13,7 +13,6 @@ lossless. --json writes the result, with curves and a contact sheet at equal byt
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -56,7 +55,7 @@ from benchmarks.rate_distortion.targets import (
     photograph_targets,
     published_targets,
 )
-from benchmarks.tables import LEFT_OUT, TARGETS, Result
+from benchmarks.tables import LEFT_OUT, TARGETS, Result, stored
 from hvae_codec.codec.images.load import as_uint8, encode_png
 from hvae_codec.data import binarise, load_dataset, search_roots
 from hvae_codec.data.sources.photographs import image_paths, published_name
@@ -75,7 +74,6 @@ KEPT_APART = ",".join(
     f"photos/web/{source}_*.jpg" for source in ("budgie", "drone-bsd2", "pexels", "popos")
 )
 """Photographs of sources that no model was trained or tuned on."""
-PUBLISHED = Path(__file__).with_name("published_kodak.json")
 PERCEPTUAL = ("MS-SSIM", "SSIMULACRA2")
 
 Pixels = NDArray[np.uint8]
@@ -196,8 +194,7 @@ def _photograph_comparisons(
 
 def published_curves() -> dict[str, list[Result]]:
     """Points that others have published of their codecs on Kodak, by name."""
-    found = json.loads(PUBLISHED.read_text())
-    return {curve["name"]: curve["rows"] for curve in found["curves"]}
+    return {curve["name"]: curve["rows"] for curve in stored("published_kodak")["curves"]}
 
 
 def choose_peers(material: Material) -> tuple[list[Peer], list[LeftOut]]:

@@ -13,7 +13,7 @@ from string import Template
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from benchmarks.rate_distortion.tables import EQUAL_PSNR, PEERS, POINTS, setting_name
+from benchmarks.rate_distortion.tables import EQUAL_PSNR, PEERS, POINTS, SIZES, setting_name
 from benchmarks.tables import TARGETS, Result, Row, Table
 from hvae_codec.utils.atomic_files import write_atomically
 
@@ -22,6 +22,7 @@ OUR_COLOUR = "#c8102e"
 MAPS_COLOUR = "#8b3fc6"
 DASHES = ("dot", "dashdot", "solid")
 
+BITS = {"bits_per_pixel": "whole file", "payload_bits_per_pixel": "payload"}
 HEADINGS = (
     (POINTS, "All points (means over images)"),
     (PEERS, "BD-rate against WebP (percent of bytes at equal PSNR)"),
@@ -36,10 +37,9 @@ MARKS = {
 
 def write_report(result: Result, sheet: bytes, path: Path) -> None:
     """Write the report of a result, as `rate_distortion.measure` gives it, with a PNG in it."""
-    figures = binary_figures(result) if result["binary"] else lossy_figures(result)
     plots = [
         figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plot-{index}")
-        for index, figure in enumerate(figures)
+        for index, figure in enumerate(figures(result))
     ]
     page = Template(TEMPLATE.read_text("utf-8")).substitute(
         title=escape(f"Rate and distortion: {result['data']}"),
@@ -53,45 +53,24 @@ def write_report(result: Result, sheet: bytes, path: Path) -> None:
     write_atomically(path, page.encode("utf-8"))
 
 
-def lossy_figures(result: Result) -> list[go.Figure]:
-    """PSNR and similarity over bits a pixel, for whole files and payloads; time over PSNR."""
-    similarity = result["similarity"]
-    sizes = {"bits_per_pixel": "whole file", "payload_bits_per_pixel": "payload"}
-    axes = [
-        (x, y, f"{unit} over bits per pixel, {sizes[x]}", f"bits per pixel, {sizes[x]}", unit)
-        for y, unit in (("psnr_db", "PSNR (dB)"), (similarity, similarity))
-        for x in sizes
-    ]
-    times = [
-        ("psnr_db", f"{way}_ms", f"{way[:-1]}ing time over PSNR", "PSNR (dB)", "ms per image")
-        for way in ("encode", "decode")
-    ]
-    figures = []
-    for x, y, title, x_title, y_title in axes:
-        figures.append(_figure(result, x, y, title, x_title, y_title))
-        figures[-1].update_xaxes(type="log")
-    for x, y, title, x_title, y_title in times:
-        figures.append(_figure(result, x, y, title, x_title, y_title))
-        figures[-1].update_yaxes(type="log")
-    return figures
+def figures(result: Result) -> Iterable[go.Figure]:
+    """PSNR and similarity over bits a pixel, for whole files and payloads, and time over PSNR; of
+    binary images the share of wrong pixels over bytes.
+    """
+    if result["binary"]:
+        for size, name in SIZES.items():
+            titles = (f"bytes per image, {name}", "share of pixels that differ")
+            yield _figure(result, size, "differing_samples", *titles)
+        return
+    for y, unit in (("psnr_db", "PSNR (dB)"), (result["similarity"], result["similarity"])):
+        for size, name in BITS.items():
+            yield _figure(result, size, y, f"bits per pixel, {name}", unit).update_xaxes(type="log")
+    for way in ("encode", "decode"):
+        titles = ("PSNR (dB)", f"ms per image to {way}")
+        yield _figure(result, "psnr_db", f"{way}_ms", *titles).update_yaxes(type="log")
 
 
-def binary_figures(result: Result) -> list[go.Figure]:
-    """Share of wrong pixels over bytes, for whole files and payloads; peers are at zero."""
-    return [
-        _figure(
-            result,
-            size,
-            "differing_samples",
-            f"pixels that differ over bytes, {name}",
-            f"bytes per image, {name}",
-            "share of pixels that differ",
-        )
-        for size, name in (("file_bytes", "whole file"), ("payload_bytes", "payload"))
-    ]
-
-
-def _figure(result: Result, x: str, y: str, title: str, x_title: str, y_title: str) -> go.Figure:
+def _figure(result: Result, x: str, y: str, x_title: str, y_title: str) -> go.Figure:
     figure = go.Figure()
     for effort, rows in result["ours"].items():
         line = {"color": OUR_COLOUR, "dash": DASHES[int(effort) % len(DASHES)]}
@@ -104,7 +83,11 @@ def _figure(result: Result, x: str, y: str, title: str, x_title: str, y_title: s
         labels = [setting_name(row) for row in rows]
         figure.add_trace(_curve(name, rows, x, y, labels, {}))
     figure.update_layout(
-        title=title, xaxis_title=x_title, yaxis_title=y_title, template="plotly_white", height=480
+        title=f"{y_title} over {x_title}",
+        xaxis_title=x_title,
+        yaxis_title=y_title,
+        template="plotly_white",
+        height=480,
     )
     return figure
 

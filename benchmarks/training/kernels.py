@@ -111,35 +111,24 @@ def _bin_distributions(mean: Tensor, step: Tensor, mu_p: Tensor, raw_p: Tensor) 
     return z, -mass.clamp_min(1e-9).log().sum(-1)
 
 
+def _rsample(*tensors: Tensor) -> Outputs:
+    return ops.gaussian_rsample_kl(*tensors, seed=1)
+
+
+def _kl(*tensors: Tensor) -> Outputs:
+    return (ops.gaussian_kl(*tensors),)
+
+
+def _bin(*tensors: Tensor) -> Outputs:
+    return ops.uniform_rsample_nats(*tensors, seed=1)
+
+
+_STANDARD = (_rsample_standard_by_hand, _rsample_standard_distributions)
 CASES = (
-    Case(
-        "sample + KL",
-        4,
-        5,
-        9,
-        lambda *t: ops.gaussian_rsample_kl(*t, seed=1),
-        _rsample_by_hand,
-        _rsample_distributions,
-    ),
-    Case(
-        "sample + KL, N(0, I)",
-        2,
-        3,
-        5,
-        lambda *t: ops.gaussian_rsample_kl(*t, seed=1),
-        _rsample_standard_by_hand,
-        _rsample_standard_distributions,
-    ),
-    Case("KL", 4, 4, 8, lambda *t: (ops.gaussian_kl(*t),), _kl_by_hand, _kl_distributions),
-    Case(
-        "uniform sample + nats",
-        4,
-        5,
-        9,
-        lambda *t: ops.uniform_rsample_nats(*t, seed=1),
-        _bin_by_hand,
-        _bin_distributions,
-    ),
+    Case("sample + KL", 4, 5, 9, _rsample, _rsample_by_hand, _rsample_distributions),
+    Case("sample + KL, N(0, I)", 2, 3, 5, _rsample, *_STANDARD),
+    Case("KL", 4, 4, 8, _kl, _kl_by_hand, _kl_distributions),
+    Case("uniform sample + nats", 4, 5, 9, _bin, _bin_by_hand, _bin_distributions),
 )
 
 
