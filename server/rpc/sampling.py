@@ -82,7 +82,7 @@ class Sampling:
                 (picture,) = await self._pictures.read([source.image], held)
                 if isinstance(picture, Exception):
                     raise picture
-                codec.check_channels(picture.shape[2])
+                codec.shape.check_channels(picture.shape[2])
                 (features,) = await self._engine.features(codec, [picture], 0, until)
             case "encoded":
                 frame = parse(source.encoded)
