@@ -72,7 +72,7 @@ class Benchmark:
         return parser
 
     def main(self, words: Sequence[str] | None = None) -> int:
-        """Measure, print and write.
+        """Measure, write and print: what was measured is kept, whatever fails afterwards.
 
         Returns:
             0; 1 for a result that is `failed`; 2 where data are missing or unfit.
@@ -86,10 +86,10 @@ class Benchmark:
             return MISUSED
         machine = environment(*self.packages) | result.get("environment", {})
         result |= {"environment": machine}
-        print("\n\n".join(text for table in self.tables if (text := table.text(result))))
         if arguments.json is not None:
             kept = {key: value for key, value in result.items() if not key.startswith("_")}
             write_json(arguments.json, kept)
             if self.draw is not None:
                 self.draw(result, arguments.json.with_suffix(".png"))
+        print("\n\n".join(text for table in self.tables if (text := table.text(result))))
         return FAILED if self.failed(result) else 0
