@@ -1,8 +1,9 @@
 """What all benchmarks share: tables, the command, and what is said where something is missing."""
 
-import importlib
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,16 @@ def test_every_benchmark_is_listed():
     }
     assert names == set(MODULES)
     assert {path.stem for path in RESULTS.glob("*.json")} >= set(MODULES.values())
+
+
+@pytest.mark.parametrize("script", ["gpu_check.sh", "second_torch.sh"])
+def test_scripts_name_what_there_is(script):
+    text = (ROOT / "benchmarks" / script).read_text()
+    modules = re.findall(r"-m (benchmarks[\w.]+)", text)
+    paths = re.findall(r"\$root/(benchmarks/[\w./]+\.py)", text)
+    assert modules or paths
+    assert all(importlib.util.find_spec(module) for module in modules)
+    assert all((ROOT / path).exists() for path in paths)
 
 
 def benchmark_of(measure, **more):
