@@ -158,7 +158,7 @@ def measure(side: int, ways: Iterable[str] = tuple(WAYS)) -> dict[str, Any]:
         pictures = {row.pop("digest") for row in rows if row["way"].startswith("decode")}
         file_bytes = (folder / "picture.hvae").stat().st_size
     if (len(files), len(pictures)) != (1, 1):
-        raise SystemExit(f"ways disagree: {len(files)} files, {len(pictures)} pictures")
+        raise SystemExit(f"ways disagree: {len(files)} files, {len(pictures)} images")
     for row in rows:
         row.pop("digest", None)
     return {

@@ -65,7 +65,7 @@ def real_images() -> tuple[list[tuple[str, Pixels]], str]:
     try:
         cifar = load_dataset("cifar10", "test")
     except DatasetError:
-        return images, "CIFAR-10 is not at hand (set HVAE_DATA to its directory): photographs only"
+        return images, "CIFAR-10 is not available (set HVAE_DATA to its directory)"
     images += [(f"cifar-test-{i}", cifar.images[i]) for i in range(CIFAR_IMAGES)]
     return images, f"CIFAR-10 images: {cifar.name} {cifar.split}"
 
@@ -102,8 +102,8 @@ def webp_within(image: Pixels, most_bytes: int) -> WebP:
 def main() -> None:
     """Run the main job once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--output", type=Path, default=Path("out"), help="directory of the picture")
-    parser.add_argument("--quality", type=int, help=f"of {SMALL_MODEL}; default: the middle rung")
+    parser.add_argument("--output", type=Path, default=Path("out"), help="directory of the image")
+    parser.add_argument("--quality", type=int, help=f"of {SMALL_MODEL}; default: the middle one")
     parser.add_argument("--photo-quality", type=int, help="1 to 100; default: the model's")
     arguments = parser.parse_args()
     images, note = real_images()
@@ -137,7 +137,7 @@ def main() -> None:
         samples = client.sample(SAMPLES, model=SMALL_MODEL, quality=qualities[SMALL_MODEL], seed=1)
     path = arguments.output / "main_job.png"
     write_atomically(path, encode_png(np.asarray(contact_sheet(rows, samples))))
-    print(f"picture: {path}, log of the server: {log}")
+    print(f"image: {path}, log of the server: {log}")
 
 
 def default_qualities(client: Client) -> dict[str, int]:

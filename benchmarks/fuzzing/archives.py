@@ -110,7 +110,7 @@ class ArchiveTarget:
         pictures = archive.decode(numbers)
         sizes = [(p.height, p.width, p.channels) for p in archive.listing(numbers)]
         if [picture.shape for picture in pictures] != sizes:
-            raise AssertionError(f"pictures of {sizes[:3]} are {pictures[0].shape}")
+            raise AssertionError(f"images of {sizes[:3]} are {pictures[0].shape}")
         archive.features(numbers)
 
 

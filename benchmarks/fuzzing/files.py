@@ -235,4 +235,4 @@ def _check_pictures(codec: Codec, data: bytes, block: SymbolBatch) -> None:
         codec.features_from_bytes(data)
         codec.preview(data)
     if found != shape:
-        raise AssertionError(f"the header says {shape}, the picture is {found}")
+        raise AssertionError(f"the header says {shape}, the image is {found}")

@@ -243,11 +243,11 @@ def compare(
 
 
 def _definitions(similarity: str) -> dict[str, str]:
-    note = "five scales" if similarity == "MS-SSIM" else "pictures too small for MS-SSIM's scales"
+    note = "five scales" if similarity == "MS-SSIM" else "images too small for MS-SSIM's scales"
     return {
         "file_bytes": "whole file, mean over images",
         "payload_bytes": "without container and headers (rate_distortion/container_bytes.py)",
-        "psnr_db": "mean over images of the 8-bit picture's; null where all are exact",
+        "psnr_db": "mean over images of the 8-bit image's; null where all are exact",
         similarity: f"mean over images, by pytorch-msssim, Gaussian window of 11 pixels; {note}",
         "bd_rate_percent": f"bytes against {ANCHOR} by the package bjontegaard, method pchip; null "
         "where curves have too little in common",

@@ -141,10 +141,10 @@ def ladder_sheet(model: str, pictures: Sequence[Pixels], peers: Sequence[Peer]) 
             blob = codec.encode(picture, effort=2)
             decoded = codec.decode(blob)
             wrong = int((decoded != picture).sum())
-            caption = f"rung {quality}\n{len(blob)} B  {wrong} wrong"
+            caption = f"quality level {quality}\n{len(blob)} B  {wrong} wrong"
             cells.append((_shown(decoded), caption, "black"))
         lines.append(cells)
-    return _sheet(lines, "original, with the smallest lossless file; every rung, effort 2")
+    return _sheet(lines, "original, with the smallest lossless file; every quality level, effort 2")
 
 
 def _ours_within(model: str, picture: Pixels, budget: int, effort: int) -> bytes:

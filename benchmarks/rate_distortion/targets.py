@@ -131,7 +131,7 @@ def map_targets(maps: Curves) -> list[Result]:
 def _information_targets(ours: Curves) -> list[Result]:
     return [
         target(
-            f"rung {row['quality']}, effort {effort}, payload over information content",
+            f"quality level {row['quality']}, effort {effort}, payload over information content",
             row["payload_bytes"] / row["information_bytes"] - 1.0,
             INFORMATION_OVERHEAD,
         )

@@ -174,7 +174,7 @@ class Codec(ByReference):
             try:
                 prepared.append(self.shape.prepare(picture))
             except ImageError as error:
-                raise type(error)(f"picture {index} of the batch: {error}") from error
+                raise type(error)(f"image {index} of the batch: {error}") from error
         return self.transform.encode(prepared, self._point(effort), trade)
 
     def quantise_block(

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from msgspec import Struct, ValidationError, convert, to_builtins
+from msgspec import Struct, ValidationError, convert, json
 
 from hvae_codec.errors import SpecError
 
@@ -140,8 +140,7 @@ class ModelSpec:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description from which `from_json` makes an equal spec."""
-        described: dict[str, Any] = to_builtins(self)
-        return described
+        return spec_to_json(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ModelSpec:
@@ -151,6 +150,12 @@ class ModelSpec:
             SpecError: a field is missing or is not what it should be.
         """
         return read_spec(data, cls)
+
+
+def spec_to_json(spec: DataclassInstance) -> dict[str, Any]:
+    """JSON-ready fields of a spec, lists where it has tuples, as JSON gives them back."""
+    fields: dict[str, Any] = json.decode(json.encode(spec))
+    return fields
 
 
 def read_spec(data: dict[str, Any], kind: type[SpecT]) -> SpecT:

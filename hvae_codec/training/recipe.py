@@ -121,7 +121,7 @@ class Recipe:
             if None not in (value, option.least) and value < option.least:
                 raise SpecError(f"{name} {value}; at least {option.least} is allowed")
         if self.images is not None and self.crops is not None:
-            raise SpecError("images and crops both say how many pictures an epoch has: give one")
+            raise SpecError("images and crops both say how many images an epoch has: give one")
         for name in ("learning_rate", "gradient_norm", "quality_rate"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):

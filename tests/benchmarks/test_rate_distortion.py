@@ -147,7 +147,7 @@ def test_binary_peers_are_lossless_and_ours_is_compared_with_them(photographs):
     picture = np.where(photographs[0][:28, :28, 1:2] > 100, 255, 0).astype(np.uint8)
     for peer in at_hand(binary_peers())[0]:
         np.testing.assert_array_equal(peer.decode(peer.encode(picture, None), 1), picture)
-    result = measure(Material("one picture", [picture], "mnist"), efforts=(0,))
+    result = measure(Material("one image", [picture], "mnist"), efforts=(0,))
     assert "JBIG2" in result["left_out"]
     assert all(rows[0]["differing_samples"] == 0.0 for rows in result["peers"].values())
     codec = hvae_codec.load("mnist", 2)

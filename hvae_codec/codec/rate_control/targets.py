@@ -93,7 +93,7 @@ def encode_within(
     least = int(sizes.min(axis=1).sum())
     if least > total_bytes:
         raise RateError(
-            f"{len(pictures)} pictures take at least {least} bytes, not {total_bytes}", least
+            f"{len(pictures)} images take at least {least} bytes, not {total_bytes}", least
         )
     chosen = spread(sizes, errors, total_bytes)
     return [row[index].blob for row, index in zip(options, chosen, strict=True)]

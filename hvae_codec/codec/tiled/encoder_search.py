@@ -79,7 +79,7 @@ def per_tile(effort: int, trade: float | Sequence[float], tiles: Sequence[int]) 
         raise HvaeCodecError(f"trade must be {TRADE_MIN} to {TRADE_MAX}; got {trade!r}")
     if trades.ndim and trades.shape != (len(tiles),):
         raise HvaeCodecError(
-            f"need one trade, or one for each of {len(tiles)} pictures; got {trade!r}"
+            f"need one trade, or one for each of {len(tiles)} images; got {trade!r}"
         )
     each = np.broadcast_to(trades, len(tiles)).astype(np.float32)
     return torch.from_numpy(np.repeat(each, tiles))

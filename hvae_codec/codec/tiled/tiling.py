@@ -103,7 +103,7 @@ def merge(
     count, h, w, channels = tiles.shape
     rows, columns = tile_grid(height, width, (h, w))
     if height < 1 or width < 1 or rows * columns != count:
-        raise ImageError(f"{count} tiles of {h}x{w} do not make a picture of {height}x{width}")
+        raise ImageError(f"{count} tiles of {h}x{w} do not make an image of {height}x{width}")
     grid = tiles.reshape(rows, columns, h, w, channels)
     return assembled(merge_rows(grid, height, width, coding_rmse), height)
 

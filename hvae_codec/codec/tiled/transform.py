@@ -129,9 +129,7 @@ class TiledTransform:
     ) -> NDArray[np.float64]:
         """As `Transform.information_bits`, of images of the model's size."""
         if any(image.shape[:2] != self._tile for image in images):
-            raise ImageError(
-                f"pictures must be of the model's size, {self._tile[1]}x{self._tile[0]}"
-            )
+            raise ImageError(f"images must be of the model's size, {self._tile[1]}x{self._tile[0]}")
         return self._coder.tables.information_bits(self.networks.symbols(np.stack(images)))
 
     @cached_property

@@ -11,10 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import to_builtins
-
 from hvae_codec.errors import SpecError
-from hvae_codec.models.spec import read_spec
+from hvae_codec.models.spec import read_spec, spec_to_json
 
 FIRST_STRIDE = 4
 """Pixels a side that the networks take as one position at their finest resolution."""
@@ -104,7 +102,7 @@ class ConvSpec:
         sides = (height, width)
         if channels != 3 or any(side < 1 or side % self.coarsest for side in sides):
             raise SpecError(
-                f"{self.name}: pictures of shape {self.image_shape}; it takes 3 channels and "
+                f"{self.name}: images of shape {self.image_shape}; it takes 3 channels and "
                 f"sides that are multiples of {self.coarsest}"
             )
 
@@ -144,7 +142,7 @@ class ConvSpec:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description from which `from_json` makes an equal spec."""
-        return {"kind": "maps", **to_builtins(self)}
+        return {"kind": "maps", **spec_to_json(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ConvSpec:
