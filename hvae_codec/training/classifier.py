@@ -28,7 +28,7 @@ from hvae_codec.evaluation.image_classifiers import ARCHITECTURES, ClassifierNet
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import LIKELIHOODS, dtype_of
 from hvae_codec.training.classifier_state import load_state, save_state
-from hvae_codec.training.run_state import data_of
+from hvae_codec.training.state_file import data_of
 
 MOMENTUM = 0.9
 RISING = 0.2
@@ -190,7 +190,7 @@ def augmented(
 def _fitting(arch: str, dataset: ImageDataset) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     if dataset.image_shape != ARCHITECTURES[arch].image_shape:
         raise DatasetError(
-            f"{dataset.name} has pictures of shape (C, H, W) = {dataset.image_shape}; "
+            f"{dataset.name} has images of shape (C, H, W) = {dataset.image_shape}; "
             f"the classifier {arch} takes {ARCHITECTURES[arch].image_shape}"
         )
     if dataset.labels is None:
@@ -207,7 +207,7 @@ def _checked(
     images, labels = images[: recipe.images], labels[: recipe.images]
     if len(images) < recipe.batch_size:
         raise DatasetError(
-            f"{dataset.name}: {len(images)} pictures do not fill a minibatch of {recipe.batch_size}"
+            f"{dataset.name}: {len(images)} images do not fill a minibatch of {recipe.batch_size}"
         )
     if labels.min() < 0 or labels.max() < 1:
         raise DatasetError(f"{dataset.name}: labels must be 0, 1, ... of at least two classes")
