@@ -87,8 +87,8 @@ class App:
         if settings.models is not None:
             # For all of this process and those that it starts: nothing else names models.
             os.environ["HVAE_MODELS"] = str(settings.models)
-        if settings.device is not None:
-            os.environ["HVAE_DEVICE"] = settings.device
+        if settings.engine.device is not None:
+            os.environ["HVAE_DEVICE"] = settings.engine.device
         self.metrics = metrics or Metrics()
         self._tls = Tls(settings.tls) if settings.tls else None
         self._tokens = TokenFile(settings.token_file) if settings.token_file else None
@@ -160,7 +160,7 @@ class App:
             options=server_options(
                 self._settings.limits.message_bytes,
                 share_port=self._settings.share_port,
-                age=self._settings.connection_age,
+                age=self._settings.age,
             ),
         )
 
@@ -280,7 +280,7 @@ class App:
         """Let callers of a port that is shared go to the other servers, before any is refused:
         they connect again when their connections have their greatest age.
         """
-        age = self._settings.connection_age.seconds
+        age = self._settings.age.seconds
         if self._settings.share_port and age is not None and stop_listening(self._port):
             await self._door.empty(min(self._settings.grace_seconds, AGE_SPREAD * age))
 

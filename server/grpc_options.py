@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from .options import option, parse_seconds
+
 _MOST_PENDING: Final = 65_536
 
 _MOST_AGE_SECONDS: Final = 1_000_000
@@ -32,8 +34,23 @@ class ConnectionAge:
             cancelled; None for as long as they like.
     """
 
-    seconds: float | None = None
-    grace_seconds: float | None = None
+    seconds: float | None = option(
+        None,
+        "send clients away from connections that are older, so that their next calls may "
+        "reach a server that was added (default: 10 with --share-port, less where --grace is, else "
+        "any age)",
+        flag="max-connection-age",
+        type=parse_seconds,
+        metavar="SECONDS",
+    )
+    grace_seconds: float | None = option(
+        None,
+        "cancel calls that are still on their way on such a connection after so long "
+        "(default: never)",
+        flag="max-connection-age-grace",
+        type=parse_seconds,
+        metavar="SECONDS",
+    )
 
     def __post_init__(self) -> None:
         for name, value in (("age", self.seconds), ("its grace", self.grace_seconds)):

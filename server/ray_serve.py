@@ -17,58 +17,58 @@ are checked by each replica; their limits would hold for each replica by itself 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf.message import Message
-from pydantic import BaseModel, Field
+from pydantic import ConfigDict, create_model
 from ray import serve
 
 import hvae_codec
 from hvae_codec.v1 import codec_pb2
 
-from .admission.capacity import Admission, Capacity
+from .admission.capacity import Admission
 from .auth.file_watcher import watch
-from .auth.token_interceptor import (
-    Access,
-    UnauthenticatedError,
-    authorizations,
-    refusal,
-)
+from .auth.token_interceptor import Access, authorizations
 from .auth.tokens import TokenFile
-from .engine.engine import Engine, EngineSettings
+from .engine.engine import Engine
+from .errors import LimitError, UnauthenticatedError
+from .options import arguments_of
+from .options import build as build_settings
 from .rpc.interceptors import set_wire_bytes
-from .rpc.limits import Limits
 from .rpc.methods import Calls
 from .rpc.servicer import CodecServicer
-from .rpc.status import LimitError, status_of
-from .settings import Warm
+from .rpc.status import status_of
+from .settings import Settings
 
 _SERVICE: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]
 
 
-class Arguments(BaseModel, extra="forbid"):
-    """What the application's `args` in a config file may say.
+_DEFAULTS: Final[dict[str, Any]] = {"warm": ["cifar10"], "coding_processes": 1}
+"""Of a replica, where they are not the server's."""
 
-    Attributes:
-        models: directory of the models, alike on all machines; None as for the server.
-        warm: models that a replica loads before it takes calls, "MODEL" or "MODEL@QUALITY".
-        coding_processes: of each replica; 0 codes in a thread of it.
-        token_file: who may call, alike on all machines; None for everybody.
-        max_message_bytes, max_items, max_pixels: of one call or message.
-        capacity_items, capacity_bytes: of one replica at once; beyond, RESOURCE_EXHAUSTED.
+_ARGUMENTS: Final[dict[str, Any]] = {
+    name: (kind, _DEFAULTS.get(name, default))
+    for name, (kind, default) in arguments_of(Settings).items()
+    if name
+    in {
+        *("models", "warm", "coding_processes", "token_file"),
+        *("max_message_bytes", "max_items", "max_pixels", "capacity_items", "capacity_bytes"),
+    }
+}
+
+_Arguments: Any = create_model("_Arguments", __config__=ConfigDict(extra="forbid"), **_ARGUMENTS)
+
+
+class Arguments(_Arguments):  # type: ignore[misc]
+    """What the application's `args` in a config file may say: these flags of the server.
+
+    Directories and files are alike on all machines; a capacity is that of one replica.
     """
 
-    models: str | None = None
-    warm: list[str] = Field(default_factory=lambda: ["cifar10"])
-    coding_processes: int = 1
-    token_file: str | None = None
-    max_message_bytes: int = Limits.message_bytes
-    max_items: int = Limits.items
-    max_pixels: int = Limits.pixels
-    capacity_items: int = Capacity.items
-    capacity_bytes: int = Capacity.bytes
+    def settings(self) -> Settings:
+        """Of a replica, whose networks run in one thread of it."""
+        return build_settings(Settings, {"network_threads": 1, **self.model_dump()})
 
 
 class _CallEndedError(Exception):
@@ -102,26 +102,25 @@ class _Context:
 class RayCodecService:
     """A replica. The methods' names are those of the contract."""
 
-    async def __init__(self, arguments: Arguments) -> None:  # type: ignore[misc]
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]
         """Load models and bring the engine up; Ray sends calls when this is done.
 
         Raises:
             UnknownModelError, UnknownQualityError, CheckpointError: of the models to be warm.
             TokenFileError: as `TokenFile`.
         """
-        if arguments.models is not None:
-            os.environ["HVAE_MODELS"] = arguments.models
-        self._message_bytes = arguments.max_message_bytes
-        limits = Limits(arguments.max_message_bytes, arguments.max_items, arguments.max_pixels)
-        capacity = Capacity(arguments.capacity_items, arguments.capacity_bytes)
-        self._engine = Engine(EngineSettings(coding_processes=arguments.coding_processes))
-        self._servicer = CodecServicer(Calls(self._engine, limits), Admission(capacity))
+        if settings.models is not None:
+            os.environ["HVAE_MODELS"] = str(settings.models)
+        self._message_bytes = settings.limits.message_bytes
+        self._engine = Engine(settings.engine)
+        calls, admission = Calls(self._engine, settings.limits), Admission(settings.capacity)
+        self._servicer = CodecServicer(calls, admission)
         self._access: Access | None = None
-        if arguments.token_file is not None:
-            tokens = TokenFile(Path(arguments.token_file))
+        if settings.token_file is not None:
+            tokens = TokenFile(settings.token_file)
             self._access = Access(tokens)
             self._watching = asyncio.create_task(watch([tokens.refresh]))
-        for warm in map(Warm.parse, arguments.warm):
+        for warm in settings.warm or ():
             hvae_codec.load(warm.name, warm.quality)
         await self._engine.start()
 
@@ -217,7 +216,7 @@ class RayCodecService:
         try:
             self._access.token_of(authorizations(given.invocation_metadata()))
         except UnauthenticatedError as error:
-            await context.end(refusal(error))
+            await context.end(status_of(error))
 
     async def _check_size(self, message: Message, context: _Context) -> None:
         """Ray's proxy takes messages of any size."""
@@ -237,7 +236,7 @@ def build(arguments: Arguments) -> serve.Application:
         ray_actor_options={"num_cpus": 1},
         max_ongoing_requests=64,
     )
-    application: serve.Application = deployment.bind(arguments)
+    application: serve.Application = deployment.bind(arguments.settings())
     return application
 
 

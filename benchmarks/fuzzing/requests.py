@@ -18,11 +18,10 @@ from benchmarks.fuzzing.files import FileTarget
 from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome
 from hvae_codec.codec.images.load import encode_png
-from hvae_codec.server.engine.batcher import BatchLimits
-from hvae_codec.server.engine.engine import Engine, EngineSettings
-from hvae_codec.server.rpc.limits import Limits
+from hvae_codec.server.engine.engine import Engine
 from hvae_codec.server.rpc.methods import Calls
 from hvae_codec.server.rpc.status import code_of
+from hvae_codec.server.settings import BatchLimits, EngineSettings, Limits
 from hvae_codec.v1 import codec_pb2
 
 CALLS: tuple[tuple[str, type[Message]], ...] = (

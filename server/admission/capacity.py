@@ -8,9 +8,11 @@ its images and files are read, so it is counted in two steps.
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from time import monotonic
 from typing import Final, NoReturn, Self
+
+from ..errors import OverloadError
+from ..settings import Capacity
 
 _LEAST_RETRY_SECONDS: Final = 0.05
 _MOST_RETRY_SECONDS: Final = 5.0
@@ -22,26 +24,6 @@ _OWNER_SHARE: Final = 2
 
 _OWNERS: Final = 1_024
 """Owners that are remembered, before those that hold nothing are forgotten."""
-
-
-class OverloadError(Exception):
-    """The server holds as much as it may; the caller shall try again after `retry_seconds`."""
-
-    def __init__(self, message: str, retry_seconds: float) -> None:
-        super().__init__(message)
-        self.retry_seconds = retry_seconds
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """Most items, and bytes of memory for them, that are in the server at once."""
-
-    items: int = 16_384
-    bytes: int = 256 * 1024 * 1024
-
-    def __post_init__(self) -> None:
-        if min(self.items, self.bytes) < 1:
-            raise ValueError(f"capacities must be positive, got {self}")
 
 
 class _Pool:

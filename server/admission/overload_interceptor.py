@@ -13,11 +13,13 @@ from typing import Any, Final
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ..errors import OverloadError, StoppingError
 from ..observability.call_context import current_call
 from ..rpc.interceptors import abort_with, refusing
-from ..rpc.status import StoppingError, status_of
-from .capacity import Admission, OverloadError
-from .open_calls import OpenCalls, OpenLimits
+from ..rpc.status import status_of
+from ..settings import OpenLimits
+from .capacity import Admission
+from .open_calls import OpenCalls
 from .silence import Silence
 
 _QUIET_SECONDS: Final = 0.1

@@ -10,9 +10,10 @@ from typing import Any, Final, NoReturn
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ..errors import InvalidRequestError
 from ..observability.call_context import current_call
 from ..rpc.interceptors import abort_with
-from ..rpc.status import InvalidRequestError, status_of
+from ..rpc.status import status_of
 from .silence import PATIENCE_SECONDS, Silence
 
 AT_ONCE: Final = 64

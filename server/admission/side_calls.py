@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ..errors import StoppingError
 from ..rpc.interceptors import abort_with
-from ..rpc.status import StoppingError, status_of
+from ..rpc.status import status_of
 
 
 class SideCalls(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]

@@ -7,17 +7,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health
-from grpc_status import rpc_status
 
-from hvae_codec import grpc_error_info
-from hvae_codec.errors import HvaeCodecError
-
+from ..errors import TokenLimitError, UnauthenticatedError
 from ..observability.call_context import current_call
 from ..rpc.interceptors import abort_with, refusing, wrap
 from ..rpc.messages import items_of
+from ..rpc.status import status_of
 from .tokens import Token, TokenFile
 
 _OPEN_SERVICES: Final = (f"/{health.SERVICE_NAME}/",)
@@ -29,21 +25,6 @@ _BUSY_SECONDS: Final = 0.5
 _NO_TOKEN: Final = (
     "this server wants a token that it knows: send the metadata `authorization: Bearer TOKEN`"
 )
-
-
-class UnauthenticatedError(HvaeCodecError):
-    """A call has no token that the server knows."""
-
-
-class TokenLimitError(HvaeCodecError):
-    """A token has as much in flight, or called as often, as it may.
-
-    `retry_seconds` is when to come back; None where that cannot help.
-    """
-
-    def __init__(self, message: str, retry_seconds: float | None) -> None:
-        super().__init__(message)
-        self.retry_seconds = retry_seconds
 
 
 class Usage:
@@ -155,7 +136,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         try:
             token = self._access.token_of(authorizations(details.invocation_metadata))
         except UnauthenticatedError as error:
-            status = refusal(error)
+            status = status_of(error)
             return refusing(lambda context: abort_with(context, status))
         call = current_call()
         call.token, call.most_streams = token.name, token.max_streams
@@ -193,27 +174,9 @@ class _Admitted:
     async def end(self, error: BaseException | None) -> None:
         self._usage.release(sum(self._taken))
         if isinstance(error, TokenLimitError):
-            await abort_with(self.context, refusal(error))
+            await abort_with(self.context, status_of(error))
 
 
 def authorizations(metadata: Any) -> list[str]:
     """The values of `authorization` in the metadata of a call."""
     return [value for key, value in metadata if key == "authorization"]
-
-
-def refusal(error: UnauthenticatedError | TokenLimitError) -> grpc.Status:
-    """The status of a call that is refused."""
-    code = grpc.StatusCode.UNAUTHENTICATED
-    details: list[Any] = [grpc_error_info.pack(type(error), {})]
-    if isinstance(error, TokenLimitError):
-        code = grpc.StatusCode.RESOURCE_EXHAUSTED
-        if error.retry_seconds is not None:
-            delay = duration_pb2.Duration()
-            delay.FromNanoseconds(int(error.retry_seconds * 1e9))
-            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=code.value[0], message=str(error))
-    for detail in details:
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        status.details.append(packed)
-    return rpc_status.to_status(status)

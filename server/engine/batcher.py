@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from ..admission.cancelling import Cancellation, cancelled_by
+from ..errors import DeadlinePassedError
+from ..settings import BatchLimits
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -31,27 +33,6 @@ taken a call until it gets here, the loop turns about ten times; it takes one af
 _LEAST_SHARE: Final = 1 << 16
 """Weight below which an entry is not shared out: so much takes milliseconds, and sharing it out a
 part of one."""
-
-
-class DeadlinePassedError(Exception):
-    """The caller's deadline passed before the work was begun."""
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """How batches are made.
-
-    items, weight: most of a batch; an item that weighs more makes a batch of its own.
-    delay_seconds: longest wait for others to join, while another batch is under way.
-    """
-
-    items: int = 256
-    weight: int = 1 << 20
-    delay_seconds: float = 0.01
-
-    def __post_init__(self) -> None:
-        if min(self.items, self.weight) < 1 or not 0 <= self.delay_seconds < 60:
-            raise ValueError(f"batches of at least 1, and a delay below a minute; got {self}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from hvae_codec.codec.bitstream.files import FileCoder, Read, read_good
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 
-from .process_pool import BATCH_FUNCTIONS, Processes, WorkerLostError
+from ..errors import WorkerLostError
+from .process_pool import BATCH_FUNCTIONS, Processes
 
 __all__ = ["CodingProcesses", "WorkerLostError"]
 

@@ -19,6 +19,7 @@ from hvae_codec import Codec, Features
 from hvae_codec.errors import HvaeCodecError
 
 from ..admission.cancelling import Cancellation, cancelled_by, in_thread
+from ..settings import BatchLimits, EngineSettings
 from .batch_functions import (
     ModelNeededError,
     Picture,
@@ -27,7 +28,7 @@ from .batch_functions import (
     key_of,
     preparing,
 )
-from .batcher import Batch, Batcher, BatchLimits
+from .batcher import Batch, Batcher
 from .coding_pool import CodingProcesses
 from .executors import InlineExecutor, LatencyEstimator, ThreadExecutor, TimedExecutor
 from .turns import Turns
@@ -65,32 +66,6 @@ class BatchKey:
     codec: Codec = field(compare=False)
 
 
-@dataclass(frozen=True)
-class EngineSettings:
-    """How the engine uses the machine for what it does not compute at once in the event loop.
-
-    network_threads: batches that are in the networks at once in threads of this process, each on
-        one core; with 1, it has all of them, as is right for a GPU. With 0, coding processes do
-        whole batches, each on one core: cores that share a batch or an interpreter wait for each
-        other.
-    coding_processes: 0 codes in a thread of the server.
-    warm: models, and qualities (None: the default), that coding processes with networks load first.
-    """
-
-    network_threads: int = 1
-    coding_processes: int = 2
-    batches: BatchLimits = field(default_factory=BatchLimits)
-    warm: Sequence[tuple[str, float | None]] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.network_threads <= 256:
-            raise ValueError(f"network threads: 0 to 256, not {self.network_threads}")
-        if not 0 <= self.coding_processes <= 256:
-            raise ValueError(f"coding processes: 0 to 256, not {self.coding_processes}")
-        if self.network_threads == self.coding_processes == 0:
-            raise ValueError("network threads: 0 needs coding processes, which then have networks")
-
-
 class Engine:
     """Encodes, decodes, reads features and draws samples for many callers at once.
 
@@ -100,7 +75,7 @@ class Engine:
     """
 
     def __init__(self, settings: EngineSettings, seen: MetricsSink | None = None) -> None:
-        threads = settings.network_threads
+        threads = settings.threads
         self._coding = CodingProcesses(
             settings.coding_processes, preparing(settings.warm) if threads == 0 else None
         )

@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 from hvae_codec.utils.cancellation import CancelledWorkError, cancelled_if
 
 from ..admission.cancelling import Cancellation, current
+from ..errors import WorkerLostError
 
 _logger = logging.getLogger(__name__)
 
@@ -35,10 +36,6 @@ BATCH_FUNCTIONS: Final = f"{__package__}.batch_functions"
 _TRIES: Final = 2
 _ENDING_SECONDS: Final = 5.0
 _LENGTH_BYTES: Final = 8
-
-
-class WorkerLostError(Exception):
-    """A process ended in the middle of this work, and another one that tried it again."""
 
 
 class _LostError(Exception):

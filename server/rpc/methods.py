@@ -24,13 +24,15 @@ from ..admission import footprint
 from ..admission.capacity import UNCOUNTED, Held
 from ..engine.batch_functions import Picture
 from ..engine.engine import Engine
+from ..errors import InvalidRequestError
+from ..settings import Limits
 from . import convert
 from .convert import Shape
-from .limits import Limits
+from .limits import check_items, check_pixels, check_response
 from .model_selection import Codecs, Encoding, encoding_of, layer_index, refuse_targets
 from .pictures import Pictures
 from .sampling import Sampling
-from .status import InvalidRequestError, item_status
+from .status import item_status
 
 _logger = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Calls:
         held: Held = UNCOUNTED,
     ) -> codec_pb2.EncodeResponse:
         """Encode images, one file each."""
-        self._limits.check_items("images", len(request.images))
+        check_items(self._limits, "images", len(request.images))
         effort = request.effort if request.HasField("effort") else None
         encoding = encoding_of(request.model, effort, request.max_bytes)
         if encoding.name != AUTO:
@@ -85,7 +87,7 @@ class Calls:
             else:
                 response.results.add(encoded=result)
         size = response.ByteSize()
-        self._limits.check_response(size)
+        check_response(self._limits, size)
         held.answered(footprint.of_answer(size))
         return response
 
@@ -96,7 +98,7 @@ class Calls:
         held: Held = UNCOUNTED,
     ) -> codec_pb2.DecodeResponse:
         """Decode files, whole or as previews."""
-        self._limits.check_items("encoded", len(request.encoded))
+        check_items(self._limits, "encoded", len(request.encoded))
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         files: list[bytes | Exception] = list(request.encoded)
         named = await self._named(request)
@@ -130,7 +132,7 @@ class Calls:
         held: Held = UNCOUNTED,
     ) -> codec_pb2.ExtractFeaturesResponse:
         """Read features of images and of files."""
-        self._limits.check_items("sources", len(request.sources))
+        check_items(self._limits, "sources", len(request.sources))
         convert.check_known("moments", request.moments, codec_pb2.FeatureMoments)
         convert.check_known("encoding", request.encoding, codec_pb2.FeatureEncoding)
         kinds = [source.WhichOneof("source") for source in request.sources]
@@ -152,7 +154,7 @@ class Calls:
         for number, picture in zip(in_pictures, pictures, strict=True):
             sources[number] = picture
         groups, shapes = await self._by_codec(named, sources, whole=False)
-        self._limits.check_pixels(sum(map(_pixels, shapes.values())))
+        check_pixels(self._limits, sum(map(_pixels, shapes.values())))
         fit = [n for n in in_pictures if not isinstance(sources[n], Exception)]
         if named is not None:
             groups = [*groups, (named, fit)]
@@ -161,7 +163,7 @@ class Calls:
         layers = {codec: layer_index(codec, request.layer) for codec, _ in groups}
         dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
         size = len(sources) * (8 * dims + _RESULT_BYTES)
-        self._limits.check_response(size)
+        check_response(self._limits, size)
         await held.more(footprint.of_answer(size))
 
         async def read(codec: Codec, some: Sequence[int]) -> Sequence[Features | Exception]:
@@ -192,7 +194,7 @@ class Calls:
         held: Held = UNCOUNTED,
     ) -> codec_pb2.SampleResponse:
         """Draw images from the prior, or below given latents of the top layer."""
-        self._limits.check_items("count", request.count)
+        check_items(self._limits, "count", request.count)
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         codec = await self._codecs.selected(request.model)
         channels, height, width = codec.info.image_shape
@@ -262,7 +264,7 @@ class Calls:
         if error[0] > 0:
             response.psnr_db = float(psnr_of(error)[0])
         size = response.ByteSize()
-        self._limits.check_response(size)
+        check_response(self._limits, size)
         held.answered(footprint.of_answer(size))
         return response
 

@@ -12,10 +12,11 @@ from ..admission.capacity import Held
 from ..engine.batch_functions import Picture
 from ..engine.engine import FILES_AT_ONCE, Engine
 from ..engine.turns import Turns
+from ..errors import InvalidRequestError
+from ..settings import Limits
 from . import convert
 from .convert import Shape
-from .limits import Limits
-from .status import InvalidRequestError
+from .limits import check_pixels, check_response
 
 
 class Pictures:
@@ -50,7 +51,7 @@ class Pictures:
                     raise InvalidRequestError(convert.EMPTY)
             except HvaeCodecError as error:
                 pictures.append(error)
-        self._limits.check_pixels(pixels + file_pixels)
+        check_pixels(self._limits, pixels + file_pixels)
         await held.more(footprint.of_samples(pixels) + footprint.of_files(file_pixels))
         if files:
             async with self._turns.turn():
@@ -86,9 +87,9 @@ class Pictures:
         as `held` does.
         """
         pixels = sum(height * width for height, width, _ in shapes)
-        self._limits.check_pixels(pixels)
+        check_pixels(self._limits, pixels)
         answer = sum(convert.result_bytes(shape, image_format) for shape in shapes)
-        self._limits.check_response(answer)
+        check_response(self._limits, answer)
         await held.more(footprint.of_samples(pixels) + footprint.of_answer(answer))
         return answer
 

@@ -13,10 +13,11 @@ from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Held
 from ..engine.engine import Engine
+from ..errors import InvalidRequestError
+from ..settings import Limits
 from . import convert
-from .limits import Limits
+from .limits import check_pixels
 from .pictures import Pictures
-from .status import InvalidRequestError
 
 _MAX_SEED: Final = 2**63 - 1
 
@@ -87,7 +88,7 @@ class Sampling:
             case "encoded":
                 frame = parse(source.encoded)
                 height, width, _ = convert.shape_of(source.encoded, frame, codec, whole=False)
-                self._limits.check_pixels(height * width)
+                check_pixels(self._limits, height * width)
                 (features,) = await self._engine.file_features(
                     codec, [source.encoded], [height * width], 0, until
                 )

@@ -13,13 +13,14 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 
 from ..admission import footprint
 from ..admission.capacity import Admission, Held
-from ..admission.silence import Silence, SilentCallError
+from ..admission.silence import Silence
+from ..errors import SilentCallError, StoppingError
 from ..observability.call_context import current_call
 from .interceptors import abort_with, wire_bytes
 from .message_reader import MessageReader
 from .messages import items_of
 from .methods import Calls
-from .status import StoppingError, item_status, status_of
+from .status import item_status, status_of
 
 _logger = logging.getLogger(__name__)
 

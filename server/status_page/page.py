@@ -20,12 +20,13 @@ from aiohttp import web
 from hvae_codec.v1 import codec_pb2
 
 from ..auth.tls import Tls
-from ..auth.token_interceptor import Access, TokenLimitError, UnauthenticatedError
+from ..auth.token_interceptor import Access
+from ..errors import InvalidRequestError, TokenLimitError, UnauthenticatedError
 from ..listening import is_loopback
 from ..observability.call_context import CallContext, request_id_of, set_current_call
 from ..observability.logs import event
 from ..observability.metrics import CONTENT_TYPE, Metrics
-from ..rpc.status import InvalidRequestError, status_of
+from ..rpc.status import status_of
 
 _logger = logging.getLogger(__name__)
 

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from hvae_codec.server.admission.capacity import Admission, Capacity, OverloadError
+from hvae_codec.server.admission.capacity import Admission
+from hvae_codec.server.errors import OverloadError
+from hvae_codec.server.settings import Capacity
 
 
 def test_beyond_the_capacity_calls_are_refused():

@@ -11,9 +11,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from hvae_codec.client import Client
-from hvae_codec.server.admission.capacity import OverloadError
-from hvae_codec.server.admission.open_calls import OpenCalls, OpenLimits
+from hvae_codec.server.admission.open_calls import OpenCalls
 from hvae_codec.server.admission.silence import Silence
+from hvae_codec.server.errors import OverloadError
+from hvae_codec.server.settings import OpenLimits
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.messages import raw_image
 

@@ -21,8 +21,9 @@ from hvae_codec.server.engine.batch_functions import (
     key_of,
     preparing,
 )
-from hvae_codec.server.engine.coding_pool import CodingProcesses, WorkerLostError
+from hvae_codec.server.engine.coding_pool import CodingProcesses
 from hvae_codec.server.engine.process_pool import BATCH_FUNCTIONS
+from hvae_codec.server.errors import WorkerLostError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,14 +12,14 @@ import pytest
 import hvae_codec
 from hvae_codec.errors import BitstreamError
 from hvae_codec.server.engine.coding_pool import CodingProcesses
-from hvae_codec.server.engine.engine import Engine, EngineSettings
+from hvae_codec.server.engine.engine import Engine
 from hvae_codec.server.engine.executors import (
     InlineExecutor,
     LatencyEstimator,
     ThreadExecutor,
     TimedExecutor,
 )
-from hvae_codec.server.flags import default_network_threads
+from hvae_codec.server.settings import EngineSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -147,5 +147,6 @@ def test_in_the_loop_answers_are_the_same():
 def test_networks_have_a_place():
     with pytest.raises(ValueError, match="0 needs coding processes"):
         EngineSettings(network_threads=0, coding_processes=0)
-    assert default_network_threads("cpu", 2) == 0
-    assert default_network_threads("cpu", 0) == default_network_threads("cuda", 2) == 1
+    assert EngineSettings(device="cpu", coding_processes=2).threads == 0
+    assert EngineSettings(device="cpu", coding_processes=0).threads == 1
+    assert EngineSettings(device="cuda", coding_processes=2).threads == 1
