@@ -21,7 +21,7 @@ EXAMPLE = """example:
 _EXTRA_PACKAGES = frozenset(
     {
         *("aiohttp", "grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"),
-        "prometheus_client",
+        *("prometheus_client", "psutil"),
     }
 )
 
@@ -53,7 +53,7 @@ def _run(args: argparse.Namespace) -> int:
         share_imports(BATCH_FUNCTIONS)  # while this process imports the rest
     try:
         from .app import StartError, serve
-        from .auth.tls import SecurityError
+        from .errors import SecurityError
         from .observability.logs import Logs
         from .observability.metrics import Metrics
         from .observability.tracing import TracingError
