@@ -11,18 +11,24 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import torch
 
 from hvae_codec import Codec, Features
-from hvae_codec.errors import HvaeCodecError
+from hvae_codec.codec.operating_point import OperatingPoint
 
 from ..admission.cancelling import Cancellation, cancelled_by, in_thread
 from ..settings import BatchLimits, EngineSettings
 from .batch_functions import (
+    Call,
+    Decode,
+    Encode,
     ModelNeededError,
+    Operation,
     Picture,
+    ReadFeatures,
+    ReadFileFeatures,
     compute,
     compute_now,
     key_of,
@@ -58,12 +64,20 @@ class MetricsSink(Protocol):
 
 @dataclass(frozen=True)
 class BatchKey:
-    """What is done to the items of a batch: `kind` with `options`, by a codec."""
+    """What is done to the items of a batch, by a codec. Two encoders of a model may have different
+    operating points; of what reads files all points are one.
+    """
 
-    kind: str
+    operation: Operation
     model_id: str
-    options: tuple[Any, ...]
+    point: OperatingPoint | None
     codec: Codec = field(compare=False)
+
+    @classmethod
+    def of(cls, operation: Operation, codec: Codec) -> Self:
+        """The key of an operation by a codec."""
+        point = codec.point if operation.by_point else None
+        return cls(operation, codec.info.model_id, point, codec)
 
 
 class Engine:
@@ -147,7 +161,7 @@ class Engine:
     ) -> list[bytes | Exception]:
         """Images uint8 [H, W, C] as `.hvae` files."""
         slow = effort is not None and effort > 0
-        work = BatchKey("encode", *_identity(codec, effort), codec)
+        work = BatchKey.of(Encode(effort), codec)
         return await self._each(work, pictures, [_pixels(p) for p in pictures], slow, until)
 
     async def decode(
@@ -159,14 +173,14 @@ class Engine:
         until: float | None = None,
     ) -> list[Picture | Exception]:
         """Files of so many pixels each as images, from their first `layers` layers."""
-        work = BatchKey("decode", codec.info.model_id, (layers,), codec)
+        work = BatchKey.of(Decode(layers), codec)
         return await self._each(work, files, pixels, False, until)
 
     async def features(
         self, codec: Codec, pictures: Sequence[Picture], layer: int, until: float | None = None
     ) -> list[Features | Exception]:
         """Features of the layer at an index (top first) of images, [1, D] each."""
-        work = BatchKey("features", *_identity(codec, layer), codec)
+        work = BatchKey.of(ReadFeatures(layer), codec)
         return await self._each(work, pictures, [_pixels(p) for p in pictures], False, until)
 
     async def file_features(
@@ -178,14 +192,14 @@ class Engine:
         until: float | None = None,
     ) -> list[Features | Exception]:
         """Features of the layer at an index (top first) of files, [1, D] each."""
-        work = BatchKey("file features", codec.info.model_id, (layer,), codec)
+        work = BatchKey.of(ReadFileFeatures(layer), codec)
         return await self._each(work, files, pixels, False, until)
 
     async def call(
         self, codec: Codec, function: Callable[[], Result], until: float | None = None
     ) -> Result:
         """What a function of a codec gives that takes long; what it raises is raised."""
-        work = BatchKey("call", codec.info.model_id, (), codec)
+        work = BatchKey.of(Call(), codec)
         async with self._turns.turn():
             (result,) = await self._slow_lane.submit(work, [function], [1], until)
         if isinstance(result, Exception):
@@ -242,7 +256,7 @@ class Engine:
 
     async def _run_fast(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
-        kind = work.kind, work.codec.info.name, work.options[-1]
+        kind = work.operation, work.codec.info.name
         if self._pace.fits_loop(kind, batch.weight, batch.calls):
             results, seconds = await _timed(self._in_loop, work, batch.values)
         elif self._fast is not None:
@@ -263,7 +277,7 @@ class Engine:
 
         One that was started after the models' files went is given what this process has loaded.
         """
-        task = key_of(work.codec), work.kind, work.options[-1], values
+        task = key_of(work.codec), work.operation, values
         try:
             return await self._coding.run(compute_now, *task)
         except ModelNeededError as error:
@@ -272,39 +286,24 @@ class Engine:
 
     async def _run_slow(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
-        if work.kind == "call":
-            return [await self._called(function) for function in batch.values]
-        results = await compute(self._slow, work.codec, work.kind, work.options[-1], batch.values)
+        results = await compute(self._slow, work.codec, work.operation, batch.values)
         self._count(work, batch.values, results)
         return results
 
-    async def _called(self, function: Callable[[], Any]) -> Any:
-        try:
-            return await self._slow.run(function)
-        except HvaeCodecError as error:
-            return error
-
     def _count(self, work: BatchKey, values: list[Any], results: list[Any]) -> None:
         """Tell what was coded."""
-        if work.kind == "encode":
-            self.tell_coded(_label(work.codec), work.kind, values, results)
-        elif work.kind == "decode" and work.options[-1] is None:
-            self.tell_coded(_label(work.codec), work.kind, results, values)
+        if (coded := work.operation.coded(values, results)) is not None:
+            self.tell_coded(_label(work.codec), work.operation.kind, *coded)
 
     def _tell(self, work: BatchKey, items: int, seconds: float) -> None:
         if self._seen is not None:
-            self._seen.batch(_label(work.codec), work.kind, items, seconds)
+            self._seen.batch(_label(work.codec), work.operation.kind, items, seconds)
 
 
 def _label(codec: Codec) -> str:
     """A model's name, and its quality level where it has several."""
     info = codec.info
     return info.name if info.continuous else f"{info.name}-q{info.quality}"
-
-
-def _identity(codec: Codec, *options: Any) -> tuple[str, tuple[Any, ...]]:
-    """What tells encoders apart: two of a model may have different qualities."""
-    return codec.info.model_id, (codec.point, *options)
 
 
 def _pixels(picture: Picture) -> int:
@@ -317,5 +316,5 @@ async def _timed(
 ) -> tuple[list[Any], float]:
     """The results of a batch, and the seconds that its networks took."""
     timed = TimedExecutor(place)
-    results = await compute(timed, work.codec, work.kind, work.options[-1], values)
+    results = await compute(timed, work.codec, work.operation, values)
     return results, timed.seconds

@@ -69,7 +69,9 @@ def test_a_batch_without_a_result_says_nothing_of_the_pace():
     async def main():
         engine = Engine(EngineSettings(coding_processes=0))
         seen = []
-        engine._pace.saw = lambda kind, weight, seconds: seen.append((kind[0], weight, seconds))
+        engine._pace.saw = lambda kind, weight, seconds: seen.append(
+            (kind[0].kind, weight, seconds)
+        )
         await engine.decode(codec, [b"nonsense"] * 3, [1024] * 3)
         await engine.decode(codec, [files[0], b"nonsense", files[1]], [1024] * 3)
         await engine.stop()
