@@ -45,3 +45,7 @@ class DeadlinePassedError(Exception):
 
 class WorkerLostError(Exception):
     """A process ended in the middle of this work, and another one that tried it again."""
+
+
+class SecurityError(Exception):
+    """A certificate, key or token file cannot be used; the message says which and why."""

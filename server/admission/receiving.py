@@ -12,8 +12,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from ..errors import InvalidRequestError
 from ..observability.call_context import current_call
-from ..rpc.interceptors import abort_with
-from ..rpc.status import status_of
+from ..rpc.status import abort_with
 from .silence import PATIENCE_SECONDS, Silence
 
 AT_ONCE: Final = 64
@@ -48,7 +47,7 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
         async def received(_: Any, context: Any) -> Any:
             message = await read(context)
             if message is grpc.aio.EOF:  # type: ignore[attr-defined]
-                await abort_with(context, status_of(InvalidRequestError("the call has no message")))
+                await abort_with(context, InvalidRequestError("the call has no message"))
             return await handler.unary_unary(message, context)
 
         return grpc.stream_unary_rpc_method_handler(
@@ -108,4 +107,4 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
             over()
 
     async def _give_up(self, context: Any) -> NoReturn:
-        await abort_with(context, status_of(self._silence.error("the call's message")))
+        await abort_with(context, self._silence.error("the call's message"))

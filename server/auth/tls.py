@@ -7,14 +7,11 @@ from typing import Any
 
 import grpc
 
+from ..errors import SecurityError
 from ..settings import TlsFiles
 from .file_watcher import FileVersion
 
 _logger = logging.getLogger(__name__)
-
-
-class SecurityError(Exception):
-    """A certificate, key or token file cannot be used; the message says which and why."""
 
 
 class Tls:

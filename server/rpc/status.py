@@ -1,7 +1,10 @@
 """The gRPC status of every error, in one table."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -24,6 +27,7 @@ from ..errors import (
     UnauthenticatedError,
     WorkerLostError,
 )
+from ..observability.call_context import answer_metadata
 
 MAX_MESSAGE_BYTES: Final = 1_000
 """Longest status message, in UTF-8: the metadata of a call are limited to 8 KiB, and the message
@@ -74,6 +78,27 @@ def status_of(error: Exception) -> grpc.Status:
         retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_seconds))
         _add(status, retry)
     return rpc_status.to_status(status)
+
+
+async def abort_with(context: Any, error: Exception) -> NoReturn:
+    """End a call with the status of an error; raises what ends its method.
+
+    One that is over already, as at its deadline, counts as cancelled: nobody hears the status.
+    """
+    status = status_of(error)
+    with over_is_cancelled():
+        metadata = (*status.trailing_metadata, *answer_metadata())
+        await context.abort(status.code, status.details, metadata)
+    raise AssertionError("a call goes on after its abort")
+
+
+@contextmanager
+def over_is_cancelled() -> Iterator[None]:
+    """Make the error of sending to a call that is over CancelledError."""
+    try:
+        yield
+    except grpc.aio.InternalError as error:
+        raise asyncio.CancelledError from error
 
 
 def item_status(error: Exception) -> codec_pb2.Status:

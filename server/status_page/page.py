@@ -19,8 +19,8 @@ from aiohttp import web
 
 from hvae_codec.v1 import codec_pb2
 
+from ..auth.access import Access
 from ..auth.tls import Tls
-from ..auth.token_interceptor import Access
 from ..errors import InvalidRequestError, TokenLimitError, UnauthenticatedError
 from ..listening import is_loopback
 from ..observability.call_context import CallContext, request_id_of, set_current_call
@@ -217,12 +217,8 @@ class StatusPage:
             return
         token = self._access.token_of(request.headers.getall("Authorization", []))
         call.token = call.owner = token.name
-        usage = self._access.usage_of(token)
-        usage.take(token, 1)
-        try:
+        with self._access.quota_of(token).taken(1):
             yield
-        finally:
-            usage.release(1)
 
 
 def _static(name: str, content: bytes) -> Any:

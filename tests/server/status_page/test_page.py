@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import hvae_codec
-from hvae_codec.server.auth.token_interceptor import Access
+from hvae_codec.server.auth.access import Access
 from hvae_codec.server.auth.tokens import TokenFile
 from hvae_codec.server.observability.call_context import current_call
 from hvae_codec.server.observability.metrics import Metrics
