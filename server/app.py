@@ -33,7 +33,7 @@ from .admission.silence import Silence
 from .auth.access import Access
 from .auth.file_watcher import watch
 from .auth.tls import Tls
-from .auth.tokens import TokenFile
+from .auth.token_file import TokenFile
 from .engine.engine import Engine
 from .grpc_options import AGE_SPREAD, server_options
 from .listening import address_of, cannot_listen, cannot_write, is_unix, stop_listening

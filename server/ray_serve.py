@@ -30,7 +30,7 @@ import hvae_codec
 from .admission.capacity import Admission
 from .auth.access import Access
 from .auth.file_watcher import watch
-from .auth.tokens import TokenFile
+from .auth.token_file import TokenFile
 from .engine.engine import Engine
 from .errors import LimitError, UnauthenticatedError
 from .options import arguments_of

@@ -288,9 +288,9 @@ class Settings:
     tls: TlsFiles = field(default_factory=TlsFiles)
     token_file: Path | None = option(
         None,
-        "callers must send one of these bearer tokens; a line is: NAME TOKEN [items=N] "
-        "[requests=N] [streams=N], with the most items in flight, requests a second and open "
-        "streams (default: a quarter of --max-streams); read again when it changes",
+        "callers must send one of these bearer tokens: TOML with a [[token]] for each, of name, "
+        "sha256, and optional items, requests and streams: the most items in flight, requests a "
+        "second and open streams (default: a quarter of --max-streams); read again when it changes",
         type=Path,
         metavar="PATH",
     )

@@ -7,7 +7,8 @@ from grpc_health.v1 import health
 from ..errors import UnauthenticatedError
 from ..observability.call_context import current_call
 from .quota import Quota
-from .tokens import Token, TokenFile
+from .token_file import TokenFile
+from .tokens import Token
 
 _OPEN_SERVICES: Final = (f"/{health.SERVICE_NAME}/",)
 """Methods that need no token: probes have none."""
