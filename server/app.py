@@ -23,8 +23,7 @@ from hvae_codec.utils.malloc import give_back_freed_memory
 from hvae_codec.utils.signals import STOPPING
 from hvae_codec.v1 import codec_pb2
 
-from .admission import footprint
-from .admission.capacity import Admission
+from .admission.capacity import Admission, message_footprint
 from .admission.open_calls import OpenCalls
 from .admission.overload import OverloadGuard
 from .admission.receiving import ReceivingInterceptor
@@ -119,7 +118,6 @@ class App:
         self._serving = False
         self._page = StatusPage(
             self.metrics,
-            self.calls.list_models,
             self._evaluate,
             lambda: self._serving,
             most_bytes=settings.limits.message_bytes,
@@ -142,7 +140,7 @@ class App:
 
     async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
         """The call Evaluate, for the status page."""
-        size, owner = footprint.of_message(request.ByteSize()), current_call().owner
+        size, owner = message_footprint(request.ByteSize()), current_call().owner
         with self.admission.take(1, size, owner) as held:
             return await self.calls.evaluate(request, None, held)
 

@@ -1,13 +1,12 @@
 """How much the server holds at once: beyond it a call is told to come back, and nothing grows.
 
-A request is counted by the memory that it takes: its message, its images decoded, and its answer
-until the transport has taken that. What it takes beside its message is known once the headers of
-its images and files are read, so it is counted in two steps.
+A request is counted by the memory that it takes, in upper bounds: its message, its images decoded,
+and its answer until the transport has taken that. What it takes beside its message is known once
+the headers of its images and files are read, so it is counted in two steps.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final, NoReturn, Self
 
@@ -24,6 +23,37 @@ _OWNER_SHARE: Final = 2
 
 _OWNERS: Final = 1_024
 """Owners that are remembered, before those that hold nothing are forgotten."""
+
+
+_MESSAGE_COPIES: Final = 2
+"""gRPC keeps the bytes of a message that it has parsed until its call has ended."""
+
+_ANSWER_COPIES: Final = 3
+"""As a message, as the bytes that it is written to, and as those that the transport sends."""
+
+_PIXEL_BYTES: Final = 3
+_READER_PIXEL_BYTES: Final = 4
+"""Of the image library, while it reads a file beside the array that it gives."""
+
+
+def message_footprint(size: int) -> int:
+    """Bytes of a request whose message has so many bytes on the wire."""
+    return _MESSAGE_COPIES * size
+
+
+def answer_footprint(size: int) -> int:
+    """Bytes of an answer whose message has at most so many bytes."""
+    return _ANSWER_COPIES * size
+
+
+def sample_footprint(pixels: int) -> int:
+    """Bytes of images of so many pixels together, decoded."""
+    return _PIXEL_BYTES * pixels
+
+
+def file_footprint(pixels: int) -> int:
+    """Bytes of image files of so many pixels together that are being decoded."""
+    return (_PIXEL_BYTES + _READER_PIXEL_BYTES) * pixels
 
 
 class _Pool:
@@ -115,16 +145,10 @@ class _Pool:
 
 
 class Held:
-    """What one request holds, until `release`. Without an admission, nothing is counted."""
+    """What one request holds, until `release`."""
 
     def __init__(
-        self,
-        admission: "Admission | None" = None,
-        pools: Sequence[_Pool] = (),
-        items: int = 0,
-        size: int = 0,
-        *,
-        waits: bool = True,
+        self, admission: "Admission", pools: Sequence[_Pool], items: int, size: int, *, waits: bool
     ) -> None:
         self._admission = admission
         self._pools = pools
@@ -140,7 +164,7 @@ class Held:
         Raises:
             OverloadError: they do not fit now, of a call of one message.
         """
-        if self._admission is None or self._released:
+        if self._released:
             return
         grown: list[_Pool] = []
         try:
@@ -158,7 +182,7 @@ class Held:
 
     def answered(self, size: int) -> None:
         """Hold from now on the message and an answer of so many bytes: the rest is freed."""
-        if self._admission is None or self._released:
+        if self._released:
             return
         self._note_end()
         freed = self._size - (self._message + size)
@@ -168,7 +192,7 @@ class Held:
 
     def release(self) -> None:
         """Hold nothing any more; again, it does nothing."""
-        if self._admission is None or self._released:
+        if self._released:
             return
         self._note_end()
         self._released = True
@@ -177,7 +201,7 @@ class Held:
 
     def _note_end(self) -> None:
         # How long a caller takes to read its answer says nothing of when there is room again.
-        if not self._answered and self._admission is not None:
+        if not self._answered:
             self._answered = True
             self._admission.note(monotonic() - self._began)
 
@@ -186,10 +210,6 @@ class Held:
 
     def __exit__(self, *error: object) -> None:
         self.release()
-
-
-UNCOUNTED: Final = Held()
-"""Of a request that no admission counts."""
 
 
 class Admission:
@@ -251,19 +271,7 @@ class Admission:
             for pool in taken:
                 pool.leave(items, size)
             raise
-        return Held(self, taken, items, size)
-
-    @contextmanager
-    def enter(self, items: int, size: int) -> Iterator[Held]:
-        """`take` for a block."""
-        with self.take(items, size) as held:
-            yield held
-
-    @asynccontextmanager
-    async def wait(self, items: int, size: int) -> AsyncIterator[Held]:
-        """`take_in_turn` for a block."""
-        with await self.take_in_turn(items, size) as held:
-            yield held
+        return Held(self, taken, items, size, waits=True)
 
     def refuse(self, pool: _Pool) -> NoReturn:
         """Raise OverloadError for what does not fit into a pool."""

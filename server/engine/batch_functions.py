@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ Picture = NDArray[np.uint8]
 """One image, uint8 [height, width, channels]."""
 
 Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 _VARIABLES: Final = (MODELS_VARIABLE, DEVICE_VARIABLE)
 
@@ -50,7 +51,7 @@ class CodecKey(NamedTuple):
     point: OperatingPoint
 
 
-class Operation(ABC):
+class Operation(ABC, Generic[Value, Result]):
     """What is done to the items of a batch. Operations that are equal share batches, of one model
     and, `by_point`, one operating point. `kind` is its label in the metrics.
     """
@@ -58,8 +59,15 @@ class Operation(ABC):
     kind: ClassVar[str]
     by_point: ClassVar[bool] = False
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether small images take long, too."""
+        return False
+
     @abstractmethod
-    async def run(self, executor: BatchExecutor, codec: Codec, values: list[Any]) -> list[Any]:
+    async def run(
+        self, executor: BatchExecutor, codec: Codec, values: list[Value]
+    ) -> Sequence[Result | Exception]:
         """The results of all items. Raises HvaeCodecError where one of them has none."""
 
     def coded(self, values: list[Any], results: list[Any]) -> tuple[list[Any], list[Any]] | None:
@@ -68,13 +76,13 @@ class Operation(ABC):
 
 
 async def compute(
-    executor: BatchExecutor, codec: Codec, operation: Operation, values: list[Any]
+    executor: BatchExecutor, codec: Codec, operation: Operation[Any, Any], values: list[Any]
 ) -> list[Any]:
     """What a batch comes to: results, and the errors of items that have none. Where the whole
     fails, items go one by one, so that an error is that of its item.
     """
     try:
-        return await operation.run(executor, codec, values)
+        return list(await operation.run(executor, codec, values))
     except HvaeCodecError as error:
         if len(values) == 1:
             return [error]
@@ -110,7 +118,7 @@ def _prepare(variables: dict[str, str | None], warm: Sequence[tuple[str, float |
 
 def compute_now(
     codec: CodecKey,
-    operation: Operation,
+    operation: Operation[Any, Any],
     values: list[Any],
     checkpoint: Checkpoint | None = None,
 ) -> tuple[list[Any], float]:
@@ -154,12 +162,17 @@ def _at_once(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 @dataclass(frozen=True)
-class Encode(Operation):
+class Encode(Operation[Picture, bytes]):
     """Images uint8 [H, W, C] to files; effort None: the codec's."""
 
     effort: int | None = None
     kind = "encode"
     by_point = True
+
+    @property
+    def is_slow(self) -> bool:
+        """Of Operation."""
+        return self.effort is not None and self.effort > 0
 
     async def run(
         self, executor: BatchExecutor, codec: Codec, values: list[Picture]
@@ -174,7 +187,7 @@ class Encode(Operation):
 
 
 @dataclass(frozen=True)
-class Decode(Operation):
+class Decode(Operation[bytes, Picture]):
     """Files to images uint8 [H, W, C], from their first `layers` layers; None: all."""
 
     layers: int | None = None
@@ -192,7 +205,7 @@ class Decode(Operation):
 
 
 @dataclass(frozen=True)
-class ReadFeatures(Operation):
+class ReadFeatures(Operation[Picture, Features]):
     """Images to features [1, D] of the layer at an index (top first)."""
 
     layer: int
@@ -208,12 +221,15 @@ class ReadFeatures(Operation):
 
 
 @dataclass(frozen=True)
-class ReadFileFeatures(ReadFeatures):
+class ReadFileFeatures(Operation[bytes, Features]):
     """Files to features [1, D] of the layer at an index (top first)."""
 
+    layer: int
     kind = "file features"
 
-    async def run(self, executor: BatchExecutor, codec: Codec, values: list[Any]) -> list[Any]:
+    async def run(
+        self, executor: BatchExecutor, codec: Codec, values: list[bytes]
+    ) -> list[Features | Exception]:
         """Of Operation."""
 
         def rows(parts: Sequence[SymbolBatch]) -> list[Features]:
@@ -223,7 +239,7 @@ class ReadFileFeatures(ReadFeatures):
 
 
 @dataclass(frozen=True)
-class Call(Operation):
+class Call(Operation[Callable[[], Any], Any]):
     """Functions of the codec to what they give; a batch of them is one function."""
 
     kind = "call"

@@ -15,20 +15,16 @@ from typing import Any, Final, Protocol, Self, TypeVar
 
 import torch
 
-from hvae_codec import Codec, Features
+from hvae_codec import Codec
 from hvae_codec.codec.operating_point import OperatingPoint
 
 from ..admission.cancelling import Cancellation, cancelled_by, in_thread
 from ..settings import BatchLimits, EngineSettings
 from .batch_functions import (
     Call,
-    Decode,
-    Encode,
     ModelNeededError,
     Operation,
     Picture,
-    ReadFeatures,
-    ReadFileFeatures,
     compute,
     compute_now,
     key_of,
@@ -50,6 +46,7 @@ SLOW_PIXELS: Final = 1 << 20
 """Pixels of one item from which it goes through the slow lane."""
 
 Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
 class MetricsSink(Protocol):
@@ -68,13 +65,13 @@ class BatchKey:
     operating points; of what reads files all points are one.
     """
 
-    operation: Operation
+    operation: Operation[Any, Any]
     model_id: str
     point: OperatingPoint | None
     codec: Codec = field(compare=False)
 
     @classmethod
-    def of(cls, operation: Operation, codec: Codec) -> Self:
+    def of(cls, operation: Operation[Any, Any], codec: Codec) -> Self:
         """The key of an operation by a codec."""
         point = codec.point if operation.by_point else None
         return cls(operation, codec.info.model_id, point, codec)
@@ -83,7 +80,7 @@ class BatchKey:
 class Engine:
     """Encodes, decodes, reads features and draws samples for many callers at once.
 
-    Methods answer with a result, or the error of the item, for every item. They raise
+    `run` gives a result, or the error of the item, for every item. Methods raise
     DeadlinePassedError where `until`, a time of the event loop's clock, passes before the work is
     begun, and stop waiting for it where the caller is cancelled.
     """
@@ -152,48 +149,32 @@ class Engine:
             cancellation.cancel()
             raise
 
-    async def encode(
+    async def run(
         self,
+        operation: Operation[Value, Result],
         codec: Codec,
-        pictures: Sequence[Picture],
-        effort: int | None = None,
-        until: float | None = None,
-    ) -> list[bytes | Exception]:
-        """Images uint8 [H, W, C] as `.hvae` files."""
-        slow = effort is not None and effort > 0
-        work = BatchKey.of(Encode(effort), codec)
-        return await self._each(work, pictures, [_pixels(p) for p in pictures], slow, until)
-
-    async def decode(
-        self,
-        codec: Codec,
-        files: Sequence[bytes],
+        values: Sequence[Value],
         pixels: Sequence[int],
-        layers: int | None = None,
         until: float | None = None,
-    ) -> list[Picture | Exception]:
-        """Files of so many pixels each as images, from their first `layers` layers."""
-        work = BatchKey.of(Decode(layers), codec)
-        return await self._each(work, files, pixels, False, until)
+    ) -> list[Result | Exception]:
+        """The results of an operation by a codec; `pixels` are those of each value's image."""
+        key = BatchKey.of(operation, codec)
+        slow = [operation.is_slow or size >= SLOW_PIXELS for size in pixels]
 
-    async def features(
-        self, codec: Codec, pictures: Sequence[Picture], layer: int, until: float | None = None
-    ) -> list[Features | Exception]:
-        """Features of the layer at an index (top first) of images, [1, D] each."""
-        work = BatchKey.of(ReadFeatures(layer), codec)
-        return await self._each(work, pictures, [_pixels(p) for p in pictures], False, until)
+        async def alone(number: int) -> Result | Exception:
+            (result,) = await self._slow_lane.submit(key, [values[number]], [pixels[number]], until)
+            return result
 
-    async def file_features(
-        self,
-        codec: Codec,
-        files: Sequence[bytes],
-        pixels: Sequence[int],
-        layer: int,
-        until: float | None = None,
-    ) -> list[Features | Exception]:
-        """Features of the layer at an index (top first) of files, [1, D] each."""
-        work = BatchKey.of(ReadFileFeatures(layer), codec)
-        return await self._each(work, files, pixels, False, until)
+        light = [number for number, is_slow in enumerate(slow) if not is_slow]
+        heavy = [number for number, is_slow in enumerate(slow) if is_slow]
+        fast = self._fast_lane.submit(
+            key, [values[n] for n in light], [pixels[n] for n in light], until
+        )
+        if not heavy:
+            return await fast
+        results = await asyncio.gather(fast, self._turns.each(heavy, alone))
+        answers = dict(zip([*light, *heavy], [*results[0], *results[1]], strict=True))
+        return [answers[number] for number in range(len(values))]
 
     async def call(
         self, codec: Codec, function: Callable[[], Result], until: float | None = None
@@ -224,35 +205,6 @@ class Engine:
             samples = sum(size for size, _ in both)
             encoded = sum(size for _, size in both)
             self._seen.coded(model, kind, samples, encoded)
-
-    async def _each(
-        self,
-        work: BatchKey,
-        values: Sequence[Any],
-        pixels: Sequence[int],
-        slow: bool,
-        until: float | None,
-    ) -> list[Any]:
-        """The results of all items, each through its lane."""
-        heavy = [n for n, size in enumerate(pixels) if slow or size >= SLOW_PIXELS]
-        if not heavy:
-            return await self._fast_lane.submit(work, values, pixels, until)
-        light = [n for n, size in enumerate(pixels) if not slow and size < SLOW_PIXELS]
-
-        async def alone(number: int) -> Any:
-            (result,) = await self._slow_lane.submit(
-                work, [values[number]], [pixels[number]], until
-            )
-            return result
-
-        results = await asyncio.gather(
-            self._fast_lane.submit(
-                work, [values[n] for n in light], [pixels[n] for n in light], until
-            ),
-            self._turns.each(heavy, alone),
-        )
-        answers = dict(zip([*light, *heavy], [*results[0], *results[1]], strict=True))
-        return [answers[number] for number in range(len(values))]
 
     async def _run_fast(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
@@ -304,11 +256,6 @@ def _label(codec: Codec) -> str:
     """A model's name, and its quality level where it has several."""
     info = codec.info
     return info.name if info.continuous else f"{info.name}-q{info.quality}"
-
-
-def _pixels(picture: Picture) -> int:
-    height, width, _ = picture.shape
-    return int(height * width)
 
 
 async def _timed(

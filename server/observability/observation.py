@@ -115,7 +115,7 @@ class _MethodObserver(CallObserver):
         # A unary call is measured from its first byte, a stream's message from its last.
         self._arrivals.append(time.perf_counter() if self._call.stream else self._call.began)
         self._call.items += items_of(message)
-        self._metrics.received(self._call.method, size)
+        self._metrics.received(self._call.method).inc(size)
 
     def response(self, message: Any) -> None:
         """Of CallObserver."""
@@ -129,18 +129,18 @@ class _MethodObserver(CallObserver):
         self._metrics.request(method, code, now - arrived)
         good, failed = item_codes(message)
         if good:
-            self._metrics.items(method, _OK, good)
+            self._metrics.items(method, _OK).inc(good)
         if failed:
             self._failed += len(failed)
             for number, count in Counter(failed).items():
-                self._metrics.items(method, _CODE_NAMES.get(number, "UNKNOWN"), count)
+                self._metrics.items(method, _CODE_NAMES.get(number, "UNKNOWN")).inc(count)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         call, metrics, code = self._call, self._metrics, self._code_of(error)
         now = time.perf_counter()
         metrics.call_ended(call.method)
         if call.stream:
-            metrics.stream(call.method, code)
+            metrics.streams(call.method, code).inc()
         if code != _OK:  # of those that got no answer, or the call itself where it sent none
             for arrived in self._arrivals or ([] if self._answered else [call.began]):
                 metrics.request(call.method, code, now - arrived)

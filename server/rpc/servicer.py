@@ -12,11 +12,11 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from prometheus_client import Counter
 
 from hvae_codec.v1 import codec_pb2
 
-from ..admission import footprint
-from ..admission.capacity import Admission, Held
+from ..admission.capacity import Admission, Held, message_footprint
 from ..admission.silence import Silence
 from ..errors import SilentCallError, StoppingError, TokenLimitError
 from ..observability.call_context import current_call
@@ -71,13 +71,14 @@ class CodecServicer:
         """Take no more messages of streams; those that were taken are answered."""
         self._stopping.set()
 
-    def handlers(self, sent: Callable[[str, int], None]) -> Any:
-        """All methods, for gRPC; `sent` is told the method and bytes of every response."""
+    def handlers(self, sent: Callable[[str], Counter]) -> Any:
+        """All methods, for gRPC; `sent` is the counter of a method's bytes."""
         made = {each.name: self._handler(each, sent) for each in SERVICE.methods}
         return grpc.method_handlers_generic_handler(SERVICE.full_name, made)
 
-    def _handler(self, method: MethodDescriptor, sent: Callable[[str, int], None]) -> Any:
+    def _handler(self, method: MethodDescriptor, sent: Callable[[str], Counter]) -> Any:
         name, request_type = method.name, GetMessageClass(method.input_type)
+        counter = sent(name)
 
         def parse(data: bytes) -> Message:
             set_wire_bytes(len(data))
@@ -85,7 +86,7 @@ class CodecServicer:
 
         def serialise(response: Message) -> bytes:
             data = response.SerializeToString()
-            sent(name, len(data))
+            counter.inc(len(data))
             return data
 
         async def unary(request: Message, context: Context) -> Message:
@@ -108,7 +109,7 @@ class CodecServicer:
             try:
                 observer.request(request, wire_bytes())
                 with current_call().quota.taken(items_of(request)):
-                    size = footprint.of_message(wire_bytes())
+                    size = message_footprint(wire_bytes())
                     held = self._admission.take(_items(request), size, _owner(context))
                     _until_taken(held)
                     response: Message = await self._methods[method](request, _until(context), held)
@@ -143,7 +144,7 @@ class CodecServicer:
                     following = await reader.next()
                     if following is None:
                         return
-                    request, size = following[0].request, footprint.of_message(following[1])
+                    request, size = following[0].request, message_footprint(following[1])
                     held = await self._admission.take_in_turn(_items(request), size, owner)
                     all_held.add(held)
                     answer = self._answer_message(method, request, until, held)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import grpc
 from aiohttp import web
 
+import hvae_codec
 from hvae_codec.v1 import codec_pb2
 
 from ..auth.access import Access
@@ -31,7 +32,6 @@ from ..rpc.status import status_of
 _logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[codec_pb2.EvaluateRequest], Awaitable[codec_pb2.EvaluateResponse]]
-ListModels = Callable[[codec_pb2.ListModelsRequest], Awaitable[codec_pb2.ListModelsResponse]]
 
 _STATIC: Final = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
@@ -65,7 +65,7 @@ class StatusPage:
 
     Args:
         metrics: what it shows.
-        list_models, evaluate: the calls of these names.
+        evaluate: the call of this name.
         is_serving: whether the health service says SERVING.
         most_bytes: largest image file, in bytes.
         access: whose tokens are wanted for images; metrics want none.
@@ -75,7 +75,6 @@ class StatusPage:
     def __init__(
         self,
         metrics: Metrics,
-        list_models: ListModels,
         evaluate: Evaluate,
         is_serving: Callable[[], bool],
         *,
@@ -84,7 +83,6 @@ class StatusPage:
         tls: Tls | None = None,
     ) -> None:
         self._metrics = metrics
-        self._list_models = list_models
         self._evaluate_call = evaluate
         self._is_serving = is_serving
         self._most_bytes = most_bytes
@@ -143,10 +141,9 @@ class StatusPage:
         return web.json_response({"serving": self._is_serving(), **self._metrics.live()})
 
     async def _list(self, _: web.Request) -> web.Response:
-        found = await self._list_models(codec_pb2.ListModelsRequest())
         models = [
-            {"name": model.name, "quality": model.quality, "continuous": model.continuous_quality}
-            for model in found.models
+            {"name": info.name, "quality": info.quality, "continuous": info.continuous}
+            for info in hvae_codec.models()
         ]
         answer = {"models": models, "token": self._access is not None, "bytes": self._most_bytes}
         return web.json_response(answer)

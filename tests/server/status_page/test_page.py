@@ -128,9 +128,7 @@ def test_a_picture_takes_turns_as_what_its_token_owns(guards, owner, tmp_path):
 
     async def main():
         access = Access(TokenFile(tokens)) if guards else None
-        page = StatusPage(
-            Metrics(), lambda _: None, evaluate, lambda: True, most_bytes=100, access=access
-        )
+        page = StatusPage(Metrics(), evaluate, lambda: True, most_bytes=100, access=access)
         url = await page.start("127.0.0.1", 0)
         headers = {"Content-Type": BYTES, "Authorization": f"Bearer {TOKEN}"}
         async with (
