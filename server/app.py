@@ -61,8 +61,8 @@ _LOOK_SECONDS: Final = 30.0
 _CALLS_SECONDS: Final = 0.02
 
 _LEAVING_SECONDS: Final = 3.0
-"""How long the process stays after its last call for threads in the middle of a computation, which
-nobody waits for any more and Python cannot interrupt."""
+"""How long the process waits after its last call for threads in the middle of a computation, which
+Python cannot interrupt."""
 
 
 class StartError(Exception):
@@ -280,7 +280,7 @@ class App:
             await self._overload.empty(min(self._settings.grace_seconds, AGE_SPREAD * age))
 
     async def _end_side_calls(self) -> None:
-        """Let nobody who only watches keep the server from ending."""
+        """End streams of health and reflection once the last call has ended."""
         while self.metrics.calls_in_flight > 0:
             await asyncio.sleep(_CALLS_SECONDS)
         self._side_calls.end()

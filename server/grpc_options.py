@@ -89,7 +89,7 @@ def server_options(
         # UNAVAILABLE.
         ("grpc.max_concurrent_streams", 100),
         ("grpc.http.overload_protection", 0),
-        # What nobody reads yet fills 64 KiB of its call at most, then its sender waits. By default
+        # An unread message fills 64 KiB of its call at most, then its sender waits. By default
         # gRPC grows that to megabytes on fast networks, and calls that wait unread hold all of it:
         # tried once, at ten times the capacity, 1.5 GiB instead of 1.1.
         ("grpc.http2.bdp_probe", 0),

@@ -117,7 +117,7 @@ def address_of(host: str, port: int) -> str:
 
 
 def _check_path(address: str, path: Path) -> None:
-    """Raises AddressError where no socket can be made at a path; one that nobody listens on is
+    """Raises AddressError where no socket can be made at a path; a stale one is
     replaced by gRPC, but so would be one in use.
     """
     try:

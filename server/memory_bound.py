@@ -19,7 +19,7 @@ _NETWORK_PIXEL_BYTES: Final = 80
 """What the networks of `photo` take beside an image, measured with 31 megapixels: 73 bytes."""
 
 _UNREAD_BYTES: Final = 64 * 1024
-"""Of a call that nobody reads yet; the server's flow control."""
+"""Of a call that is not read yet; the server's flow control."""
 
 
 class MemoryBound(NamedTuple):

@@ -188,7 +188,7 @@ class BatchLimits:
     delay_seconds: float = option(
         0.01,
         "longest wait of an item for others to join it while other batches are under way; "
-        "where none is, it waits for nobody (default: %(default)g)",
+        "where none is, it does not wait (default: %(default)g)",
         flag="batch-delay-ms",
         type=options.parse_seconds,
         metavar="MS",
@@ -336,7 +336,7 @@ class Settings:
     warm: tuple[Warm, ...] | None = option(
         None,
         "load this before serving; may be given again (default: cifar10 and photo, where "
-        "they are at hand)",
+        "they are available)",
         metavar="MODEL[@QUALITY]",
         convert=Warm.parse_all,
         action="append",

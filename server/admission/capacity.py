@@ -71,11 +71,11 @@ class _Pool:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody holds anything of it or waits for it."""
+        """Whether it has no holder and no waiter."""
         return self.holders == 0 and not self._turn.locked()
 
     def try_take(self, items: int, size: int) -> bool:
-        """Take so much where it fits and nobody waits; returns whether it did."""
+        """Take so much where it fits and no other waits; returns whether it did."""
         # Streams that wait come first, or a flood of single calls would starve them.
         if self._turn.locked() or not self._fits(items, size):
             return False
@@ -216,7 +216,7 @@ class Admission:
     """Counts what is in the server. A message that alone is over the capacity is let in when
     nothing else is there.
 
-    Of the bytes, a caller that `owner` names may hold a half; None is nobody, and may have all.
+    Of the bytes, one `owner` may hold a half; None: all.
     """
 
     def __init__(self, capacity: Capacity) -> None:

@@ -28,7 +28,7 @@ _CALLERS: Final = 1_024
 class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """The outermost of all: reads messages for the methods, and ends calls that send none.
 
-    Calls of other services than this one wait for nobody, and send their message at once.
+    Calls of other services are not queued, and send their message at once.
     """
 
     def __init__(self, service: ServiceDescriptor, silence: Silence) -> None:
@@ -80,7 +80,7 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
     def _begin(self, name: str) -> asyncio.Semaphore:
         """What bounds the messages of a caller that are read at once."""
         if len(self._callers) >= _CALLERS:
-            # Those that nobody waits for; who reads meanwhile is counted on by what it has.
+            # Those without waiters; calls that read meanwhile keep the semaphore that they have.
             busy = {name: one for name, one in self._callers.items() if one.locked()}
             self._callers = busy
         return self._callers.setdefault(name, asyncio.Semaphore(_OF_CALLER))

@@ -98,7 +98,7 @@ def preparing(warm: Sequence[tuple[str, float | None]]) -> Callable[[], None]:
     """What makes another process ready to compute batches on one core, with this one's models and
     device: it has loaded these, and their qualities (None: the default).
     """
-    # Said, not inherited: its parent is a process that may have begun before they were chosen.
+    # Passed explicitly: the fork server may have started before the variables were set.
     return partial(_prepare, {name: os.environ.get(name) for name in _VARIABLES}, tuple(warm))
 
 

@@ -2,7 +2,7 @@
 
 Two lanes share the cores. Items of many callers go through the fast one in batches; what takes long
 by itself (a large image, a search for a size or a quality, samples) goes through the slow one,
-piece by piece, and keeps nobody's thumbnails waiting; callers take turns there. Bytes and images
+piece by piece, and delays no small images; callers take turns there. Bytes and images
 do not depend on what an item shares a batch with: symbols are equal whatever the batch.
 """
 

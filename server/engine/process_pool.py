@@ -2,7 +2,7 @@
 
 What crosses is large, the images of a call: a socket takes them at once, where the pools of the
 standard library hand them through two threads and pipes of 64 KiB (measured while tuning: a tenth
-of a server's time). A process that dies takes one piece of work along, not those of the others.
+of a server's time). If a worker dies, only its current task is lost; it is retried once.
 """
 
 import logging
@@ -156,7 +156,7 @@ class Processes:
         return await get_running_loop().run_in_executor(self._threads, self._do, *work)
 
     def stop(self) -> None:
-        """End them; whoever waits for work gets WorkerLostError or is cancelled."""
+        """End them; callers that wait get WorkerLostError or are cancelled."""
         with self._lock:
             self._stopped = True
             running = list(self._all)
@@ -232,7 +232,7 @@ class _Cancels:
 
 
 def _serve(asks: socket.socket, heard: socket.socket, prepare: Callable[[], object]) -> None:
-    """In a new process: do what is asked for until nobody asks.
+    """In a new process: run tasks until the parent closes the socket.
 
     Ctrl-C in the server's terminal is left to it. SIGTERM ends the process.
     """
@@ -244,7 +244,7 @@ def _serve(asks: socket.socket, heard: socket.socket, prepare: Callable[[], obje
     except Exception:
         _logger.exception("a coding process is not prepared")
     cancels = _Cancels(heard)
-    with suppress(EOFError, OSError):  # nobody is there any more
+    with suppress(EOFError, OSError):  # the parent is gone
         while True:
             _send(asks, _answer(_receive(asks), cancels))
 

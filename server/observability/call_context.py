@@ -42,7 +42,7 @@ _current: ContextVar[CallContext | None] = ContextVar("call", default=None)
 
 
 def current_call() -> CallContext:
-    """The call that this task answers; outside of calls one that nobody looks at."""
+    """The call that this task answers; outside of calls an empty one."""
     return _current.get() or CallContext()
 
 

@@ -44,8 +44,8 @@ _NATS_PER_BIT: Final = float(np.log(2.0))
 
 
 class Calls:
-    """The calls of `CodecService`. `until` is a time of the event loop's clock after which nobody
-    wants the answer; work that has not begun by then never is.
+    """The calls of `CodecService`. `until` is the deadline, a time of the event loop's
+    clock; work that has not begun by then never is.
 
     Raised are InvalidRequestError, LimitError, UnknownModelError and UnknownQualityError for the
     request as a whole, DeadlinePassedError, and whatever is no fault of the request.

@@ -83,7 +83,7 @@ def status_of(error: Exception) -> grpc.Status:
 async def abort_with(context: Any, error: Exception) -> NoReturn:
     """End a call with the status of an error; raises what ends its method.
 
-    One that is over already, as at its deadline, counts as cancelled: nobody hears the status.
+    One that is over already, as at its deadline, counts as cancelled.
     """
     status = status_of(error)
     with over_is_cancelled():

@@ -44,7 +44,7 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 _UPLOAD_TYPE: Final = "application/octet-stream"
-"""A page of another origin cannot send it without asking first, and nobody says yes."""
+"""Forces a CORS preflight, which is never answered: blocks CSRF."""
 
 _UPLOADS: Final = 4
 _UPLOAD_SECONDS: Final = 30.0
@@ -97,7 +97,7 @@ class StatusPage:
 
         @web.middleware
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-            # A name that somebody else pointed at this machine would make pages of theirs ours.
+            # Reject foreign Host headers (DNS rebinding).
             if only_here and not is_loopback(_hostname(request.host)):
                 return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text="not this host\n")
             response: web.StreamResponse = await handler(request)
@@ -178,7 +178,10 @@ class StatusPage:
         if self._lacks_certificate(request):
             return _refused(HTTPStatus.FORBIDDEN, "this server wants a client certificate")
         if self._uploads.locked():
-            return _refused(HTTPStatus.TOO_MANY_REQUESTS, "others are at it; try again")
+            return _refused(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                f"{_UPLOADS} images are in work, the most at once; try again",
+            )
         try:
             async with self._uploads, self._admitted(request):
                 async with asyncio.timeout(_UPLOAD_SECONDS):
