@@ -24,6 +24,6 @@ done
 "$python" -m benchmarks.training.sweep_speed --device cuda --json "$output/sweep_speed_cuda.json"
 sweep=$(mktemp -d)
 trap 'rm -rf -- "$sweep"' EXIT
-"$python" -m hvae_codec.cli sweep --grid 3x3 --epochs 2 --precision bf16 --device cuda --out "$sweep"
+"$python" -m hvae_codec.cli sweep --grid 3x3 --epochs 2 --precision bf16 --device cuda --output "$sweep"
 "$python" -m hvae_codec.cli train --spec maps6-32x32x3 --data cifar10 --epochs 2 --precision bf16 \
-    --device cuda --schedule hold --average 0.999 --gradient-norm 1 --name maps --out "$sweep/maps"
+    --device cuda --schedule hold --ema-decay 0.999 --gradient-norm 1 --name maps --output "$sweep/maps"

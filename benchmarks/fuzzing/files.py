@@ -20,9 +20,9 @@ from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome, refusal_of
 from hvae_codec import Codec
 from hvae_codec.codec.bitstream.container import tiles_of
-from hvae_codec.codec.bitstream.files import TiledFileCoder
 from hvae_codec.codec.bitstream.header import parse, verify_file
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
+from hvae_codec.codec.bitstream.tiled_files import TiledFileCoder
 from hvae_codec.codec.bitstream.varint import write_varint
 from hvae_codec.errors import BitstreamError, CorruptError, UnknownModelError
 

@@ -66,6 +66,15 @@ def add_command(
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
+def add_renamed(
+    parser: argparse.ArgumentParser, flag: str, old: str, dest: str, **options: Any
+) -> None:
+    """Add a flag; its spelling of the last release, `old`, works on but is not in the help."""
+    parser.add_argument(flag, dest=dest, **options)
+    hidden = {**options, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    parser.add_argument(old, dest=dest, **hidden)
+
+
 def add_model_arguments(parser: argparse.ArgumentParser, *, auto: bool = False) -> None:
     """--model and --quality, as `hvae_codec.load` takes them; `auto`: the model may be "auto"."""
     by_size = "photo for pictures of more than 64x64 pixels, cifar10 for smaller ones"
@@ -125,7 +134,7 @@ def path(text: str) -> Path:
 
 def positive_int(text: str) -> int:
     """argparse type: an integer of at least 1."""
-    return _int_from(1, text)
+    return int_from(1, text)
 
 
 def positive_float(text: str) -> float:
@@ -147,7 +156,7 @@ def quality(text: str) -> float:
 
 def seed(text: str) -> int:
     """argparse type: a seed, 0 to 2^63 - 1."""
-    value = _int_from(0, text)
+    value = int_from(0, text)
     if value >= 2**63:
         raise argparse.ArgumentTypeError(f"{text} is over 2^63 - 1")
     return value
@@ -170,7 +179,7 @@ def device(text: str) -> str:
     return text
 
 
-def _int_from(least: int, text: str) -> int:
+def int_from(least: int, text: str) -> int:
     try:
         value = int(text)
     except ValueError:

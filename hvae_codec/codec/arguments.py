@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.errors import HvaeCodecError
+from hvae_codec.errors import HvaeCodecError, UnknownQualityError
 
 
 def is_real(given: object) -> bool:
@@ -51,3 +52,30 @@ def finite(name: str, given: object) -> NDArray[np.float32]:
     if not np.isfinite(numbers).all():
         raise HvaeCodecError(f"{name} must be finite; got some that are not")
     return numbers
+
+
+def layer_count(layers: int | None, total: int) -> int:
+    """How many of `total` layers are asked for (None: all).
+
+    Raises UnknownQualityError, a ValueError, for a number of layers that there is not.
+    """
+    if layers is None:
+        return total
+    if not (isinstance(layers, int | np.integer) and 1 <= layers <= total):
+        raise UnknownQualityError(f"layers must lie in 1..{total}, not {layers!r}")
+    return int(layers)
+
+
+def sample_arguments(count: Any, seed: Any, temperature: Any) -> tuple[int, int, float]:
+    """Arguments of `sample` as Python's own numbers.
+
+    Raises HvaeCodecError for others."""
+    number, start = whole("count", count), whole("seed", seed)
+    if not (number >= 1 and 0 <= start < 2**63):
+        raise HvaeCodecError(
+            f"count must be at least 1 and seed in 0..2^63-1; got {count!r}, {seed!r}"
+        )
+    scale = real("temperature", temperature)
+    if not 0.0 <= scale < math.inf:
+        raise HvaeCodecError(f"temperature must be finite and at least 0; got {temperature!r}")
+    return number, start, scale

@@ -7,51 +7,38 @@ bytes --> FileCoder.read --SymbolBatch--> Transform.decode --> image
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvae_codec.codec.arguments import real, whole
+from hvae_codec.codec.arguments import layer_count, sample_arguments
 from hvae_codec.codec.bitstream.encoded import Encoded, as_file, as_files, one_or_more
-from hvae_codec.codec.bitstream.files import ConvFileCoder, FileCoder, TiledFileCoder
+from hvae_codec.codec.bitstream.files import FileCoder
 from hvae_codec.codec.bitstream.header import Header, read_header
 from hvae_codec.codec.bitstream.symbols import SymbolBatch, in_order, order_of
 from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info
-from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.codec.features import Features, none_of
-from hvae_codec.codec.fully_convolutional.transform import ConvTransform
+from hvae_codec.codec.halves import halves_of
 from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
+from hvae_codec.codec.model_shape import ModelShape, Pictures
 from hvae_codec.codec.operating_point import OperatingPoint
-from hvae_codec.codec.quality_scale import MAX_NUMBER, quality_number, stated_quality
+from hvae_codec.codec.quality_scale import checked_number, quality_number, stated_quality
 from hvae_codec.codec.references import ByReference
 from hvae_codec.codec.tiled.tiling import assembled
-from hvae_codec.codec.tiled.transform import TiledTransform
-from hvae_codec.codec.transform import Pixels, Prepared, Trades, Transform
-from hvae_codec.errors import (
-    CheckpointError,
-    CorruptError,
-    HvaeCodecError,
-    ImageError,
-    UnknownQualityError,
-    WrongModelError,
-)
+from hvae_codec.codec.transform import Pixels, Trades, Transform
+from hvae_codec.errors import CorruptError, ImageError, UnknownQualityError, WrongModelError
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.hvae import HierarchicalVAE
-
-Pictures = Pixels | torch.Tensor | Iterable[Picture]
 
 
 class Codec(ByReference):
     """A trained model as a codec. It keeps no state between calls, so threads may share it.
 
-    Pickled, it is the name of what it was loaded from and its model's id; a process that unpickles
-    it loads that.
+    It pickles as the name of what it was loaded from and its model's id.
 
     An image is a uint8 array [H, W], [H, W, 1] or [H, W, 3], a PIL image, a path, or a torch uint8
     tensor [C, H, W]; many images are an array [N, H, W, C], a tensor [N, C, H, W] or a list of
@@ -78,24 +65,14 @@ class Codec(ByReference):
     """The half with the networks."""
     file_coder: FileCoder
     """The half without networks, which can be sent to other processes."""
+    shape: ModelShape
+    """Of the images that the model takes."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.info: ModelInfo = model_info(checkpoint.card)
         self.checkpoint = checkpoint
-        model, model_id = checkpoint.model, checkpoint.model_id
-        self._channels, height, width = model.spec.image_shape
-        self._tile = (height, width)
-        if isinstance(model, ConvVAE):
-            assert isinstance(checkpoint.tables, ContextTables)
-            coder = ConvFileCoder(checkpoint.tables, model_id, self._tile, model.spec.coarsest)
-            self.file_coder = coder
-            self.transform = ConvTransform(model, coder, self.info.name)
-            self.point = OperatingPoint(_own_number(checkpoint))
-        else:
-            tiled = TiledFileCoder(checkpoint.of_one_size[1], model_id, self._tile)
-            self.file_coder = tiled
-            self.transform = TiledTransform(checkpoint, tiled, self.info.psnr_db)
-            self.point = OperatingPoint()
+        self.shape = ModelShape(self.info.name, *checkpoint.model.spec.image_shape)
+        self.file_coder, self.transform, self.point = halves_of(checkpoint)
 
     @property
     def model(self) -> HierarchicalVAE | ConvVAE:
@@ -142,10 +119,7 @@ class Codec(ByReference):
             raise UnknownQualityError(
                 f"model {self.info.name!r} has no qualities by number: {number}"
             )
-        number = whole("a quality's number", number)
-        if not 0 <= number <= MAX_NUMBER:
-            raise UnknownQualityError(f"a quality's number lies in 0..{MAX_NUMBER}, not {number}")
-        return self._at(self.point._replace(number=number))
+        return self._at(self.point._replace(number=checked_number(number)))
 
     def encode(
         self, image: Picture, *, effort: int | None = None, trade: float | None = None
@@ -157,7 +131,7 @@ class Codec(ByReference):
             ValueError: no such effort, or a trade that is out of range or without an effort.
             CheckpointError: the model's card lacks what an effort above 0 needs.
         """
-        prepared = [self._prepared(as_uint8(image))]
+        prepared = [self.shape.prepare(as_uint8(image))]
         (batch,) = self.transform.encode(prepared, self._point(effort), trade)
         return self.file_coder.write(batch)[0]
 
@@ -198,7 +172,7 @@ class Codec(ByReference):
         prepared = []
         for index, picture in enumerate(as_batch(images)):
             try:
-                prepared.append(self._prepared(picture))
+                prepared.append(self.shape.prepare(picture))
             except ImageError as error:
                 raise type(error)(f"picture {index} of the batch: {error}") from error
         return self.transform.encode(prepared, self._point(effort), trade)
@@ -215,7 +189,7 @@ class Codec(ByReference):
         if trade is not None:
             self.transform.check_point(point.effort, trade)
             point = point._replace(trade=trade)
-        return self.transform.encode_block(self._one_shape(images), point)
+        return self.transform.encode_block(self.shape.prepare_block(images), point)
 
     def decode(self, blob: Encoded, *, partial: bool = False) -> Pixels:
         """The image uint8 [H, W, C] of a `.hvae` file; C is 1 if it was grey, else 3.
@@ -308,8 +282,8 @@ class Codec(ByReference):
         Raises:
             ImageError: as `encode_batch`. ValueError: there are not so many layers.
         """
-        layers = self._layers(layers)
-        prepared = [self._prepared(picture)[0] for picture in as_batch(images)]
+        layers = layer_count(layers, len(self.info.z_dims))
+        prepared = [self.shape.prepare(picture)[0] for picture in as_batch(images)]
         if not prepared:
             return none_of(self.info.z_dims[:layers])
         return self.transform.posterior_features(prepared, layers, self.point)
@@ -336,7 +310,7 @@ class Codec(ByReference):
             BitstreamError: as `decode`, for the part that is read. ValueError: there are not so
                 many layers.
         """
-        layers = self._layers(layers)
+        layers = layer_count(layers, len(self.info.z_dims))
         files = one_or_more(blobs)
         if not files:
             return none_of(self.info.z_dims[:layers])
@@ -368,7 +342,7 @@ class Codec(ByReference):
             HvaeCodecError: count < 1, a negative seed, a temperature that is negative or not
                 finite, others than numbers, or latents of another shape or not finite.
         """
-        count, seed, temperature = _sample_arguments(count, seed, temperature)
+        count, seed, temperature = sample_arguments(count, seed, temperature)
         return self.transform.sample(count, self.point, seed=seed, temperature=temperature, top=top)
 
     def information_bits(self, images: Pictures) -> NDArray[np.float64]:
@@ -377,7 +351,7 @@ class Codec(ByReference):
         Raises:
             ImageError: as `encode_batch`, or an image is not of the model's size.
         """
-        prepared = [self._prepared(picture)[0] for picture in as_batch(images)]
+        prepared = [self.shape.prepare(picture)[0] for picture in as_batch(images)]
         return self.transform.information_bits(prepared, self.point)
 
     def reference(self, images: Pixels) -> Pixels:
@@ -387,14 +361,6 @@ class Codec(ByReference):
         copied = torch.from_numpy(np.array(images))  # it may be read-only
         pixels = self.model.likelihood.pixels(copied, torch.float32)
         return (pixels * 255.0).round().to(torch.uint8).numpy()
-
-    def check_channels(self, channels: int) -> None:
-        """Raises ImageError unless the model can code images of so many channels."""
-        if channels not in (1, self._channels):
-            raise ImageError(
-                f"model {self.info.name!r} codes grey pictures; got {channels} channels: "
-                "convert to grey first"
-            )
 
     def picture_shape(self, blob: Encoded) -> tuple[int, int, int, int]:
         """(height, width, channels, images) that a file's header states; no check sum is
@@ -416,8 +382,7 @@ class Codec(ByReference):
             raise WrongModelError(
                 f"the file is of model {header.model_id.hex()}, not {own_id.hex()}"
             )
-        height, width = header.height or self._tile[0], header.width or self._tile[1]
-        return height, width, 1 if header.grey else self._channels, header.count
+        return self.shape.stated(header)
 
     def _at(self, point: OperatingPoint) -> Codec:
         if point == self.point:
@@ -433,61 +398,3 @@ class Codec(ByReference):
     def _decode(self, file: bytes, layers: int | None) -> Pixels:
         height, rows = self.transform.decode_rows(file, layers)
         return assembled(rows, height)
-
-    def _layers(self, layers: int | None) -> int:
-        total = len(self.info.z_dims)
-        if layers is None:
-            return total
-        if not (isinstance(layers, int | np.integer) and 1 <= layers <= total):
-            raise UnknownQualityError(f"layers must lie in 1..{total}, not {layers!r}")
-        return int(layers)
-
-    def _one_shape(self, images: Pictures) -> Sequence[Prepared]:
-        """One or more images of one shape, prepared."""
-        if self._is_own_shape(images):  # nothing to check or copy image by image
-            return [(image, False) for image in images]
-        pictures = as_batch(images)
-        shapes = sorted({picture.shape for picture in pictures})
-        if len(shapes) != 1:
-            found = ", ".join(map(str, shapes)) or "no picture"
-            raise ImageError(f"a block holds one or more pictures of one shape; got {found}")
-        return [self._prepared(picture) for picture in pictures]
-
-    def _is_own_shape(self, images: Pictures) -> TypeGuard[Pixels]:
-        """Whether these are images of the model's size and channels in one array."""
-        return (
-            type(images) is np.ndarray  # masks of some kinds of them are not to be dropped
-            and images.dtype == np.uint8
-            and images.shape[1:] == (*self._tile, self._channels)
-            and len(images) > 0
-            and images.flags.c_contiguous
-        )
-
-    def _prepared(self, picture: Pixels) -> Prepared:
-        """The image with the model's channels, and whether it was grey for a colour model."""
-        channels = picture.shape[2]
-        self.check_channels(channels)
-        if channels == self._channels:
-            return picture, False
-        return np.broadcast_to(picture, (*picture.shape[:2], self._channels)), True
-
-
-def _own_number(checkpoint: Checkpoint) -> int:
-    """The number of the quality that a card states as the model's own."""
-    try:
-        return quality_number(float(checkpoint.card["quality"]))
-    except UnknownQualityError as error:
-        raise CheckpointError(f"a checkpoint's card has a wrong quality: {error}") from error
-
-
-def _sample_arguments(count: Any, seed: Any, temperature: Any) -> tuple[int, int, float]:
-    """Arguments of `sample` as Python's own numbers. Raises HvaeCodecError for others."""
-    number, start = whole("count", count), whole("seed", seed)
-    if not (number >= 1 and 0 <= start < 2**63):
-        raise HvaeCodecError(
-            f"count must be at least 1 and seed in 0..2^63-1; got {count!r}, {seed!r}"
-        )
-    scale = real("temperature", temperature)
-    if not 0.0 <= scale < math.inf:
-        raise HvaeCodecError(f"temperature must be finite and at least 0; got {temperature!r}")
-    return number, start, scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvae_codec.codec.arguments import is_real, real
+from hvae_codec.codec.arguments import is_real, real, whole
 from hvae_codec.errors import UnknownQualityError
 
 LOWEST, HIGHEST = 1.0, 100.0
@@ -35,6 +35,18 @@ def quality_number(quality: float) -> int:
             f"qualities of this model lie in {LOWEST:g}..{HIGHEST:g}, not {quality!r}"
         )
     return round((quality - LOWEST) / (HIGHEST - LOWEST) * MAX_NUMBER)
+
+
+def checked_number(number: int) -> int:
+    """A quality's number in files.
+
+    Raises:
+        UnknownQualityError: it does not lie in 0..MAX_NUMBER.
+    """
+    number = whole("a quality's number", number)
+    if not 0 <= number <= MAX_NUMBER:
+        raise UnknownQualityError(f"a quality's number lies in 0..{MAX_NUMBER}, not {number}")
+    return number
 
 
 def stated_quality(number: int) -> float:

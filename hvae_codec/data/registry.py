@@ -110,7 +110,9 @@ def load_training(
     """
     if name.startswith(_PHOTOS):
         if crops is None:
-            raise DatasetError(f"{name} needs a number of crops an epoch, such as --crops 20000")
+            raise DatasetError(
+                f"{name} needs a number of crops an epoch, such as --crops-per-epoch 20000"
+            )
         photos = load_photos(name.removeprefix(_PHOTOS), "train", crop, root, skip=skip)
         return RandomCrops(photos, crops, seed)
     if crops is not None:

@@ -162,7 +162,7 @@ def _missing(bench: Evaluator, row: Row | None, out: Path) -> tuple[bool, bool]:
         different = [key for key in wanted if settings.get(key) != wanted[key]]
         was = ", ".join(f"{key} {settings.get(key)} (now {wanted[key]})" for key in different)
         raise EvaluationError(
-            f"{out} holds rows of other settings: {was}; give another --out, or remove it"
+            f"{out} holds rows of other settings: {was}; give another --output, or remove it"
         )
     less = probes not in PROBE_LEVELS or _LEVELS.index(probes) < _LEVELS.index(bench.order.probes)
     scored = (row.get("classifier") or {}).get("sha256")

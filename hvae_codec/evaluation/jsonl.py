@@ -105,7 +105,7 @@ def _parse(path: Path, data: bytes) -> tuple[list[Row], int]:
         if not isinstance(row, dict) or not row.keys() >= _KEYS:
             raise EvaluationError(
                 f"{path}: line {number} is no row of an evaluation; remove the line, and its model "
-                "is evaluated again, or give another --out"
+                "is evaluated again, or give another --output"
             )
         rows.append(row)
     return rows, len(data) - len(torn)

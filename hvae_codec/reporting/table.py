@@ -23,9 +23,9 @@ PAPER_NAMES = {"svhn": "SVHN", "cifar10": "CIFAR-10"}
 
 SVHN_COMMANDS = (
     "hvae-codec train-classifier --arch resnet18 --data svhn --download --epochs 30 "
-    "--out svhn-classifier.safetensors",
+    "--output svhn-classifier.safetensors",
     "hvae-codec sweep --data svhn --download --grid 21x21 --beta 0.1:10 --epochs 500 "
-    "--out runs/svhn",
+    "--output runs/svhn",
     "hvae-codec evaluate runs/svhn --classifier svhn-classifier.safetensors",
     "hvae-codec report runs/svhn",
 )

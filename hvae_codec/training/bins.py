@@ -19,8 +19,10 @@ def beta_per_layer(betas: Sequence[float], bins: Sequence[int], layers: int) -> 
     text = ",".join(map(str, bins))
     if any(size < 1 for size in bins) or sum(bins) != layers:
         raise SpecError(
-            f"bins {text}: each needs 1 or more layers, {layers} in all; found {sum(bins)}"
+            f"beta-groups {text}: each needs 1 or more layers, {layers} in all; found {sum(bins)}"
         )
     if len(betas) != len(bins):
-        raise SpecError(f"bins {text} need a beta each, {len(bins)} in all; {len(betas)} given")
+        raise SpecError(
+            f"beta-groups {text} need a beta each, {len(bins)} in all; {len(betas)} given"
+        )
     return tuple(beta for beta, size in zip(betas, bins, strict=True) for _ in range(size))

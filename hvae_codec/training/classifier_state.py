@@ -87,7 +87,7 @@ def load_state(
     if differing:
         raise CheckpointError(
             f"{path} belongs to another run: {', '.join(differing)}; "
-            "use the same settings and data, or another --out"
+            "use the same settings and data, or another --output"
         )
     try:
         module.load_state_dict(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from hvae_codec.errors import SpecError
 from hvae_codec.models.fully_convolutional.spec import ConvSpec
@@ -18,6 +19,14 @@ SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "hold")
 
 WARMUP_STEPS = 300
 """Steps in which the learning rate of "hold" rises."""
+
+
+class Option(NamedTuple):
+    """A field that is a flag of the commands: its help, least value and, if it differs, name."""
+
+    help: str
+    least: int | None = None
+    flag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,26 +53,56 @@ class Recipe:
     spec: str
     dataset: str
     betas: tuple[float, ...]
-    posterior: Posterior = "uniform"
-    epochs: int = 60
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    schedule: Schedule = "cosine"
-    rate_warmup_epochs: int = 0
-    rounded_epochs: int = 0
-    gradient_norm: float | None = None
-    precision: Precision = "fp32"
+    posterior: Annotated[Posterior, Option("form of q(z|x)")] = "uniform"
+    epochs: Annotated[int, Option("passes over the data", least=1)] = 60
+    batch_size: Annotated[int, Option("images of a minibatch", least=1)] = 128
+    learning_rate: Annotated[float, Option("highest learning rate")] = 1e-3
+    schedule: Annotated[Schedule, Option("course of the learning rate")] = "cosine"
+    rate_warmup_epochs: Annotated[int, Option("betas rise from 0 over these", least=0)] = 0
+    rounded_epochs: Annotated[
+        int, Option("last epochs, on rounded latents", least=0, flag="--quantized-epochs")
+    ] = 0
+    gradient_norm: Annotated[
+        float | None, Option("scale gradients of a greater norm down to it")
+    ] = None
+    precision: Annotated[Precision, Option("number format of the networks")] = "fp32"
     channels_last: bool = True
     seed: int = 0
-    images: int | None = None
+    images: Annotated[int | None, Option("use only this many training images", least=1)] = None
     start: str | None = None
     rates: tuple[float | None, ...] | None = None
-    noise_index: int = 0
-    average: float | None = None
-    decay: float = 0.25
-    quality_rate: float = 1.0
-    crops: int | None = None
-    optimiser: OptimiserName = "adam"
+    noise_index: Annotated[
+        int, Option("of the runs that share a seed, which: a model of a sweep alone", least=0)
+    ] = 0
+    average: Annotated[
+        float | None,
+        Option(
+            "end with an exponential moving average of the weights, of this decay: 0.999",
+            flag="--ema-decay",
+        ),
+    ] = None
+    decay: Annotated[
+        float,
+        Option(
+            "last share of the steps, in which the learning rate of --schedule hold falls to 0",
+            flag="--decay-share",
+        ),
+    ] = 0.25
+    quality_rate: Annotated[
+        float,
+        Option(
+            "factor on the learning rate of a fully convolutional model's values by quality",
+            flag="--quality-lr-scale",
+        ),
+    ] = 1.0
+    crops: Annotated[
+        int | None,
+        Option("of photographs, random crops an epoch: 20000", least=1, flag="--crops-per-epoch"),
+    ] = None
+    optimiser: Annotated[
+        OptimiserName,
+        Option("muon: orthogonalised momentum for weight matrices, Adam for the rest"),
+    ] = "adam"
 
     def __post_init__(self) -> None:
         layers = len(any_spec(self.spec).latents)
@@ -74,19 +113,12 @@ class Recipe:
         if not all(math.isfinite(beta) and beta >= 0 for beta in self.betas):
             raise SpecError(f"betas {self.betas}; each must be finite and at least 0")
         self._check_rates()
-        for name, minimum in (
-            ("epochs", 1),
-            ("batch_size", 1),
-            ("rate_warmup_epochs", 0),
-            ("rounded_epochs", 0),
-            ("seed", 0),
-            ("noise_index", 0),
-        ):
-            if getattr(self, name) < minimum:
-                raise SpecError(f"{name} {getattr(self, name)}; at least {minimum} is allowed")
-        for name in ("images", "crops"):
-            if (number := getattr(self, name)) is not None and number < 1:
-                raise SpecError(f"{name} {number}; at least 1 is allowed")
+        if self.seed < 0:
+            raise SpecError(f"seed {self.seed}; at least 0 is allowed")
+        for name, (_, option) in recipe_options().items():
+            value = getattr(self, name)
+            if None not in (value, option.least) and value < option.least:
+                raise SpecError(f"{name} {value}; at least {option.least} is allowed")
         if self.images is not None and self.crops is not None:
             raise SpecError("images and crops both say how many pictures an epoch has: give one")
         for name in ("learning_rate", "gradient_norm", "quality_rate"):
@@ -204,3 +236,15 @@ class Recipe:
         if epoch >= self.rate_warmup_epochs:
             return self.betas
         return tuple(beta * epoch / self.rate_warmup_epochs for beta in self.betas)
+
+
+@cache
+def recipe_options() -> dict[str, tuple[Any, Option]]:
+    """The type and `Option` of each field of `Recipe` that has one, by name."""
+    hints = get_type_hints(Recipe, include_extras=True)
+    declared = {name: get_args(hint) for name, hint in hints.items()}
+    return {
+        name: (kind[0], kind[1])
+        for name, kind in declared.items()
+        if len(kind) == 2 and isinstance(kind[1], Option)
+    }

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from hvae_codec.data import TrainingPictures
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.tensor_files import read_tensors
 from hvae_codec.models.zoo import any_spec
-from hvae_codec.training.ema import WeightAverage
 from hvae_codec.training.optimisers import Optimiser
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.utils.atomic_files import write_atomically
@@ -58,14 +58,15 @@ class RunState:
     optimiser: Optimiser
     data: Data
     models: Sequence[Mapping[str, Any]] = ()
-    average: WeightAverage | None = None
+    average: AveragedModel | None = None
 
     def save(self, progress: Progress) -> None:
         """Write the state; a kill or a full disk leaves either the old file or the new one."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= self.optimiser.state_tensors()
         if self.average is not None:
-            tensors |= {f"average.{name}": value for name, value in self.average.weights.items()}
+            averages = self.average.module.named_parameters()
+            tensors |= {f"average.{name}": value for name, value in averages}
         metadata = {
             "format": _FORMAT,
             "recipe": json.dumps(self.recipe.to_json()),
@@ -93,7 +94,7 @@ class RunState:
         if differing := self._differences(metadata, progress):
             raise CheckpointError(
                 f"{path} belongs to another run: {', '.join(differing)}; "
-                "use the same settings and data, or another --out"
+                "use the same settings and data, or another --output"
             )
         if json.loads(metadata.get("models", "[]")) != json.loads(json.dumps(list(self.models))):
             raise CheckpointError(f"{path} belongs to other models; use another folder")
@@ -101,9 +102,10 @@ class RunState:
         self.optimiser.load_state_tensors(
             {name: value for name, value in tensors.items() if name.startswith(("adam.", "muon."))}
         )
-        for name, value in _with_prefix(tensors, "average.").items():
-            if self.average is not None:
-                self.average.weights[name].copy_(value)
+        if self.average is not None:
+            averages = dict(self.average.module.named_parameters())
+            for name, value in _with_prefix(tensors, "average.").items():
+                averages[name].detach().copy_(value)
         return progress
 
     def _differences(self, metadata: Mapping[str, str], progress: Progress) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from hvae_codec.data import ImageDataset, TrainingPictures, epoch_batches
-from hvae_codec.errors import CheckpointError, DatasetError, DivergenceError
-from hvae_codec.models.build import Model, Spec, build_model
+from hvae_codec.data import TrainingPictures
+from hvae_codec.errors import CheckpointError, DivergenceError
+from hvae_codec.models.build import Model, build_model
 from hvae_codec.models.hvae import ForwardOutput, noise_seed
 from hvae_codec.models.zoo import any_spec
-from hvae_codec.training.ema import WeightAverage
+from hvae_codec.training.ema import weight_average
+from hvae_codec.training.loop import Betas, checked_count, divergence, epoch_row, run_epoch
 from hvae_codec.training.optimisers import Optimiser
-from hvae_codec.training.rate_controller import RateController
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.run_state import Progress, RunState, data_of
-
-MAX_NATS_PER_DIMENSION = 1e3
-"""Mean rate a dimension above which a batch counts as diverged; a float32 holds 22 nats."""
 
 
 def train(
@@ -67,7 +63,7 @@ def train(
     count = checked_count(any_spec(recipe.spec), dataset, recipe)
     directory.mkdir(parents=True, exist_ok=True)
     run = _Run(recipe, dataset, directory, start, device)
-    progress = run.state.load()
+    progress = run.load(count // recipe.batch_size)
     run.model.train()
     per_epoch = count // recipe.batch_size * recipe.batch_size
     with tqdm(
@@ -77,8 +73,18 @@ def train(
         disable=None,
         file=sys.stderr,
     ) as bar:
+
+        def advance(images: int, means: NDArray[np.float64]) -> None:
+            bar.update(images)
+            bar.set_postfix_str(_summary(epoch_row(0, means[0])), refresh=False)
+
         while progress.epochs < recipe.epochs:
-            row = _epoch(run, dataset, count, progress, bar)
+            bar.set_description(f"epoch {progress.epochs + 1}/{recipe.epochs}", refresh=False)
+            last = [progress.history[-1] if progress.history else None]
+            begun = time.process_time()
+            (row,) = run_epoch(run, dataset, count, progress.epochs, last, advance)
+            seconds = round(time.process_time() - begun, 1)
+            row |= {"learning_rate": recipe.learning_rate, "cpu_seconds": seconds}
             progress = Progress(progress.epochs + 1, [*progress.history, row])
             run.state.save(progress)
             if report is not None:
@@ -99,7 +105,7 @@ def snapshot(recipe: Recipe, dataset: TrainingPictures, directory: Path) -> Mode
 
 
 class _Run:
-    """What a run changes: a model, its optimiser and average; and the state kept of them."""
+    """The `Learner` of one model: what a run changes, and the state kept of it."""
 
     def __init__(
         self,
@@ -115,160 +121,80 @@ class _Run:
             model.load_state_dict(dict(start))
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.recipe = recipe
+        self.recipes = [recipe]
+        self.diverged: dict[int, str] = {}
         self.model = model.to(device).to(memory_format=layout)
         self.optimiser = Optimiser(self.model, recipe.optimiser, recipe.quality_rate)
         self.average = None
         if recipe.average is not None:
-            self.average = WeightAverage(self.model, recipe.average)
+            self.average = weight_average(self.model, recipe.average)
         self.state = RunState(
             directory, recipe, self.model, self.optimiser, data_of(dataset), average=self.average
         )
 
+    def load(self, steps: int) -> Progress:
+        """Restore the newest state; steps: of an epoch. Raises CheckpointError."""
+        progress = self.state.load()
+        if self.average is not None:
+            self.average.n_averaged.fill_(progress.epochs * steps)
+        return progress
+
     def result(self) -> Model:
         """The model in evaluation mode, its weights the average where the recipe has one."""
         if self.average is not None:
-            self.average.give_to(self.model)
+            self.model.load_state_dict(self.average.module.state_dict())
         return self.model.eval()
 
+    def step(
+        self,
+        batch: NDArray[np.uint8],
+        betas: Betas,
+        step: int,
+        rounded: bool,
+        learning_rate: float,
+    ) -> NDArray[np.float64]:
+        """As `Learner.step`.
 
-def checked_images(spec: Spec, dataset: ImageDataset, recipe: Recipe) -> NDArray[np.uint8]:
-    """The images [N, H, W, C] that `recipe` trains on.
-
-    Raises:
-        DatasetError: they do not fit the model or do not fill a minibatch.
-    """
-    return dataset.images[: checked_count(spec, dataset, recipe)]
-
-
-def checked_count(spec: Spec, dataset: TrainingPictures, recipe: Recipe) -> int:
-    """How many images an epoch of `recipe` takes from `dataset`: the first so many.
-
-    Raises:
-        DatasetError: they do not fit the model or do not fill a minibatch.
-    """
-    if dataset.image_shape != spec.image_shape:
-        raise DatasetError(
-            f"{dataset.name} has pictures of shape (C, H, W) = {dataset.image_shape}; "
-            f"{spec.name} takes {spec.image_shape}"
+        Raises:
+            DivergenceError: as `train`.
+        """
+        recipe, model, optimiser = self.recipe, self.model, self.optimiser
+        parameter = next(model.parameters())
+        # [B, H, W, C] in memory is what channels_last means, so the permuted view needs no copy.
+        x = model.likelihood.pixels(
+            torch.from_numpy(batch).to(parameter.device).permute(0, 3, 1, 2)
         )
-    count = min(len(dataset), recipe.images or len(dataset))
-    if count < recipe.batch_size:
-        raise DatasetError(
-            f"{dataset.name}: {count} pictures do not fill a minibatch of {recipe.batch_size}"
-        )
-    return count
-
-
-def _epoch(
-    run: _Run, dataset: TrainingPictures, count: int, progress: Progress, bar: tqdm[Any]
-) -> dict[str, Any]:
-    recipe, epoch, start = run.recipe, progress.epochs, time.process_time()
-    steps = count // recipe.batch_size
-    last = progress.history[-1] if progress.history else None
-    controller = rate_controller(recipe, last, steps * recipe.epochs)
-    sums = np.zeros(2 + len(recipe.betas))
-    bar.set_description(f"epoch {epoch + 1}/{recipe.epochs}", refresh=False)
-    rounded = epoch >= recipe.epochs - recipe.rounded_epochs
-    order = epoch_batches(range(count), recipe.batch_size, recipe.seed, epoch)
-    for index, batch in enumerate(dataset.batches(epoch, order)):
-        step = epoch * steps + index
-        learning_rate = recipe.learning_rate_at(step, steps * recipe.epochs)
-        pace = learning_rate / recipe.learning_rate
-        betas = controller.betas(pace) if recipe.rates else recipe.betas_at(step / steps)
-        means = _step(run, batch, betas, step, rounded, learning_rate)
-        if run.average is not None:
-            run.average.update(run.model, step)
-        controller.update(means[2:].tolist(), pace)
-        sums += means
-        bar.update(len(batch))
-        bar.set_postfix_str(_summary(epoch_row(epoch, sums / (index + 1))), refresh=False)
-    row = {**epoch_row(epoch, sums / steps), **controller_row(recipe, controller)}
-    seconds = round(time.process_time() - start, 1)
-    return {**row, "learning_rate": recipe.learning_rate, "cpu_seconds": seconds}
-
-
-def rate_controller(recipe: Recipe, last: Mapping[str, Any] | None, steps: int) -> RateController:
-    """As a run of so many steps has left it after the epoch whose row of history is `last`."""
-    targets = recipe.rates or (None,) * len(recipe.betas)
-    if not recipe.rates or last is None:
-        return RateController(recipe.betas, targets, steps)
-    return RateController(last["betas"], targets, steps, last["rate_errors"])
-
-
-def controller_row(recipe: Recipe, controller: RateController) -> dict[str, Any]:
-    """What the history keeps of a controller: nothing where there is no target rate."""
-    if not recipe.rates:
-        return {}
-    return {"betas": list(controller.multipliers), "rate_errors": list(controller.errors)}
-
-
-def _step(
-    run: _Run,
-    batch: NDArray[np.uint8],
-    betas: tuple[float, ...],
-    step: int,
-    rounded: bool,
-    learning_rate: float,
-) -> NDArray[np.float64]:
-    """One optimiser step; returns the batch's means of distortion, squared error and each rate."""
-    recipe, model, optimiser = run.recipe, run.model, run.optimiser
-    parameter = next(model.parameters())
-    # [B, H, W, C] in memory is what channels_last means, so the permuted view needs no copy.
-    x = model.likelihood.pixels(torch.from_numpy(batch).to(parameter.device).permute(0, 3, 1, 2))
-    if not recipe.channels_last:
-        x = x.contiguous()
-    autocast = torch.autocast(parameter.device.type, torch.bfloat16, recipe.precision == "bf16")
-    with autocast:
-        outcome: ForwardOutput = model(
-            x,
-            seed=noise_seed(recipe.seed, step),
-            rounded=rounded,
-            noise_index=recipe.noise_index,
-        )
-    weights = torch.tensor(betas, device=parameter.device)
-    losses = outcome.distortion_nats + outcome.rates_nats @ weights
-    loss = (losses if outcome.weights is None else outcome.weights * losses).mean()
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        error = (model.likelihood.mode(outcome.output) - x).square().mean()
-        means = torch.stack(
-            [outcome.distortion_nats.mean(), error, *outcome.rates_nats.mean(dim=0)]
-        ).tolist()
-    if found := divergence(model.spec, means):
-        raise DivergenceError(
-            f"training diverged at step {step}: {found}; "
-            "a lower learning rate, a gradient norm or smaller betas may help"
-        )
-    if recipe.gradient_norm is not None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
-    optimiser.step(learning_rate)
-    return np.array(means)
-
-
-def divergence(spec: Spec, means: Sequence[float]) -> str:
-    """What a batch's means (distortion, squared error, each rate) say of divergence; "" if nothing.
-
-    A distortion that is not finite, or a rate that has left all bounds.
-    """
-    names = ["the distortion", "the squared error"]
-    names += [f"the rate of {spec.layer_name(index)}" for index in range(len(spec.latents))]
-    limits = [math.inf, math.inf, *(MAX_NATS_PER_DIMENSION * dims for dims in spec.dims)]
-    return ", ".join(
-        f"{name} is {value}"
-        for name, value, limit in zip(names, means, limits, strict=True)
-        if not math.isfinite(value) or value > limit
-    )
-
-
-def epoch_row(epoch: int, means: NDArray[np.float64]) -> dict[str, Any]:
-    """What the history says of an epoch, counted from 0, whose steps have these means."""
-    return {
-        "epoch": epoch + 1,
-        "distortion_nats": float(means[0]),
-        "psnr_db": -10.0 * math.log10(max(float(means[1]), 1e-12)),
-        "rates_nats": [float(rate) for rate in means[2:]],
-    }
+        if not recipe.channels_last:
+            x = x.contiguous()
+        autocast = torch.autocast(parameter.device.type, torch.bfloat16, recipe.precision == "bf16")
+        with autocast:
+            outcome: ForwardOutput = model(
+                x,
+                seed=noise_seed(recipe.seed, step),
+                rounded=rounded,
+                noise_index=recipe.noise_index,
+            )
+        weights = torch.tensor(betas[0], device=parameter.device)
+        losses = outcome.distortion_nats + outcome.rates_nats @ weights
+        loss = (losses if outcome.weights is None else outcome.weights * losses).mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            error = (model.likelihood.mode(outcome.output) - x).square().mean()
+            means = torch.stack(
+                [outcome.distortion_nats.mean(), error, *outcome.rates_nats.mean(dim=0)]
+            ).tolist()
+        if found := divergence(model.spec, means):
+            raise DivergenceError(
+                f"training diverged at step {step}: {found}; "
+                "a lower learning rate, a gradient norm or smaller betas may help"
+            )
+        if recipe.gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
+        optimiser.step(learning_rate)
+        if self.average is not None:
+            self.average.update_parameters(model)
+        return np.array([means])
 
 
 def _summary(row: dict[str, Any]) -> str:

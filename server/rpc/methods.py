@@ -260,7 +260,7 @@ class Calls:
                 codecs[name] = await self._codecs.named(name, encoding.quality)
             codec = codecs[name]
             try:
-                codec.check_channels(picture.shape[2])
+                codec.shape.check_channels(picture.shape[2])
                 groups[codec].append(number)
             except ImageError as error:
                 pictures[number] = error

@@ -84,7 +84,7 @@ class Sampling:
                 if isinstance(picture, Exception):
                     raise picture
                 height, width, channels = picture.shape
-                codec.check_channels(channels)
+                codec.shape.check_channels(channels)
                 (features,) = await self._engine.run(
                     ReadFeatures(0), codec, [picture], [height * width], until
                 )

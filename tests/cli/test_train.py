@@ -202,10 +202,13 @@ def test_bins_give_layers_a_beta_together(run, words):
         card = json.load(file)
     assert card["recipe"]["betas"] == [0.1, 0.3, 0.3, 0.3]
     assert len(card["measured"]["rates_nats"]) == 4
-    assert all(words in card["command"] for words in ("--betas 0.1,0.3", "--bins 1,3"))
+    assert all(words in card["command"] for words in ("--betas 0.1,0.3", "--beta-groups 1,3"))
     rates = [word for layer in "4321" for word in ("--rate", f"z{layer}=9")]
     for options, message in (
-        (["--betas", "0.1,0.3", "--bins", "2,1"], "--bins 2,1: each needs 1 or more layers, 4"),
+        (
+            ["--betas", "0.1,0.3", "--bins", "2,1"],
+            "--beta-groups 2,1: each needs 1 or more layers, 4",
+        ),
         (["--betas", "0.1", "--bins", "2,2"], "need a beta each, 2 in all; 1 given"),
         (["--bins", "2,2"], "give --betas"),
         (["--bins", "2,2", *rates], "give these too"),

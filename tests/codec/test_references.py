@@ -166,6 +166,7 @@ def test_a_copy_of_an_archive_has_its_own_file(path, made):
 def test_dropped_copies_leave_no_file_open(path):
     archive = Archive(path)
     archive[0]
+    gc.collect()
     before = open_files()
     for _ in range(5):
         copy.copy(archive)

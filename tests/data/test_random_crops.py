@@ -191,7 +191,7 @@ def test_refusals_say_what_was_looked_for(root):
         load_dataset("photos:set_a", "test", root)
     with pytest.raises(DatasetError, match="one image is too few"):
         load_training("photos:other", root, crop=(8, 8), crops=4)
-    with pytest.raises(DatasetError, match="such as --crops 20000"):
+    with pytest.raises(DatasetError, match="such as --crops-per-epoch 20000"):
         load_training("photos:set_a", root, crop=(8, 8))
     with pytest.raises(DatasetError, match="only photos:PATH takes crops"):
         load_training(f"folder:{root / 'set_a'}", crop=(8, 8), crops=4)

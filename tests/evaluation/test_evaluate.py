@@ -186,7 +186,7 @@ def test_a_damaged_model_does_not_keep_the_others(sweep, root):
 
 def test_rows_of_other_settings_are_not_mixed(sweep, root):
     run(sweep, root, probes="none")
-    with pytest.raises(EvaluationError, match=r"images 40 \(now 50\).*another --out"):
+    with pytest.raises(EvaluationError, match=r"images 40 \(now 50\).*another --output"):
         run(sweep, root, probes="none", images=50)
 
 

@@ -16,7 +16,7 @@ def test_the_betas_of_bins_are_those_of_their_layers():
 @pytest.mark.parametrize(
     ("betas", "bins", "message"),
     [
-        ((1.0, 1.0), (2, 1), "bins 2,1: .* 4 in all; found 3"),
+        ((1.0, 1.0), (2, 1), "beta-groups 2,1: .* 4 in all; found 3"),
         ((1.0, 1.0), (4, 0), "1 or more"),
         ((1.0, 1.0), (5, -1), "1 or more"),
         ((1.0,), (2, 2), "a beta each, 2 in all; 1 given"),

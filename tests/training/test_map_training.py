@@ -22,7 +22,7 @@ from hvae_codec.models.build import build_model
 from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 from hvae_codec.models.zoo import SPECS
 from hvae_codec.training import Recipe, load_history, snapshot, train
-from hvae_codec.training.ema import WeightAverage
+from hvae_codec.training.ema import weight_average
 from hvae_codec.training.recipe import WARMUP_STEPS
 from hvae_codec.training.run_state import STATE_FILE
 
@@ -95,12 +95,10 @@ def test_the_average_returned_and_kept_is_that_of_the_recurrence(tmp_path):
 
 def test_an_average_of_equal_weights_is_those():
     model = torch.nn.Linear(3, 2)
-    average = WeightAverage(model, 0.999)
-    for step in range(50):
-        average.update(model, step)
-    other = torch.nn.Linear(3, 2)
-    average.give_to(other)
-    assert torch.equal(other.weight, model.weight)
+    average = weight_average(model, 0.999)
+    for _ in range(50):
+        average.update_parameters(model)
+    assert torch.equal(average.module.weight, model.weight)
 
 
 def test_quality_rate_speeds_up_values_by_quality_alone(tmp_path):

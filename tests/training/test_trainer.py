@@ -82,7 +82,7 @@ from test_trainer import dataset, recipe
 from hvae_codec.training import train
 torch.set_num_threads(1)
 report = lambda row: print(row["epoch"], flush=True)
-train(recipe(epochs=6), dataset(1600), Path({out!r}), report=report)
+train(recipe(epochs=5), dataset(960), Path({out!r}), report=report)
 """
 
 
@@ -107,7 +107,7 @@ def test_killed_in_the_middle_of_an_epoch_it_ends_with_the_same_weights(tmp_path
     _, errors = whole.communicate(timeout=120)
     assert whole.returncode == 0, errors
     output, errors = start(tmp_path / "killed").communicate(timeout=120)
-    assert output.splitlines()[-1] == "6", errors
+    assert output.splitlines()[-1] == "5", errors
     assert int(output.splitlines()[0]) >= 3, "it went on, it did not start again"
     ours = load_file(tmp_path / "killed" / STATE_FILE)
     theirs = load_file(tmp_path / "whole" / STATE_FILE)

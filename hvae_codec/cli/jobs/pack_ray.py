@@ -230,7 +230,7 @@ def _check(
     shape: tuple[int, int, int],
 ) -> int:
     """Bytes of an image's name, which is reserved. Raises ImageError, ArchiveError."""
-    codec.check_channels(shape[2])
+    codec.shape.check_channels(shape[2])
     if source.name is None:
         return 0
     writer.reserve(source.name)

@@ -44,7 +44,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=positive_int, help="processes, of one thread each; default: one a core"
     )
     parser.add_argument(
-        "--out",
+        "-o",
+        "--output",
+        dest="out",
         type=path,
         help="file of the rows; default: PATH/evaluation.jsonl of a sweep, and of a checkpoint "
         "its name with .evaluation.jsonl for .safetensors",

@@ -28,7 +28,9 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of 'hvae-codec sweep' with the rows of 'hvae-codec evaluate'",
     )
     parser.add_argument(
-        "--out",
+        "-o",
+        "--output",
+        dest="out",
         metavar="DIR",
         type=path,
         help="folder to write to; default: SWEEP/report of a single sweep",
@@ -37,7 +39,7 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     if arguments.out is None and len(arguments.sweeps) > 1:
-        arguments.usage_error("a report of several sweeps needs --out DIR")
+        arguments.usage_error("a report of several sweeps needs --output DIR")
     from hvae_codec.reporting.build import write_report
     from hvae_codec.reporting.table import as_text
 

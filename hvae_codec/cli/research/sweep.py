@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from hvae_codec.cli.common import Commands, add_command, path, positive_int
+from hvae_codec.cli.common import Commands, add_command, add_renamed, path, positive_int
 from hvae_codec.cli.research.train import add_run_arguments, betas, rate
 
 
@@ -17,12 +17,14 @@ def add_commands(commands: Commands) -> None:
         _sweep,
         _sweep_arguments,
         summary="train many models that differ in their betas, as stacks; run again, it goes on",
-        example="hvae-codec sweep --data cifar10 --grid 5x5 --beta 0.1:10 --out runs/grid",
+        example="hvae-codec sweep --data cifar10 --grid 5x5 --beta 0.1:10 --output runs/grid",
     )
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    add_run_arguments(parser)
+    from hvae_codec.cli.research.recipe_flags import ONE_MODEL
+
+    add_run_arguments(parser, without=ONE_MODEL)
     which = parser.add_argument_group("models; each of these may be given with the others")
     which.add_argument(
         "--grid", type=_grid, metavar="RxC", help="so many betas a layer, top first: 21x21"
@@ -46,8 +48,13 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.set_defaults(posterior="gaussian", batch_size=256, learning_rate=3e-4, epochs=500)
     parser.set_defaults(schedule="constant")
-    parser.add_argument(
-        "--chunk", type=positive_int, help="models of a stack; default: what fits in memory"
+    add_renamed(
+        parser,
+        "--models-per-stack",
+        "--chunk",
+        "chunk",
+        type=positive_int,
+        help="models of a stack; default: what fits in memory",
     )
     parser.add_argument(
         "--workers",
@@ -60,10 +67,12 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("local", "ray"),
         default="local",
         help="where stacks train: on this machine, or on the Ray cluster of RAY_ADDRESS, whose "
-        "machines share --out",
+        "machines share --output",
     )
     parser.add_argument("--name", default="sweep", help="name of the models in their cards")
-    parser.add_argument("--out", type=path, required=True, help="folder of the sweep")
+    parser.add_argument(
+        "-o", "--output", dest="out", type=path, required=True, help="folder of the sweep"
+    )
 
 
 def _grid(text: str) -> tuple[int, ...]:

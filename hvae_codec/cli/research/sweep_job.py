@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from hvae_codec.cli.common import print_json, print_warning
+from hvae_codec.cli.research.recipe_flags import recipe_fields
 from hvae_codec.cli.research.train_job import FIRST_BETA, rates_by_layer
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import SweepError
@@ -86,19 +87,9 @@ def _recipe(arguments: argparse.Namespace, first: SweepModel) -> Recipe:
         spec=arguments.spec,
         dataset=arguments.data,
         betas=first.betas,
-        posterior=arguments.posterior,
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        schedule=arguments.schedule,
-        rate_warmup_epochs=arguments.rate_warmup_epochs,
-        rounded_epochs=arguments.rounded_epochs,
-        gradient_norm=arguments.gradient_norm,
-        precision=arguments.precision,
-        channels_last=not arguments.contiguous,
+        channels_last=arguments.memory_format == "channels_last",
         seed=arguments.seed,
-        images=arguments.images,
-        decay=arguments.decay,
+        **recipe_fields(arguments),
     )
 
 

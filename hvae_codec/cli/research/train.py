@@ -6,7 +6,15 @@ import argparse
 import math
 import re
 
-from hvae_codec.cli.common import Commands, add_command, device, path, positive_int, seed
+from hvae_codec.cli.common import (
+    Commands,
+    add_command,
+    add_renamed,
+    device,
+    path,
+    positive_int,
+    seed,
+)
 
 
 def add_commands(commands: Commands) -> None:
@@ -17,12 +25,13 @@ def add_commands(commands: Commands) -> None:
         _train,
         _train_arguments,
         summary="train a model and write a codec checkpoint; run again, it goes on where it was",
-        example="hvae-codec train --data cifar10 --betas 0.02,0.02 --epochs 60 --out runs/mine",
+        example="hvae-codec train --data cifar10 --betas 0.02,0.02 --epochs 60 --output runs/mine",
     )
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
+    parser.set_defaults(batch_size=32)
     parser.add_argument(
         "--betas",
         type=betas,
@@ -38,33 +47,6 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "z1=90B; its beta adapts; may be given for each layer",
     )
     parser.add_argument(
-        "--noise-index",
-        type=int,
-        default=0,
-        help="of the runs that share a seed, which: a model of a sweep alone",
-    )
-    parser.add_argument(
-        "--average",
-        type=float,
-        metavar="DECAY",
-        help="end with a moving average of the weights that keeps so much of itself a step: 0.999",
-    )
-    parser.add_argument(
-        "--quality-rate",
-        type=float,
-        default=1.0,
-        help="factor on the learning rate of a model of maps' values by quality",
-    )
-    parser.add_argument(
-        "--crops", type=positive_int, help="of photographs, random crops an epoch: 20000"
-    )
-    parser.add_argument(
-        "--optimiser",
-        choices=("adam", "adamw", "muon"),
-        default="adam",
-        help="muon: orthogonalised momentum for weight matrices, Adam for the rest",
-    )
-    parser.add_argument(
         "--skip-bad-images",
         action="store_true",
         help="of photographs, name and leave out images that cannot be read or are too small",
@@ -72,14 +54,21 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--snapshot",
         action="store_true",
-        help="train no further: write a checkpoint of the run's newest state into --out/snapshots",
+        help="train no further: write a checkpoint of the run to --output/snapshots",
     )
     parser.add_argument(
         "--replace",
         action="store_true",
         help="overwrite a checkpoint of another model; files coded with that one need it",
     )
-    parser.add_argument("--start", type=path, help="checkpoint (.safetensors) to start from")
+    add_renamed(
+        parser,
+        "--init-from",
+        "--start",
+        "start",
+        type=path,
+        help="checkpoint (.safetensors) to start from",
+    )
     parser.add_argument(
         "--fit-effort",
         type=int,
@@ -92,11 +81,19 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         help="its rung in its card, by default 1; of a model of maps, its default of 1 to 100: 50",
     )
-    parser.add_argument("--out", type=path, required=True, help="directory of state and checkpoint")
+    parser.add_argument(
+        "-o",
+        "--output",
+        dest="out",
+        type=path,
+        required=True,
+        help="directory of state and checkpoint",
+    )
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def add_run_arguments(parser: argparse.ArgumentParser, *, without: tuple[str, ...] = ()) -> None:
     """What a run of one model and one of many have in common."""
+    from hvae_codec.cli.research.recipe_flags import add_recipe_flags
     from hvae_codec.data import DATASETS
     from hvae_codec.models import SPECS
 
@@ -104,36 +101,31 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="cifar10", help=f"data set: {', '.join(DATASETS)}")
     parser.add_argument("--root", type=path, help="directory of the data")
     parser.add_argument("--download", action="store_true", help="let torchvision fetch the data")
-    parser.add_argument(
+    add_renamed(
+        parser,
+        "--beta-groups",
         "--bins",
+        "bins",
         type=bins,
         metavar="N,N,...",
         help="layers that share a beta, top first: with 2,2 and two --betas the upper two of four "
         "layers have the first one",
     )
-    parser.add_argument("--posterior", choices=("uniform", "gaussian"), default="uniform")
-    parser.add_argument("--epochs", type=positive_int, default=60)
-    parser.add_argument("--batch-size", type=positive_int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--schedule", choices=("cosine", "constant", "hold"), default="cosine")
+    add_recipe_flags(parser, without=without)
     parser.add_argument(
-        "--decay",
-        type=float,
-        default=0.25,
-        help="last share of the steps in which the learning rate of --schedule hold falls to 0",
+        "--memory-format",
+        choices=("channels_last", "contiguous"),
+        default="channels_last",
+        help="of weights and activations in training",
     )
     parser.add_argument(
-        "--rate-warmup-epochs", type=int, default=0, help="betas rise from 0 over these"
+        "--contiguous",
+        dest="memory_format",
+        action="store_const",
+        const="contiguous",
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
-    parser.add_argument(
-        "--rounded-epochs", type=int, default=0, help="last epochs on rounded latents"
-    )
-    parser.add_argument(
-        "--gradient-norm", type=float, help="scale gradients of a greater norm down to it"
-    )
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--contiguous", action="store_true", help="do not train in channels_last")
-    parser.add_argument("--images", type=positive_int, help="use only this many training pictures")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, help="CPU threads; default: all cores")

@@ -27,7 +27,7 @@ def add_commands(commands: Commands) -> None:
         summary="train an image classifier for the Inception Score; run again, it goes on where it "
         "was",
         example="hvae-codec train-classifier --arch cnn --data mnist --epochs 4 "
-        "--out classifiers/mnist.safetensors",
+        "--output classifiers/mnist.safetensors",
     )
 
 
@@ -70,7 +70,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, help="CPU threads; default: all cores")
     parser.add_argument(
-        "--out",
+        "-o",
+        "--output",
+        dest="out",
         type=path,
         required=True,
         help="file to write, .safetensors; its card, .json, and the state of an unfinished run, "
@@ -87,7 +89,7 @@ def _train_classifier(arguments: argparse.Namespace) -> int:
     from hvae_codec.training.classifier import ClassifierRecipe, accuracy, train_classifier
 
     if arguments.out.suffix != ".safetensors":
-        arguments.usage_error(f"--out {arguments.out}: the name must end in .safetensors")
+        arguments.usage_error(f"--output {arguments.out}: the name must end in .safetensors")
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     training, test = (

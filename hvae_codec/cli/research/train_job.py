@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from hvae_codec.cli.common import print_json, print_warning
+from hvae_codec.cli.research.recipe_flags import flag_of, recipe_fields
 from hvae_codec.codec.checkpoint import (
     Checkpoint,
     check_replaces,
@@ -65,29 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
         spec=arguments.spec,
         dataset=arguments.data,
         betas=betas,
-        posterior=arguments.posterior,
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        schedule=arguments.schedule,
-        rate_warmup_epochs=arguments.rate_warmup_epochs,
-        rounded_epochs=arguments.rounded_epochs,
-        gradient_norm=arguments.gradient_norm,
-        precision=arguments.precision,
-        channels_last=not arguments.contiguous,
+        channels_last=arguments.memory_format == "channels_last",
         seed=arguments.seed,
-        images=arguments.images,
         start=None if start is None else start.model_id.hex(),
         rates=rates,
-        noise_index=arguments.noise_index,
-        average=arguments.average,
-        decay=arguments.decay,
-        quality_rate=arguments.quality_rate,
-        crops=arguments.crops,
-        optimiser=arguments.optimiser,
+        **recipe_fields(arguments),
     )
     if start is not None and start.model.spec.name != recipe.spec:
-        raise SpecError(f"--start is a {start.model.spec.name}, --spec says {recipe.spec}")
+        raise SpecError(f"--init-from is a {start.model.spec.name}, --spec says {recipe.spec}")
     if arguments.fit_effort is not None and not betas[-1] > 0:
         raise SpecError("--fit-effort needs a last beta above 0: without it bytes weigh nothing")
     if arguments.fit_effort is not None and isinstance(any_spec(recipe.spec), ConvSpec):
@@ -250,7 +236,9 @@ def _betas_by_layer(arguments: argparse.Namespace, layers: int) -> tuple[float, 
     if arguments.bins is None:
         return betas or (FIRST_BETA,) * layers
     if betas is None:
-        arguments.usage_error("--bins says which layers share one of --betas: give these too")
+        arguments.usage_error(
+            "--beta-groups says which layers share one of --betas: give these too"
+        )
     try:
         return beta_per_layer(betas or (), arguments.bins, layers)
     except SpecError as error:
@@ -328,9 +316,9 @@ def _command(arguments: argparse.Namespace) -> str:
         if name in local or value is None or value is False:
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [text])
+        words += [flag_of(name)] + ([] if value is True else [text])
     for name, nats in arguments.rate or []:
         words += ["--rate", f"{name}={nats!r}"]
     if arguments.start is not None:
-        words += ["--start", arguments.start.name]
-    return shlex.join([*words, "--out", f"runs/{arguments.name}-q{arguments.quality}"])
+        words += ["--init-from", arguments.start.name]
+    return shlex.join([*words, "--output", f"runs/{arguments.name}-q{arguments.quality}"])

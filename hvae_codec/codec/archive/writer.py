@@ -35,8 +35,9 @@ from hvae_codec.codec.archive.format import (
 )
 from hvae_codec.codec.archive.index import ArchiveIndex, RecoveredWarning, read_index
 from hvae_codec.codec.archive.names import check_name
-from hvae_codec.codec.codec import Codec, Pictures
+from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.images.load import Picture, as_uint8, check_tensor
+from hvae_codec.codec.model_shape import Pictures
 from hvae_codec.errors import ArchiveError, CorruptError, ImageError, WrongModelError
 
 Pixels = NDArray[np.uint8]
@@ -140,7 +141,7 @@ class ArchiveWriter:
         """
         self._require_open()
         picture = as_uint8(image)
-        self._codec.check_channels(picture.shape[2])
+        self._codec.shape.check_channels(picture.shape[2])
         name_bytes = 0 if name is None else len(check_name(name))
         if name is not None:
             self.reserve(name)

@@ -1,6 +1,6 @@
 """The header and the check sums of a `.hvae` file. docs/FORMAT.md specifies them to the byte.
 
-Nothing here knows tables or entropy coding; `container.py` joins them with this.
+Nothing here knows tables or entropy coding; file coders join them with this.
 """
 
 from __future__ import annotations

@@ -17,14 +17,11 @@ import numpy.typing as npt
 from hvae_codec.codec.entropy.context_tables import ContextLayer, ContextTables
 from hvae_codec.codec.entropy.contexts import ContextIds, SymbolFeatures
 from hvae_codec.codec.entropy.range_coder import (
-    DAMAGED,
-    FAMILY,
     PAD_BYTES,
-    Categorical,
     RangeDecoder,
     RangeEncoder,
+    TableCoder,
     finish,
-    groups_by_size,
     words,
 )
 from hvae_codec.codec.entropy.tables import FloatArray, Int32Array
@@ -33,78 +30,45 @@ from hvae_codec.utils.cancellation import check
 
 Shape = tuple[int, int, int]
 
-_ROWS_BELOW = 1024  # symbols of a layer below which one call per size of table is faster
 
-
-class _LayerPlan:
-    """What coding one layer needs, made once."""
+class _ContextPlan(TableCoder):
+    """One layer: the table of a symbol is that of its context."""
 
     def __init__(self, layer: ContextLayer) -> None:
-        self.layer = layer
-        tables = layer.tables
-        order = np.argsort(tables.size, kind="stable")
-        self.rank = np.empty(len(order), np.uint8)
-        self.rank[order] = np.arange(len(order))
-        self.low = tables.low[order]
-        self.size = tables.size[order]
-        self.groups = groups_by_size(tables, order)
-        # A table of one symbol has nothing to code, and constriction takes none.
-        self.models: list[Any] = [
-            Categorical(row, perfect=False) if len(row) > 1 else None
-            for group in self.groups
-            for row in group.rows
-        ]
+        super().__init__(layer.tables)
+        self.low = layer.tables.low[self.order]
+        self.size = layer.tables.size[self.order]
+        self._small_rank = self.rank.astype(np.uint8)
 
-    def order(self, levels: ContextIds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    def sort(self, levels: ContextIds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Positions in coding order of levels in any shape, and where each rank begins in it."""
-        ranks = self.rank[levels.reshape(-1)]
+        ranks = self._small_rank[levels.reshape(-1)]
         ends = np.cumsum(np.bincount(ranks, minlength=len(self.rank)))
         return np.argsort(ranks, kind="stable"), np.concatenate([[0], ends])
 
-    def encode(self, encoder: Any, symbols: npt.NDArray[np.integer], levels: ContextIds) -> None:
-        """Codes symbols and their levels, of one shape, all within their tables."""
-        order, starts = self.order(levels)
-        ranks = np.repeat(np.arange(len(self.rank)), np.diff(starts))
-        sorted_symbols = symbols.reshape(-1)[order].astype(np.int32)
-        indices: Int32Array = sorted_symbols - self.low[ranks]
-        if (indices.view(np.uint32) >= self.size.view(np.uint32)[ranks]).any():
-            raise ValueError("a symbol lies outside the support of its table; clip it first")
-        if len(order) < _ROWS_BELOW:
-            for group in self.groups:
-                start, stop = int(starts[group.start]), int(starts[group.stop])
-                if start < stop and group.rows.shape[1] > 1:
-                    rows = group.rows[ranks[start:stop] - group.start]
-                    encoder.encode(indices[start:stop], FAMILY, rows)
-            return
-        for rank, model in enumerate(self.models):
-            start, stop = int(starts[rank]), int(starts[rank + 1])
-            if start < stop and model is not None:
-                encoder.encode(indices[start:stop], model)
+    def encode_layer(
+        self, encoder: Any, symbols: npt.NDArray[np.integer], levels: ContextIds
+    ) -> None:
+        """Code symbols of any shape with their levels.
 
-    def decode(self, decoder: Any, levels: ContextIds) -> Int32Array:
+        Raises ValueError for a symbol outside its table.
+        """
+        order, starts = self.sort(levels)
+        counts = np.diff(starts)
+        sorted_symbols = symbols.reshape(-1)[order].astype(np.int32)
+        indices: Int32Array = sorted_symbols - np.repeat(self.low, counts)
+        if (indices.view(np.uint32) >= np.repeat(self.size.view(np.uint32), counts)).any():
+            raise ValueError("a symbol lies outside the support of its table; clip it first")
+        self.encode(encoder, indices, starts)
+
+    def decode_layer(self, decoder: Any, levels: ContextIds) -> Int32Array:
         """The symbols, int32 in the shape of their levels.
 
         Raises CorruptError for what no encoder writes.
         """
-        order, starts = self.order(levels)
-        ranks = np.repeat(np.arange(len(self.rank)), np.diff(starts))
-        indices = np.zeros(len(order), np.int32)
-        try:
-            if len(order) < _ROWS_BELOW:
-                for group in self.groups:
-                    start, stop = int(starts[group.start]), int(starts[group.stop])
-                    if start < stop and group.rows.shape[1] > 1:
-                        rows = group.rows[ranks[start:stop] - group.start]
-                        indices[start:stop] = decoder.decode(FAMILY, rows)
-            else:
-                for rank, model in enumerate(self.models):
-                    start, stop = int(starts[rank]), int(starts[rank + 1])
-                    if start < stop and model is not None:
-                        indices[start:stop] = decoder.decode(model, stop - start)
-        except AssertionError as error:
-            raise CorruptError(DAMAGED) from error
+        order, starts = self.sort(levels)
         symbols = np.empty(len(order), np.int32)
-        symbols[order] = indices + self.low[ranks]
+        symbols[order] = self.decode(decoder, starts) + np.repeat(self.low, np.diff(starts))
         return symbols.reshape(levels.shape)
 
 
@@ -117,7 +81,7 @@ class ContextCoder:
 
     def __init__(self, tables: ContextTables) -> None:
         self.tables = tables
-        self._plans = [_LayerPlan(layer) for layer in tables.layers]
+        self._plans = [_ContextPlan(layer) for layer in tables.layers]
 
     def walk(self, quality: int) -> ContextIterator:
         """A walk from the top layer down, for images of one size."""
@@ -157,7 +121,7 @@ class ContextCoder:
             encoder = RangeEncoder()
             for plan, layer, own in zip(self._plans, symbols, levels, strict=True):
                 part = slice(first, first + each)
-                plan.encode(encoder, layer[:, part], own[:, part])
+                plan.encode_layer(encoder, layer[:, part], own[:, part])
             payloads.append(finish(encoder))
         return payloads
 
@@ -181,7 +145,7 @@ class ContextCoder:
         for plan, (n, height, width) in zip(self._plans, shapes, strict=False):
             levels = walk.levels((n * len(decoders), height, width))
             parts = [
-                plan.decode(decoder, levels[:, at * n : (at + 1) * n])
+                plan.decode_layer(decoder, levels[:, at * n : (at + 1) * n])
                 for at, decoder in enumerate(decoders)
             ]
             symbols.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))

@@ -1,9 +1,7 @@
-"""Entropy coding of latent symbols; the only file that knows constriction.
+"""Range coding of symbols under integer tables; the only file that knows constriction.
 
-One range coder serves single images and blocks of many. Order of the symbols: layers top first;
-in a layer, runs of at most RUN images; in a run, dimensions in order of their table's size (equal
-sizes in order of index, tables of size 1 left out); in a dimension, image after image. A single
-image is a block of one. docs/FORMAT.md states the arithmetic to the bit.
+Within a layer, symbols of one table lie together: tables in order of size, equal sizes in order of
+index, tables of one symbol left out. docs/FORMAT.md states the arithmetic to the bit.
 
 Range coding takes the place of ANS for blocks: on blocks of 256 images constriction 0.5.0 decodes a
 symbol in 15 ns against 12 and encodes in 5 ns with either, the bytes hold the top layer first
@@ -18,7 +16,6 @@ exactly 1; the cumulative function is exactly 256 (f_0 + ... + f_{i-1}). Nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,24 +24,20 @@ import constriction
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.entropy.tables import PRECISION_BITS, Int32Array, LayerTables, SymbolTables
+from hvae_codec.codec.entropy.tables import PRECISION_BITS, Int32Array, LayerTables
 from hvae_codec.errors import CorruptError
-
-RUN = 4096
-"""Images whose symbols of one layer are coded together: bounds the memory of a streaming reader."""
 
 PAD_BYTES = 16
 """A payload goes on with zero bytes after its end; an encoder leaves out at most this many."""
 
 _CODER_BITS = 24  # constriction's fixed-point precision
-_ROWS_BELOW = 32  # images from which one call per dimension is faster than rows of tables
+_ROWS_BELOW = 32  # symbols per table from which one call per table is faster than rows of tables
+_DAMAGED = "the payload is damaged: no encoder writes these bytes"  # for an AssertionError below
 
-DAMAGED = "the payload is damaged: no encoder writes these bytes"  # for an AssertionError below
-
-Categorical = constriction.stream.model.Categorical
+_Categorical = constriction.stream.model.Categorical
+_FAMILY = _Categorical(perfect=False)
 RangeEncoder = constriction.stream.queue.RangeEncoder
 RangeDecoder = constriction.stream.queue.RangeDecoder
-FAMILY = Categorical(perfect=False)
 
 
 @dataclass(frozen=True)
@@ -55,212 +48,97 @@ class TableGroup:
     stop: int
     rows: npt.NDArray[np.float64]  # [stop - start, size], what constriction calls probabilities
 
+    def encode(self, encoder: Any, indices: Int32Array) -> None:
+        """Code one index per table, int32 [stop - start]."""
+        encoder.encode(indices, _FAMILY, self.rows)
 
-def groups_by_size(tables: LayerTables, order: npt.NDArray[np.intp]) -> list[TableGroup]:
-    """The tables at the positions `order`, sorted by size, those of one size together."""
-    sizes = tables.size[order]
-    groups = []
-    for size in np.unique(sizes):
-        start, stop = (int(np.searchsorted(sizes, size, side)) for side in ("left", "right"))
-        frequencies = np.stack([tables.frequencies_of(int(n)) for n in order[start:stop]])
-        groups.append(TableGroup(start, stop, probabilities(frequencies)))
-    return groups
+    def decode(self, decoder: Any) -> Int32Array:
+        """The inverse of `encode`. Raises CorruptError for what no encoder writes."""
+        return _checked(decoder, _FAMILY, self.rows)
 
 
-class _LayerPlan:
-    """What coding one layer needs, made once."""
+class TableCoder:
+    """The tables of one layer, prepared for coding.
+
+    order: int [D], the tables in coding order.
+    rank: int [D], the position of each table in that order.
+    groups: the tables with something to code; those of one symbol come first in the order.
+    """
 
     def __init__(self, tables: LayerTables) -> None:
-        self.tables = tables
-        order = np.argsort(tables.size, kind="stable")
-        self.order = order[tables.size[order] > 1]  # coded dimensions in coding order
-        # Of each dimension, its position in coding order; behind them all, where it is not coded.
-        self._from = np.full(tables.dims, len(self.order))
-        self._from[self.order] = np.arange(len(self.order))
-        self.groups = groups_by_size(tables, self.order)
+        self.order = np.argsort(tables.size, kind="stable")
+        self.rank = np.empty(len(self.order), np.intp)
+        self.rank[self.order] = np.arange(len(self.order))
+        sizes = tables.size[self.order]
+        self.groups = []
+        for size in np.unique(sizes[sizes > 1]):
+            start, stop = (int(np.searchsorted(sizes, size, side)) for side in ("left", "right"))
+            frequencies = np.stack([tables.frequencies_of(int(n)) for n in self.order[start:stop]])
+            self.groups.append(TableGroup(start, stop, _probabilities(frequencies)))
+
+    def encode(self, encoder: Any, indices: Int32Array, starts: npt.NDArray[np.integer]) -> None:
+        """Code positions in supports, int32 [n], sorted by the rank of their tables.
+
+        starts: int [D + 1], where the indices of each rank begin, and their number.
+        """
+        if _few(starts):
+            for group in self.groups:
+                start, stop = int(starts[group.start]), int(starts[group.stop])
+                if start < stop:
+                    encoder.encode(indices[start:stop], _FAMILY, _rows(group, starts))
+            return
+        for rank, model in self._models:
+            start, stop = int(starts[rank]), int(starts[rank + 1])
+            if start < stop:
+                encoder.encode(indices[start:stop], model)
+
+    def decode(self, decoder: Any, starts: npt.NDArray[np.integer]) -> Int32Array:
+        """The inverse of `encode`, int32 [n]. Raises CorruptError for what no encoder writes."""
+        indices = np.zeros(int(starts[-1]), np.int32)
+        if _few(starts):
+            for group in self.groups:
+                start, stop = int(starts[group.start]), int(starts[group.stop])
+                if start < stop:
+                    indices[start:stop] = _checked(decoder, _FAMILY, _rows(group, starts))
+            return indices
+        for rank, model in self._models:
+            start, stop = int(starts[rank]), int(starts[rank + 1])
+            if start < stop:
+                indices[start:stop] = _checked(decoder, model, stop - start)
+        return indices
 
     @cached_property
-    def models(self) -> list[Any]:
-        """One fixed model per coded dimension, for blocks."""
-        return [Categorical(row, perfect=False) for group in self.groups for row in group.rows]
-
-    def to_indices(self, symbols: npt.NDArray[np.integer]) -> Int32Array:
-        """Symbols [N, D] to positions in the supports, int32 [N, coded], in coding order."""
-        return self.tables.indices(symbols)[:, self.order]
-
-    def to_symbols(self, indices: Int32Array) -> Int32Array:
-        """The inverse of `to_indices`: int32 [N, coded] to [N, D]."""
-        # One gather; writing scattered columns takes eight times as long.
-        with_zero = np.pad(indices, ((0, 0), (0, 1)))
-        symbols: Int32Array = with_zero[:, self._from] + self.tables.low
-        return symbols
-
-
-class SymbolCoder:
-    """Codes symbols under fixed tables. Build it once per model: it holds the prepared tables."""
-
-    def __init__(self, tables: SymbolTables) -> None:
-        self.tables = tables
-        self._plans = [_LayerPlan(layer) for layer in tables.layers]
-        # Sums of logarithms, rounded down a little so that no machine refuses a genuine file.
-        self._least_bits = np.cumsum(tables.minimum_bits) * (1 - 1e-9)
-
-    def encode(self, symbols: Sequence[npt.NDArray[np.integer]]) -> bytes:
-        """One payload of n images (or tiles), from symbols [n, D_l] per layer, top first.
-
-        Raises ValueError for wrong shapes or a symbol outside its support.
-        """
-        n = self._check_layers(symbols)
-        encoder = RangeEncoder()
-        for plan, layer in zip(self._plans, symbols, strict=True):
-            for start, stop in _runs(n):
-                _encode_run(encoder, plan, plan.to_indices(layer[start:stop]))
-        return finish(encoder)
-
-    def decode(self, payload: bytes, n: int, layers: int | None = None) -> list[Int32Array]:
-        """Symbols int32 [n, D_l] of the first `layers` layers (None: all), from `encode`'s bytes.
-
-        For fewer than all layers the payload may be cut off behind them. Raises CorruptError when
-        n images cannot lie in so few bytes, before anything is allocated for them, and when the
-        bytes cannot come from an encoder. Most damage goes unseen here: check sums find it.
-        """
-        plans = self._first(layers)
-        self._check_plausible(len(payload), n, len(plans))
-        decoder = RangeDecoder(words(payload))
-        return [_decode_layer(decoder, plan, n) for plan in plans]
-
-    def decode_runs(
-        self, payload: bytes, n: int, layers: int | None = None
-    ) -> tuple[Int32Array, Iterator[list[Int32Array]]]:
-        """`decode` in little memory: the top layer's symbols, and those of RUN images at a time.
-
-        Only the layers above the last one are held for all images. Raises CorruptError as `decode`
-        does; the iterator too, should the last layer be what no encoder writes.
-        """
-        plans = self._first(layers)
-        self._check_plausible(len(payload), n, len(plans))
-        decoder = RangeDecoder(words(payload))
-        held = max(1, len(plans) - 1)
-        above = [_decode_layer(decoder, plan, n) for plan in plans[:held]]
-
-        def runs() -> Iterator[list[Int32Array]]:
-            for start, stop in _runs(n):
-                last = [_decode_layer(decoder, plan, stop - start) for plan in plans[held:]]
-                yield [layer[start:stop] for layer in above] + last
-
-        return above[0], runs()
-
-    def encode_records(self, symbols: Sequence[npt.NDArray[np.integer]]) -> list[bytes]:
-        """One payload for each of N images, from symbols [N, D_l] per layer, top first.
-
-        The bytes are those of `encode` on each image alone. Raises ValueError as `encode` does.
-        """
-        n = self._check_layers(symbols)
-        parts = [
-            (plan.to_indices(layer)[:, group.start : group.stop], group.rows)
-            for plan, layer in zip(self._plans, symbols, strict=True)
-            for group in plan.groups
+    def _models(self) -> list[tuple[int, Any]]:
+        """Rank and fixed model of each table with something to code."""
+        return [
+            (group.start + position, _Categorical(row, perfect=False))
+            for group in self.groups
+            for position, row in enumerate(group.rows)
         ]
-        contiguous = [(np.ascontiguousarray(indices), rows) for indices, rows in parts]
-        payloads = []
-        for image in range(n):
-            encoder = RangeEncoder()
-            for indices, rows in contiguous:
-                encoder.encode(indices[image], FAMILY, rows)
-            payloads.append(finish(encoder))
-        return payloads
-
-    def decode_records(
-        self, payloads: Sequence[bytes], layers: int | None = None
-    ) -> list[Int32Array]:
-        """Symbols int32 [N, D_l] of the first `layers` layers of N payloads of one image each.
-
-        Raises CorruptError as `decode` does.
-        """
-        plans = self._first(layers)
-        rows = [group.rows for plan in plans for group in plan.groups]
-        coded = [len(plan.order) for plan in plans]
-        indices = np.empty((len(payloads), sum(coded)), np.int32)
-        for image, payload in enumerate(payloads):
-            self._check_plausible(len(payload), 1, len(plans))
-            decoder = RangeDecoder(words(payload))
-            try:
-                parts = [decoder.decode(FAMILY, tables) for tables in rows]
-            except AssertionError as error:
-                raise CorruptError(DAMAGED) from error
-            if parts:
-                np.concatenate(parts, out=indices[image])
-        layer_indices = np.split(indices, np.cumsum(coded)[:-1], axis=1)
-        return [p.to_symbols(layer) for p, layer in zip(plans, layer_indices, strict=True)]
-
-    def _first(self, layers: int | None) -> list[_LayerPlan]:
-        if layers is not None and not 1 <= layers <= len(self._plans):
-            raise ValueError(f"layers must lie in 1..{len(self._plans)}, not {layers}")
-        return self._plans[:layers]
-
-    def _check_layers(self, symbols: Sequence[npt.NDArray[np.integer]]) -> int:
-        if len(symbols) != len(self._plans) or len({len(layer) for layer in symbols}) != 1:
-            raise ValueError(
-                f"need symbols of {len(self._plans)} layers, of the same number of images each"
-            )
-        return len(symbols[0])
-
-    def _check_plausible(self, payload_bytes: int, n: int, layers: int) -> None:
-        """A genuine payload and the zeros left out behind it hold the symbols' information."""
-        least_bits = float(self._least_bits[layers - 1])
-        if n * least_bits > 8 * (payload_bytes + PAD_BYTES):
-            raise CorruptError(
-                f"{payload_bytes} bytes cannot hold {n} images of at least {least_bits:.1f} bits "
-                "each: the bytes are cut off or the count is forged"
-            )
 
 
-def probabilities(frequencies: Int32Array) -> npt.NDArray[np.float64]:
+def _few(starts: npt.NDArray[np.integer]) -> bool:
+    return int(starts[-1]) < _ROWS_BELOW * (len(starts) - 1)
+
+
+def _rows(group: TableGroup, starts: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """A row of probabilities for each symbol of a group."""
+    return np.repeat(group.rows, np.diff(starts[group.start : group.stop + 1]), axis=0)
+
+
+def _checked(decoder: Any, model: Any, amount: int | npt.NDArray[np.float64]) -> Int32Array:
+    try:
+        indices: Int32Array = decoder.decode(model, amount)
+    except AssertionError as error:
+        raise CorruptError(_DAMAGED) from error
+    return indices
+
+
+def _probabilities(frequencies: Int32Array) -> npt.NDArray[np.float64]:
     """Integer frequencies to the floats that make constriction use exactly them (see above)."""
     weights = frequencies.astype(np.float64) * (1 << (_CODER_BITS - PRECISION_BITS))
     weights -= 1
     return weights
-
-
-def _runs(n: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + RUN, n)) for start in range(0, n, RUN))
-
-
-def _encode_run(encoder: Any, plan: _LayerPlan, indices: Int32Array) -> None:
-    """Codes int32 [t, coded], dimension after dimension."""
-    columns = np.ascontiguousarray(indices.T)
-    if len(indices) >= _ROWS_BELOW:
-        for column, model in zip(columns, plan.models, strict=True):
-            encoder.encode(column, model)
-        return
-    for group in plan.groups:
-        rows = np.repeat(group.rows, len(indices), axis=0)
-        encoder.encode(columns[group.start : group.stop].reshape(-1), FAMILY, rows)
-
-
-def _decode_layer(decoder: Any, plan: _LayerPlan, n: int) -> Int32Array:
-    """The symbols int32 [n, D] of one layer, run after run."""
-    symbols = np.empty((n, plan.tables.dims), np.int32)
-    for start, stop in _runs(n):
-        try:
-            indices = _decode_run(decoder, plan, stop - start)
-        except AssertionError as error:
-            raise CorruptError(DAMAGED) from error
-        symbols[start:stop] = plan.to_symbols(indices)
-    return symbols
-
-
-def _decode_run(decoder: Any, plan: _LayerPlan, n: int) -> Int32Array:
-    """The inverse of `_encode_run`: int32 [n, coded]."""
-    columns = np.empty((len(plan.order), n), np.int32)
-    if n >= _ROWS_BELOW:
-        for column, model in zip(columns, plan.models, strict=True):
-            column[:] = decoder.decode(model, n)
-    else:
-        for group in plan.groups:
-            rows = np.repeat(group.rows, n, axis=0)
-            columns[group.start : group.stop] = decoder.decode(FAMILY, rows).reshape(-1, n)
-    return columns.T
 
 
 def finish(encoder: Any) -> bytes:

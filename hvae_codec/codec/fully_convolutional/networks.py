@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvae_codec.codec.bitstream.files import ConvFileCoder
+from hvae_codec.codec.bitstream.conv_files import ConvFileCoder
 from hvae_codec.codec.entropy.contexts import ContextIds
 from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.codec.quality_scale import MAX_NUMBER

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.bitstream.container_v2 import check_pixels
-from hvae_codec.codec.bitstream.files import ConvFileCoder
+from hvae_codec.codec.bitstream.conv_files import ConvFileCoder
 from hvae_codec.codec.bitstream.header import SizedHeader
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.entropy.contexts import ContextIds
@@ -68,9 +68,10 @@ class ConvTransform:
         """As `Transform.encode_block`."""
         self.check_point(point.effort, point.trade)
         first, grey = images[0]
-        check_pixels(len(images), first.shape[0], first.shape[1], self._coder.coarsest)
+        header = self._header(first, grey, point)
+        self._coder.form.check_amount(replace(header, count=len(images), block=True))
         symbols, levels = self._symbols([image for image, _ in images], point)
-        headers = [self._header(first, grey, point)] * len(images)
+        headers = [header] * len(images)
         return SymbolBatch(range(len(images)), headers, symbols, levels, block=True)
 
     def decode(self, batches: Sequence[SymbolBatch]) -> list[Pixels]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.arguments import finite
 from hvae_codec.codec.bitstream.container import tiles_of
-from hvae_codec.codec.bitstream.files import TiledFileCoder
 from hvae_codec.codec.bitstream.header import SizedHeader
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
+from hvae_codec.codec.bitstream.tiled_files import TiledFileCoder
 from hvae_codec.codec.checkpoint import Checkpoint, rate_weight
 from hvae_codec.codec.features import Features, averaged
 from hvae_codec.codec.operating_point import OperatingPoint

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.codec import Codec, Pictures
+from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.model_shape import Pictures
 
 Scores = NDArray[np.float64]
 

@@ -176,11 +176,11 @@ def write_plan(directory: Path, plan: SweepPlan) -> None:
             named = ", ".join(map(_in_words, differing))
             raise SweepError(
                 f"{directory} is a sweep with other settings ({named}); "
-                "use the same settings to go on with it, or another --out"
+                "use the same settings to go on with it, or another --output"
             )
         return
     if directory.exists() and any(directory.iterdir()):
-        raise SweepError(f"{directory} is not empty and not a sweep; use another --out")
+        raise SweepError(f"{directory} is not empty and not a sweep; use another --output")
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(plan.to_json(), indent=1) + "\n").encode())
 

@@ -17,21 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvae_codec.data import ImageDataset, epoch_batches
+from hvae_codec.data import ImageDataset
 from hvae_codec.errors import SpecError
 from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
 from hvae_codec.models.stacked import StackedVAE
 from hvae_codec.models.zoo import get_spec
+from hvae_codec.training.loop import Betas, checked_count, divergence, run_epoch
 from hvae_codec.training.optimisers import Optimiser
 from hvae_codec.training.run_state import Progress, RunState, data_of
 from hvae_codec.training.sweep.plan import SweepPlan
-from hvae_codec.training.trainer import (
-    checked_images,
-    controller_row,
-    divergence,
-    epoch_row,
-    rate_controller,
-)
 
 Advance = Callable[[int], None]
 """Called after each step with the images seen, counted once for every model."""
@@ -68,20 +62,28 @@ def train_chunk(
     recipe = plan.recipe
     if recipe.optimiser == "muon":
         raise SpecError("models of a stack train with adam or adamw, not with muon")
-    images = checked_images(get_spec(recipe.spec), dataset, recipe)
+    count = checked_count(get_spec(recipe.spec), dataset, recipe)
     directory.mkdir(parents=True, exist_ok=True)
-    stack = _fresh_stack(plan, indices)
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    stack.to(device)
+    stack = _fresh_stack(plan, indices).to(device)
     optimiser = Optimiser(stack, recipe.optimiser)
     models = [plan.to_json()["models"][index] for index in indices]
     run = RunState(directory, recipe, stack, optimiser, data_of(dataset), models)
     progress = run.load()
-    if advance is not None:
-        advance(progress.epochs * _steps(plan, images) * recipe.batch_size * len(indices))
+    learner = _Stack(plan, indices, stack, optimiser)
+
+    def seen(images: int) -> None:
+        if advance is not None:
+            advance(images * len(indices))
+
+    seen(progress.epochs * (count - count % recipe.batch_size))
     while progress.epochs < recipe.epochs:
-        epoch = _Epoch(plan, indices, stack, optimiser, progress, layout)
-        rows = epoch.run(images, advance)
+        last = progress.history[-1]["models"] if progress.history else [None] * len(indices)
+        learner.diverged = {
+            slot: str(row["diverged"]) for slot, row in enumerate(last) if row and "diverged" in row
+        }
+        rows = run_epoch(
+            learner, dataset, count, progress.epochs, last, lambda images, means: seen(images)
+        )
         history = [*progress.history, {"epoch": progress.epochs + 1, "models": rows}]
         progress = Progress(progress.epochs + 1, history)
         run.save(progress)
@@ -103,82 +105,30 @@ def _fresh_stack(plan: SweepPlan, indices: range) -> StackedVAE:
     return stack.train()
 
 
-def _steps(plan: SweepPlan, images: NDArray[np.uint8]) -> int:
-    return len(images) // plan.recipe.batch_size
-
-
-class _Epoch:
-    """One epoch of a stack."""
+class _Stack:
+    """The `Learner` of a stack."""
 
     def __init__(
-        self,
-        plan: SweepPlan,
-        indices: range,
-        stack: StackedVAE,
-        optimiser: Optimiser,
-        progress: Progress,
-        layout: torch.memory_format,
+        self, plan: SweepPlan, indices: range, stack: StackedVAE, optimiser: Optimiser
     ) -> None:
         self.recipe = plan.recipe
         self.recipes = [plan.recipe_of(index) for index in indices]
         self.first = indices.start
         self.stack = stack
         self.optimiser = optimiser
-        self.layout = layout
-        self.number = progress.epochs
-        last = progress.history[-1]["models"] if progress.history else [None] * len(indices)
-        self.last: list[dict[str, Any] | None] = last
-        self.diverged = {
-            slot: str(row["diverged"])
-            for slot, row in enumerate(self.last)
-            if row is not None and "diverged" in row
-        }
+        channels_last = plan.recipe.channels_last
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.diverged: dict[int, str] = {}
 
-    def run(self, images: NDArray[np.uint8], advance: Advance | None) -> list[dict[str, Any]]:
-        """Train on `images`; the row of each model."""
-        recipe = self.recipe
-        steps = len(images) // recipe.batch_size
-        total = steps * recipe.epochs
-        controllers = [
-            rate_controller(own, None if row is None or "diverged" in row else row, total)
-            for own, row in zip(self.recipes, self.last, strict=True)
-        ]
-        sums = np.zeros((len(self.recipes), 2 + len(recipe.betas)))
-        rounded = self.number >= recipe.epochs - recipe.rounded_epochs
-        batches = epoch_batches(images, recipe.batch_size, recipe.seed, self.number)
-        for index, batch in enumerate(batches):
-            step = self.number * steps + index
-            learning_rate = recipe.learning_rate_at(step, total)
-            pace = learning_rate / recipe.learning_rate
-            betas = [
-                controller.betas(pace) if own.rates else own.betas_at(step / steps)
-                for own, controller in zip(self.recipes, controllers, strict=True)
-            ]
-            means = self._step(images[batch], betas, step, rounded, learning_rate)
-            for slot, controller in enumerate(controllers):
-                if slot not in self.diverged:
-                    controller.update(means[slot, 2:].tolist(), pace)
-            sums += means
-            if advance is not None:
-                advance(len(batch) * len(self.recipes))
-        rows: list[dict[str, Any]] = []
-        for slot, (own, controller) in enumerate(zip(self.recipes, controllers, strict=True)):
-            if slot in self.diverged:
-                rows.append({"diverged": self.diverged[slot]})
-            else:
-                row = epoch_row(self.number, sums[slot] / steps)
-                rows.append({**row, **controller_row(own, controller)})
-        return rows
-
-    def _step(
+    def step(
         self,
         batch: NDArray[np.uint8],
-        betas: list[tuple[float, ...]],
+        betas: Betas,
         step: int,
         rounded: bool,
         learning_rate: float,
     ) -> NDArray[np.float64]:
-        """One optimiser step; each model's means of distortion, squared error and each rate."""
+        """As `Learner.step`."""
         recipe, stack = self.recipe, self.stack
         parameter = next(stack.parameters())
         pictures = torch.from_numpy(batch).to(parameter.device).permute(0, 3, 1, 2)

@@ -34,9 +34,9 @@ from hvae_codec.codec.archive.names import (
     decode_names,
     encode_names,
 )
-from hvae_codec.codec.bitstream.container import pack, unpack
 from hvae_codec.codec.bitstream.header import SizedHeader
-from hvae_codec.codec.entropy.range_coder import SymbolCoder
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
+from hvae_codec.codec.bitstream.tiled_files import TiledFileCoder
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
 from hvae_codec.errors import (
     ArchiveError,
@@ -58,15 +58,16 @@ def ints(*values):
     return np.array(values, np.int32)
 
 
-def example_coder():
+def example_files():
     """The model of docs/FORMAT.md, section 6."""
     half, quarter = TOTAL // 2, TOTAL // 4
     top = LayerTables(ints(0, -1), ints(2, 2), ints(half, half, quarter, 3 * quarter))
     frequency = ints(quarter, half, quarter, TOTAL, half, half)
-    return SymbolCoder(SymbolTables([top, LayerTables(ints(-1, 4, 0), ints(3, 1, 2), frequency)]))
+    tables = SymbolTables([top, LayerTables(ints(-1, 4, 0), ints(3, 1, 2), frequency)])
+    return TiledFileCoder(tables, MODEL, (32, 32))
 
 
-CODER = example_coder()
+FILES = example_files()
 
 
 def example():
@@ -79,8 +80,8 @@ def example():
 
 def hvae(symbols, width, count, grey):
     layers = [np.array(layer, np.int32) for layer in symbols]
-    header = SizedHeader(MODEL, width, 32, count, grey, block=True)
-    return pack(CODER, header, layers, tile=(32, 32))
+    header = SizedHeader(MODEL, width, 32, grey=grey)
+    return FILES.write(SymbolBatch(range(count), [header] * count, layers, block=True))[0]
 
 
 def varint(data, at):
@@ -149,7 +150,7 @@ def read_block_by_the_page(directory, files, count):
     names = names or [""] * count
     symbols, start = [], 0
     for *_, length in listed:
-        header, layers = unpack(CODER, MODEL, files[start : start + length], tile=(32, 32))
+        (header,), layers = FILES.read_symbols([files[start : start + length]])
         symbols.append([np.split(layer, header.count) for layer in layers])
         start += length
     found = []

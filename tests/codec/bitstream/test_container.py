@@ -1,22 +1,17 @@
 """Symbols to files and back: round trips, golden files, damage, forged sizes."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec.bitstream.container import (
-    MAX_TILES,
-    pack,
-    pack_many,
-    tiles_of,
-    unpack,
-    unpack_many,
-)
+from hvae_codec.codec.bitstream.container import MAX_TILES, tiles_of
 from hvae_codec.codec.bitstream.header import Header, SizedHeader, write_file
-from hvae_codec.codec.entropy.range_coder import SymbolCoder
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
+from hvae_codec.codec.bitstream.tiled_files import TiledFileCoder
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
 from hvae_codec.errors import (
     BitstreamError,
@@ -42,8 +37,29 @@ def specification_tables():
     return SymbolTables([top, LayerTables(ints(-1, 4, 0), ints(3, 1, 2), frequency)])
 
 
+def files_of(tables):
+    return TiledFileCoder(tables, MODEL, TILE)
+
+
+def write(files, header, symbols):
+    if not header.block:
+        return files.write(SymbolBatch([0], [header], symbols))[0]
+    each = [replace(header, count=1, block=False)] * header.count
+    return files.write(SymbolBatch(range(header.count), each, symbols, block=True))[0]
+
+
+def read(files, data, layers=None):
+    (header,), symbols = files.read_symbols([data], layers)
+    return header, symbols
+
+
+def write_many(header, symbols):
+    count = len(symbols[0])
+    return FILES.write(SymbolBatch(range(count), [header] * count, symbols))
+
+
 def gaussian_model(dims=(8, 40)):
-    """A coder with tables of discretised Gaussians, and a function that draws symbols from them."""
+    """A file coder with tables of discretised Gaussians, and a function that draws symbols."""
     rng = np.random.default_rng(1)
     scales = [np.exp(rng.normal(level, 0.8, d)) for level, d in zip((0.6, -1), dims, strict=True)]
 
@@ -52,10 +68,14 @@ def gaussian_model(dims=(8, 40)):
         return [np.round(rng.normal(0, s, (n, len(s)))).astype(np.int32) for s in scales]
 
     tables = SymbolTables.fit(draw(3000, 1))
-    return SymbolCoder(tables), lambda n: [tables.clip(i, s) for i, s in enumerate(draw(n))]
+
+    def clipped(n):
+        return [tables.clip(layer, symbols) for layer, symbols in enumerate(draw(n))]
+
+    return files_of(tables), clipped
 
 
-CODER, DRAW = gaussian_model()
+FILES, DRAW = gaussian_model()
 
 
 def same(found, expected):
@@ -77,14 +97,14 @@ def sample_files():
     for kind in kinds:
         count = kind.get("count", 1)
         symbols = DRAW(-(-kind["width"] // 32) * -(-kind["height"] // 32) * count)
-        yield kind, symbols, pack(CODER, SizedHeader(MODEL, **kind), symbols, tile=TILE)
+        yield kind, symbols, write(FILES, SizedHeader(MODEL, **kind), symbols)
 
 
 SAMPLES = list(sample_files())
 
 
 def test_golden_files():
-    coder = SymbolCoder(specification_tables())
+    files = files_of(specification_tables())
     first = [ints([1, 0]), ints([0, 4, 1])]
     both = [ints([1, 0], [0, -1]), ints([0, 4, 1], [1, 4, 0])]
     golden = {
@@ -97,8 +117,8 @@ def test_golden_files():
         "f648090badcafe15c787d6141ef3": ({"width": 20, "height": 30}, first),
     }
     for text, (kind, symbols) in golden.items():
-        assert pack(coder, SizedHeader(MODEL, **kind), symbols, tile=TILE).hex() == text
-        header, found = unpack(coder, MODEL, bytes.fromhex(text), tile=TILE)
+        assert write(files, SizedHeader(MODEL, **kind), symbols).hex() == text
+        header, found = read(files, bytes.fromhex(text))
         assert same(found, symbols)
         assert (header.width, header.height) == (kind["width"], kind["height"])
         assert (header.count, header.block) == (kind.get("count", 1), kind.get("block", False))
@@ -112,18 +132,18 @@ def test_golden_files():
 def test_round_trip_of_any_size(width, height, grey, block_of):
     header = SizedHeader(MODEL, width, height, block_of or 1, grey, block_of is not None)
     symbols = DRAW(tiles_of(header, TILE))
-    data = pack(CODER, header, symbols, tile=TILE)
-    found_header, found = unpack(CODER, MODEL, data, tile=TILE)
+    data = write(FILES, header, symbols)
+    found_header, found = read(FILES, data)
     assert found_header == header
     assert same(found, symbols)
-    _, top = unpack(CODER, MODEL, data, tile=TILE, layers=1)
+    _, top = read(FILES, data, 1)
     assert same(top, symbols[:1])
 
 
 def test_header_of_a_single_tile_takes_eleven_bytes():
     symbols = DRAW(300)
-    files = pack_many(CODER, SizedHeader(MODEL, width=32, height=32), symbols, tile=TILE)
-    payloads = CODER.encode_records(symbols)
+    files = write_many(SizedHeader(MODEL, width=32, height=32), symbols)
+    payloads = FILES.coder.encode_records(symbols)
     extra = [len(data) - len(payload) for data, payload in zip(files, payloads, strict=True)]
     assert extra.count(11) >= 297
     assert set(extra) <= {11, 14}  # the long form where the check is ambiguous
@@ -132,24 +152,22 @@ def test_header_of_a_single_tile_takes_eleven_bytes():
 def test_many_files_are_those_packed_alone():
     symbols = DRAW(9)
     header = SizedHeader(MODEL, width=30, height=31, grey=True)
-    files = pack_many(CODER, header, symbols, tile=TILE)
-    assert files == [
-        pack(CODER, header, [s[i : i + 1] for s in symbols], tile=TILE) for i in range(9)
-    ]
-    headers, found = unpack_many(CODER, MODEL, files, tile=TILE)
+    files = write_many(header, symbols)
+    assert files == [write(FILES, header, [s[i : i + 1] for s in symbols]) for i in range(9)]
+    headers, found = FILES.read_symbols(files)
     assert headers == [header] * 9
     assert same(found, symbols)
 
 
 def test_many_files_of_all_forms_at_once():
-    headers, found = unpack_many(CODER, MODEL, [data for *_, data in SAMPLES], tile=TILE)
+    headers, found = FILES.read_symbols([data for *_, data in SAMPLES])
     ends = np.cumsum([tiles_of(header, TILE) for header in headers])
     for (kind, symbols, _), header, end in zip(SAMPLES, headers, ends, strict=True):
         assert (header.width, header.height) == (kind["width"], kind["height"])
         assert same([layer[end - len(symbols[0]) : end] for layer in found], symbols)
-    _, top = unpack_many(CODER, MODEL, [data for *_, data in SAMPLES], tile=TILE, layers=1)
+    _, top = FILES.read_symbols([data for *_, data in SAMPLES], 1)
     assert same(top, found[:1])
-    headers, none = unpack_many(CODER, MODEL, [], tile=TILE)
+    headers, none = FILES.read_symbols([])
     assert headers == []
     assert [layer.shape for layer in none] == [(0, 8), (0, 40)]
 
@@ -160,21 +178,21 @@ def test_every_flipped_bit_is_noticed():
             damaged = bytearray(data)
             damaged[bit // 8] ^= 1 << bit % 8
             with pytest.raises(BitstreamError):
-                unpack(CODER, MODEL, bytes(damaged), tile=TILE)
+                read(FILES, bytes(damaged))
 
 
 def test_every_truncation_is_noticed():
     for _, _, data in SAMPLES:
         for length in range(len(data)):
             with pytest.raises(BitstreamError):
-                unpack(CODER, MODEL, data[:length], tile=TILE)
+                read(FILES, data[:length])
 
 
 def test_added_bytes_are_noticed():
     for _, _, data in SAMPLES:
         for added in (b"\0", b"\xff", b"\0\0", b"\xff" * 9, data):
             with pytest.raises(CorruptError):
-                unpack(CODER, MODEL, data + added, tile=TILE)
+                read(FILES, data + added)
 
 
 def test_top_layer_of_a_prefix_is_right_or_refused():
@@ -182,13 +200,13 @@ def test_top_layer_of_a_prefix_is_right_or_refused():
         readable = 0
         for length in range(len(data)):
             try:
-                _, top = unpack(CODER, MODEL, data[:length], tile=TILE, layers=1)
+                _, top = read(FILES, data[:length], 1)
             except BitstreamError:
                 continue
             assert same(top, symbols[:1])
             readable += 1
-        bits = CODER.tables.information_bits(symbols)[:, 0].sum()
-        header = len(data) - len(CODER.encode(symbols))
+        bits = FILES.tables.information_bits(symbols)[:, 0].sum()
+        header = len(data) - len(FILES.coder.encode(symbols))
         assert readable >= len(data) - header - (bits / 8 + 4)
 
 
@@ -198,7 +216,7 @@ def test_flipped_bits_never_give_a_wrong_top_layer():
             damaged = bytearray(data)
             damaged[bit // 8] ^= 1 << bit % 8
             try:
-                header, top = unpack(CODER, MODEL, bytes(damaged), tile=TILE, layers=1)
+                header, top = read(FILES, bytes(damaged), 1)
             except BitstreamError:
                 continue
             assert bit >= 8 * 9  # behind the check of the first layer
@@ -207,9 +225,9 @@ def test_flipped_bits_never_give_a_wrong_top_layer():
 
 
 def test_bytes_behind_a_long_form_do_not_reach_the_top_layer():
-    coder = SymbolCoder(specification_tables())
+    files = files_of(specification_tables())
     data = bytes.fromhex("f648590badcafefbd9f30b79a028200198")
-    _, top = unpack(coder, MODEL, data + b"\xff" * 20, tile=TILE, layers=1)
+    _, top = read(files, data + b"\xff" * 20, 1)
     assert top[0].tolist() == [[1, 0], [0, -1]]
 
 
@@ -221,7 +239,7 @@ def test_mutated_files_end_in_an_error_or_in_their_own_symbols(number, draw):
     stop = draw.draw(st.integers(start, len(data)))
     mutated = data[:start] + draw.draw(st.binary(max_size=6)) + data[stop:]
     try:
-        _, found = unpack(CODER, MODEL, mutated, tile=TILE)
+        _, found = read(FILES, mutated)
     except BitstreamError:
         return
     assert mutated == data
@@ -230,22 +248,22 @@ def test_mutated_files_end_in_an_error_or_in_their_own_symbols(number, draw):
 
 def test_another_model_is_named():
     symbols = DRAW(1)
-    data = pack(CODER, SizedHeader(MODEL, width=32, height=32), symbols, tile=TILE)
+    data = write(FILES, SizedHeader(MODEL, width=32, height=32), symbols)
     with pytest.raises(WrongModelError, match="0badcafe, not of 00000000"):
-        unpack(CODER, bytes(4), data, tile=TILE)
+        read(TiledFileCoder(FILES.tables, bytes(4), TILE), data)
 
 
 def test_errors_of_many_files_say_which():
-    files = pack_many(CODER, SizedHeader(MODEL, width=32, height=32), DRAW(3), tile=TILE)
+    files = write_many(SizedHeader(MODEL, width=32, height=32), DRAW(3))
     files[1] = files[1][:-1]
     with pytest.raises(CorruptError, match="file 1 of 3: damaged"):
-        unpack_many(CODER, MODEL, files, tile=TILE)
+        FILES.read_symbols(files)
     files[1] = files[1][:13]
     with pytest.raises(CorruptError, match="file 1 of 3"):
-        unpack_many(CODER, MODEL, files, tile=TILE, layers=1)
+        FILES.read_symbols(files, 1)
     files[1] = files[1][:5]
     with pytest.raises(TruncatedError, match="file 1 of 3"):
-        unpack_many(CODER, MODEL, files, tile=TILE, layers=1)
+        FILES.read_symbols(files, 1)
 
 
 def forged(payload, *, several=True, **fields):
@@ -260,7 +278,7 @@ def forged(payload, *, several=True, **fields):
         ({"width": 10_000, "height": 10_000}, "cannot hold 97969 images"),
         ({"width": 65_535, "height": 1}, "cannot hold 2048 images"),
         ({"count": MAX_TILES, "block": True}, "cannot hold 1048576 images"),
-        ({"width": 64, "height": 64, "count": MAX_TILES, "block": True}, "4194304 tiles cannot"),
+        ({"width": 64, "height": 64, "count": MAX_TILES, "block": True}, "4194304 tiles; one file"),
         ({"width": 32, "height": 32}, "size that it should leave out"),
     ],
 )
@@ -269,7 +287,7 @@ def test_forged_sizes_are_refused_without_allocation(fields, message, layers):
     tracemalloc.start()
     try:
         with pytest.raises(CorruptError, match=message):
-            unpack(CODER, MODEL, data, tile=TILE, layers=layers)
+            read(FILES, data, layers)
         assert tracemalloc.get_traced_memory()[1] < 200_000
     finally:
         tracemalloc.stop()
@@ -277,25 +295,23 @@ def test_forged_sizes_are_refused_without_allocation(fields, message, layers):
 
 def test_short_form_of_many_tiles_is_refused():
     data = forged(bytes([1]), several=False, width=33, height=32)
-    with pytest.raises(CorruptError, match="2 tiles cannot lie in a file of this form"):
-        unpack(CODER, MODEL, data, tile=TILE)
+    with pytest.raises(CorruptError, match="cannot lie in the short form"):
+        read(FILES, data)
 
 
 def test_pack_refuses_what_the_format_cannot_hold():
     size = {"width": 32, "height": 32}
     with pytest.raises(ImageTooLargeError, match="65536 x 1"):
-        pack(CODER, SizedHeader(MODEL, width=65_536, height=1), DRAW(1), tile=TILE)
+        write(FILES, SizedHeader(MODEL, width=65_536, height=1), DRAW(1))
     with pytest.raises(ImageTooLargeError, match="over the limit"):
-        pack(CODER, SizedHeader(MODEL, width=20_000, height=20_000), DRAW(1), tile=TILE)
+        write(FILES, SizedHeader(MODEL, width=20_000, height=20_000), DRAW(1))
     with pytest.raises(ImageTooLargeError, match="at most 1048576"):
-        pack(CODER, SizedHeader(MODEL, width=2000, height=2000), DRAW(1), tile=(1, 1))
+        write(TiledFileCoder(FILES.tables, MODEL, (1, 1)), SizedHeader(MODEL, 2000, 2000), DRAW(1))
     with pytest.raises(ImageTooLargeError, match="0 x 5"):
-        pack(CODER, SizedHeader(MODEL, width=0, height=5), DRAW(1), tile=TILE)
+        write(FILES, SizedHeader(MODEL, width=0, height=5), DRAW(1))
     with pytest.raises(ValueError, match="symbols of 2 tiles"):
-        pack(CODER, SizedHeader(MODEL, width=33, height=32), DRAW(1), tile=TILE)
+        write(FILES, SizedHeader(MODEL, width=33, height=32), DRAW(1))
     with pytest.raises(ValueError, match="any other file 1, not 2"):
-        pack(CODER, SizedHeader(MODEL, count=2, **size), DRAW(2), tile=TILE)
-    with pytest.raises(ValueError, match="more than one tile"):
-        pack_many(CODER, SizedHeader(MODEL, width=33, height=32), DRAW(2), tile=TILE)
+        write(FILES, SizedHeader(MODEL, count=2, **size), DRAW(2))
     with pytest.raises(ValueError, match=r"1\.\.2, not 3"):
-        unpack(CODER, MODEL, b"", tile=TILE, layers=3)
+        read(FILES, b"", 3)

@@ -101,8 +101,8 @@ def test_the_registry_knows_qualities(tiny, tiny_at_hand):
 def test_blocks_of_an_archive_hold_no_more_pixels_than_a_file_may(tiny, tmp_path, monkeypatch):
     """However many tiles a block may have."""
     limit = 8 * 32 * 32
-    monkeypatch.setattr("hvae_codec.codec.bitstream.container_v2.MAX_FILE_PIXELS", limit)
-    monkeypatch.setattr("hvae_codec.codec.bitstream.files.MAX_FILE_PIXELS", limit)
+    monkeypatch.setattr("hvae_codec.codec.bitstream.container.MAX_FILE_PIXELS", limit)
+    monkeypatch.setattr("hvae_codec.codec.bitstream.conv_files.MAX_FILE_PIXELS", limit)
     pictures = [waves(32, 32, seed=n) for n in range(11)]
     with pytest.raises(ImageTooLargeError):
         tiny.encode_block(pictures)

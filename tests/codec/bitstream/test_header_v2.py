@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvae_codec.codec.bitstream.container_v2 import SHORT_PIXELS, open_v2, pack_v2, unpack_v2
+from hvae_codec.codec.bitstream.container import SHORT_PIXELS, ConvForm, open_file
+from hvae_codec.codec.bitstream.conv_files import ConvFileCoder
 from hvae_codec.codec.bitstream.header import (
     Header,
     SizedHeader,
@@ -16,7 +17,7 @@ from hvae_codec.codec.bitstream.header import (
     verify_file,
     write_file,
 )
-from hvae_codec.codec.entropy.context_coder import ContextCoder
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.entropy.context_tables import ContextLayer, ContextTables
 from hvae_codec.codec.entropy.contexts import LayerContext
 from hvae_codec.codec.entropy.tables import LayerTables
@@ -58,7 +59,7 @@ def example_tables():
     return ContextTables([ContextLayer(first, top), ContextLayer(second, lower)])
 
 
-CODER = ContextCoder(example_tables())
+FILES = ConvFileCoder(example_tables(), MODEL, (32, 32), coarsest=16)
 TOP, LOWER = int32([1, -1]), int32([0, 0, -1, 0], [0, 0, 1, 0])
 SYMBOLS = [TOP[None, None], LOWER[None, None]]
 
@@ -69,13 +70,12 @@ def shapes(count, height, width):
 
 
 def pack(width, height, symbols, count=1, block=False, quality=127):
-    header = SizedHeader(MODEL, width, height, count, block=block, quality=quality)
-    return pack_v2(CODER, header, symbols, own_size=(32, 32), coarsest=16)[0]
+    header = SizedHeader(MODEL, width, height, quality=quality)
+    return FILES.write(SymbolBatch(range(count), [header] * count, symbols, block=block))[0]
 
 
 def unpack(data, layers=2):
-    opened = open_v2(data, MODEL, own_size=(32, 32), coarsest=16, whole=layers != 1)
-    return unpack_v2(CODER, [(data, opened)], shapes, layers, numbers=[0], of=1)
+    return FILES.read_block(data, layers).symbols
 
 
 def test_example_field_by_field():
@@ -85,7 +85,7 @@ def test_example_field_by_field():
     frame = parse(data)
     assert frame.header == Header(MODEL, 20, 10, quality=127)
     assert data[11:14] == bytes([127, 20, 10])
-    layers = reference.model_of(CODER.tables.to_tensors(), LATENTS)
+    layers = reference.model_of(FILES.tables.to_tensors(), LATENTS)
     known = [{(0, 0, *at): int(k) for at, k in np.ndenumerate(m)} for m in (TOP, LOWER)]
     sides = [(1, 2), (2, 4)]
     assert set(reference.levels(layers, [], 127, 1, sides[0]).values()) == {0}
@@ -126,7 +126,7 @@ def test_more_than_4096_pixels_take_the_long_form(width, height, long):
 def test_sizes_and_qualities_that_should_not_be_there():
     def opened(header, *, several=False, payload=b""):
         data = write_file(header, several=several, first_layer=b"", payload=payload)
-        open_v2(data, MODEL, own_size=(32, 32), coarsest=16, whole=True)
+        open_file(data, ConvForm(MODEL, (32, 32), 16), whole=True)
 
     with pytest.raises(CorruptError, match="does not state the quality"):
         opened(Header(MODEL, 20, 10))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec.entropy import context_coder
+from hvae_codec.codec.entropy import range_coder
 from hvae_codec.codec.entropy.context_coder import ContextCoder
 from hvae_codec.codec.entropy.context_tables import ContextLayer, ContextTables
 from hvae_codec.codec.entropy.contexts import LayerContext
@@ -52,7 +52,7 @@ def test_bytes_and_symbols_agree_with_the_second_implementation(seed, latents, n
     each, files = numbers
     coder, quality, shapes, symbols = case(seed, latents, each * files, sides=(1, 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context_coder, "_ROWS_BELOW", rows_below)
+        patch.setattr(range_coder, "_ROWS_BELOW", rows_below)
         payloads = coder.encode(symbols, quality, each)
         own_shapes = [(each, *shape[1:]) for shape in shapes]
         assert_same(coder.decode(payloads, quality, own_shapes), symbols)
@@ -74,7 +74,7 @@ def test_both_ways_of_calling_the_coder_give_the_same_bytes(seed, latents, count
     payloads = []
     for rows_below in (0, 1 << 20):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(context_coder, "_ROWS_BELOW", rows_below)
+            patch.setattr(range_coder, "_ROWS_BELOW", rows_below)
             payloads += coder.encode(symbols, quality, count)
             assert_same(coder.decode(payloads[-1:], quality, shapes), symbols)
     assert payloads[0] == payloads[1]

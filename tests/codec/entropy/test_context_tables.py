@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import hvae_codec
-from hvae_codec.codec.bitstream.files import ConvFileCoder
+from hvae_codec.codec.bitstream.conv_files import ConvFileCoder
 from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint
 from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.contexts import GRAIN, SCALE

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.codec.entropy.range_coder import SymbolCoder
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
+from hvae_codec.codec.entropy.tile_coder import SymbolCoder
 from hvae_codec.errors import CorruptError
 from tests.codec.entropy import range_reference
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hvae_codec
-from hvae_codec.codec.bitstream.container import pack, unpack, unpack_runs
 from hvae_codec.codec.bitstream.header import SizedHeader
-from hvae_codec.codec.entropy import range_coder as coder_module
+from hvae_codec.codec.bitstream.symbols import SymbolBatch
+from hvae_codec.codec.entropy import tile_coder as coder_module
 from hvae_codec.codec.tiled.networks import Networks
 from hvae_codec.codec.tiled.streaming import picture_rows, regrouped, symbols_of
 from hvae_codec.codec.tiled.tiling import assembled, merge, merge_rows, split
@@ -122,14 +122,13 @@ def test_many_runs_of_symbols(codec, monkeypatch):
         np.testing.assert_array_equal(layer, expected)
     model_id = bytes.fromhex(codec.info.model_id)
     stated = SizedHeader(model_id, picture.shape[1], picture.shape[0])
-    blob = pack(codec.file_coder.coder, stated, whole, tile=TILE)
-    assert pack(codec.file_coder.coder, stated, symbols, tile=TILE) == blob
-    header, runs = unpack_runs(codec.file_coder.coder, model_id, blob, tile=TILE)
+    files = codec.file_coder
+    (blob,) = files.write(SymbolBatch([0], [stated], whole))
+    assert files.write(SymbolBatch([0], [stated], symbols)) == [blob]
+    header, runs = files.read_runs(blob)
     parts = list(runs)
     assert [len(part[0]) for part in parts] == [256, 33]
-    for layer, expected in zip(
-        unpack(codec.file_coder.coder, model_id, blob, tile=TILE)[1], whole, strict=True
-    ):
+    for layer, expected in zip(files.symbols([blob]), whole, strict=True):
         np.testing.assert_array_equal(layer, expected)
     for index, expected in enumerate(whole):
         np.testing.assert_array_equal(np.concatenate([part[index] for part in parts]), expected)

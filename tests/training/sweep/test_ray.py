@@ -30,7 +30,7 @@ def test_errors_are_those_of_the_chunk(cluster, make_plan, tmp_path):
 
 def test_a_killed_worker_costs_an_epoch_at_most(cluster, make_plan, tmp_path):
     victim = min(cluster.worker_nodes, key=id)
-    plan = make_plan(epochs=60, chunk=1, betas=((0.1, 0.1), (1.0, 1.0)))
+    plan = make_plan(epochs=24, chunk=1, betas=((0.1, 0.1), (1.0, 1.0)))
     for name in ("local", "ray"):
         write_plan(tmp_path / name, plan)
     run_locally(SweepJob(tmp_path / "local", threads=1), 1, lambda images: None)

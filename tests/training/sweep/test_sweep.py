@@ -227,7 +227,7 @@ run_locally(SweepJob(Path(sys.argv[1]), threads=1), 1, lambda images: None)
 
 
 def test_a_killed_sweep_goes_on_bit_for_bit(make_plan, tmp_path):
-    plan = make_plan(epochs=12)
+    plan = make_plan(epochs=6)
     for name in ("whole", "killed"):
         write_plan(tmp_path / name, plan)
     run_locally(SweepJob(tmp_path / "whole", threads=1), 1, lambda images: None)

@@ -1,36 +1,25 @@
-"""A size, a quality or a budget instead of a quality level: the search over a model family and its
-trades.
-"""
+"""A size, a quality or a budget instead of a quality level: the search over operating points."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.codec.arguments import byte_count, real
-from hvae_codec.codec.candidates import Candidate, decoded_candidates
-from hvae_codec.codec.codec import Codec, Pictures
-from hvae_codec.codec.fully_convolutional.rate_control import coded, of_psnr, of_size
+from hvae_codec.codec.candidates import Candidate, CandidateSearch
+from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.fully_convolutional.rate_search import QualitySearch, coarse_qualities
 from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
 from hvae_codec.codec.model_choice import AUTO
-from hvae_codec.codec.quality_scale import MAX_NUMBER
+from hvae_codec.codec.model_shape import Pictures
 from hvae_codec.codec.registry import ladder, model_for
+from hvae_codec.codec.tiled.rate_search import TradeSearch, coarse_trades
 from hvae_codec.codec.transform import Pixels
 from hvae_codec.errors import HvaeCodecError, RateError
 
-COARSE_TRADES = tuple(2.0**power for power in range(-2, 4))
-"""The trades tried on every quality level: 1/4 to 8."""
-
-_REFINEMENTS, _BETWEEN = 2, 6
-_BATCH_BYTES = 1 << 26
 _SHARE, _NEAR_BYTES = 0.02, 2.0
-
-
-_QUALITIES = tuple(range(0, MAX_NUMBER + 1, 17))
-"""Numbers of the qualities among which images choose within a budget (fully convolutional)."""
 
 
 def encode(
@@ -69,15 +58,11 @@ def encode(
     max_bytes = None if max_bytes is None else byte_count("max_bytes", max_bytes)
     picture = as_uint8(image)
     codecs = _codecs(model, picture)
-    if codecs[0].info.continuous:
-        return _by_quality(codecs[0], picture, target_bytes, target_psnr, max_bytes)
-    search = _Search(picture, codecs, effort)
+    search = _search(picture, codecs, effort)
     if target_psnr is not None:
         return _smallest(search, target_psnr, max_bytes).blob
-    if target_bytes is not None:
-        return _of_size(search, target_bytes, max_bytes).blob
-    assert max_bytes is not None
-    return _best_within(search, max_bytes).blob
+    least, most = _window(target_bytes, max_bytes)
+    return _best_within(search, most, least).blob
 
 
 def encode_within(
@@ -169,6 +154,12 @@ def _codecs(model: str | Sequence[Codec], picture: Pixels) -> list[Codec]:
     return list(model)
 
 
+def _search(picture: Pixels, codecs: Sequence[Codec], effort: int) -> CandidateSearch:
+    if codecs[0].info.continuous:
+        return QualitySearch(picture, codecs[0])
+    return TradeSearch(picture, codecs, effort)
+
+
 def _options(
     pictures: Sequence[Pixels], model: str | Sequence[Codec], effort: int
 ) -> list[list[Candidate]]:
@@ -178,127 +169,31 @@ def _options(
         groups.setdefault(tuple(_codecs(model, picture)), []).append(number)
     options: list[list[Candidate]] = [[] for _ in pictures]
     for codecs, numbers in groups.items():
-        found = _coarse([pictures[number] for number in numbers], codecs, effort)
+        same = [pictures[number] for number in numbers]
+        if codecs[0].info.continuous:
+            found = [coarse_qualities(picture, codecs[0]) for picture in same]
+        else:
+            found = coarse_trades(same, codecs, effort)
         for number, row in zip(numbers, found, strict=True):
             options[number] = row
     most = max(map(len, options))
     return [row + row[:1] * (most - len(row)) for row in options]
 
 
-def _coarse(
-    pictures: Sequence[Pixels], codecs: Sequence[Codec], effort: int
-) -> list[list[Candidate]]:
-    """All coarse candidates of images of one model, in one order."""
-    if codecs[0].info.continuous:
-        return [[coded(codecs[0], one, n) for n in _QUALITIES] for one in pictures]
-    options: list[list[Candidate]] = [[] for _ in pictures]
-    for rung, codec in enumerate(codecs):
-        for trade in COARSE_TRADES:
-            found = _candidates(codec, rung, pictures, [trade] * len(pictures), effort)
-            for row, candidate in zip(options, found, strict=True):
-                row.append(candidate)
-    return options
-
-
-def _candidates(
-    codec: Codec,
-    rung: int,
-    pictures: Sequence[Pixels],
-    trades: Sequence[float],
-    effort: int,
-) -> list[Candidate]:
-    """Each image coded and decoded at its trade, some at a time where they are large."""
-    found: list[Candidate] = []
-    at_once = max(1, _BATCH_BYTES // max(picture.nbytes for picture in pictures))
-    for start in range(0, len(pictures), at_once):
-        part = pictures[start : start + at_once]
-        own = trades[start : start + at_once]
-        blobs = codec.encode_batch(part, effort=effort, trade=own)
-        found += decoded_candidates(codec, rung, part, own, blobs)
-    return found
-
-
-class _Search:
-    """The candidates of one image, more of which are made where they are wanted."""
-
-    def __init__(self, picture: Pixels, codecs: Sequence[Codec], effort: int) -> None:
-        if effort < 1:
-            raise HvaeCodecError(
-                f"a size or quality is reached with effort 1 or more; got {effort}"
-            )
-        self._picture = picture
-        self._codecs = codecs
-        self._effort = effort
-        self.candidates: list[Candidate] = []
-        for rung in range(len(codecs)):
-            self._add(rung, COARSE_TRADES)
-
-    def refine(self, large: NDArray[np.bool_]) -> None:
-        """More candidates of each quality level between the last that is `large` and the next that
-        is not, in the order of their trades.
-        """
-        known = list(zip(self.candidates, large, strict=True))
-        for rung in range(len(self._codecs)):
-            own = sorted((one.trade, bool(big)) for one, big in known if one.rung == rung)
-            trades: list[float] = []
-            for (low, big), (high, next_big) in pairwise(own):
-                if big and not next_big:
-                    trades += [float(t) for t in np.geomspace(low, high, _BETWEEN + 2)[1:-1]]
-            if trades:
-                self._add(rung, trades)
-
-    def _add(self, rung: int, trades: Iterable[float]) -> None:
-        own = list(trades)
-        pictures = [self._picture] * len(own)
-        self.candidates += _candidates(self._codecs[rung], rung, pictures, own, self._effort)
-
-
-def _best_within(search: _Search, limit: float, least: float = 0.0) -> Candidate:
-    """The best image of `least` to `limit` bytes."""
-    for _ in range(_REFINEMENTS):
-        search.refine(np.array([candidate.size > limit for candidate in search.candidates]))
-    fitting = [one for one in search.candidates if least <= one.size <= limit]
+def _best_within(search: CandidateSearch, most: float, least: float) -> Candidate:
+    """The best image of `least` to `most` bytes."""
+    search.refine(lambda one: one.size <= most)
+    fitting = [one for one in search.candidates if least <= one.size <= most]
     if not fitting:
-        nearest = min((one.size for one in search.candidates), key=lambda n: _gap(n, least, limit))
-        wanted = f"at most {limit:.0f}" if least == 0.0 else f"{least:.0f} to {limit:.0f}"
+        nearest = min((one.size for one in search.candidates), key=lambda n: _gap(n, least, most))
+        wanted = f"at most {most:.0f}" if least <= 1.0 else f"{least:.0f} to {most:.0f}"
         raise RateError(f"no file of {wanted} bytes; the nearest has {nearest}", nearest)
-    return max(fitting, key=lambda one: (one.psnr_db, -one.size))
+    return search.best(fitting)
 
 
-def _of_size(search: _Search, target: int, limit: int | None) -> Candidate:
-    least, most = _window(target, limit)
-    return _best_within(search, most, least)
-
-
-def _window(target: int, limit: int | None) -> tuple[float, float]:
-    """Least and most bytes of a file that counts as one of the size asked for."""
-    tolerance = max(_NEAR_BYTES, _SHARE * target)
-    most = min(target + tolerance, target + tolerance if limit is None else limit)
-    if most < target - tolerance:
-        raise RateError(f"max_bytes {limit} excludes target_bytes {target}", float(most))
-    return max(target - tolerance, 1.0), most
-
-
-def _by_quality(
-    codec: Codec,
-    picture: Pixels,
-    target_bytes: int | None,
-    target_psnr: float | None,
-    max_bytes: int | None,
-) -> bytes:
-    """`encode` by a fully convolutional model."""
-    if target_psnr is not None:
-        return of_psnr(codec, picture, target_psnr, max_bytes)
-    if target_bytes is not None:
-        least, most = _window(target_bytes, max_bytes)
-        return of_size(codec, picture, most, least)
-    assert max_bytes is not None
-    return of_size(codec, picture, max_bytes)
-
-
-def _smallest(search: _Search, target_psnr: float, limit: int | None) -> Candidate:
-    for _ in range(_REFINEMENTS):
-        search.refine(np.array([one.psnr_db >= target_psnr for one in search.candidates]))
+def _smallest(search: CandidateSearch, target_psnr: float, limit: int | None) -> Candidate:
+    """The smallest file of at least this PSNR, dB, and of at most `limit` bytes."""
+    search.refine(lambda one: one.psnr_db < target_psnr)
     within = [one for one in search.candidates if limit is None or one.size <= limit]
     if not within:
         least = min(one.size for one in search.candidates)
@@ -311,6 +206,18 @@ def _smallest(search: _Search, target_psnr: float, limit: int | None) -> Candida
             f"no file reaches {target_psnr:.2f} dB{where}; the best has {best:.2f}", best
         )
     return min(good, key=lambda one: (one.size, -one.psnr_db))
+
+
+def _window(target: int | None, limit: int | None) -> tuple[float, float]:
+    """Least and most bytes of a file that counts as one of the size asked for."""
+    if target is None:
+        assert limit is not None
+        return 0.0, limit
+    tolerance = max(_NEAR_BYTES, _SHARE * target)
+    most = min(target + tolerance, target + tolerance if limit is None else limit)
+    if most < target - tolerance:
+        raise RateError(f"max_bytes {limit} excludes target_bytes {target}", float(most))
+    return max(target - tolerance, 1.0), most
 
 
 def _gap(size: float, least: float, most: float) -> float:

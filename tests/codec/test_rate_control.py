@@ -15,8 +15,9 @@ from sklearn.datasets import load_sample_image
 import hvae_codec
 from hvae_codec.codec import registry
 from hvae_codec.codec.bitstream.header import parse
+from hvae_codec.codec.rate_control import spread
 from hvae_codec.codec.tiled.quality_interpolation import TRADES, operating_point
-from hvae_codec.codec.tiled.rate_control import COARSE_TRADES, spread
+from hvae_codec.codec.tiled.rate_search import COARSE_TRADES
 from hvae_codec.errors import CheckpointError, RateError, UnknownModelError, UnknownQualityError
 from hvae_codec.evaluation import psnr_db, psnr_each_db
 from hvae_codec.evaluation.calibrate import calibrate_codec
