@@ -9,7 +9,7 @@ from hvae_codec.errors import HvaeCodecError
 from hvae_codec.utils.signals import ended_by_signals
 
 from .engine.process_pool import BATCH_FUNCTIONS, share_imports
-from .listening import AddressError, check_address, check_file, check_host
+from .listening import AddressError, check_address, check_file, check_host, check_ports_differ
 from .options import add_flags, build
 from .output import put
 from .settings import Settings
@@ -42,6 +42,7 @@ def _run(args: argparse.Namespace) -> int:
         check_host("--host", args.host)
         if args.metrics_port is not None:
             check_host("--metrics-host", args.metrics_host, unix=False)
+            check_ports_differ(args.host, args.port, args.metrics_host, args.metrics_port)
         settings = build(Settings, vars(args))
     except (AddressError, ValueError) as error:
         return _fail(2, str(error))

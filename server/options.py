@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 
 Settings = TypeVar("Settings")
 
@@ -50,6 +51,22 @@ def parse_directory(text: str) -> Path:
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is not a directory")
     return path
+
+
+def parse_collector(text: str) -> str:
+    """A URL that OTLP over gRPC takes."""
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        valid = valid and not any(each.isspace() for each in text)
+    except ValueError:  # of a port that is no number or above 65,535
+        valid = False
+    if not valid:
+        raise argparse.ArgumentTypeError(
+            f"a collector is http://HOST:PORT or https://HOST:PORT, with a port of 1 to 65535, "
+            f"got {text!r}"
+        )
+    return text
 
 
 class _Option(NamedTuple):

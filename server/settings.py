@@ -367,6 +367,7 @@ class Settings:
         None,
         "send OpenTelemetry traces to this collector, by OTLP over gRPC; needs the extra "
         "[tracing] (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)",
+        type=options.parse_collector,
         metavar="URL",
     )
 
