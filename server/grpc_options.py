@@ -25,13 +25,8 @@ def shared_age(grace_seconds: float) -> float:
 
 @dataclass(frozen=True)
 class ConnectionAge:
-    """How old connections may become; gRPC varies it by a tenth, lest all end at once.
-
-    Attributes:
-        seconds: age from which a client is sent away (GOAWAY), and calls go on on a new connection;
-            None for any age.
-        grace_seconds: how long calls that are on their way may go on after that, before they are
-            cancelled; None for as long as they like.
+    """How old connections may become before their client is sent away (GOAWAY); gRPC varies it by a
+    tenth, lest all end at once. None: any age, or any grace.
     """
 
     seconds: float | None = option(

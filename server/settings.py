@@ -136,12 +136,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class OpenLimits:
-    """Most calls that are open at once.
-
-    Attributes:
-        streams: each may hold one message beyond what the capacity counts.
-        idle_seconds: how long the next message of a stream, or that of a call, may take to come.
-        calls: those of one message; each may hold 64 KiB unread.
+    """Most calls that are open at once: streams, each of which may hold one message beyond what the
+    capacity counts, and `calls` of one message, each of which may hold 64 KiB unread.
     """
 
     streams: int = _number(
@@ -174,11 +170,7 @@ def _cores() -> int:
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """How batches are made.
-
-    items, weight: most of a batch; an item that weighs more makes a batch of its own.
-    delay_seconds: longest wait for others to join, while another batch is under way.
-    """
+    """How batches are made. An item of more than `weight` makes a batch of its own."""
 
     items: int = _number(
         256,

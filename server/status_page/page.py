@@ -22,7 +22,7 @@ from hvae_codec.v1 import codec_pb2
 
 from ..auth.access import Access
 from ..auth.tls import Tls
-from ..errors import InvalidRequestError, TokenLimitError, UnauthenticatedError
+from ..errors import InvalidRequestError, UnauthenticatedError
 from ..listening import is_loopback
 from ..observability.call_context import CallContext, request_id_of, set_current_call
 from ..observability.logs import event
@@ -192,8 +192,6 @@ class StatusPage:
             return _refused(HTTPStatus(error.status), f"at most {self._most_bytes:,} bytes")
         except UnauthenticatedError:
             return _refused(HTTPStatus.UNAUTHORIZED, "this server wants a token that it knows")
-        except TokenLimitError as error:
-            return _refused(HTTPStatus.TOO_MANY_REQUESTS, str(error))
         except TimeoutError:
             return _refused(HTTPStatus.GATEWAY_TIMEOUT, "that took too long")
         except Exception as error:
