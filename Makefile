@@ -47,6 +47,9 @@ SECOND_TORCH ?= 2.13.0
 second-torch:
 	bash benchmarks/second_torch.sh $(PYTHON) $(SECOND_TORCH) build/second-torch
 
+# Where there is nvcc, the CUDA kernels are compiled for one architecture, GPU or not: a check.
+export HVAE_CUDA_ARCHITECTURES ?= $(if $(shell command -v nvcc),90)
+
 $(VENV)/built: $(VENV)/installed $(SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
