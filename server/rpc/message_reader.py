@@ -86,8 +86,9 @@ class MessageReader:
             await asyncio.sleep(_CANCELLATION_SECONDS)
             return None
         size = wire_bytes()
-        await self._arrived(message, size)
         self._unanswered += 1
+        self._note_silence()  # a caller that waits for its token's quota is not silent
+        await self._arrived(message, size)
         return message, size
 
     def _note_silence(self) -> None:

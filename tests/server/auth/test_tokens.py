@@ -16,6 +16,7 @@ from hvae_codec.server.auth.token_file import TokenFile
 from hvae_codec.server.auth.token_lines import parse_lines
 from hvae_codec.server.auth.tokens import TokenFileError, parse_tokens
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests.server.scraping import Scrape
 from tests.server.token_tables import token_table
 
 ALICE = "alice-0123456789abcdef0123456789"
@@ -306,3 +307,13 @@ def test_a_changed_file_holds_within_a_moment_and_a_broken_one_does_not(stub, gu
     wait_for(lambda: knows(BOB))
     assert not knows(dave)
     assert dave not in guarded.log
+
+
+def test_a_method_that_does_not_exist_makes_no_label_of_metrics(guarded):
+    with grpc.insecure_channel(guarded.address) as channel:
+        call = channel.unary_unary("/hvae_codec.v1.CodecService/MadeUp")
+        for metadata, code in ((None, "UNAUTHENTICATED"), (bearer(ALICE), "UNIMPLEMENTED")):
+            with pytest.raises(grpc.RpcError) as raised:
+                call(b"", metadata=metadata, timeout=SECONDS)
+            assert raised.value.code().name == code
+    assert not any("MadeUp" in str(sample.labels) for sample in Scrape(guarded).samples)
