@@ -6,6 +6,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes of `make test`: most tests wait for processes or compute on one thread.
+TEST_WORKERS ?= 2
 # Everything the build, the library and its checks need is installed first, from the one place that
 # names it; the extension is then compiled against the very torch that will load it. The peers of
 # the benchmarks are left out: nothing needs them.
@@ -25,7 +27,7 @@ run: $(VENV)/built
 	$(BIN)/python -m benchmarks.docs.demo --output out
 
 test: $(VENV)/built lint types docs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup --durations=20
 
 lint: $(VENV)/built
 	$(BIN)/ruff check .
