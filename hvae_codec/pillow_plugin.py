@@ -193,7 +193,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         return
     if options.get("quality") is not None:
         raise ValueError(f"quality and {next(iter(targets))} exclude each other")
-    from hvae_codec.codec.rate_control import encode
+    from hvae_codec.codec.rate_control.targets import encode
 
     effort = 1 if options.get("effort") is None else options["effort"]
     file.write(_said(encode, image, _model(options, image), effort=effort, **targets))

@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 
 import hvae_codec
-from benchmarks.codec.codec_speed import photographs_crops
+from benchmarks.common import photographs_crops
 from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome, refusal_of
 from hvae_codec import Codec

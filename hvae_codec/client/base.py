@@ -12,9 +12,9 @@ from hvae_codec.client.sans_io import protocol
 from hvae_codec.client.sans_io.protocol import ServerInfoCache
 from hvae_codec.client.sans_io.requests import Operation
 from hvae_codec.client.sans_io.steps import Streaming, StreamSteps, UnarySteps
-from hvae_codec.codec.arguments import real, whole
 from hvae_codec.codec.features import Features
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.utils.arguments import real, whole
 
 T = TypeVar("T")
 

@@ -62,7 +62,7 @@ def find_models(path: Path) -> ModelSet:
     if card.get("spec", {}).get("kind") == "maps":
         raise EvaluationError(
             f"{path} is a model of maps, for pictures of any size and quality; this measures "
-            "models of pictures of one size. Its card has figures, and 'python -m "
+            "models of pictures of one size. Its card has figures, and in a clone 'python -m "
             "benchmarks.rate_distortion --dataset FOLDER' measures it against other codecs"
         )
     data = card.get("recipe", {}).get("dataset")

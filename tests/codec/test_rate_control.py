@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_image
 import hvae_codec
 from hvae_codec.codec import registry
 from hvae_codec.codec.bitstream.header import parse
-from hvae_codec.codec.rate_control import spread
+from hvae_codec.codec.rate_control.budget import spread
 from hvae_codec.codec.tiled.quality_interpolation import TRADES, operating_point
 from hvae_codec.codec.tiled.rate_search import COARSE_TRADES
 from hvae_codec.errors import CheckpointError, RateError, UnknownModelError, UnknownQualityError

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from hvae_codec.codec.arguments import real, whole
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.utils.arguments import real, whole
 
 T = TypeVar("T")
 

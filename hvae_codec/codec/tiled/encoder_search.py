@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvae_codec.codec.arguments import is_real
 from hvae_codec.codec.entropy.tables import TOTAL, SymbolTables
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
+from hvae_codec.utils.arguments import is_real
 from hvae_codec.utils.cancellation import check
 
 _GAIN, _MOMENTUM, _LATE_MOMENTUM = 0.3, 0.7, 0.5
