@@ -60,9 +60,11 @@ def of_failure(details: str, *, encrypted: bool, certificate: bool) -> str | Non
     if "Hostname Verification Check failed" in details or "peer name" in details.lower():
         return "its certificate is of another name than that of the target"
     if _IPV6_REFUSED.search(details) is not None:
+        # Of the other addresses gRPC does not tell: there a server may want TLS.
+        tls = "" if encrypted else "; if it has TLS, give root_certificates or tls=True"
         return (
             "nothing listens on [::1], the last of its addresses that was tried: start the server, "
-            "or name the address that it listens on, such as 127.0.0.1"
+            f"or name the address that it listens on, such as 127.0.0.1{tls}"
         )
     if _CLOSED.search(details) is None:
         return None

@@ -63,6 +63,10 @@ def test_the_address_of_ipv6_alone_may_have_refused(words):
     hint = of_failure(details, encrypted=False, certificate=False)
     assert hint is not None
     assert "nothing listens on [::1]" in hint
+    assert "if it has TLS, give root_certificates or tls=True" in hint
+    with_tls = of_failure(details, encrypted=True, certificate=False)
+    assert with_tls is not None
+    assert "root_certificates" not in with_tls
     other = details.replace("%5B::1%5D", "%5B2001:db8::1%5D")
     assert of_failure(other, encrypted=False, certificate=False) is None
 
