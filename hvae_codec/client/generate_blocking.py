@@ -17,10 +17,14 @@ NAMES: Final = ("calls.py", "client.py", "live.py", "streams.py")
 
 REPLACED: Final = (
     (r"(?s)\n\n    Event loop: .*?(?=\n    \"\"\")", ""),  # a paragraph about asyncio
+    (r"\n +await sleep\(0\).*", ""),  # threads run without being let
     (r", for one event loop; ", "; share it between threads, and "),
     (r", asynchronous ones too,", ","),
     (r"\bin a task of its own", "in a thread of its own"),
     (r"`AsyncClient`: the client of the gRPC service for asyncio", "`Client`: the blocking client"),
+    (r"\n.* import ManyFiles, ManyPictures", ""),
+    (r"\bManyFiles\b", "Iterable[bytes]"),
+    (r"\bManyPictures\b", "Pictures"),
     (r"\bAsyncGenerator\[(.+), None\]", r"Iterator[\1]"),
     (r"\bAsync(Generator|Iterator)\b", "Iterator"),
     (r"\bAsyncClient\b", "Client"),
@@ -39,7 +43,7 @@ def blocking(name: str) -> str:
     for pattern, replacement in REPLACED:
         text = re.sub(pattern, replacement, text)
     text = f"# Generated from aio/{name} by generate_blocking.py: change that one.\n{text}"
-    fix = "check", "--quiet", "--fix", "--unsafe-fixes", "--select", "I,UP028"  # yield from
+    fix = "check", "--quiet", "--fix", "--unsafe-fixes", "--select", "I,F401,UP028"
     for command in (fix, ("format",)):
         path = str(CLIENT / "blocking" / name)  # whose settings hold
         ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", path, "-"]

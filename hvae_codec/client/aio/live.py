@@ -33,11 +33,11 @@ class Live:
         """The next value, END, or a `Later`: after so many seconds, and with `watch` as soon as the
         stream has something. Raises what the source raises.
         """
-        while not self._arrivals.empty():
-            self._inbox.add(self._arrivals.get_nowait())
         if self._inbox.ask():
             self._asks.put_nowait(True)
             await sleep(0)  # a value that is there at once is no late one
+        while not self._arrivals.empty():
+            self._inbox.add(self._arrivals.get_nowait())
         ends = None if seconds is None else time.monotonic() + seconds
         while (found := self._inbox.value(watch=watch)) is None:
             left = None if ends is None else max(0.0, ends - time.monotonic())

@@ -20,6 +20,7 @@ from hvae_codec.client.connection.pool import Pool
 from hvae_codec.client.errors import StreamEndedError
 from hvae_codec.client.inbox import End, Later
 from hvae_codec.client.requests import Operation, ServerInfo
+from hvae_codec.client.retry import RetryState
 
 
 class StreamCalls(UnaryCalls):
@@ -32,9 +33,10 @@ class StreamCalls(UnaryCalls):
         closed. It may take for ever unless the caller said how long.
         """
         raising = raises(on_error)
-        call = _StreamCall(self, operation, values)
+        tries = self._tries_of(operation.timeout)
+        info, packer = await self._packer(self._streaming.message_items, tries)
+        call = _StreamCall(self, operation, values, tries, info, packer)
         try:
-            await call.prepare()
             while (found := await call.next_outcomes()) is not None:
                 start, of_part = found
                 failed = (at for at, each in enumerate(of_part) if isinstance(each, Exception))
@@ -56,13 +58,20 @@ class _StreamCall:
     its own.
     """
 
-    _info: ServerInfo
-    _packer: Packer[Any]
-
-    def __init__(self, client: StreamCalls, operation: Operation[Any, Any], values: Any) -> None:
+    def __init__(
+        self,
+        client: StreamCalls,
+        operation: Operation[Any, Any],
+        values: Any,
+        tries: RetryState,
+        info: ServerInfo,
+        packer: Packer[Any],
+    ) -> None:
         self._client = client
         self._operation = operation
-        self._tries = client._tries_of(operation.timeout)
+        self._tries = tries
+        self._info = info
+        self._packer = packer
         self._streaming = client._streaming_of(values)
         # Without a delay nothing else is done while the source is waited for.
         self._live: Live | None = None
@@ -74,11 +83,6 @@ class _StreamCall:
         self._pending: deque[Part[Any]] = deque()
         self._stream: _Stream | None = None
         self._exhausted = False
-
-    async def prepare(self) -> None:
-        """Ask the server what a message may hold, unless it is known."""
-        items = self._streaming.message_items
-        self._info, self._packer = await self._client._packer(items, self._tries)
 
     async def next_outcomes(self) -> tuple[int, list[Any]] | None:
         """The outcomes of the first message that has none yet, and where its items begin; None

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from hvae_codec.client import messages, outcomes, requests
 from hvae_codec.client.base import OnError, Raise, Return
-from hvae_codec.client.blocking.primitives import ManyFiles, ManyPictures
 from hvae_codec.client.blocking.streams import StreamCalls
 from hvae_codec.client.messages import (
     Given,
@@ -207,15 +206,15 @@ class Client(StreamCalls):
 
     @overload
     def encode_stream(
-        self, pictures: ManyPictures, *, on_error: Raise = ..., **options: Unpack[EncodeOptions]
+        self, pictures: Pictures, *, on_error: Raise = ..., **options: Unpack[EncodeOptions]
     ) -> Iterator[bytes]: ...
     @overload
     def encode_stream(
-        self, pictures: ManyPictures, *, on_error: Return, **options: Unpack[EncodeOptions]
+        self, pictures: Pictures, *, on_error: Return, **options: Unpack[EncodeOptions]
     ) -> Iterator[bytes | Exception]: ...
     def encode_stream(
         self,
-        pictures: ManyPictures,
+        pictures: Pictures,
         *,
         on_error: OnError = "raise",
         **options: Unpack[EncodeOptions],
@@ -226,15 +225,15 @@ class Client(StreamCalls):
 
     @overload
     def decode_stream(
-        self, encoded: ManyFiles, *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
+        self, encoded: Iterable[bytes], *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
     ) -> Iterator[Array]: ...
     @overload
     def decode_stream(
-        self, encoded: ManyFiles, *, on_error: Return, **options: Unpack[DecodeOptions]
+        self, encoded: Iterable[bytes], *, on_error: Return, **options: Unpack[DecodeOptions]
     ) -> Iterator[Array | Exception]: ...
     def decode_stream(
         self,
-        encoded: ManyFiles,
+        encoded: Iterable[bytes],
         *,
         on_error: OnError = "raise",
         **options: Unpack[DecodeOptions],
@@ -245,15 +244,15 @@ class Client(StreamCalls):
 
     @overload
     def preview_stream(
-        self, encoded: ManyFiles, *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
+        self, encoded: Iterable[bytes], *, on_error: Raise = ..., **options: Unpack[DecodeOptions]
     ) -> Iterator[Array]: ...
     @overload
     def preview_stream(
-        self, encoded: ManyFiles, *, on_error: Return, **options: Unpack[DecodeOptions]
+        self, encoded: Iterable[bytes], *, on_error: Return, **options: Unpack[DecodeOptions]
     ) -> Iterator[Array | Exception]: ...
     def preview_stream(
         self,
-        encoded: ManyFiles,
+        encoded: Iterable[bytes],
         *,
         on_error: OnError = "raise",
         **options: Unpack[DecodeOptions],
@@ -264,15 +263,15 @@ class Client(StreamCalls):
 
     @overload
     def features_stream(
-        self, pictures: ManyPictures, *, on_error: Raise = ..., **options: Unpack[FeatureOptions]
+        self, pictures: Pictures, *, on_error: Raise = ..., **options: Unpack[FeatureOptions]
     ) -> Iterator[Features]: ...
     @overload
     def features_stream(
-        self, pictures: ManyPictures, *, on_error: Return, **options: Unpack[FeatureOptions]
+        self, pictures: Pictures, *, on_error: Return, **options: Unpack[FeatureOptions]
     ) -> Iterator[Features | Exception]: ...
     def features_stream(
         self,
-        pictures: ManyPictures,
+        pictures: Pictures,
         *,
         on_error: OnError = "raise",
         **options: Unpack[FeatureOptions],

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from hvae_codec.client.blocking.primitives import QUEUE_TIMEOUT, SOURCE_ERRORS, Queue, Tasks, sleep
+from hvae_codec.client.blocking.primitives import QUEUE_TIMEOUT, SOURCE_ERRORS, Queue, Tasks
 from hvae_codec.client.inbox import SOURCE, Arrival, End, Inbox, Later
 
 
@@ -34,11 +34,10 @@ class Live:
         """The next value, END, or a `Later`: after so many seconds, and with `watch` as soon as the
         stream has something. Raises what the source raises.
         """
-        while not self._arrivals.empty():
-            self._inbox.add(self._arrivals.get_nowait())
         if self._inbox.ask():
             self._asks.put_nowait(True)
-            sleep(0)  # a value that is there at once is no late one
+        while not self._arrivals.empty():
+            self._inbox.add(self._arrivals.get_nowait())
         ends = None if seconds is None else time.monotonic() + seconds
         while (found := self._inbox.value(watch=watch)) is None:
             left = None if ends is None else max(0.0, ends - time.monotonic())

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Final
@@ -10,10 +10,6 @@ from typing import Any, Final
 import grpc
 
 from hvae_codec.client.connection.channel import Connection
-from hvae_codec.client.messages import Pictures
-
-ManyPictures = Pictures
-ManyFiles = Iterable[bytes]
 
 SOURCE_ERRORS: Final = BaseException
 """What a source raises for the caller, in whose thread it is to be raised."""
