@@ -7,6 +7,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes of `make test`: most tests wait for processes or compute on one thread.
+TEST_WORKERS ?= 2
 # Everything the build, the library and its checks need is installed first, from the one place that
 # names it; the extension is then compiled against the very torch that will load it. The peers of
 # the benchmarks are left out: nothing needs them.
@@ -26,7 +28,7 @@ run: $(VENV)/built
 	$(BIN)/python -m benchmarks.docs.demo --output out
 
 test: $(VENV)/built lint types docs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup --durations=20
 
 lint: $(VENV)/built
 	$(BIN)/ruff check .
@@ -52,6 +54,9 @@ sanitize:
 SECOND_TORCH ?= 2.13.0
 second-torch:
 	bash benchmarks/second_torch.sh $(PYTHON) $(SECOND_TORCH) build/second-torch
+
+# Where there is nvcc, the CUDA kernels are compiled for one architecture, GPU or not: a check.
+export HVAE_CUDA_ARCHITECTURES ?= $(if $(shell command -v nvcc),90)
 
 $(VENV)/built: $(VENV)/installed $(SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .

@@ -1,12 +1,14 @@
 """Builds what cannot be declared in pyproject.toml.
 
-- `hvae_codec._C` from csrc/: the CPU kernels once per instruction set, the CUDA kernels where a
-  toolkit is found, and the registration with torch. Kernels include no torch header, so they are
-  compiled here directly, with the flags they need; torch's own build helper would also insist that
-  the toolkit's version be torch's.
+- `hvae_codec._C` from csrc/: the CPU kernels once per instruction set, the CUDA kernels where they
+  are asked for or a GPU is there, and the registration with torch. Kernels include no torch header,
+  so they are compiled here directly, with the flags they need; torch's own build helper would also
+  insist that the toolkit's version be torch's.
 - `hvae_codec.v1.codec_pb2*` from proto/.
 
-Environment: HVAE_CUDA=0 leaves CUDA out, HVAE_CUDA=1 makes a missing toolkit an error.
+Environment: HVAE_CUDA=0 leaves CUDA out, HVAE_CUDA=1 builds it for all CUDA_ARCHITECTURES, and
+HVAE_CUDA_ARCHITECTURES, such as "80 90", for those. Unset, CUDA is built for the GPUs of this
+machine if PyTorch sees any and nvcc is found.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -57,7 +60,7 @@ def simd_sources() -> dict[str, list[str]]:
 class CudaToolkit:
     """The toolkit behind the `nvcc` that is found; nvcc itself is asked where its parts are."""
 
-    def __init__(self, nvcc: str) -> None:
+    def __init__(self, nvcc: str, wanted: Sequence[str]) -> None:
         self.nvcc = nvcc
         report = self._ask("--dryrun", "hvae.cu")
         top = re.search(r"TOP=(\S+)", report)
@@ -68,8 +71,10 @@ class CudaToolkit:
         self.root = self.home / target[1] if target else self.home
         release = re.search(r"release ([\d.]+)", self._ask("--version"))
         self.version = release[1] if release else "unknown"
-        known = self._ask("--list-gpu-code")
-        self.architectures = [a for a in CUDA_ARCHITECTURES if f"sm_{a}" in known.split()]
+        known = self._ask("--list-gpu-code").split()
+        self.architectures = [a for a in wanted if f"sm_{a}" in known]
+        if not self.architectures:
+            raise SystemExit(f"{nvcc} knows none of the architectures {' '.join(wanted)}")
 
     def _ask(self, *arguments: str) -> str:
         done = subprocess.run([self.nvcc, *arguments], capture_output=True, text=True, check=False)
@@ -94,21 +99,37 @@ class CudaToolkit:
         raise RuntimeError(f"no libcudart_static.a under {self.root}/lib64 or {self.root}/lib")
 
 
+def wanted_architectures(*, required: bool) -> Sequence[str]:
+    """Architectures of CUDA that are asked for, or those of this machine's GPUs."""
+    if text := os.environ.get("HVAE_CUDA_ARCHITECTURES"):
+        named = text.replace(";", " ").split()
+        if not all(name.isdigit() for name in named):
+            raise SystemExit(f"HVAE_CUDA_ARCHITECTURES is {' '.join(named)!r}; allowed: 80 90")
+        return named
+    if required:
+        return CUDA_ARCHITECTURES
+    import torch
+
+    gpus = range(torch.cuda.device_count())
+    return sorted({"{}{}".format(*torch.cuda.get_device_capability(gpu)) for gpu in gpus}, key=int)
+
+
 def find_cuda() -> CudaToolkit | None:
     wish = os.environ.get("HVAE_CUDA", "")
     if wish not in {"", "0", "1"}:
         raise SystemExit(f"HVAE_CUDA is {wish!r}; allowed: 0 (leave out), 1 (require)")
     import torch
 
-    if wish == "0" or (wish == "" and torch.version.cuda is None):
+    wanted = wanted_architectures(required=wish == "1")
+    if wish == "0" or not wanted or (wish == "" and torch.version.cuda is None):
         return None
     home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=f"{home}/bin")
     if nvcc is None:
-        if wish == "1":
-            raise SystemExit(f"HVAE_CUDA=1, but there is no nvcc on PATH or in {home}/bin")
+        if wish == "1" or os.environ.get("HVAE_CUDA_ARCHITECTURES"):
+            raise SystemExit(f"CUDA is asked for, but there is no nvcc on PATH or in {home}/bin")
         return None
-    return CudaToolkit(nvcc)
+    return CudaToolkit(nvcc, wanted)
 
 
 class BuildExtension(build_ext):

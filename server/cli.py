@@ -18,7 +18,15 @@ from .flags import (
     security_flags,
     watching_flags,
 )
-from .listening import AddressError, check_address, check_file, check_host, is_loopback, is_unix
+from .listening import (
+    AddressError,
+    check_address,
+    check_file,
+    check_host,
+    check_ports_differ,
+    is_loopback,
+    is_unix,
+)
 from .output import put
 
 EXAMPLE = """example:
@@ -128,6 +136,7 @@ def _check_addresses(args: argparse.Namespace) -> int:
         check_host("--host", args.host)
         if args.metrics_port is not None:
             check_host("--metrics-host", args.metrics_host, unix=False)
+            check_ports_differ(args.host, args.port, args.metrics_host, args.metrics_port)
             addresses.append((args.metrics_host, args.metrics_port, False))
     except AddressError as error:
         return _fail(2, str(error))

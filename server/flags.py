@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 _MIB = 1024 * 1024
 
@@ -36,6 +37,22 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"seconds must be finite and at least 0, got {text}")
     return seconds
+
+
+def _collector(text: str) -> str:
+    """A URL that OTLP over gRPC takes."""
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        valid = valid and not any(each.isspace() for each in text)
+    except ValueError:  # of a port that is no number or above 65,535
+        valid = False
+    if not valid:
+        raise argparse.ArgumentTypeError(
+            f"a collector is http://HOST:PORT or https://HOST:PORT, with a port of 1 to 65535, "
+            f"got {text!r}"
+        )
+    return text
 
 
 def address_flags(group: Group) -> None:
@@ -276,6 +293,7 @@ def watching_flags(group: Group) -> None:
     )
     group.add_argument(
         "--otlp-endpoint",
+        type=_collector,
         metavar="URL",
         help="send OpenTelemetry traces to this collector, by OTLP over gRPC; needs the extra "
         "[tracing] (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)",

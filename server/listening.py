@@ -78,6 +78,33 @@ def check_address(host: str, port: int, *, share_port: bool = False) -> None:
     raise AddressError(cannot_listen(address, errors[0])) from errors[0]
 
 
+def check_ports_differ(host: str, port: int, metrics_host: str, metrics_port: int) -> None:
+    """Check that the service and its metrics do not ask for the same address.
+
+    Raises AddressError where they do. A port of 0 is any free one.
+    """
+    if port != metrics_port or port == 0 or is_unix(host):
+        return
+    hosts, metrics_hosts = _addresses(host), _addresses(metrics_host)
+    if hosts & metrics_hosts or any(map(_is_any, hosts | metrics_hosts)):
+        raise AddressError(
+            f"--port and --metrics-port are both {port} on {metrics_host}: "
+            "give different ports, or 0 for any free one"
+        )
+
+
+def _addresses(host: str) -> set[str]:
+    """The addresses of a host; itself where it is not known."""
+    try:
+        return {str(each[4][0]) for each in socket.getaddrinfo(host, None)}
+    except (socket.gaierror, UnicodeError):
+        return {host}
+
+
+def _is_any(address: str) -> bool:
+    return _is_address(address) and ipaddress.ip_address(address).is_unspecified
+
+
 def _bind(tried: socket.socket, address: Any, *, share_port: bool) -> None:
     tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if share_port and hasattr(socket, "SO_REUSEPORT"):

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from tests import processes
 
 pytest_plugins = ["tests.ray_cluster"]
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-
 _left_out = pytest.StashKey[list[str]]()
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
 def find_browser() -> str | None:
@@ -53,10 +54,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.hook.pytest_deselected(items=left_out)
             items[:] = [item for item in items if not item.get_closest_marker(marker)]
             lines.append(f"{missing}: {len(left_out)} tests marked {marker} deselected ({advice})")
+    for item in items:  # a worker of xdist takes a whole file, and one all that need the cluster
+        needs_cluster = "cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if needs_cluster else str(item.path)))
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    return config.stash.get(_left_out, [])
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that reports what a worker of xdist has left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(_left_out, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    node.config.stash[_left_out] = node.workeroutput.get("left_out", [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in terminalreporter.config.stash.get(_left_out, []):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

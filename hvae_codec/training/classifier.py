@@ -28,7 +28,7 @@ from hvae_codec.evaluation.image_classifiers import ARCHITECTURES, ClassifierNet
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import LIKELIHOODS, dtype_of
 from hvae_codec.training.classifier_state import load_state, save_state
-from hvae_codec.training.run_state import data_of
+from hvae_codec.training.state_file import data_of
 
 MOMENTUM = 0.9
 RISING = 0.2

@@ -6,20 +6,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from hvae_codec.data import TrainingPictures
 from hvae_codec.errors import CheckpointError
-from hvae_codec.models.tensor_files import read_tensors
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.optimisers import Optimiser
 from hvae_codec.training.recipe import Recipe
-from hvae_codec.utils.atomic_files import write_atomically
+from hvae_codec.training.state_file import (
+    Data,
+    check_belongs,
+    data_differences,
+    read_state,
+    with_prefix,
+    write_state,
+)
 
 STATE_FILE = "state.safetensors"
 _FORMAT = "hvae-codec training state 1"
@@ -31,18 +34,6 @@ class Progress:
 
     epochs: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
-
-
-class Data(NamedTuple):
-    """What a run is trained on: the name to publish, and a hash of all images."""
-
-    name: str
-    fingerprint: str
-
-
-def data_of(dataset: TrainingPictures) -> Data:
-    """The data that a run on `dataset` is bound to."""
-    return Data(f"{dataset.name} {dataset.split}", dataset.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -67,17 +58,15 @@ class RunState:
         if self.average is not None:
             averages = self.average.module.named_parameters()
             tensors |= {f"average.{name}": value for name, value in averages}
-        metadata = {
-            "format": _FORMAT,
-            "recipe": json.dumps(self.recipe.to_json()),
-            "spec": json.dumps(any_spec(self.recipe.spec).to_json()),
-            "data": json.dumps(self.data._asdict()),
-            "models": json.dumps(list(self.models)),
-            "epochs": str(progress.epochs),
-            "history": json.dumps(progress.history),
+        fields = {
+            "recipe": self.recipe.to_json(),
+            "spec": any_spec(self.recipe.spec).to_json(),
+            "data": self.data._asdict(),
+            "models": list(self.models),
+            "epochs": progress.epochs,
+            "history": progress.history,
         }
-        contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        write_atomically(self.directory / STATE_FILE, save(contiguous, metadata=metadata))
+        write_state(self.directory / STATE_FILE, _FORMAT, tensors, fields)
 
     def load(self) -> Progress:
         """Restore model, optimiser and average; a directory without state is a new run.
@@ -89,28 +78,24 @@ class RunState:
         path = self.directory / STATE_FILE
         if not path.exists():
             return Progress()
-        metadata, tensors = _read(path)
-        progress = Progress(int(metadata["epochs"]), _history(metadata))
-        if differing := self._differences(metadata, progress):
-            raise CheckpointError(
-                f"{path} belongs to another run: {', '.join(differing)}; "
-                "use the same settings and data, or another --output"
-            )
-        if json.loads(metadata.get("models", "[]")) != json.loads(json.dumps(list(self.models))):
+        tensors, fields = read_state(path, _FORMAT)
+        progress = Progress(fields["epochs"], _history(fields))
+        check_belongs(path, self._differences(fields, progress))
+        if fields.get("models", []) != json.loads(json.dumps(list(self.models))):
             raise CheckpointError(f"{path} belongs to other models; use another folder")
-        self.model.load_state_dict(_with_prefix(tensors, "model."))
+        self.model.load_state_dict(with_prefix(tensors, "model."))
         self.optimiser.load_state_tensors(
             {name: value for name, value in tensors.items() if name.startswith(("adam.", "muon."))}
         )
         if self.average is not None:
             averages = dict(self.average.module.named_parameters())
-            for name, value in _with_prefix(tensors, "average.").items():
+            for name, value in with_prefix(tensors, "average.").items():
                 averages[name].detach().copy_(value)
         return progress
 
-    def _differences(self, metadata: Mapping[str, str], progress: Progress) -> list[str]:
+    def _differences(self, fields: Mapping[str, Any], progress: Progress) -> list[str]:
         """What is not as it was in the run that wrote the state."""
-        saved = Recipe.from_json(json.loads(metadata["recipe"]))
+        saved = Recipe.from_json(fields["recipe"])
         differing = []
         if not self.recipe.continues(saved, progress.epochs):
             now = self.recipe.to_json()
@@ -119,18 +104,10 @@ class RunState:
                 for name, value in saved.to_json().items()
                 if value != now[name]
             ]
-        # States of earlier releases name neither.
-        spec, data = (json.loads(metadata.get(key, "null")) for key in ("spec", "data"))
+        spec = fields.get("spec")  # states of earlier releases name none
         if spec is not None and spec != any_spec(self.recipe.spec).to_json():
             differing.append(f"the architecture {self.recipe.spec!r} had other layers")
-        if data is not None and data != self.data._asdict():
-            differing.append(f"data {described(data)} (now {described(self.data._asdict())})")
-        return differing
-
-
-def described(data: Mapping[str, str]) -> str:
-    """Data, as messages name it; `data` has the fields of `Data`."""
-    return f"{data['name']!r} of content {data['fingerprint'][:12]}"
+        return differing + data_differences(fields.get("data"), self.data)
 
 
 def load_history(directory: Path) -> list[dict[str, Any]]:
@@ -139,8 +116,7 @@ def load_history(directory: Path) -> list[dict[str, Any]]:
     Raises:
         CheckpointError: there is no state, or it is damaged.
     """
-    metadata, _ = _read(directory / STATE_FILE)
-    return _history(metadata)
+    return _history(read_state(directory / STATE_FILE, _FORMAT)[1])
 
 
 def load_recipe(directory: Path) -> Recipe:
@@ -149,25 +125,10 @@ def load_recipe(directory: Path) -> Recipe:
     Raises:
         CheckpointError: there is no state, or it is damaged.
     """
-    metadata, _ = _read(directory / STATE_FILE)
-    return Recipe.from_json(json.loads(metadata["recipe"]))
+    return Recipe.from_json(read_state(directory / STATE_FILE, _FORMAT)[1]["recipe"])
 
 
-def _history(metadata: Mapping[str, str]) -> list[dict[str, Any]]:
+def _history(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of all epochs; earlier releases did not write the learning rate, which stood."""
-    learning_rate = json.loads(metadata["recipe"])["learning_rate"]
-    return [{"learning_rate": learning_rate, **row} for row in json.loads(metadata["history"])]
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    try:
-        tensors, metadata = read_tensors(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if metadata.get("format") != _FORMAT:
-        raise CheckpointError(f"{path} is not a training state of this version ({_FORMAT!r})")
-    return metadata, tensors
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    learning_rate = fields["recipe"]["learning_rate"]
+    return [{"learning_rate": learning_rate, **row} for row in fields["history"]]

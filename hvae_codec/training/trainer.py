@@ -23,7 +23,8 @@ from hvae_codec.training.ema import weight_average
 from hvae_codec.training.loop import Betas, checked_count, divergence, epoch_row, run_epoch
 from hvae_codec.training.optimisers import Optimiser
 from hvae_codec.training.recipe import Recipe
-from hvae_codec.training.run_state import Progress, RunState, data_of
+from hvae_codec.training.run_state import Progress, RunState
+from hvae_codec.training.state_file import data_of
 
 
 def train(

@@ -65,7 +65,7 @@ class OpenCalls:
         """
         kind = "streams" if stream else "calls"
         if self._open[stream] >= self._most[stream]:
-            self._silence.make_room()
+            self._silence.make_room(reading=not stream)
             raise OverloadError(
                 f"{self._open[stream]:,} {kind} are open, as many as this server has at once; try "
                 f"again in {_RETRY_SECONDS:g} s",
@@ -76,7 +76,7 @@ class OpenCalls:
             most = min(self._most[stream], most) if stream and most is not None else share
             own = self._of_caller.get((caller, stream), 0)
             if own >= most:
-                self._silence.make_room(caller)
+                self._silence.make_room(caller, reading=not stream)
                 raise OverloadError(
                     f"this token has {own:,} {kind} open, as many as it may have; end some, or try "
                     f"again in {_RETRY_SECONDS:g} s",

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ..engine.turns import Turns
 from ..observability.call_context import current_call
 from ..rpc.interceptors import abort_with
 from ..rpc.status import InvalidRequestError, status_of
@@ -20,6 +21,8 @@ AT_ONCE: Final = 64
 
 _OF_CALLER: Final = AT_ONCE // 2
 """Those of one token or connection, lest silence of one keeps the others waiting."""
+
+_ROOM_SECONDS: Final = 0.5
 
 _CALLERS: Final = 1_024
 """Callers that are remembered."""
@@ -34,7 +37,8 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
     def __init__(self, service: ServiceDescriptor, silence: Silence) -> None:
         self._prefix = f"/{service.full_name}/"
         self._silence = silence
-        self._all = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(AT_ONCE)
+        self._making_room: asyncio.Task[None] | None = None
         self._callers: dict[str, asyncio.Semaphore] = {}
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
@@ -70,12 +74,20 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
         if reading is None:
             reading = self._begin(name)
         if reading.locked():
-            self._silence.make_room(name)
+            self._silence.make_room(name, reading=True)
         async with reading:
-            if self._all.locked():
-                self._silence.make_room()
-            async with self._all:
+            if self._making_room is None and self._turns.full:
+                self._making_room = asyncio.create_task(self._make_room())
+            async with self._turns.turn():
                 return await self._read_unless_silent(context, name)
+
+    async def _make_room(self) -> None:
+        """End silent calls for those that wait, while any do: none is told to come back."""
+        while (waiting := self._turns.waiting) > 0:
+            for _ in range(min(waiting, AT_ONCE)):
+                self._silence.make_room(reading=True)
+            await asyncio.sleep(_ROOM_SECONDS)
+        self._making_room = None
 
     def _begin(self, name: str) -> asyncio.Semaphore:
         """What bounds the messages of a caller that are read at once."""
@@ -95,7 +107,7 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
             ended = True
             task.cancel()
 
-        over = self._silence.begin(caller, end)
+        over = self._silence.begin(caller, end, reading=True)
         try:
             return await context.read()
         except asyncio.CancelledError:

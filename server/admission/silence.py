@@ -25,6 +25,7 @@ class _Silent:
     owner: str | None
     since: float
     end: Callable[[], object]
+    reading: bool
 
 
 class Silence:
@@ -40,24 +41,27 @@ class Silence:
         self._clock = clock
         self._calls: dict[_Silent, None] = {}
 
-    def begin(self, owner: str | None, end: Callable[[], object]) -> Callable[[], object]:
+    def begin(
+        self, owner: str | None, end: Callable[[], object], *, reading: bool = False
+    ) -> Callable[[], object]:
         """A call of an owner is silent from now on; returns what says that it is no more.
 
-        `end` ends the call; it is called once at most.
+        `end` ends the call; it is called once at most. `reading`: it is a call of one message,
+        which is being read, not a stream.
         """
-        call = _Silent(owner, self._clock(), end)
+        call = _Silent(owner, self._clock(), end, reading)
         self._calls[call] = None
         return lambda: self._calls.pop(call, None)
 
-    def make_room(self, owner: str | None = None) -> None:
-        """End the longest silent call, of this owner alone unless that is None, if it was silent
-        longer than patience lasts.
+    def make_room(self, owner: str | None = None, *, reading: bool = False) -> None:
+        """End the longest silent call of a kind, of this owner alone unless that is None, if it was
+        silent longer than patience lasts. `reading` as for `begin`.
         """
         latest = self._clock() - PATIENCE_SECONDS
         for call in list(self._calls):
             if call.since > latest:
                 return
-            if owner is None or call.owner == owner:
+            if call.reading == reading and owner in (None, call.owner):
                 self._end(call)
                 return
 

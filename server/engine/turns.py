@@ -34,10 +34,15 @@ class Turns:
         queues = (queue for calls in self._callers.values() for queue in calls.values())
         return sum(not future.done() for queue in queues for future in queue)
 
+    @property
+    def full(self) -> bool:
+        """Whether the next one has to wait."""
+        return self._under_way >= self._at_once or bool(self._callers)
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """One of those that go on, for the call that this task answers."""
-        if self._under_way < self._at_once and not self._callers:
+        if not self.full:
             self._under_way += 1
             call = current_call()
             self._note_turn(call.owner, call.number)

@@ -1,8 +1,7 @@
-"""`hvae-codec remote`: as the local commands, by a real server, and without torch."""
+"""Commands with --server: as the local commands, by a real server, and without torch."""
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -22,10 +21,15 @@ MODEL = ["--model", "cifar10", "--quality", "3"]
 
 @pytest.fixture
 def run(capsys, real):
-    """Runs `hvae-codec remote` in this process: exit code, standard output, standard error."""
+    """Runs a command with --server in this process: exit code, standard output, standard error."""
 
-    def call(command, *arguments, server=real):
-        words = ["remote", command, *map(str, arguments), *(["--server", server] if server else [])]
+    def call(command, *arguments, server=real, remote=False):
+        words = [
+            *(["remote"] if remote else []),
+            command,
+            *map(str, arguments),
+            *(["--server", server] if server else []),
+        ]
         try:
             code = main(words)
         except SystemExit as stop:  # argparse's way out
@@ -219,9 +223,9 @@ def test_a_token_from_a_file(serve, small_server, folder, tmp_path, capsys):
     serve(servicer)
     (tmp_path / "token").write_text("open-sesame\n")
     token = ["--token-file", str(tmp_path / "token")]
-    assert main(["remote", "models", "--server", servicer.address, *token]) == 0
+    assert main(["models", "--server", servicer.address, *token]) == 0
     assert servicer.metadata[-1]["authorization"] == "Bearer open-sesame"
-    assert main(["remote", "models", "--server", "codec.example:443", *token]) == 1
+    assert main(["models", "--server", "codec.example:443", *token]) == 1
     assert "unencrypted to codec.example:443" in capsys.readouterr().err
 
 
@@ -235,7 +239,7 @@ words = (["encode", folder + "/c0.png", "--output", out + "/a.hvae"],
          ["decode", out + "/a.hvae", "--output", out + "/a.png"],
          ["features", folder + "/c0.png", out + "/a.hvae"],
          ["sample", "--count", "1", "--output", out + "/s.png"], ["models"])
-print("codes:", [main(["remote", *line, *server]) for line in words])
+print("codes:", [main([*line, *server]) for line in words])
 slow = {{"torch", "torchvision", "sklearn", "constriction"}}
 print("imported:", sorted(slow & set(sys.modules)))
 """
@@ -243,20 +247,35 @@ print("imported:", sorted(slow & set(sys.modules)))
     assert done.stdout.splitlines()[-2:] == ["codes: [0, 0, 0, 0, 0]", "imported: []"], done.stderr
 
 
-def test_the_examples_in_the_help_texts_work(run, real, folder, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("command", ["encode", "decode", "features", "sample", "models"])
+def test_the_spelling_of_the_last_release_works(run, real, folder, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "thumbnails").mkdir()
-    shutil.copy(folder / "c0.png", tmp_path / "photo.png")
-    shutil.copy(folder / "c1.png", tmp_path / "thumbnails")
-    for command in ("", "encode", "decode", "features", "sample", "models"):
-        with pytest.raises(SystemExit):
-            main(["remote", *filter(None, [command]), "--help"])
-        (line,) = capsys.readouterr().out.split("example:\n")[1].strip().splitlines()
-        first, *words = shlex.split(line.replace("127.0.0.1:50051", real))
-        assert first == "hvae-codec"
-        assert main(words) == 0, capsys.readouterr().err
-    names = {"encoded/photo.hvae", "encoded/c1.hvae", "decoded/c1.png", "z2.npz", "samples.png"}
-    assert names <= {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    shutil.copy(folder / "c0.png", "photo.png")
+    Path("photo.hvae").write_bytes(hvae_codec.load("cifar10", quality=3).encode("photo.png"))
+    given = {"encode": ["photo.png"], "decode": ["photo.hvae"], "features": ["photo.hvae"]}
+    words = [command, *given.get(command, []), "--json"]
+    if command == "decode":
+        words += ["--output", "out.png"]
+    expected = run(*words)[:2]
+    assert expected[0] == 0
+    assert run(*words, remote=True)[:2] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["remote", "models"], "required: --server"),
+        (["encode", "x.png", "--tls"], "--tls needs --server"),
+        (["models", "--token-file", "x"], "--token-file needs --server"),
+        (["encode", "x.png", "--psnr", "--server", "localhost:1"], "does not go with --server"),
+        (["models", "--card", "--server", "localhost:1"], "does not go with --server"),
+    ],
+)
+def test_options_that_contradict_each_other(words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_many_files_go_by_streams_in_their_own_process(real, folder, tmp_path):
@@ -265,7 +284,7 @@ def test_many_files_go_by_streams_in_their_own_process(real, folder, tmp_path):
     many.mkdir()
     for index in range(600):
         os.link(folder / f"c{index % 2}.png", many / f"{index:03}.png")
-    words = ["remote", "encode", many, "--server", real, *MODEL, "--output", tmp_path / "out"]
+    words = ["encode", many, "--server", real, *MODEL, "--output", tmp_path / "out"]
     done = subprocess.run([COMMAND, *words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("600 files, ")
@@ -279,7 +298,7 @@ def test_without_grpc_it_says_what_to_install():
 import sys
 sys.modules["grpc"] = None  # what an import finds where nothing is installed
 from hvae_codec.cli import main
-sys.exit(main(["remote", "models", "--server", "127.0.0.1:1"]))
+sys.exit(main(["models", "--server", "127.0.0.1:1"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     (line,) = done.stderr.splitlines()

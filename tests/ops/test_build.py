@@ -36,11 +36,11 @@ def test_devices_of_each_op(name):
 
 @pytest.mark.skipif(
     shutil.which("nvcc") is None or os.environ.get("HVAE_CUDA") == "0",
-    reason="no nvcc, or HVAE_CUDA=0: the build leaves CUDA out",
+    reason="no nvcc, or HVAE_CUDA=0: make builds without CUDA",
 )
 def test_a_toolkit_is_used_where_there_is_one():
     assert ops.build_info()["cuda_toolkit"] != "none"
-    assert {"sm_80", "sm_90"} <= set(ops.build_info()["cuda_architectures"].split())
+    assert "sm_90" in ops.build_info()["cuda_architectures"].split()
 
 
 def device_code(library):

@@ -53,6 +53,12 @@ def test_a_taken_port_is_found_before_the_imports(flags, taken):
         (["--host", "UNIX:{0}/socket"], 2, "or unix:PATH, not 'UNIX:{0}/socket'"),
         (["--host", "unix:"], 2, "or unix:PATH, not 'unix:'"),
         (["--host", "[::1]"], 2, "without a port, or unix:PATH, not '[::1]'"),
+        (["--port", "47113", "--metrics-port", "47113"], 2, "are both 47113 on 127.0.0.1"),
+        (
+            ["--port", "47113", "--metrics-port", "47113", "--metrics-host", "localhost"],
+            2,
+            "are both 47113 on localhost: give different ports, or 0 for any free one",
+        ),
         (["--host", ""], 2, "or unix:PATH, not ''"),
         (
             ["--metrics-port", "0", "--metrics-host", "localhost:1"],

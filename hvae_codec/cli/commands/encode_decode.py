@@ -16,7 +16,6 @@ from hvae_codec.cli.common import (
     add_effort_argument,
     add_model_arguments,
     continuous,
-    output_file,
     path,
     positive_float,
     positive_int,
@@ -32,7 +31,9 @@ from hvae_codec.cli.jobs.batches import (
     with_skipped,
 )
 from hvae_codec.cli.jobs.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, plan, without_done
+from hvae_codec.cli.jobs.images import whole, write_image
 from hvae_codec.cli.jobs.models import Choice
+from hvae_codec.cli.jobs.remote_files import add_server_arguments, has_server
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,7 @@ def add_commands(commands: Commands) -> None:
         commands,
         "decode",
         _decode,
-        decode_arguments,
+        _decode_arguments,
         summary="decode .hvae files into PNG pictures",
         example="hvae-codec decode encoded/ --output decoded/",
     )
@@ -72,13 +73,14 @@ def _encode_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=path, help="file or folder; default: beside the input"
     )
     parser.add_argument("--psnr", action="store_true", help="decode again and report the PSNR")
-    add_skip_argument(parser)
+    _add_skip_argument(parser)
     add_model_arguments(parser, auto=True)
     add_effort_argument(parser)
-    add_target_arguments(parser)
+    _add_target_arguments(parser)
+    add_server_arguments(parser)
 
 
-def add_skip_argument(parser: argparse.ArgumentParser) -> None:
+def _add_skip_argument(parser: argparse.ArgumentParser) -> None:
     """--skip-existing."""
     parser.add_argument(
         "--skip-existing",
@@ -88,7 +90,7 @@ def add_skip_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def planned(
+def _planned(
     arguments: argparse.Namespace, suffixes: Sequence[str], new_suffix: str, *, replace: bool
 ) -> tuple[list[Job], list[Job]]:
     """All jobs, as `plan` has them, and those to do, which --skip-existing may make fewer."""
@@ -100,7 +102,7 @@ def planned(
     return jobs, without_done(jobs, replace=replace or output is not None)
 
 
-def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_target_arguments(parser: argparse.ArgumentParser) -> None:
     """--target-bytes, --target-psnr and --max-bytes."""
     wanted = parser.add_argument_group(
         "a size or a quality instead of --quality",
@@ -111,7 +113,7 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
     wanted.add_argument("--max-bytes", type=positive_int, help="never more; alone: the best within")
 
 
-def decode_arguments(parser: argparse.ArgumentParser) -> None:
+def _decode_arguments(parser: argparse.ArgumentParser) -> None:
     """What to decode, and where to."""
     parser.add_argument("inputs", nargs="+", type=path, help=".hvae files, or folders of them")
     parser.add_argument(
@@ -124,16 +126,34 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preview", action="store_true", help="decode the top layer (z2 of two) alone"
     )
-    add_skip_argument(parser)
+    _add_skip_argument(parser)
+    add_server_arguments(parser)
 
 
 def _encode(arguments: argparse.Namespace) -> int:
+    targets = _targets_of(arguments)
+    by_server = has_server(arguments)
+    if by_server and arguments.psnr:
+        arguments.usage_error("--psnr decodes here: it does not go with --server")
+    if targets and arguments.effort == 0 and not (by_server or continuous(arguments.model)):
+        arguments.usage_error("a size or a PSNR is reached with --effort 1 or 2")
+    every, jobs = _planned(arguments, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
+    start = time.perf_counter()
+    if by_server:
+        from hvae_codec.cli.jobs import by_server as remote
+
+        done = remote.encode(jobs, targets, arguments)
+    else:
+        done = _encode_here(jobs, targets, arguments)
+    rows = with_skipped(every, jobs, done)
+    return _report(rows, time.perf_counter() - start, _encode_line, arguments.json)
+
+
+def _encode_here(
+    jobs: list[Job], targets: dict[str, Any], arguments: argparse.Namespace
+) -> list[Row]:
     from hvae_codec.codec.images.load import as_uint8
 
-    targets = targets_of(arguments)
-    if targets and arguments.effort == 0 and not continuous(arguments.model):
-        arguments.usage_error("a size or a PSNR is reached with --effort 1 or 2")
-    every, jobs = planned(arguments, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
     choice = Choice(arguments, [job.source for job in jobs])
     if targets:
         targets["effort"] = 1 if arguments.effort is None else arguments.effort
@@ -160,13 +180,10 @@ def _encode(arguments: argparse.Namespace) -> int:
             blobs = codec.encode_batch(pictures)
         return list(zip(blobs, _rows(pictures, blobs, arguments.psnr), strict=True))
 
-    start = time.perf_counter()
-    done = run_in_batches(jobs, "encoding", read=read, convert=convert, finish=finish)
-    rows = with_skipped(every, jobs, done)
-    return report(rows, time.perf_counter() - start, encode_line, arguments.json)
+    return run_in_batches(jobs, "encoding", read=read, convert=convert, finish=finish)
 
 
-def targets_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def _targets_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """The sizes and PSNR that are asked for, by name; wrong usage where they exclude each other."""
     targets = {name: getattr(arguments, name) for name in TARGETS}
     targets = {name: value for name, value in targets.items() if value is not None}
@@ -217,7 +234,7 @@ def _add_psnr(row: Row, codec: hvae_codec.Codec, picture: Pixels, strips: Iterab
     row["psnr_db"] = round(decibels, 3) if math.isfinite(decibels) else None
 
 
-def encode_line(row: Row) -> str:
+def _encode_line(row: Row) -> str:
     """What is printed of one encoded image."""
     line = f"{row['input']} -> {row['output']}: {row['width']}x{row['height']}, "
     line += f"{row['file_bytes']} bytes, {row['bits_per_pixel']:.3f} bits/pixel, "
@@ -228,8 +245,19 @@ def encode_line(row: Row) -> str:
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    every, jobs = planned(arguments, (ENCODED_SUFFIX,), ".png", replace=False)
+    every, jobs = _planned(arguments, (ENCODED_SUFFIX,), ".png", replace=False)
+    start = time.perf_counter()
+    if has_server(arguments):
+        from hvae_codec.cli.jobs import by_server
 
+        done = by_server.decode(jobs, arguments)
+    else:
+        done = _decode_here(jobs, arguments)
+    rows = with_skipped(every, jobs, done)
+    return _report(rows, time.perf_counter() - start, _decode_line, arguments.json)
+
+
+def _decode_here(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
     def read(source: Path) -> Item[bytes]:
         blob = source.read_bytes()
         codec = hvae_codec.codec_for(blob)  # the same for all files of a model
@@ -244,7 +272,7 @@ def _decode(arguments: argparse.Namespace) -> int:
         return map(whole, codec.decode_batch(blobs))
 
     def finish(job: Job, picture: Strips) -> Row:
-        write_picture(job.target, picture)
+        write_image(job.target, picture)
         return {
             "input": str(job.source),
             "output": str(job.target),
@@ -252,10 +280,7 @@ def _decode(arguments: argparse.Namespace) -> int:
             "height": picture.height,
         }
 
-    start = time.perf_counter()
-    done = run_in_batches(jobs, "decoding", read=read, convert=convert, finish=finish)
-    rows = with_skipped(every, jobs, done)
-    return report(rows, time.perf_counter() - start, decode_line, arguments.json)
+    return run_in_batches(jobs, "decoding", read=read, convert=convert, finish=finish)
 
 
 def _strips(codec: hvae_codec.Codec, blob: bytes, preview: bool) -> Strips:
@@ -265,36 +290,12 @@ def _strips(codec: hvae_codec.Codec, blob: bytes, preview: bool) -> Strips:
     return Strips(height, width, channels, codec.decode_rows(blob, preview=preview))
 
 
-def whole(picture: Pixels) -> Strips:
-    """An image in one strip."""
-    from hvae_codec.codec.images.strips import Strips
-
-    height, width, channels = picture.shape
-    return Strips(height, width, channels, iter([picture]))
-
-
-def write_picture(path: Path, picture: Strips) -> None:
-    """As a PPM or PGM if the name says so, else as a PNG; large images strip by strip."""
-    from hvae_codec.codec.images.load import encode_png
-    from hvae_codec.codec.images.strips import PNM_SUFFIXES, write_png, write_ppm
-
-    with output_file(path) as file:
-        if path.suffix.lower() in PNM_SUFFIXES:
-            write_ppm(file, picture)
-        elif picture.height * picture.width >= MAX_PIXELS:
-            write_png(file, picture)
-        else:
-            import numpy as np
-
-            file.write(encode_png(np.concatenate(list(picture.rows))))
-
-
-def decode_line(row: Row) -> str:
+def _decode_line(row: Row) -> str:
     """What is printed of one decoded image."""
     return f"{row['input']} -> {row['output']}: {row['width']}x{row['height']}"
 
 
-def report(
+def _report(
     rows: list[Row], seconds: float, line: Callable[[dict[str, Any]], str], as_json: bool
 ) -> int:
     """Say what was done; the exit code."""

@@ -23,15 +23,15 @@ from hvae_codec.cli.common import (
     write_bytes,
 )
 from hvae_codec.cli.jobs.batches import Item, Row, failures, run_in_batches
-from hvae_codec.cli.jobs.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find
+from hvae_codec.cli.jobs.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find, is_encoded
+from hvae_codec.cli.jobs.images import check_sheet, sheet
 from hvae_codec.cli.jobs.models import one_model, size_of
+from hvae_codec.cli.jobs.remote_files import add_server_arguments, has_server
 from hvae_codec.errors import HvaeCodecError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-COLUMNS = 8
 
 
 def add_commands(commands: Commands) -> None:
@@ -40,7 +40,7 @@ def add_commands(commands: Commands) -> None:
         commands,
         "features",
         _features,
-        features_arguments,
+        _features_arguments,
         summary="extract the top layer's latents of pictures, or of .hvae files from their first "
         "bytes",
         example="hvae-codec features thumbnails/ --output z2.npz",
@@ -49,13 +49,13 @@ def add_commands(commands: Commands) -> None:
         commands,
         "sample",
         _sample,
-        sample_arguments,
+        _sample_arguments,
         summary="draw pictures from a model's prior into one PNG sheet",
         example="hvae-codec sample --count 16 --seed 7 --output samples.png",
     )
 
 
-def features_arguments(parser: argparse.ArgumentParser) -> None:
+def _features_arguments(parser: argparse.ArgumentParser) -> None:
     """Of what to extract features, and where to."""
     parser.add_argument("inputs", nargs="+", type=path, help="pictures, .hvae files, or folders")
     parser.add_argument(
@@ -65,9 +65,10 @@ def features_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .npz with arrays files, models (their ids), mean and std; default: print the means",
     )
     add_model_arguments(parser, auto=True)
+    add_server_arguments(parser)
 
 
-def sample_arguments(parser: argparse.ArgumentParser) -> None:
+def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     """What to draw, and where to."""
     parser.add_argument("-n", "--count", type=positive_int, default=16, help="pictures to draw")
     parser.add_argument("--seed", type=seed, default=0, help="equal seeds draw equal pictures")
@@ -78,6 +79,7 @@ def sample_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=path, default=Path("samples.png"), help="default: %(default)s"
     )
     add_model_arguments(parser)
+    add_server_arguments(parser)
 
 
 def _temperature(text: str) -> float:
@@ -95,10 +97,14 @@ def _features(arguments: argparse.Namespace) -> int:
         require_file_path(arguments.output)
     suffixes = (*PICTURE_SUFFIXES, ENCODED_SUFFIX)
     jobs = [Job(source, source) for source, _ in find(arguments.inputs, suffixes)]
-    return report_features(_feature_rows(jobs, arguments), arguments)
+    if has_server(arguments):
+        from hvae_codec.cli.jobs import by_server
+
+        return _report_features(by_server.features(jobs, arguments), arguments)
+    return _report_features(_feature_rows(jobs, arguments), arguments)
 
 
-def report_features(rows: list[Row], arguments: argparse.Namespace) -> int:
+def _report_features(rows: list[Row], arguments: argparse.Namespace) -> int:
     """Write, or print, features: rows of input, model_id, mean and std, or error; the exit code.
 
     Raises:
@@ -148,11 +154,6 @@ def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
     return run_in_batches(jobs, "features", read=read, convert=convert, finish=finish)
 
 
-def is_encoded(source: Path) -> bool:
-    """Whether a file is a `.hvae` file by its name."""
-    return source.suffix.lower() == ENCODED_SUFFIX
-
-
 def _npz(rows: list[Row]) -> bytes:
     """A NumPy archive: files and models as text [N], mean and std float32 [N, D]."""
     import numpy as np
@@ -170,21 +171,17 @@ def _npz(rows: list[Row]) -> bytes:
 
 def _sample(arguments: argparse.Namespace) -> int:
     require_file_path(arguments.output)
+    if has_server(arguments):
+        from hvae_codec.cli.jobs import by_server
+
+        return _report_samples(*by_server.sample(arguments), arguments)
     codec = load(arguments)
     check_sheet(arguments.count, codec.info.image_shape)
     pictures = codec.sample(arguments.count, seed=arguments.seed, temperature=arguments.temperature)
-    return report_samples(pictures, codec.info.model_id, arguments)
+    return _report_samples(pictures, codec.info.model_id, arguments)
 
 
-def check_sheet(count: int, image_shape: tuple[int, int, int]) -> None:
-    """Refuse a sheet of so many images that is too large, before they are drawn."""
-    from hvae_codec.codec.images.load import check_size
-
-    _, height, width = image_shape
-    check_size(width * min(count, COLUMNS), height * -(-count // COLUMNS))
-
-
-def report_samples(
+def _report_samples(
     pictures: NDArray[np.uint8], model_id: str, arguments: argparse.Namespace
 ) -> int:
     """Write samples [N, h, w, C] as a sheet and say so; the exit code."""
@@ -198,16 +195,3 @@ def report_samples(
     else:
         print(f"{arguments.count} samples in {arguments.output}")
     return 0
-
-
-def sheet(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Images [N, h, w, C] side by side, COLUMNS to a row, unused places white."""
-    import numpy as np
-
-    count, height, width, channels = pictures.shape
-    columns = min(count, COLUMNS)
-    rows = -(-count // columns)
-    sheet = np.full((rows * columns, height, width, channels), 255, dtype=np.uint8)
-    sheet[:count] = pictures
-    grid = sheet.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return grid.reshape(rows * height, columns * width, channels)

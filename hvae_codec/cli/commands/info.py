@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hvae_codec
 from hvae_codec.cli.common import Commands, add_command, path, print_json
 from hvae_codec.cli.jobs.archive_files import open_archive
+from hvae_codec.cli.jobs.remote_files import add_server_arguments, has_server
 
 if TYPE_CHECKING:
     from hvae_codec.client import RemoteModel
@@ -26,12 +27,17 @@ def add_commands(commands: Commands) -> None:
         summary="show what a .hvae file or .hvaa archive holds, or how this installation was built",
         example="hvae-codec info photo.hvae",
     )
+    add_models(commands)
+
+
+def add_models(commands: Commands) -> None:
+    """Add `models`."""
     add_command(
         commands,
         "models",
         _models,
         _models_arguments,
-        summary="list the models at hand with their measured sizes and PSNR",
+        summary="list the available models, or a server's, with measured sizes and PSNR",
         example="hvae-codec models --json",
     )
 
@@ -45,6 +51,7 @@ def _info_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _models_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--card", action="store_true", help="print the whole cards, as JSON")
+    add_server_arguments(parser)
 
 
 def _info(arguments: argparse.Namespace) -> int:
@@ -148,6 +155,17 @@ def _model_of(model_id: str) -> hvae_codec.ModelInfo | None:
 
 
 def _models(arguments: argparse.Namespace) -> int:
+    if has_server(arguments):
+        from hvae_codec.cli.jobs import by_server
+
+        if arguments.card:
+            arguments.usage_error("--card does not go with --server: servers send no cards")
+        served = by_server.models(arguments)
+        if arguments.json:
+            print_json([model._asdict() for model in served])
+        else:
+            _print_models(served)
+        return 0
     models = hvae_codec.models()
     if arguments.json or arguments.card:
         rows = [dataclasses.asdict(model) for model in models]
@@ -156,11 +174,11 @@ def _models(arguments: argparse.Namespace) -> int:
                 del row["card"]
         print_json(rows)
         return 0
-    print_models(models)
+    _print_models(models)
     return 0
 
 
-def print_models(models: Iterable[hvae_codec.ModelInfo | RemoteModel]) -> None:
+def _print_models(models: Iterable[hvae_codec.ModelInfo | RemoteModel]) -> None:
     """A table of models, here or of a server."""
     head = f"{'model':<13} quality  id        pixels    payload bytes  mean PSNR dB"
     print(f"{head}  rates nats (top first)")

@@ -21,6 +21,11 @@ class Job(NamedTuple):
     target: Path
 
 
+def is_encoded(source: Path) -> bool:
+    """Whether a file is a `.hvae` file by its name."""
+    return source.suffix.lower() == ENCODED_SUFFIX
+
+
 def find(inputs: Iterable[Path], suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
     """The files that `inputs` stand for, each with its path below the folder it was found in.
 

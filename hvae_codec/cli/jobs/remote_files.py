@@ -26,9 +26,13 @@ _PLACE = re.compile(r"^\w+\[\d+\]: ")
 
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which server, and how to reach it."""
+    """Which server does the work, if one does, and how to reach it."""
     server = parser.add_argument_group("server")
-    server.add_argument("--server", required=True, metavar="HOST:PORT", help="where it listens")
+    server.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        help="the server that does the work; default: this machine",
+    )
     server.add_argument(
         "--token-file", type=path, metavar="FILE", help="holds the token that the server wants"
     )
@@ -59,6 +63,22 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def has_server(arguments: argparse.Namespace) -> bool:
+    """Whether a server is to do the work.
+
+    Options of a connection without one, and `remote` without one, are wrong usage.
+    """
+    if arguments.server is not None:
+        return True
+    if getattr(arguments, "remote", False):
+        arguments.usage_error("the following arguments are required: --server")
+    files = ("token_file", "root_certificates", "certificate", "private_key")
+    given = [name for name in (*files, "tls", "insecure") if getattr(arguments, name)]
+    if given:
+        arguments.usage_error(f"--{given[0].replace('_', '-')} needs --server HOST:PORT")
+    return False
+
+
 @contextmanager
 def connected(arguments: argparse.Namespace) -> Iterator[Client]:
     """A client of the server that `add_server_arguments` name.
@@ -71,7 +91,8 @@ def connected(arguments: argparse.Namespace) -> Iterator[Client]:
         from hvae_codec.client import Client, ServiceError, Streaming
     except ImportError as error:
         raise MissingDependencyError(
-            f"remote needs gRPC, which is not installed ({error}): pip install 'hvae-codec[server]'"
+            f"--server needs gRPC, which is not installed ({error}): "
+            "pip install 'hvae-codec[server]'"
         ) from error
     named = ("root_certificates", "certificate", "private_key", "tls", "insecure", "balancing")
     settings = {name: getattr(arguments, name) for name in named}

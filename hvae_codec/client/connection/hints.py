@@ -21,6 +21,10 @@ _CLOSED: Final = re.compile(
 """gRPC's words by its balancing, pick_first and round_robin."""
 
 
+_IPV6_REFUSED: Final = re.compile(r"last error: .*ipv6:(?:%5B|\[)::1(?:%5D|\]):.*refused", re.I)
+"""gRPC's words where the last address that it tried is this machine's of IPv6."""
+
+
 def of_target(target: str) -> str | None:
     """What is wrong with the text of a target, if anything is."""
     if not isinstance(target, str) or not target.strip():
@@ -55,6 +59,11 @@ def of_failure(details: str, *, encrypted: bool, certificate: bool) -> str | Non
         return "no authority that this client trusts signed its certificate: give root_certificates"
     if "Hostname Verification Check failed" in details or "peer name" in details.lower():
         return "its certificate is of another name than that of the target"
+    if _IPV6_REFUSED.search(details) is not None:
+        return (
+            "nothing listens on [::1], the last of its addresses that was tried: start the server, "
+            "or name the address that it listens on, such as 127.0.0.1"
+        )
     if _CLOSED.search(details) is None:
         return None
     if not encrypted:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from hvae_codec.codec.images.colour_codes import Cicp, profile_cicp
 from hvae_codec.errors import ColourWarning, ImageError
@@ -113,6 +113,8 @@ def _stated_profile(source: Image.Image, cicp: Cicp | None) -> bytes | None:
         return _profile_of_codes(cicp)
     if has_icc:
         return cast(bytes, icc)
+    if "icc_profile" in info and isinstance(source, ImageFile.ImageFile):
+        raise _UnusableError("damaged ICC profile")  # that Pillow could not read
     if "srgb" in info:
         return None
     if "gamma" in info or "chromaticity" in info:

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from hvae_codec.client import AsyncClient, Client, Retry, ServiceError
-from hvae_codec.client.connection.hints import of_target
+from hvae_codec.client.connection.hints import of_failure, of_target
 from hvae_codec.errors import HvaeCodecError
 from tests.client.connection.test_connections import certified
 
@@ -51,6 +51,20 @@ def test_what_to_do(ask, serve, small_server, own, serving, settings, hint):
 def test_nobody_there_is_told_as_it_is(ask):
     with pytest.raises(ServiceError, match="Connection refused"):
         ask("127.0.0.1:9", "models", settings={"retry": ONCE})
+
+
+@pytest.mark.parametrize(
+    "words", ["failed to connect to all addresses", "connections to all backends failing"]
+)
+def test_the_address_of_ipv6_alone_may_have_refused(words):
+    """A name has others, and gRPC tells the error of the last one."""
+    address = "UNKNOWN: ipv6:%5B::1%5D:50051: Failed to connect to remote host"
+    details = f"{words}; last error: {address}: Connection refused"
+    hint = of_failure(details, encrypted=False, certificate=False)
+    assert hint is not None
+    assert "nothing listens on [::1]" in hint
+    other = details.replace("%5B::1%5D", "%5B2001:db8::1%5D")
+    assert of_failure(other, encrypted=False, certificate=False) is None
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

@@ -270,12 +270,32 @@ def test_codes_that_cannot_be_converted_are_refused(codes, message):
         decode_image_bytes(png(flat(), cicp(*codes)))
 
 
+def png_of_profile(compressed):
+    """PNG with a chunk iCCP, which Pillow does not write as it is given."""
+    data, chunk = png(flat()), b"iCCPx\0\0" + compressed
+    checked = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return data[:33] + checked + data[33:]
+
+
+def jpeg_without_a_part():
+    """JPEG whose ICC profile is said to have three parts, of which the second is not there."""
+    file = io.BytesIO()
+    Image.fromarray(flat()).save(file, "JPEG", icc_profile=SRGB_PROFILE + bytes(150_000))
+    data = file.getvalue()
+    start = data.index(b"ICC_PROFILE\0\2\3") - 4
+    length = int.from_bytes(data[start + 2 : start + 4])
+    return data[:start] + data[start + 2 + length :]
+
+
 LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 ODD_SPACE = SRGB_PROFILE[:16] + b"RG\xb2 " + SRGB_PROFILE[20:]
 UNUSABLE = {
     "space of no letters": (png(flat(), icc_profile=ODD_SPACE), "damaged ICC profile"),
     "no profile": (png(flat(), icc_profile=b"no profile"), "damaged ICC profile"),
     "cut profile": (png(flat(), icc_profile=SRGB_PROFILE[:200]), "damaged ICC profile"),
+    "profile that is no zlib": (png_of_profile(b"no zlib"), "damaged ICC profile"),
+    "empty profile": (png_of_profile(zlib.compress(b"")), "damaged ICC profile"),
+    "JPEG of a part of a profile": (jpeg_without_a_part(), "damaged ICC profile"),
     "Lab": (png(flat(), icc_profile=LAB), "another colour space than RGB or grey"),
     "grey and Lab": (png(np.full((4, 4), 9), icc_profile=LAB), "another colour space"),
     "gamma of 0": (png(flat(), gama(0)), "damaged gAMA"),

@@ -204,6 +204,32 @@ def test_silent_calls_of_one_token_do_not_keep_those_of_others_waiting(small, ti
     assert seconds < 2
 
 
+def test_silent_calls_on_many_connections_do_not_keep_others_waiting(start_server, tiles, selector):
+    """Where there are no tokens, and more calls than messages are read at once."""
+    server = start_server("--warm", "cifar10")
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    hold = threading.Event()
+
+    def nothing():
+        hold.wait(SECONDS)
+        return
+        yield
+
+    channels = [grpc.insecure_channel(server.address, own) for _ in range(5)]
+    encodes = [channel.stream_unary("/hvae_codec.v1.CodecService/Encode") for channel in channels]
+    # Kept, since a call that nobody knows is cancelled.
+    calls = [encode.future(nothing()) for encode in encodes for _ in range(40)]
+    time.sleep(1)
+    assert not any(call.done() for call in calls)
+    request = codec_pb2.EncodeRequest(model=selector, images=[raw_image(tiles[0])])
+    with grpc.insecure_channel(server.address, own) as channel:
+        answer = codec_pb2_grpc.CodecServiceStub(channel).Encode(request, timeout=10)
+    assert len(answer.results) == 1
+    hold.set()
+    for channel in channels:
+        channel.close()
+
+
 def test_watches_of_health_are_bounded_and_checks_are_not(small):
     own = [("grpc.use_local_subchannel_pool", 1)]
     with (
@@ -274,6 +300,19 @@ def test_places_are_counted_by_kind_and_caller():
         ended.set()
 
     asyncio.run(main())
+
+
+def test_a_stream_is_not_ended_for_a_message_that_waits_to_be_read():
+    now, gone = [0.0], []
+    silence = Silence(100, lambda: now[0])
+    silence.begin("a", lambda: gone.append("stream"))
+    silence.begin("b", lambda: gone.append("message"), reading=True)
+    now[0] = 6
+    silence.make_room(reading=True)
+    silence.make_room(reading=True)
+    assert gone == ["message"]
+    silence.make_room()
+    assert gone == ["message", "stream"]
 
 
 def test_silence_ends_the_longest_silent():
