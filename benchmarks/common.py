@@ -1,19 +1,24 @@
-"""What the benchmarks share: where results go, what machine they ran on, JSON written whole."""
+"""What the benchmarks share: the machine they ran on, work in turns, progress, figures."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import re
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hvae_codec.codec.codec import Codec
@@ -21,7 +26,12 @@ from hvae_codec.codec.tiled.networks import Networks
 from hvae_codec.codec.tiled.transform import TiledTransform
 from hvae_codec.utils.atomic_files import write_atomically
 
-RESULTS = Path(__file__).parent / "results"
+SAID_EVERY_SECONDS = 20.0
+
+Key = TypeVar("Key")
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+P = ParamSpec("P")
 
 
 def environment(*packages: str) -> dict[str, Any]:
@@ -36,29 +46,6 @@ def environment(*packages: str) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Write `result` so that the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
-    print(f"written to {path}")
-
-
-def in_turns(
-    module: str, names: Sequence[str], options: Sequence[str], rounds: int
-) -> dict[str, list[float]]:
-    """The last number that `python -m module options --only name` prints, for every name in each
-    round: in processes of their own, and in turns, as the machine may be busier at one time than at
-    another.
-    """
-    printed: dict[str, list[float]] = {name: [] for name in names}
-    for _ in tqdm(range(rounds), desc="rounds", leave=False, disable=None):
-        for name, values in printed.items():
-            command = [sys.executable, "-m", module, *options, "--only", name]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            values.append(float(done.stdout.split()[-1]))
-    return printed
-
-
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -68,17 +55,103 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def filled(text: str, parts: Mapping[str, Callable[[], str]], page: str) -> str:
-    """The text of a page with what stands between <!-- NAME --> and <!-- end NAME --> replaced by
-    its newest form, for every part.
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Write `result` so that the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
+    print(f"written to {path}")
+
+
+def progress(items: Iterable[Item], what: str, *, unit: str = "it") -> Iterator[Item]:
+    """The items, behind a bar on a terminal; in a log, a line now and then says how many."""
+    bar = tqdm(items, desc=what, unit=unit, disable=None, leave=False)
+    if not bar.disable:
+        yield from bar
+        return
+    said = time.monotonic()
+    listed = list(items)
+    for done, item in enumerate(listed):
+        if (now := time.monotonic()) - said >= SAID_EVERY_SECONDS:
+            said = now
+            print(f"{what}: {done} of {len(listed)}", file=sys.stderr, flush=True)
+        yield item
+
+
+def in_turns(
+    work: Mapping[Key, Callable[[], float]], rounds: int, what: str = "rounds"
+) -> dict[Key, list[float]]:
+    """What each piece of work measures in each round: in turns, as the machine may be busier at
+    one time than at another.
     """
-    for name, part in parts.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        if len(pattern.findall(text)) != 1:
-            raise SystemExit(f"{page} needs one place for {name!r}")
-        # A backslash in a part would otherwise be read as that of a template.
-        text = pattern.sub(rf"\g<1>{part().replace(chr(92), chr(92) * 2)}\n\g<2>", text)
-    return text
+    measured: dict[Key, list[float]] = {key: [] for key in work}
+    for key in progress(list(work) * rounds, what):
+        measured[key].append(work[key]())
+    return measured
+
+
+def apart(work: Callable[P, Found], *arguments: P.args, **named: P.kwargs) -> Found:
+    """What `work` returns in a new process of its own, whose memory and allocator are fresh."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(work, *arguments, **named).result()
+
+
+def images_per_second(work: Callable[[], Any], images: int, seconds: float) -> float:
+    """Rate of `work`, which handles so many images, over some seconds."""
+    start = time.perf_counter()
+    calls = 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        work()
+        calls += 1
+    return calls * images / elapsed
+
+
+def memory_bytes(name: str) -> int:
+    """A figure of this process's memory as Linux states it, such as VmHWM."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {name}")
+
+
+def finest_within(encode: Callable[[int], bytes], settings: range, most_bytes: int) -> bytes:
+    """The file of the finest setting that has at most so many bytes; if none has, that of the
+    coarsest, the first.
+    """
+    # Sizes grow with the setting but for some bytes here and there: hence the steps beside it.
+    above = bisect_right(settings, most_bytes, key=lambda setting: len(encode(setting)))
+    files = [encode(setting) for setting in settings[max(0, above - 4) : above + 5]]
+    fitting = [file for file in files if len(file) <= most_bytes]
+    return fitting[-1] if fitting else encode(settings[0])
+
+
+@contextmanager
+def figure(path: Path, *shape: int, dpi: int = 110, **options: Any) -> Iterator[tuple[Any, Any]]:
+    """Figure and axes of `matplotlib.pyplot.subplots`, written to `path` when they are drawn."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawn, axes = pyplot.subplots(*shape, layout="constrained", **options)
+    yield drawn, axes
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(path, dpi=dpi)
+    pyplot.close(drawn)
+    print(f"written to {path}")
+
+
+def photographs_crops(count: int = 256) -> NDArray[np.uint8]:
+    """Crops of 32x32 pixels of scikit-learn's photographs: real images, always available."""
+    from sklearn.datasets import load_sample_images
+
+    crops = [
+        photo[y : y + 32, x : x + 32]
+        for photo in load_sample_images().images
+        for y in range(0, 384, 8)
+        for x in range(0, 352, 8)
+    ]
+    spread = np.linspace(0, len(crops) - 1, count).astype(int)
+    return np.ascontiguousarray(np.stack([crops[index] for index in spread]))
 
 
 def tiled_networks(codec: Codec) -> Networks:

@@ -18,7 +18,7 @@ HVAE_CUDA=1 "$python" -m pip install --quiet --no-build-isolation --no-deps --ed
 mkdir -p "$output"
 for dtype in float32 bfloat16; do
     "$python" -m benchmarks.training.kernels --device cuda --dtype "$dtype" \
-        --json "$output/kernels_cuda_$dtype.json" --picture "$output/kernels_cuda_$dtype.png"
+        --json "$output/kernels_cuda_$dtype.json"
 done
 "$python" -m benchmarks.training.step --device cuda --json "$output/training_step_cuda.json"
 "$python" -m benchmarks.training.sweep_speed --device cuda --json "$output/sweep_speed_cuda.json"

@@ -22,4 +22,4 @@ cp -r "$root/csrc" "$root/hvae_codec" "$root/server" "$root/setup.py" "$root/pyp
 rm -f "$copy"/hvae_codec/*.so
 HVAE_CUDA=0 "$venv/bin/pip" install --quiet --no-build-isolation --no-deps --force-reinstall "$copy"
 cd "$build"
-"$venv/bin/python" "$root/benchmarks/golden_files.py" "$root/tests/golden" ${json:+--json "$json"}
+"$venv/bin/python" "$root/benchmarks/codec/golden_files.py" "$root/tests/golden" ${json:+--json "$json"}

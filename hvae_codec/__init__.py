@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hvae_codec.codec.checkpoint import ModelInfo
     from hvae_codec.codec.codec import Codec
     from hvae_codec.codec.features import Features
-    from hvae_codec.codec.rate_control import encode, encode_within
+    from hvae_codec.codec.rate_control.targets import encode, encode_within
     from hvae_codec.codec.registry import codec_for, decode, load, load_file, models
     from hvae_codec.features.transformer import HVAEFeatures as HVAEFeatures
 
@@ -48,7 +48,7 @@ _HOMES = {
     "Features": "hvae_codec.codec.features",
     "HVAEFeatures": "hvae_codec.features.transformer",  # not in __all__: it needs an extra
     "ModelInfo": "hvae_codec.codec.checkpoint",
-    **dict.fromkeys(("encode", "encode_within"), "hvae_codec.codec.rate_control"),
+    **dict.fromkeys(("encode", "encode_within"), "hvae_codec.codec.rate_control.targets"),
     **dict.fromkeys(("codec_for", "decode", "load", "load_file", "models"), _REGISTRY),
 }
 

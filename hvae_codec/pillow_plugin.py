@@ -193,7 +193,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         return
     if options.get("quality") is not None:
         raise ValueError(f"quality and {next(iter(targets))} exclude each other")
-    from hvae_codec.codec.rate_control import encode
+    from hvae_codec.codec.rate_control.targets import encode
 
     effort = 1 if options.get("effort") is None else options["effort"]
     file.write(_said(encode, image, _model(options, image), effort=effort, **targets))
@@ -203,7 +203,7 @@ def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> Non
     options: dict[str, Any] = image.encoderinfo
     given = [name for name in _TARGETS if options.get(name) is not None]
     if given:
-        raise ValueError(f"{given[0]} is for one picture; with save_all give quality")
+        raise ValueError(f"{given[0]} is for one image; with save_all give quality")
     images = [image, *options.get("append_images", [])]
     shown = [one.tell() for one in images]
     exif = options.get("exif")

@@ -51,7 +51,7 @@ def test_a_model_of_grey_pictures(tmp_path):
     assert (image.mode, image.size, image.info["model"]) == ("L", (28, 28), "mnist")
     expected = hvae_codec.decode((tmp_path / "x.hvae").read_bytes())[..., 0]
     np.testing.assert_array_equal(np.asarray(image), expected)
-    with pytest.raises(OSError, match=r"cannot write as HVAE: .* codes grey pictures"):
+    with pytest.raises(OSError, match=r"cannot write as HVAE: .* codes grey images"):
         pillow(waves(28, 28, 3)).save(tmp_path / "y.hvae", model="mnist")
     assert not (tmp_path / "y.hvae").exists()
 
@@ -100,7 +100,7 @@ def test_arguments_of_save_are_the_librarys(tmp_path):
     with pytest.raises(RateError) as refused:
         saved(max_bytes=3)
     assert refused.value.nearest > 3
-    with pytest.raises(UnknownQualityError, match="has no quality 75; at hand: 1, 2"):
+    with pytest.raises(UnknownQualityError, match="has no quality 75; available: 1, 2"):
         saved(quality=75)
     with pytest.raises(UnknownModelError, match="unknown model 'dogs'"):
         saved(model="dogs")
@@ -135,14 +135,14 @@ def test_photographs_take_their_model(tmp_path):
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparency_is_refused(tmp_path, mode):
     image = Image.new("RGBA" if mode == "RGBA" else mode, (40, 40))
-    with pytest.raises(OSError, match=rf"mode {mode} has alpha; .*flatten the picture"):
+    with pytest.raises(OSError, match=rf"mode {mode} has alpha; .*flatten the image"):
         image.save(tmp_path / "x.hvae")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "I", "F", "HSV", "I;16"])
 def test_other_modes_are_refused_with_advice(tmp_path, mode):
-    with pytest.raises(OSError, match=f"cannot write as HVAE: picture of mode {mode}"):
+    with pytest.raises(OSError, match=f"cannot write as HVAE: image of mode {mode}"):
         Image.new(mode, (40, 40)).save(tmp_path / "x.hvae")
 
 
@@ -220,9 +220,9 @@ def test_a_block_is_an_image_of_several_frames(tmp_path, codec):
         image.save(tmp_path / "again.hvae", save_all=True, quality=1)
         assert image.tell() == 1
     assert (tmp_path / "again.hvae").read_bytes() == codec.encode_block(expected)
-    with pytest.raises(OSError, match="one or more pictures of one shape"):
+    with pytest.raises(OSError, match="one or more images of one shape"):
         first.save(tmp_path / "y.hvae", save_all=True, append_images=[first.resize((9, 9))])
-    with pytest.raises(ValueError, match="max_bytes is for one picture"):
+    with pytest.raises(ValueError, match="max_bytes is for one image"):
         first.save(tmp_path / "y.hvae", save_all=True, max_bytes=99)
 
 
@@ -254,7 +254,7 @@ def test_copies_outlive_the_file(tmp_path, codec):
         (lambda blob: blob[:8], "inside a header of at least"),
         (lambda blob: blob[:2] + bytes([blob[2] ^ 1]) + blob[3:], "odd parity"),
         (lambda blob: blob[:2] + b"\x03" + blob[3:], "version 3 is not known"),
-        (lambda blob: blob[:3] + b"\0\0\0\0" + blob[7:], "model 00000000, which is not at hand"),
+        (lambda blob: blob[:3] + b"\0\0\0\0" + blob[7:], "model 00000000, which is not available"),
     ],
 )
 def test_an_unusable_header_is_not_identified(tmp_path, codec, change, message):

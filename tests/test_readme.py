@@ -420,7 +420,7 @@ def test_as_a_service(ran):
 def test_the_service_on_the_command_line(here, server, capsys):
     """Commands and all that they print; numbers differ, images being others."""
     blocks = fenced("docs/guides/service.md", "")
-    (shown,) = [block for block in blocks if "remote encode pictures" in block]
+    (shown,) = [block for block in blocks if "encode pictures --server" in block]
     steps = re.findall(r"^\$ hvae-codec (.*)\n((?:[^$].*\n)*)", shown, re.MULTILINE)
     assert len(steps) == shown.count("$ ") == 2
     numbers = re.compile(r"\d+(?:\.\d+)?")
@@ -445,7 +445,7 @@ ALL_COMMANDS = sorted({(page, command) for page in PAGES for command in commands
 
 def test_pages_with_commands():
     found = {command.split()[0] for _, command in ALL_COMMANDS}
-    other = "serve train sweep evaluate report train-classifier remote pack ls cat unpack"
+    other = "serve train sweep evaluate report train-classifier pack ls cat unpack"
     assert found == {*RUN, *other.split()}
 
 
@@ -462,7 +462,7 @@ def test_secrets_are_made_as_shown_and_the_server_takes_them(here):
     block = next(text for text in blocks if "secrets.token_urlsafe" in text)
     lines = [line.removeprefix("$ ") for line in block.splitlines()]
     serve = next(shlex.split(line) for line in lines if line.startswith("hvae-codec serve"))
-    remote = next(shlex.split(line) for line in lines if line.startswith("hvae-codec remote"))
+    remote = next(shlex.split(line) for line in lines if "--server" in line)
     making = "\n".join(line for line in lines if not line.startswith("hvae-codec"))
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     subprocess.run(["bash", "-ec", making], check=True, env=environment, capture_output=True)

@@ -11,12 +11,11 @@ with random weights where they are installed (`benchmarks.codec.learned_peers`).
 
 from __future__ import annotations
 
-import argparse
 import io
-import time
-from collections.abc import Callable
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,15 @@ from PIL import Image
 
 import hvae_codec
 from benchmarks.codec.learned_peers import learned_peers
-from benchmarks.common import environment, tiled_networks, write_json
+from benchmarks.command import Argument, Benchmark
+from benchmarks.common import (
+    images_per_second,
+    in_turns,
+    photographs_crops,
+    progress,
+    tiled_networks,
+)
+from benchmarks.tables import LEFT_OUT, Result, Table
 
 BATCH = 256
 BATCHES = (1, 16, 256, 4096)
@@ -40,31 +47,7 @@ PILLOW: dict[str, dict[str, Any]] = {
 }
 
 
-def images_per_second(work: Callable[[], Any], batch: int = BATCH) -> float:
-    """Rate of `work`, which handles `batch` images, over SECONDS."""
-    start = time.perf_counter()
-    calls = 0
-    while (elapsed := time.perf_counter() - start) < SECONDS:
-        work()
-        calls += 1
-    return calls * batch / elapsed
-
-
-def photographs_crops(count: int = BATCH) -> NDArray[np.uint8]:
-    """Crops of 32x32 pixels of scikit-learn's photographs: real images, always available."""
-    from sklearn.datasets import load_sample_images
-
-    crops = [
-        photo[y : y + 32, x : x + 32]
-        for photo in load_sample_images().images
-        for y in range(0, 384, 8)
-        for x in range(0, 352, 8)
-    ]
-    spread = np.linspace(0, len(crops) - 1, count).astype(int)
-    return np.ascontiguousarray(np.stack([crops[index] for index in spread]))
-
-
-def measure(quality: int, rounds: int, batch: int = BATCH) -> dict[str, Any]:
+def measure_quality(quality: int, rounds: int, batch: int = BATCH) -> Result:
     """Rates in images per second and the codec's ratio to the networks, for one quality level."""
     codec = hvae_codec.load("cifar10", quality=quality)
     networks = tiled_networks(codec)
@@ -83,28 +66,23 @@ def measure(quality: int, rounds: int, batch: int = BATCH) -> dict[str, Any]:
         del work["block encode"], work["block decode"]
         work["records encode"] = lambda: codec.encode(images[0])
         work["records decode"] = lambda: codec.decode(records[0])
-    rates: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(rounds):
-        for name, function in work.items():
-            rates[name].append(images_per_second(function, batch))
-    median = {name: float(np.median(values)) for name, values in rates.items()}
+    timed = {name: partial(images_per_second, call, batch, SECONDS) for name, call in work.items()}
+    rates = in_turns(timed, rounds, f"quality {quality}, batches of {batch}")
     ratios = {
-        name: float(
-            np.median(np.array(rates[name]) / np.array(rates[f"networks {name.split()[1]}"]))
-        )
-        for name in work
+        name: float(np.median(np.divide(values, rates[f"networks {name.split()[1]}"])))
+        for name, values in rates.items()
         if not name.startswith("networks")
     }
     return {
         "quality": quality,
         "batch": batch,
         "threads": torch.get_num_threads(),
-        "images_per_second": median,
+        "images_per_second": {name: float(np.median(values)) for name, values in rates.items()},
         "ratio_to_networks": ratios,
     }
 
 
-def measure_peers(rounds: int) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def measure_peers(rounds: int) -> tuple[list[Result], dict[str, str]]:
     """Images per second of each peer, and which were left out and why."""
     images = photographs_crops()
     work: dict[str, tuple[Callable[[], Any], Callable[[], Any], int]] = {}
@@ -117,13 +95,14 @@ def measure_peers(rounds: int) -> tuple[list[dict[str, Any]], dict[str, str]]:
         peer, batch = (some, LEARNED) if "lossy-vae" in every.name else (every, BATCH)
         work[peer.name] = (peer.encode, partial(peer.decode, peer.encode()), batch)
     rows = []
-    for name, (encode, decode, batch) in work.items():
-        rates = [
-            (images_per_second(encode, batch), images_per_second(decode, batch))
-            for _ in range(rounds)
-        ]
-        encoded, decoded = np.median(np.array(rates), axis=0)
-        rows.append({"peer": name, "encode": float(encoded), "decode": float(decoded)})
+    for name, (encode, decode, batch) in progress(work.items(), "peers"):
+        timed = {
+            kind: partial(images_per_second, call, batch, SECONDS)
+            for kind, call in (("encode", encode), ("decode", decode))
+        }
+        rates = in_turns(timed, rounds, name)
+        medians = {kind: float(np.median(values)) for kind, values in rates.items()}
+        rows.append({"peer": name, **medians})
     return rows, left_out
 
 
@@ -140,47 +119,60 @@ def _opened(files: list[bytes]) -> list[NDArray[np.uint8]]:
     return [np.asarray(Image.open(io.BytesIO(file))) for file in files]
 
 
-def print_rates(result: dict[str, Any]) -> None:
-    """A heading and a line a kind of work."""
-    print(
-        f"rung {result['quality']}, batches of {result['batch']}, {result['threads']} threads: "
-        "images/s, MB/s of pixels, ratio to networks"
-    )
-    for name, rate in result["images_per_second"].items():
-        ratio = result["ratio_to_networks"].get(name)
-        shown = "" if ratio is None else f"  {ratio:>6.1%}"
-        print(f"  {name:<16} {rate:>9.0f} {rate * 3072 / 1e6:>8.1f}{shown}")
-
-
-def main() -> None:
-    """Measure every quality level, the batches and the peers, print, and write JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--json", type=Path, help="write the result here")
-    arguments = parser.parse_args()
-    threads = torch.get_num_threads()
-    numbers = [model.quality for model in hvae_codec.models() if model.name == "cifar10"]
-    rungs = []
-    for quality in numbers:
-        rungs.append(measure(quality, arguments.rounds))
-        print_rates(rungs[-1])
+def measure(arguments: Namespace) -> Result:
+    """Every quality level, the batches and the peers."""
+    rounds, threads = arguments.rounds, torch.get_num_threads()
+    qualities = [model.quality for model in hvae_codec.models() if model.name == "cifar10"]
+    rows = [measure_quality(quality, rounds) for quality in qualities]
     batches = []
     for count in sorted({1, threads}):
         torch.set_num_threads(count)
-        for batch in BATCHES:
-            batches.append(measure(numbers[len(numbers) // 2], arguments.rounds, batch))
-            print_rates(batches[-1])
-    peers, left_out = measure_peers(max(1, arguments.rounds // 4))
-    for row in peers:
-        print(f"{row['peer']:<34} encode {row['encode']:>8.0f}/s decode {row['decode']:>8.0f}/s")
-    for name, why in left_out.items():
-        print(f"{name} left out: {why}")
-    if arguments.json is not None:
-        settings = {"batch": BATCH, "threads": threads, "rounds": arguments.rounds}
-        found = {"rungs": rungs, "batches": batches, "peers": peers, "left_out": left_out}
-        where = {"environment": environment("scikit-learn", "pillow")}
-        write_json(arguments.json, {**settings, **found, **where})
+        middle = qualities[len(qualities) // 2]
+        batches += [measure_quality(middle, rounds, batch) for batch in BATCHES]
+    peers, left_out = measure_peers(max(1, rounds // 4))
+    settings = {"batch": BATCH, "threads": threads, "rounds": rounds}
+    found = {"rungs": rows, "batches": batches, "peers": peers, "left_out": left_out}
+    return settings | found
 
+
+def kinds_of_work(result: Result) -> Iterable[Result]:
+    """Each rate of each measurement as a row of its own."""
+    for row in (*result["rungs"], *result["batches"]):
+        for name, rate in row["images_per_second"].items():
+            ratio = row["ratio_to_networks"].get(name)
+            yield row | {"work": name, "rate": rate, "mb": rate * 3072 / 1e6, "ratio": ratio}
+
+
+SPEED = Table(
+    "speed",
+    "rungs",
+    {"quality": "{quality}"}
+    | {
+        name: f"{{images_per_second[{name}]:,.0f}} ({{ratio_to_networks[{name}]:.0%}})"
+        for name in ("block encode", "records encode", "block decode", "records decode")
+    },
+    note="Images per second in batches of {batch} with {threads} threads of an "
+    "{environment[processor]}; in brackets the share of the networks' own rate.",
+    result="codec_speed",
+)
+EVERY_RATE = Table(
+    "every rate",
+    kinds_of_work,
+    {
+        "work": "{work}, quality {quality}, batches of {batch}, {threads} threads",
+        "images/s": "{rate:.0f}",
+        "MB/s of pixels": "{mb:.1f}",
+        "ratio to networks": "{ratio:.1%}",
+    },
+)
+PEER_RATES = {"images/s": "{peer}", "encode": "{encode:.0f}", "decode": "{decode:.0f}"}
+BENCHMARK = Benchmark(
+    __doc__,
+    measure,
+    (SPEED, EVERY_RATE, Table("peers", "peers", PEER_RATES), LEFT_OUT),
+    (Argument("--rounds", type=int, default=12),),
+    packages=("scikit-learn", "pillow"),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -9,11 +9,7 @@ exceeds by that of a process that has coded a small image only. Anonymous memory
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,10 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 import hvae_codec
-from benchmarks.common import environment, write_json
+from benchmarks.command import Argument, Benchmark
+from benchmarks.common import apart, memory_bytes, progress
+from benchmarks.tables import Table
 from hvae_codec.cli import main as command
 from hvae_codec.codec.images.load import as_uint8
 from hvae_codec.codec.images.strips import Strips, write_png, write_ppm
@@ -60,13 +57,6 @@ def mosaic_rows(side: int) -> Iterator[Pixels]:
         beside = range(-(-side // width))
         band = [pictures[(7 * row + column) % len(pictures)][:height, :width] for column in beside]
         yield np.concatenate(band, axis=1)[: side - top, :side]
-
-
-def _memory(name: str) -> float:
-    status = Path("/proc/self/status").read_text()
-    found = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024 / _MIB
 
 
 def _digest(rows: Iterator[Pixels]) -> str:
@@ -106,7 +96,8 @@ def _decode_rows(codec: hvae_codec.Codec, folder: Path) -> str:
 
 def _encode_command(codec: hvae_codec.Codec, folder: Path) -> str:
     target = folder / "again.hvae"
-    _command("encode", folder / "picture.ppm", "-o", target, "--quality", str(QUALITY), "--psnr")
+    options = ("--model", "cifar10", "--quality", str(QUALITY), "--psnr")
+    _command("encode", folder / "picture.ppm", "-o", target, *options)
     return hashlib.sha256(target.read_bytes()).hexdigest()
 
 
@@ -134,15 +125,15 @@ def measure_here(way: str, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     codec = hvae_codec.load("cifar10", quality=QUALITY)
     codec.decode(codec.encode(np.zeros((_WARM_SIDE, _WARM_SIDE, 3), np.uint8)))
-    before = _memory("VmHWM")
+    before = memory_bytes("VmHWM") / _MIB
     start = time.perf_counter()
     digest = WAYS[way](codec, folder)
     seconds = time.perf_counter() - start
     return {
         "way": way,
         "seconds": seconds,
-        "added_peak_mib": _memory("VmHWM") - before,
-        "anonymous_mib": _memory("RssAnon"),
+        "added_peak_mib": memory_bytes("VmHWM") / _MIB - before,
+        "anonymous_mib": memory_bytes("RssAnon") / _MIB,
         "before_mib": before,
         "digest": digest,
     }
@@ -162,16 +153,12 @@ def measure(side: int, ways: Iterable[str] = tuple(WAYS)) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _prepare(folder, side)
-        rows = []
-        for way in tqdm(ways, desc="ways", disable=None):
-            words = [sys.executable, "-m", "benchmarks.codec.memory", "--way", way, "--in", name]
-            done = subprocess.run(words, capture_output=True, text=True, check=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
+        rows = [apart(measure_here, way, folder) for way in progress(ways, "ways")]
         files = {row["digest"] for row in rows if "encode" in row["way"]}
         pictures = {row.pop("digest") for row in rows if row["way"].startswith("decode")}
         file_bytes = (folder / "picture.hvae").stat().st_size
     if (len(files), len(pictures)) != (1, 1):
-        raise SystemExit(f"ways disagree: {len(files)} files, {len(pictures)} pictures")
+        raise SystemExit(f"ways disagree: {len(files)} files, {len(pictures)} images")
     for row in rows:
         row.pop("digest", None)
     return {
@@ -181,29 +168,27 @@ def measure(side: int, ways: Iterable[str] = tuple(WAYS)) -> dict[str, Any]:
         "file_bytes": file_bytes,
         "threads": 1,
         "ways": rows,
-        "environment": environment("pillow"),
     }
 
 
-def main() -> None:
-    """Measure, print, and write JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--side", type=int, default=10_000, help="pixels on a side")
-    parser.add_argument("--json", type=Path, help="write the result here")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
-    parser.add_argument("--in", dest="folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.way is not None:
-        print(json.dumps(measure_here(arguments.way, arguments.folder)))
-        return
-    result = measure(arguments.side)
-    print(f"{arguments.side}x{arguments.side} RGB, {result['raw_mib']:.0f} MiB of pixels")
-    print(f"{'way':<32} {'seconds':>8} {'peak +MiB':>10}")
-    for row in result["ways"]:
-        print(f"{row['way']:<32} {row['seconds']:>8.1f} {row['added_peak_mib']:>10.0f}")
-    if arguments.json is not None:
-        write_json(arguments.json, result)
-
+TABLE = Table(
+    "any_size",
+    "ways",
+    {"call": "`{way}`", "peak of memory added, MiB": "{added_peak_mib:.0f}"},
+    more={"seconds": "{seconds:.1f}"},
+    note=lambda result: (
+        f"{result['side']:,}x{result['side']:,} RGB, {result['raw_mib']:.0f} MiB of pixels; "
+        f"quality {result['quality']}, a file of {result['file_bytes'] / _MIB:.1f} MiB; "
+        "one thread.\nThe pixels themselves are counted where they are an array or Pillow's."
+    ),
+)
+BENCHMARK = Benchmark(
+    __doc__,
+    lambda arguments: measure(arguments.side),
+    (TABLE,),
+    (Argument("--side", type=int, default=10_000, help="pixels on a side"),),
+    packages=("pillow",),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

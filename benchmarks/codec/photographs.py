@@ -7,8 +7,7 @@ Megapixels per second of encode and decode of a 768x512 photograph, whole calls 
 file's bytes and back, with all cores, against CompressAI's bmshj2018_hyperprior (random weights;
 only its speed counts) on the same image in the same run, in turns; the median of the rounds. Then
 a 24-megapixel image, made of photographs, encoded and decoded in a process of its own: seconds,
-and the peak of that process's memory. Last, whether files give equal symbols and images whatever
-the number of threads, the height of strips, the memory layout and the batch.
+and the peak of that process's memory.
 
 With --checkpoint another model is measured in turns with the shipped one, on whole calls alone: the
 ratio of their speeds at each quality.
@@ -16,29 +15,27 @@ ratio of their speeds at each quality.
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 import hvae_codec
 from benchmarks.codec.learned_peers import hyperprior
 from benchmarks.codec.memory import mosaic_rows, photographs
-from benchmarks.common import environment, write_json
-from hvae_codec.codec.fully_convolutional import networks
+from benchmarks.command import Argument, Benchmark
+from benchmarks.common import apart, in_turns, memory_bytes, progress
+from benchmarks.tables import LEFT_OUT, TARGETS, Result, Table, target
 
+KINDS = ("encode", "decode")
 QUALITIES = (10, 50, 90)
 SIZE = (512, 768)
 LARGE = (4000, 6000)
@@ -46,6 +43,7 @@ TARGET_MEGAPIXELS, TARGET_RATIO, TARGET_MIB = 2.5, 5.0, 3072.0
 
 Pixels = NDArray[np.uint8]
 Work = Callable[[], Any]
+Call = TypeVar("Call", bound=Hashable)
 
 
 def photograph() -> Pixels:
@@ -55,12 +53,20 @@ def photograph() -> Pixels:
 
 
 def seconds_of(work: Work) -> float:
+    """Of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def measure_speed(rounds: int) -> dict[str, Any]:
+def timed(calls: Mapping[Call, Work], rounds: int) -> dict[Call, list[float]]:
+    """Seconds of each call in each round, in turns, after one that is not counted."""
+    for work in calls.values():
+        work()
+    return in_turns({name: partial(seconds_of, work) for name, work in calls.items()}, rounds)
+
+
+def measure_speed(rounds: int) -> Result:
     """Medians over the rounds, all calls in turns."""
     picture = photograph()
     megapixels = picture.shape[0] * picture.shape[1] / 1e6
@@ -74,31 +80,20 @@ def measure_speed(rounds: int) -> dict[str, Any]:
     if peer is not None:
         calls[f"encode, {peer.name}"] = peer.encode
         calls[f"decode, {peer.name}"] = partial(peer.decode, peer.encode())
-    for work in calls.values():
-        work()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in tqdm(range(rounds), desc="rounds", disable=None, leave=False):
-        for name, work in calls.items():
-            seconds[name].append(seconds_of(work))
     rates: dict[str, float] = {
-        name: round(megapixels / float(np.median(s)), 4) for name, s in seconds.items()
+        name: round(megapixels / float(np.median(seconds)), 4)
+        for name, seconds in timed(calls, rounds).items()
     }
-    result: dict[str, Any] = {"width": picture.shape[1], "height": picture.shape[0]}
+    result: Result = {"width": picture.shape[1], "height": picture.shape[0]}
     result |= {"threads": torch.get_num_threads(), "rounds": rounds, "megapixels_per_s": rates}
-    if left_out is not None:
-        result["left_out"] = left_out
-        return result
-    assert peer is not None
-    result["ratio"] = {
-        kind: round(
-            min(rates[f"{kind}, quality {q}"] for q in QUALITIES) / rates[f"{kind}, {peer.name}"], 3
-        )
-        for kind in ("encode", "decode")
-    }
-    return result
+    if peer is None:
+        return result | {"left_out": left_out}
+    slowest = {kind: min(rates[f"{kind}, quality {q}"] for q in QUALITIES) for kind in KINDS}
+    ratios = {kind: round(slowest[kind] / rates[f"{kind}, {peer.name}"], 3) for kind in KINDS}
+    return result | {"ratio": ratios}
 
 
-def measure_against_shipped(path: Path, rounds: int) -> dict[str, Any]:
+def measure_against_shipped(path: Path, rounds: int) -> Result:
     """Megapixels per second of another model and of the shipped one, in turns, and their ratio."""
     picture = photograph()
     megapixels = picture.shape[0] * picture.shape[1] / 1e6
@@ -110,44 +105,27 @@ def measure_against_shipped(path: Path, rounds: int) -> dict[str, Any]:
             at = codec.at_quality(quality)
             calls["encode", name, quality] = partial(at.encode, picture)
             calls["decode", name, quality] = partial(at.decode, at.encode(picture))
-    for work in calls.values():
-        work()
-    seconds: dict[tuple[str, str, int], list[float]] = {key: [] for key in calls}
-    for _ in tqdm(range(rounds), desc="rounds", disable=None, leave=False):
-        for key, work in calls.items():
-            seconds[key].append(seconds_of(work))
+    seconds = timed(calls, rounds)
     rows = []
-    for kind in ("encode", "decode"):
+    for kind in KINDS:
         for quality in QUALITIES:
             both = np.array([seconds[kind, name, quality] for name in ("shipped", "checkpoint")])
             shipped, other = megapixels / np.median(both, axis=1)
-            row: dict[str, Any] = {"call": kind, "quality": quality}
+            row: Result = {"call": kind, "quality": quality}
             row |= {"shipped": round(float(shipped), 3), "checkpoint": round(float(other), 3)}
             # Of each round, so that a busy minute of the machine slows both.
             rows.append(row | {"ratio": round(float(np.median(both[0] / both[1])), 3)})
     return {"threads": torch.get_num_threads(), "rounds": rounds, "megapixels_per_s": rows}
 
 
-def measure_large() -> dict[str, Any]:
+def measure_large() -> Result:
     """Ways in and out of a large image, each in a process of its own."""
     height, width = LARGE
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         picture = np.concatenate(list(mosaic_rows(width)))[:height]
         np.save(folder / "picture.npy", picture)
-        rows = {}
-        for way in tqdm(WAYS, desc="ways", disable=None, leave=False):
-            words = [
-                sys.executable,
-                "-m",
-                "benchmarks.codec.photographs",
-                "--way",
-                way,
-                "--in",
-                name,
-            ]
-            done = subprocess.run(words, capture_output=True, text=True, check=True)
-            rows[way] = json.loads(done.stdout.splitlines()[-1])
+        rows = {way: apart(run_way, way, folder) for way in progress(WAYS, "ways")}
         file_bytes = (folder / "picture.hvae").stat().st_size
     return {"width": width, "height": height, "file_bytes": file_bytes, "ways": rows}
 
@@ -174,117 +152,87 @@ def run_way(way: str, folder: Path) -> dict[str, float]:
     start = time.perf_counter()
     WAYS[way](folder, codec)
     seconds = time.perf_counter() - start
-    status = Path("/proc/self/status").read_text()
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-    assert found is not None
-    return {"seconds": round(seconds, 3), "peak_mib": round(int(found[1]) / 1024, 1)}
+    return {"seconds": round(seconds, 3), "peak_mib": round(memory_bytes("VmHWM") / 2**20, 1)}
 
 
-def measure_equality() -> list[dict[str, Any]]:
-    """A file decoded in several ways, against the usual one."""
-    codec = hvae_codec.load("photo")
-    assert codec.info.continuous
-    picture = photograph()
-    blob, other = codec.encode(picture), codec.encode(picture[::-1])
-    symbols, usual = codec.symbols([blob]), codec.decode(blob)
-    threads, strip = torch.get_num_threads(), networks.STRIP_PIXELS
-    rows = []
-    for way in ("one thread", "strips of 64 rows", "contiguous weights", "in a batch"):
-        if way == "one thread":
-            torch.set_num_threads(1)
-        elif way == "strips of 64 rows":
-            networks.STRIP_PIXELS = 64 * picture.shape[1]
-        elif way == "contiguous weights":
-            codec.model.to(memory_format=torch.contiguous_format)
-        batch = [other, blob, other] if way == "in a batch" else [blob]
-        found = codec.symbols(batch)
-        position = 1 if way == "in a batch" else 0
-        decoded = codec.decode_batch(batch)[position]
-        difference = np.abs(decoded.astype(int) - usual)
-        equal = all((a[0] == b[position]).all() for a, b in zip(symbols, found, strict=True))
-        rows.append(
-            {
-                "way": way,
-                "symbols_equal": bool(equal),
-                "same_bytes": bool(codec.encode(picture) == blob),
-                "largest_difference": int(difference.max()),
-                "differing_samples": round(float((difference > 0).mean()), 8),
-            }
-        )
-        torch.set_num_threads(threads)
-        networks.STRIP_PIXELS = strip
-        codec.model.to(memory_format=torch.channels_last)
-    return rows
-
-
-def targets(speed: dict[str, Any], large: dict[str, Any]) -> list[dict[str, Any]]:
+def targets(speed: Result, large: Result) -> list[Result]:
     """The figures to reach, and whether this run did."""
     rates = speed["megapixels_per_s"]
     found = []
-    for kind in ("encode", "decode"):
+    for kind in KINDS:
         slowest = min(rates[f"{kind}, quality {q}"] for q in QUALITIES)
-        found.append((f"{kind}, megapixels/s at the slowest quality", slowest, TARGET_MEGAPIXELS))
+        what = f"{kind}, megapixels/s at the slowest quality"
+        found.append(target(what, slowest, TARGET_MEGAPIXELS, at_least=True))
         if "ratio" in speed:
-            found.append((f"{kind}, times the learned peer", speed["ratio"][kind], TARGET_RATIO))
-    rows = [
-        {"what": what, "limit": limit, "measured": value, "met": value >= limit}
-        for what, value, limit in found
+            ratio = speed["ratio"][kind]
+            what = f"{kind}, times the learned peer"
+            found.append(target(what, ratio, TARGET_RATIO, at_least=True))
+    return found + [
+        target(f"{way} of 24 megapixels, peak MiB", row["peak_mib"], TARGET_MIB)
+        for way, row in large["ways"].items()
     ]
-    for way, row in large["ways"].items():
-        peak = row["peak_mib"]
-        what = f"{way} of 24 megapixels, peak MiB"
-        rows.append({"what": what, "limit": TARGET_MIB, "measured": peak, "met": peak < TARGET_MIB})
-    return rows
 
 
-def main() -> None:
-    """Measure, print, and write JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", type=Path, help="write the result here")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
-    parser.add_argument("--in", dest="folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--checkpoint", type=Path, help="measure this model beside the shipped one")
-    parser.add_argument("--threads", type=int, help="default: all cores")
-    arguments = parser.parse_args()
+def measure(arguments: Namespace) -> Result:
+    """The shipped model, or with --checkpoint another one beside it."""
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     if arguments.checkpoint is not None:
-        against = measure_against_shipped(arguments.checkpoint, arguments.rounds)
-        for row in against["megapixels_per_s"]:
-            print(
-                f"{row['call']} at quality {row['quality']:>2}: {row['shipped']:.2f} and "
-                f"{row['checkpoint']:.2f} megapixels/s, {row['ratio']:.2f} times"
-            )
-        if arguments.json is not None:
-            write_json(arguments.json, {**against, "environment": environment()})
-        return
-    if arguments.way is not None:
-        print(json.dumps(run_way(arguments.way, arguments.folder)))
-        return
+        return measure_against_shipped(arguments.checkpoint, arguments.rounds)
     speed, large = measure_speed(arguments.rounds), measure_large()
-    print(f"{speed['width']}x{speed['height']}, {speed['threads']} threads, megapixels/s")
-    for name, rate in speed["megapixels_per_s"].items():
-        print(f"  {name:<40} {rate:>8.2f}")
-    for name, reason in speed.get("left_out", {}).items():
-        print(f"left out: {name}: {reason}")
-    for name, row in large["ways"].items():
-        print(f"24 megapixels, {name:<12} {row['seconds']:>8.1f} s {row['peak_mib']:>8.0f} MiB")
-    equality = measure_equality()
-    for row in equality:
-        print(
-            f"{row['way']:<20} symbols equal: {row['symbols_equal']}, bytes equal when encoding: "
-            f"{row['same_bytes']}, largest difference {row['largest_difference']} in "
-            f"{row['differing_samples']:.2e} of the samples"
-        )
-    met = targets(speed, large)
-    for target in met:
-        state = "met" if target["met"] else "not met"
-        print(f"target: {target['what']}: {target['measured']} (limit {target['limit']}): {state}")
-    if arguments.json is not None:
-        result = {"speed": speed, "large": large, "equality": equality, "targets": met}
-        write_json(arguments.json, {**result, "environment": environment()})
+    left_out = speed.pop("left_out", {})
+    found = {"speed": speed, "large": large, "left_out": left_out}
+    return found | {"targets": targets(speed, large)}
 
+
+def by_setting(result: Result) -> list[Result]:
+    """Megapixels per second of each quality and peer, encoding and decoding in a row."""
+    rates = result["speed"]["megapixels_per_s"] if "speed" in result else {}
+    names = [key.removeprefix("encode, ") for key in rates if key.startswith("encode")]
+    return [{"setting": n} | {kind: rates[f"{kind}, {n}"] for kind in KINDS} for n in names]
+
+
+def conditions(result: Result) -> str:
+    """What was measured on, and what the large image took."""
+    speed, large = result["speed"], result["large"]
+    ways = ", ".join(
+        f"`{way}` {row['seconds']:.0f} s and {row['peak_mib']:,.0f} MiB"
+        for way, row in large["ways"].items()
+    )
+    megapixels = large["width"] * large["height"] / 1e6
+    return (
+        f"Megapixels per second, {speed['width']}x{speed['height']}, {speed['threads']} threads of "
+        f"an {result['environment']['processor']}. Of {megapixels:.0f} megapixels, with all memory "
+        f"of the process: {ways}."
+    )
+
+
+SPEED = Table(
+    "photographs",
+    by_setting,
+    {"setting": "{setting}", "encode": "{encode:.2f}", "decode": "{decode:.2f}"},
+    note=conditions,
+)
+AGAINST_SHIPPED = Table(
+    "megapixels/s of the shipped model and of the checkpoint",
+    "megapixels_per_s",
+    {
+        "call": "{call}, quality {quality}",
+        "shipped": "{shipped:.2f}",
+        "checkpoint": "{checkpoint:.2f}",
+        "times": "{ratio:.2f}",
+    },
+)
+BENCHMARK = Benchmark(
+    __doc__,
+    measure,
+    (SPEED, AGAINST_SHIPPED, TARGETS, LEFT_OUT),
+    (
+        Argument("--rounds", type=int, default=9),
+        Argument("--checkpoint", type=Path, help="measure this model beside the shipped one"),
+        Argument("--threads", type=int, help="default: all cores"),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -12,12 +12,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import signal
-import subprocess
 import sys
-import tempfile
 import time
-from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from benchmarks.common import finest_within
 from benchmarks.docs.demo_sheet import HEADING, Row, WebP, contact_sheet
+from benchmarks.service.processes import started
 from hvae_codec.client import Client
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.images.load import encode_png
@@ -38,7 +36,6 @@ from hvae_codec.utils.atomic_files import write_atomically
 
 CIFAR_IMAGES = 8
 SAMPLES = 12
-START_SECONDS = 60.0
 
 Pixels = NDArray[np.uint8]
 
@@ -52,27 +49,9 @@ def running_server(log: Path) -> Iterator[str]:
     Raises:
         RuntimeError: it does not come up, or does not stop with exit code 0.
     """
-    with tempfile.TemporaryDirectory() as directory, log.open("wb") as lines:
-        port_file = Path(directory) / "port"
-        command = [sys.executable, "-m", "hvae_codec.server", "--port", "0"]
-        process = subprocess.Popen(
-            [*command, "--port-file", str(port_file)], stdout=subprocess.DEVNULL, stderr=lines
-        )
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while not port_file.exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(
-                        f"the server did not come up (exit code {process.poll()}): see {log}"
-                    )
-                time.sleep(0.02)
-            yield f"127.0.0.1:{port_file.read_text().strip()}"
-            process.send_signal(signal.SIGTERM)
-            if code := process.wait(timeout=30):
-                raise RuntimeError(f"the server stopped with exit code {code}: see {log}")
-        finally:
-            process.kill()
-            process.wait()
+    command = [sys.executable, "-m", "hvae_codec.server", "--port", "0"]
+    with started(command, "--port-file", log=log) as (_, address, _):
+        yield address
 
 
 def real_images() -> tuple[list[tuple[str, Pixels]], str]:
@@ -86,7 +65,7 @@ def real_images() -> tuple[list[tuple[str, Pixels]], str]:
     try:
         cifar = load_dataset("cifar10", "test")
     except DatasetError:
-        return images, "CIFAR-10 is not at hand (set HVAE_DATA to its directory): photographs only"
+        return images, "CIFAR-10 is not available (set HVAE_DATA to its directory)"
     images += [(f"cifar-test-{i}", cifar.images[i]) for i in range(CIFAR_IMAGES)]
     return images, f"CIFAR-10 images: {cifar.name} {cifar.split}"
 
@@ -116,18 +95,15 @@ def webp_within(image: Pixels, most_bytes: int) -> WebP:
         Image.fromarray(image).save(buffer, "WEBP", quality=quality, method=6)
         return buffer.getvalue()
 
-    # Files grow with the quality but for some bytes here and there, which the last steps allow for.
-    above = bisect_right(range(101), most_bytes, key=lambda q: len(encoded(q)))
-    files = [encoded(quality) for quality in range(max(0, above - 1), min(101, above + 5))]
-    blob = next((file for file in reversed(files) if len(file) <= most_bytes), files[0])
+    blob = finest_within(encoded, range(101), most_bytes)
     return WebP(np.asarray(Image.open(io.BytesIO(blob)).convert("RGB")), len(blob))
 
 
 def main() -> None:
     """Run the main job once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--output", type=Path, default=Path("out"), help="directory of the picture")
-    parser.add_argument("--quality", type=int, help=f"of {SMALL_MODEL}; default: the middle rung")
+    parser.add_argument("--output", type=Path, default=Path("out"), help="directory of the image")
+    parser.add_argument("--quality", type=int, help=f"of {SMALL_MODEL}; default: the middle one")
     parser.add_argument("--photo-quality", type=int, help="1 to 100; default: the model's")
     arguments = parser.parse_args()
     images, note = real_images()
@@ -161,7 +137,7 @@ def main() -> None:
         samples = client.sample(SAMPLES, model=SMALL_MODEL, quality=qualities[SMALL_MODEL], seed=1)
     path = arguments.output / "main_job.png"
     write_atomically(path, encode_png(np.asarray(contact_sheet(rows, samples))))
-    print(f"picture: {path}, log of the server: {log}")
+    print(f"image: {path}, log of the server: {log}")
 
 
 def default_qualities(client: Client) -> dict[str, int]:

@@ -18,12 +18,12 @@ Exits with 1 if anything was found.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.common import environment, write_json
+from benchmarks.command import Argument, Benchmark
 from benchmarks.fuzzing.campaign import (
     ALLOWED_BYTES,
     ALLOWED_FACTOR,
@@ -42,6 +42,7 @@ from benchmarks.fuzzing.campaign import (
 from benchmarks.fuzzing.coverage import available, statistics
 from benchmarks.fuzzing.mutate import MAX_BYTES
 from benchmarks.fuzzing.worker import WHOLE_EVERY
+from benchmarks.tables import Result, Table
 
 SHARES = {"files": 0.94, "archives": 0.05, "requests": 0.01}
 """Of all inputs; a request costs as much time as some hundred files."""
@@ -126,41 +127,63 @@ def fuzz(inputs: int, seed: int, engine: str, jobs: int) -> dict[str, dict[str, 
     }
 
 
-def main() -> int:
-    """Run, print, and write JSON if asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--inputs", type=int, default=2_100_000, help="mutated inputs of all kinds")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--engine", choices=("coverage", "plain"), help="default: as installed")
-    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.add_argument("--json", type=Path, help="write the result here")
-    arguments = parser.parse_args()
+def measure(arguments: Namespace) -> Result:
+    """Fuzz every kind."""
     engine = arguments.engine or ("coverage" if available() else "plain")
+    named = f"atheris {version('atheris')}" if engine == "coverage" else engine
     kinds = fuzz(arguments.inputs, arguments.seed, engine, arguments.jobs)
-    for kind, report in kinds.items():
-        print(
-            f"{kind}: {report['inputs']:,} inputs, {report['number_of_findings']} findings, "
-            f"{report.get('undetected_changes', 0)} undetected changes, slowest "
-            f"{report.get('worst', {}).get('seconds', 0):.2f} s"
-        )
-        for finding in report["findings"]:
-            print(f"  {finding['problem']} {finding.get('where', '')}")
-    if arguments.json is not None:
-        settings = {
-            "inputs": sum(report["inputs"] for report in kinds.values()),
-            "seed": arguments.seed,
-            "engine": f"atheris {version('atheris')}" if engine == "coverage" else "plain",
-            "longest_input_bytes": MAX_BYTES,
-            "limit_seconds": INPUT_SECONDS,
-            "limit_memory": f"{ALLOWED_FACTOR} x input + {ALLOWED_BYTES} bytes",
-            "limit_address_space_bytes": HEADROOM_BYTES,
-            "through_the_networks_one_in": WHOLE_EVERY,
-        }
-        write_json(arguments.json, {**settings, "kinds": kinds, "environment": environment()})
-    return int(any(report["number_of_findings"] for report in kinds.values()))
+    return {
+        "inputs": sum(report["inputs"] for report in kinds.values()),
+        "seed": arguments.seed,
+        "engine": named,
+        "longest_input_bytes": MAX_BYTES,
+        "limit_seconds": INPUT_SECONDS,
+        "limit_memory": f"{ALLOWED_FACTOR} x input + {ALLOWED_BYTES} bytes",
+        "limit_address_space_bytes": HEADROOM_BYTES,
+        "through_the_networks_one_in": WHOLE_EVERY,
+        "kinds": kinds,
+    }
 
+
+def kinds_of(result: Result) -> list[Result]:
+    """The report of each kind as a row."""
+    unknown = {"undetected_changes": 0, "worst": {"seconds": 0.0}}
+    return [unknown | report | {"kind": kind} for kind, report in result["kinds"].items()]
+
+
+def findings_of(result: Result) -> list[Result]:
+    """Every finding as a row."""
+    return [
+        {"kind": kind, "where": ""} | finding
+        for kind, report in result["kinds"].items()
+        for finding in report["findings"]
+    ]
+
+
+KINDS = Table(
+    "fuzzing",
+    kinds_of,
+    {
+        "kind": "{kind}",
+        "inputs": "{inputs:,}",
+        "findings": "{number_of_findings}",
+        "undetected changes": "{undetected_changes}",
+        "slowest, s": "{worst[seconds]:.2f}",
+    },
+)
+FINDINGS = Table("findings", findings_of, {"kind": "{kind}", "problem": "{problem} {where}"})
+BENCHMARK = Benchmark(
+    __doc__,
+    measure,
+    (KINDS, FINDINGS),
+    (
+        Argument("--inputs", type=int, default=2_100_000, help="mutated inputs of all kinds"),
+        Argument("--seed", type=int, default=0),
+        Argument("--engine", choices=("coverage", "plain"), help="default: as installed"),
+        Argument("--jobs", type=int, default=2, help="processes at a time"),
+    ),
+    failed=lambda result: any(row["number_of_findings"] for row in result["kinds"].values()),
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 import hvae_codec
-from benchmarks.codec.codec_speed import photographs_crops
+from benchmarks.common import photographs_crops
 from benchmarks.fuzzing.files import sealed
 from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome, refusal_of
@@ -110,7 +110,7 @@ class ArchiveTarget:
         pictures = archive.decode(numbers)
         sizes = [(p.height, p.width, p.channels) for p in archive.listing(numbers)]
         if [picture.shape for picture in pictures] != sizes:
-            raise AssertionError(f"pictures of {sizes[:3]} are {pictures[0].shape}")
+            raise AssertionError(f"images of {sizes[:3]} are {pictures[0].shape}")
         archive.features(numbers)
 
 

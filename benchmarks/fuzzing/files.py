@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 
 import hvae_codec
-from benchmarks.codec.codec_speed import photographs_crops
+from benchmarks.common import photographs_crops
 from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome, refusal_of
 from hvae_codec import Codec
@@ -235,4 +235,4 @@ def _check_pictures(codec: Codec, data: bytes, block: SymbolBatch) -> None:
         codec.features_from_bytes(data)
         codec.preview(data)
     if found != shape:
-        raise AssertionError(f"the header says {shape}, the picture is {found}")
+        raise AssertionError(f"the header says {shape}, the image is {found}")

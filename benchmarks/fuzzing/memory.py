@@ -8,14 +8,9 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+from benchmarks.common import memory_bytes
 
-
-def _status_bytes(field: str) -> int:
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"{_STATUS} has no {field}")
+_CLEAR = Path("/proc/self/clear_refs")
 
 
 class ResidentPeak:
@@ -29,11 +24,11 @@ class ResidentPeak:
         if self._trim is not None:
             self._trim(0)
         _CLEAR.write_text("5")
-        self._before = _status_bytes("VmRSS")
+        self._before = memory_bytes("VmRSS")
 
     def growth(self) -> int:
         """Bytes."""
-        return max(0, _status_bytes("VmHWM") - self._before)
+        return max(0, memory_bytes("VmHWM") - self._before)
 
 
 def traced_peak(work: Callable[[], object]) -> int:
@@ -48,5 +43,5 @@ def traced_peak(work: Callable[[], object]) -> int:
 
 def limit_address_space(headroom: int) -> None:
     """From here on the process may take so many bytes more, touched or not; else MemoryError."""
-    most = _status_bytes("VmSize") + headroom
+    most = memory_bytes("VmSize") + headroom
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from benchmarks.codec.codec_speed import photographs_crops
+from benchmarks.common import photographs_crops
 from benchmarks.fuzzing.files import FileTarget
 from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome

@@ -13,20 +13,19 @@ lossless. --json writes the result, with curves and a contact sheet at equal byt
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
+import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import hvae_codec
-from benchmarks.common import environment, write_json
+from benchmarks.command import Argument, Benchmark
+from benchmarks.common import environment
 from benchmarks.rate_distortion.bd_rate import at_equal_psnr, bd_rate_percent, bytes_at
 from benchmarks.rate_distortion.classical_peers import (
     JBIG2,
@@ -41,6 +40,13 @@ from benchmarks.rate_distortion.html_report import write_report
 from benchmarks.rate_distortion.ms_ssim import similarity_name
 from benchmarks.rate_distortion.plots import budget_sheet, ladder_sheet, plot_curves
 from benchmarks.rate_distortion.points import our_points, peer_points
+from benchmarks.rate_distortion.tables import (
+    OTHER_BD_RATES,
+    PEERS,
+    POINTS,
+    SHORT_EQUAL_PSNR,
+    SIZES,
+)
 from benchmarks.rate_distortion.targets import (
     against_each,
     binary_targets,
@@ -49,6 +55,7 @@ from benchmarks.rate_distortion.targets import (
     photograph_targets,
     published_targets,
 )
+from benchmarks.tables import LEFT_OUT, TARGETS, Result, stored
 from hvae_codec.codec.images.load import as_uint8, encode_png
 from hvae_codec.data import binarise, load_dataset, search_roots
 from hvae_codec.data.sources.photographs import image_paths, published_name
@@ -67,12 +74,9 @@ KEPT_APART = ",".join(
     f"photos/web/{source}_*.jpg" for source in ("budgie", "drone-bsd2", "pexels", "popos")
 )
 """Photographs of sources that no model was trained or tuned on."""
-PUBLISHED = Path(__file__).with_name("published_kodak.json")
 PERCEPTUAL = ("MS-SSIM", "SSIMULACRA2")
-SIZES = {"file_bytes": "whole file", "payload_bytes": "payload"}
 
 Pixels = NDArray[np.uint8]
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -190,8 +194,7 @@ def _photograph_comparisons(
 
 def published_curves() -> dict[str, list[Result]]:
     """Points that others have published of their codecs on Kodak, by name."""
-    found = json.loads(PUBLISHED.read_text())
-    return {curve["name"]: curve["rows"] for curve in found["curves"]}
+    return {curve["name"]: curve["rows"] for curve in stored("published_kodak")["curves"]}
 
 
 def choose_peers(material: Material) -> tuple[list[Peer], list[LeftOut]]:
@@ -240,11 +243,11 @@ def compare(
 
 
 def _definitions(similarity: str) -> dict[str, str]:
-    note = "five scales" if similarity == "MS-SSIM" else "pictures too small for MS-SSIM's scales"
+    note = "five scales" if similarity == "MS-SSIM" else "images too small for MS-SSIM's scales"
     return {
         "file_bytes": "whole file, mean over images",
         "payload_bytes": "without container and headers (rate_distortion/container_bytes.py)",
-        "psnr_db": "mean over images of the 8-bit picture's; null where all are exact",
+        "psnr_db": "mean over images of the 8-bit image's; null where all are exact",
         similarity: f"mean over images, by pytorch-msssim, Gaussian window of 11 pixels; {note}",
         "bd_rate_percent": f"bytes against {ANCHOR} by the package bjontegaard, method pchip; null "
         "where curves have too little in common",
@@ -257,62 +260,6 @@ def _definitions(similarity: str) -> dict[str, str]:
         "encode_ms, decode_ms": "processor time per image; ours in batches, one thread; indicative "
         "only: the machine was shared",
     }
-
-
-def print_result(result: Result) -> None:
-    """Tables of all points, of the comparisons and of the targets."""
-    similarity = result["similarity"]
-    print(f"{result['data']}, {result['images']} images; bytes an image")
-    head = f"{'':26} {'file B':>10} {'payload B':>10} {'bits/px':>8} {'PSNR dB':>8} "
-    print(head + f"{similarity:>8} {'enc ms':>9} {'dec ms':>9} {'ELBO B':>9} {'info B':>9}")
-    for effort, rows in result["ours"].items():
-        for row in rows:
-            name = f"quality {row['quality']}, effort {effort}"
-            elbo = f"{row['elbo_bytes']:>9.2f}" if "elbo_bytes" in row else " " * 9
-            extra = f" {elbo} {row['information_bytes']:>9.2f}"
-            print(_line(name, row, similarity) + extra)
-    for name, rows in result["maps"].items():
-        for row in rows:
-            extra = f" {'':9} {row['information_bytes']:>9.2f}"
-            print(_line(f"{name} {row['quality']:g}", row, similarity) + extra)
-    for name, rows in result["peers"].items():
-        for row in rows:
-            setting = "" if row["setting"] is None else f" {row['setting']}"
-            print(_line(name + setting, row, similarity))
-    for name, reason in result["left_out"].items():
-        print(f"left out: {name}: {reason}")
-    for size, table in result.get("bd_rate_percent", {}).items():
-        for name, value in table.items():
-            print(f"BD-rate against {ANCHOR}, {SIZES[size]}: {name:<24} {_percent(value)}")
-    for measure, efforts in result.get("bd_rate_by_perceptual_measure_percent", {}).items():
-        for name, value in efforts["0"].items():
-            print(f"BD-rate of ours at equal {measure} against {name:<24} {_percent(value)}")
-    for name, value in result.get("bd_rate_against_published_percent", {}).get("0", {}).items():
-        print(f"BD-rate of ours against {name:<24} as published {_percent(value)}")
-    for size, efforts in result.get("equal_psnr", {}).items():
-        for effort, table in efforts.items():
-            print(f"at equal PSNR, {SIZES[size]}, effort {effort}: ours / smallest peer")
-            for p in (point for point in table if point["psnr_db"].is_integer()):
-                print(
-                    f"  {p['psnr_db']:5.1f} dB {p['ours_bytes']:>10.1f} / {p['peer_bytes']:>10.1f}"
-                    f" ({p['peer']}) = {p['ratio']:.1%}"
-                )
-    for target in result["targets"]:
-        state = "not measured" if target["met"] is None else "met" if target["met"] else "not met"
-        print(f"target: {target['what']}: {target['measured']} (limit {target['limit']}): {state}")
-
-
-def _percent(value: float | None) -> str:
-    return "too little in common" if value is None else f"{value:+.1f} %"
-
-
-def _line(name: str, row: Result, similarity: str) -> str:
-    psnr = "exact" if row["psnr_db"] is None else f"{row['psnr_db']:.2f}"
-    return (
-        f"{name:26} {row['file_bytes']:>10.2f} {row['payload_bytes']:>10.2f}"
-        f" {row['bits_per_pixel']:>8.3f} {psnr:>8} {row[similarity]:>8.4f}"
-        f" {row['encode_ms']:>9.3f} {row['decode_ms']:>9.3f}"
-    )
 
 
 def contact_sheet(material: Material, result: Result) -> bytes:
@@ -330,34 +277,38 @@ def contact_sheet(material: Material, result: Result) -> bytes:
     return encode_png(np.asarray(sheet))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and write JSON, images and the report if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "--dataset",
-        default="cifar10",
-        help="cifar10, mnist, kodak, apart, or places",
-    )
-    parser.add_argument("--images", type=int, help="only the first N pictures")
-    parser.add_argument("--model", help="of a folder; default: photo")
-    parser.add_argument("--json", type=Path, help="write the result here, and pictures beside it")
-    parser.add_argument("--html", type=Path, help="write the self-contained report here")
-    given = parser.parse_args(arguments)
+def run(given: Namespace) -> Result:
+    """Measure, and write the report if asked."""
     torch.set_num_threads(1)
     material = load_material(given.dataset, given.images, given.model)
     result = measure(material)
-    print_result(result)
     if given.json is None and given.html is None:
-        return
+        return result
     sheet = contact_sheet(material, result)
-    if given.json is not None:
-        write_json(given.json, result)
-        plot_curves(result, given.json.with_suffix(".png"))
-        write_atomically(given.json.with_name(given.json.stem + "_sheet.png"), sheet)
     if given.html is not None:
         write_report(result, sheet, given.html)
-        print(f"report: {os.fspath(given.html)}")
+        print(f"report: {given.html}")
+    return result | {"_sheet": sheet}
 
+
+def draw(result: Result, path: Path) -> None:
+    """Curves, and beside them the contact sheet."""
+    plot_curves(result, path)
+    write_atomically(path.with_name(path.stem + "_sheet.png"), result["_sheet"])
+
+
+BENCHMARK = Benchmark(
+    __doc__,
+    run,
+    (POINTS, PEERS, OTHER_BD_RATES, SHORT_EQUAL_PSNR, TARGETS, LEFT_OUT),
+    (
+        Argument("--dataset", default="cifar10", help="cifar10, mnist, kodak, apart, or places"),
+        Argument("--images", type=int, help="only the first N images"),
+        Argument("--model", help="of a folder; default: photo"),
+        Argument("--html", type=Path, help="write the self-contained report here"),
+    ),
+    draw=draw,
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

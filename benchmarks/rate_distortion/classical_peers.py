@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -151,26 +151,20 @@ def _jpeg_ways(setting: Setting, progressive: Sequence[bool]) -> list[dict[str, 
 
 def _webp(small: bool) -> Peer:
     """WebP by its own program, whose settings reach further than Pillow's, where it is there."""
-    settings = SMALL_WEBP_QUALITIES if small else WEBP_QUALITIES
-    if shutil.which("cwebp") is None:
-        remark = "Pillow's encoder (cwebp is not on PATH), method 6, one thread"
-        return Peer(
-            "WebP",
-            "WebP",
-            "WEBP",
-            settings,
-            lambda quality: [{"quality": quality, "method": 6}],
-            remark,
-            feature="webp",
-        )
-    return ProgramPeer(
+    pillow = Peer(
         "WebP",
         "WebP",
         "WEBP",
-        settings,
-        lambda _: [],
-        f"cwebp {program_version('cwebp')} -m 6 -sns 0 -sharp_yuv, one thread; Pillow's decoder",
+        SMALL_WEBP_QUALITIES if small else WEBP_QUALITIES,
+        lambda quality: [{"quality": quality, "method": 6}],
+        "Pillow's encoder (cwebp is not on PATH), method 6, one thread",
         feature="webp",
+    )
+    if shutil.which("cwebp") is None:
+        return pillow
+    encoder = f"cwebp {program_version('cwebp')} -m 6 -sns 0 -sharp_yuv"
+    return ProgramPeer(
+        **(vars(pillow) | {"remark": f"{encoder}, one thread; Pillow's decoder"}),
         program="cwebp",
         arguments=lambda q: ["-quiet", "-q", str(q), "-m", "6", "-sns", "0", "-sharp_yuv"],
     )
@@ -185,6 +179,22 @@ def lossy_peers(shorter_side: int) -> list[Peer]:
     """The codecs for colour images with a shorter side of so many pixels."""
     small = shorter_side <= SMALL_SIDE
     jpeg_ways = (False,) if small else (False, True)
+    avif = Peer(
+        "AVIF",
+        "AVIF",
+        "AVIF",
+        (0, 8, 17, 28, 40, 52) if small else (5, 15, 25, 35, 45, 58),
+        lambda quality: _avif_ways(quality, {"tune": "psnr"}),
+        "Pillow's libavif, one thread, speed 0, 4:4:4, tuned for PSNR",
+        feature="avif",
+    )
+    # As it is tuned by default, for comparisons by perceptual measures.
+    perceptual = replace(
+        avif,
+        name=PERCEPTUAL_AVIF,
+        options=lambda quality: _avif_ways(quality, None),
+        remark="Pillow's libavif, one thread, speed 0, 4:4:4, its default tuning",
+    )
     return [
         Peer(
             "JPEG",
@@ -199,16 +209,7 @@ def lossy_peers(shorter_side: int) -> list[Peer]:
             "quantisation tables" + ("" if small else ", baseline or progressive"),
         ),
         _webp(small),
-        Peer(
-            "AVIF",
-            "AVIF",
-            "AVIF",
-            (0, 8, 17, 28, 40, 52) if small else (5, 15, 25, 35, 45, 58),
-            lambda quality: _avif_ways(quality, {"tune": "psnr"}),
-            "Pillow's libavif, one thread, speed 0, 4:4:4, tuned for PSNR",
-            feature="avif",
-        ),
-        *([] if small else [_perceptual_avif()]),
+        *([avif] if small else [avif, perceptual]),
         Peer(
             "JPEG 2000",
             "JPEG 2000",
@@ -240,19 +241,6 @@ def lossy_peers(shorter_side: int) -> list[Peer]:
             plugin="pillow_jxl",
         ),
     ]
-
-
-def _perceptual_avif() -> Peer:
-    """AVIF as it is tuned by default, for comparisons by perceptual measures."""
-    return Peer(
-        PERCEPTUAL_AVIF,
-        "AVIF",
-        "AVIF",
-        (5, 15, 25, 35, 45, 58),
-        lambda quality: _avif_ways(quality, None),
-        "Pillow's libavif, one thread, speed 0, 4:4:4, its default tuning",
-        feature="avif",
-    )
 
 
 def binary_peers() -> list[Peer]:

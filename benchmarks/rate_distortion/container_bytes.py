@@ -146,7 +146,7 @@ def _tiff(data: bytes) -> int:
             inside = count * struct.calcsize(one) <= 4
             where = at + 8 if inside else struct.unpack_from(order + "I", data, at + 8)[0]
             return sum(struct.unpack_from(f"{order}{count}{one}", data, where))
-    raise ValueError("not a TIFF picture in strips")
+    raise ValueError("not a TIFF image in strips")
 
 
 def _hvae(data: bytes) -> int:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 import hvae_codec
+from benchmarks.common import figure, finest_within, progress
 from benchmarks.rate_distortion.bd_rate import frontier
 from benchmarks.rate_distortion.classical_peers import Peer
 from hvae_codec.codec.quality_scale import LOWEST
@@ -39,35 +37,32 @@ def plot_curves(result: dict[str, Any], path: Path) -> None:
     """PSNR and similarity against bits a pixel, whole files and payloads; or, of binary images,
     pixels that differ against bytes, with the lossless peers as lines.
     """
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    binary = result["binary"]
+    shape, size = ((1, 2), (11, 5)) if binary else ((2, 2), (11, 9))
+    with figure(path, *shape, figsize=size, sharey=binary, dpi=100) as (drawn, axes):
+        if binary:
+            _plot_binary(axes[0], result, "file_bytes")
+            _plot_binary(axes[1], result, "payload_bytes")
+        else:
+            for row, measure in zip(axes, ("psnr_db", result["similarity"]), strict=True):
+                _plot_lossy(row[0], result, "bits_per_pixel", measure)
+                _plot_lossy(row[1], result, "payload_bits_per_pixel", measure)
+        handles, labels = drawn.axes[0].get_legend_handles_labels()
+        drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+        drawn.suptitle(f"{result['data']}, {result['images']} images")
 
-    if result["binary"]:
-        figure, axes = plt.subplots(1, 2, figsize=(11, 5), constrained_layout=True, sharey=True)
-        for axis, size in zip(axes, ("file_bytes", "payload_bytes"), strict=True):
-            _plot_binary(axis, result, size)
-    else:
-        figure, grid = plt.subplots(2, 2, figsize=(11, 9), constrained_layout=True)
-        sizes = ("bits_per_pixel", "payload_bits_per_pixel")
-        for row, measure in zip(grid, ("psnr_db", result["similarity"]), strict=True):
-            for axis, size in zip(row, sizes, strict=True):
-                _plot_lossy(axis, result, size, measure)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-    figure.suptitle(f"{result['data']}, {result['images']} images")
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-    print(f"written to {path}")
+
+def _plot_ours(axis: Any, result: dict[str, Any], point: Callable[[Any], Any]) -> None:
+    """A curve of each effort, of the points (x, y) of its rows."""
+    for effort, rows in result["ours"].items():
+        style = ("--", "-.", "-")[int(effort) % 3]
+        curve = zip(*map(point, rows), strict=True)
+        label = f"hvae_codec, effort {effort}"
+        axis.plot(*curve, style, color=OUR_COLOUR, marker="o", ms=4, label=label)
 
 
 def _plot_lossy(axis: Any, result: dict[str, Any], size: str, measure: str) -> None:
-    for effort, rows in result["ours"].items():
-        style = ("--", "-.", "-")[int(effort) % 3]
-        points = [(row[size], row[measure]) for row in rows]
-        label = f"hvae_codec, effort {effort}"
-        axis.plot(
-            *zip(*points, strict=True), style, color=OUR_COLOUR, marker="o", ms=4, label=label
-        )
+    _plot_ours(axis, result, lambda row: (row[size], row[measure]))
     for name, rows in result["maps"].items():
         points = [(row[size], row[measure]) for row in rows]
         axis.plot(*zip(*points, strict=True), color=MAPS_COLOUR, marker="s", ms=4, label=name)
@@ -94,13 +89,7 @@ def _plot_published(axis: Any, published: dict[str, list[dict[str, float]]]) -> 
 
 
 def _plot_binary(axis: Any, result: dict[str, Any], size: str) -> None:
-    for effort, rows in result["ours"].items():
-        points = [(row[size], 100.0 * row["differing_samples"]) for row in rows]
-        style = ("--", "-.", "-")[int(effort) % 3]
-        label = f"hvae_codec, effort {effort}"
-        axis.plot(
-            *zip(*points, strict=True), style, color=OUR_COLOUR, marker="o", ms=4, label=label
-        )
+    _plot_ours(axis, result, lambda row: (row[size], 100.0 * row["differing_samples"]))
     for colour, (name, rows) in zip(PEER_COLOURS, result["peers"].items(), strict=False):
         axis.axvline(rows[0][size], color=colour, label=name)
     kind = "payload" if size.startswith("payload") else "whole file"
@@ -120,7 +109,7 @@ def budget_sheet(
     small = max(pictures[0].shape[:2]) <= CELL
     chosen = list(pictures[: SHEET_PICTURES if small else SHEET_PHOTOGRAPHS])
     lines = []
-    for picture in tqdm(chosen, desc="contact sheet", unit="picture", disable=None):
+    for picture in progress(chosen, "contact sheet", unit="image"):
         cells = [(_shown(picture), "original", "black")]
         ours = _ours_within(model, picture, budget, effort=2 if small else 1)
         found = [("hvae_codec", ours, hvae_codec.decode(ours))]
@@ -152,10 +141,10 @@ def ladder_sheet(model: str, pictures: Sequence[Pixels], peers: Sequence[Peer]) 
             blob = codec.encode(picture, effort=2)
             decoded = codec.decode(blob)
             wrong = int((decoded != picture).sum())
-            caption = f"rung {quality}\n{len(blob)} B  {wrong} wrong"
+            caption = f"quality level {quality}\n{len(blob)} B  {wrong} wrong"
             cells.append((_shown(decoded), caption, "black"))
         lines.append(cells)
-    return _sheet(lines, "original, with the smallest lossless file; every rung, effort 2")
+    return _sheet(lines, "original, with the smallest lossless file; every quality level, effort 2")
 
 
 def _ours_within(model: str, picture: Pixels, budget: int, effort: int) -> bytes:
@@ -170,15 +159,10 @@ def _ours_within(model: str, picture: Pixels, budget: int, effort: int) -> bytes
 
 
 def _peer_within(peer: Peer, picture: Pixels, budget: int) -> bytes:
-    """The file of the finest setting within the budget, else of the coarsest. Sizes rise with the
-    setting, but for a few bytes here and there, which the last steps allow for.
-    """
+    """The file of the finest setting within the budget, else of the coarsest."""
     qualities = [setting for setting in peer.settings if isinstance(setting, int)]
     settings = range(qualities[0], qualities[-1] + 1)
-    at = bisect_right(settings, budget, key=lambda s: len(peer.encode(picture, s))) - 1
-    while at > 0 and len(blob := peer.encode(picture, settings[at])) > budget:
-        at -= 1
-    return blob if at > 0 else peer.encode(picture, settings[0])
+    return finest_within(lambda setting: peer.encode(picture, setting), settings, budget)
 
 
 def _shown(pixels: Pixels) -> Image.Image:

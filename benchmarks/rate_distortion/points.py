@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 import hvae_codec
+from benchmarks.common import progress
 from benchmarks.rate_distortion.classical_peers import Peer, Setting
 from benchmarks.rate_distortion.container_bytes import payload_bytes
 from benchmarks.rate_distortion.ms_ssim import similarities, similarity_name, ssimulacra2
@@ -44,13 +44,11 @@ class Coded:
 
 def code_ours(codec: hvae_codec.Codec, pictures: Sequence[Pixels], effort: int) -> Coded:
     """Single files, coded in batches of 256 images where one tile is an image."""
-    height, width = codec.model.spec.image_shape[1:]
-    alone = all(picture.shape[:2] == (height, width) for picture in pictures)
-    step = BATCH if alone else 1
+    step = BATCH if _tile_each(codec, pictures) else 1
     batches = [pictures[start : start + step] for start in range(0, len(pictures), step)]
     codec.decode(codec.encode(pictures[0], effort=effort))  # whatever is prepared once
     blobs, decoded, encoding, decoding = [], [], 0.0, 0.0
-    for batch in tqdm(batches, desc=_label(codec, effort), unit="batch", disable=None, leave=False):
+    for batch in progress(batches, _label(codec, effort), unit="batch"):
         start = time.process_time()
         files = codec.encode_batch(list(batch), effort=effort)
         middle = time.process_time()
@@ -64,7 +62,7 @@ def code_peer(peer: Peer, pictures: Sequence[Pixels], setting: Setting) -> Coded
     """A peer's files, image by image."""
     blobs, decoded, encoding, decoding = [], [], 0.0, 0.0
     label = peer.name if setting is None else f"{peer.name} {setting}"
-    for picture in tqdm(pictures, desc=label, unit="picture", disable=None, leave=False):
+    for picture in progress(pictures, label, unit="image"):
         start = time.process_time()
         blobs.append(peer.encode(picture, setting))
         middle = time.process_time()
@@ -115,7 +113,7 @@ def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -
     if at_hand[0].continuous:
         return [_conv_point(model, quality, pictures) for quality in QUALITIES]
     rungs = [info.quality for info in at_hand]
-    for quality in tqdm(rungs, desc="our ladder", disable=None):
+    for quality in progress(rungs, "our qualities"):
         codec = hvae_codec.load(model, quality)
         tiles = _tiles(codec, pictures)
         rates = np.array(rates_nats(codec.model, tiles)) * len(tiles) / len(pictures)
@@ -123,6 +121,8 @@ def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -
             coded = code_ours(codec, pictures, effort)
             row = {"quality": quality, "effort": effort, "model_id": codec.info.model_id}
             row |= point(pictures, coded)
+            if effort == 0 and _tile_each(codec, pictures):
+                row["block_file_bytes"] = round(_block_bytes(codec, pictures), 4)
             row["information_bytes"] = round(_information_bytes(codec, coded.blobs), 4)
             row["rates_nats"] = [round(float(rate), 4) for rate in rates]
             row["elbo_bytes"] = round(float(rates.sum() / np.log(2.0) / 8.0), 4)
@@ -142,8 +142,10 @@ def _conv_point(model: str, quality: int, pictures: Sequence[Pixels]) -> Row:
 
 def peer_points(peer: Peer, pictures: Sequence[Pixels]) -> list[Row]:
     """A peer at each of its settings."""
-    settings = tqdm(peer.settings, desc=peer.name, disable=None)
-    return [{"setting": s, **point(pictures, code_peer(peer, pictures, s))} for s in settings]
+    return [
+        {"setting": setting, **point(pictures, code_peer(peer, pictures, setting))}
+        for setting in progress(peer.settings, peer.name)
+    ]
 
 
 def _tiles(codec: hvae_codec.Codec, pictures: Sequence[Pixels]) -> Pixels:
@@ -161,6 +163,19 @@ def _information_bytes(codec: hvae_codec.Codec, blobs: list[bytes]) -> float:
     for start in range(0, len(blobs), BATCH):
         total += float(tables.information_bits(codec.symbols(blobs[start : start + BATCH])).sum())
     return total / 8.0 / len(blobs)
+
+
+def _tile_each(codec: hvae_codec.Codec, pictures: Sequence[Pixels]) -> bool:
+    """Whether one tile is an image."""
+    tile = codec.model.spec.image_shape[1:]
+    return all(picture.shape[:2] == tile for picture in pictures)
+
+
+def _block_bytes(codec: hvae_codec.Codec, pictures: Sequence[Pixels]) -> float:
+    """Mean bytes of an image in blocks of 256, which share a header."""
+    starts = range(0, len(pictures), BATCH)
+    blocks = [codec.encode_block(np.stack(pictures[start : start + BATCH])) for start in starts]
+    return sum(map(len, blocks)) / len(pictures)
 
 
 def _label(codec: hvae_codec.Codec, effort: int) -> str:

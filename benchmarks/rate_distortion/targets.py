@@ -6,11 +6,11 @@ A target is met, not met, or None where the run lacks what it compares.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from benchmarks.rate_distortion.bd_rate import Curve, at_equal_psnr, bd_rate_percent, bytes_at
+from benchmarks.tables import Result, target
 
 FILE_PSNR_DB = tuple(float(value) for value in np.arange(20.0, 25.01, 0.25))
 PAYLOAD_PSNR_DB = tuple(float(value) for value in np.arange(22.0, 25.01, 0.25))
@@ -26,11 +26,10 @@ PHOTOGRAPH_OVERHEAD = 0.01
 MAPS_PSNR_DB = 24.3
 MAPS_PAYLOAD_BYTES = 46.0
 
-Target = dict[str, Any]
 Curves = Mapping[str, Curve]
 
 
-def lossy_targets(ours: Curves, peers: Curves) -> list[Target]:
+def lossy_targets(ours: Curves, peers: Curves) -> list[Result]:
     """Bytes at equal PSNR, what efforts save, and payload over information, from rows by effort
     and by peer.
     """
@@ -39,18 +38,18 @@ def lossy_targets(ours: Curves, peers: Curves) -> list[Target]:
     for effort, rows in ours.items():
         ratio = _largest_ratio(rows, peers, "file_bytes", FILE_PSNR_DB)
         what = f"effort {effort}, largest whole file / smallest peer's, 20 to 25 dB"
-        targets.append(_at_most(what, ratio, FILE_RATIO))
+        targets.append(target(what, ratio, FILE_RATIO))
         ratio = _largest_ratio(rows, webp, "payload_bytes", PAYLOAD_PSNR_DB)
         what = f"effort {effort}, largest payload / WebP's, 22 to 25 dB"
-        targets.append(_at_most(what, ratio, PAYLOAD_RATIO))
+        targets.append(target(what, ratio, PAYLOAD_RATIO))
     for effort, least in EFFORT_SAVINGS_PERCENT.items():
         change = bd_rate_percent(ours.get("0", []), ours.get(effort, []), "payload_bytes")
         what = f"effort {effort}, payload against effort 0 at equal PSNR, percent"
-        targets.append(_at_most(what, change, -least))
+        targets.append(target(what, change, -least))
     return targets + _information_targets(ours)
 
 
-def binary_targets(ours: Curves, peers: Curves) -> list[Target]:
+def binary_targets(ours: Curves, peers: Curves) -> list[Result]:
     """The smallest quality level with at most 2 % of the pixels wrong, against the smallest
     lossless peer.
     """
@@ -61,7 +60,7 @@ def binary_targets(ours: Curves, peers: Curves) -> list[Target]:
             near = [row[size] for row in rows if row["differing_samples"] <= DIFFERING_SAMPLES]
             what = f"effort {effort}, {name} at <= 2 % of pixels wrong / smallest lossless peer's"
             ratio = min(near) / smallest if near and smallest is not None else None
-            targets.append(_at_most(what, ratio, 1.0))
+            targets.append(target(what, ratio, 1.0))
     return targets + _information_targets(ours)
 
 
@@ -83,7 +82,7 @@ def against_each(
     return rates
 
 
-def photograph_targets(ours: Curves, peers: Curves) -> list[Target]:
+def photograph_targets(ours: Curves, peers: Curves) -> list[Result]:
     """BD-rates against each peer over PHOTOGRAPH_BITS a pixel, and files over information."""
     targets = []
     lowest, highest = PHOTOGRAPH_BITS
@@ -92,9 +91,9 @@ def photograph_targets(ours: Curves, peers: Curves) -> list[Target]:
         within = [row for row in rows if lowest <= row["bits_per_pixel"] <= highest]
         for name, limit in PHOTOGRAPH_BD_RATES_PERCENT.items():
             what = f"effort {effort}, BD-rate of whole files against {name}, percent"
-            targets.append(_at_most(what, rates[effort].get(name), limit))
+            targets.append(target(what, rates[effort].get(name), limit))
         targets += [
-            _at_most(
+            target(
                 f"quality {row['quality']}, effort {effort}, whole file over information content",
                 row["file_bytes"] / row["information_bytes"] - 1.0,
                 PHOTOGRAPH_OVERHEAD,
@@ -104,10 +103,10 @@ def photograph_targets(ours: Curves, peers: Curves) -> list[Target]:
     return targets
 
 
-def published_targets(rates: Mapping[str, Mapping[str, float | None]]) -> list[Target]:
+def published_targets(rates: Mapping[str, Mapping[str, float | None]]) -> list[Result]:
     """BD-rates against published points, by effort and name, as `against_each` gives them."""
     return [
-        _at_most(
+        target(
             f"effort {effort}, BD-rate of whole files against {name} as published, percent",
             by_name.get(name),
             limit,
@@ -117,10 +116,10 @@ def published_targets(rates: Mapping[str, Mapping[str, float | None]]) -> list[T
     ]
 
 
-def map_targets(maps: Curves) -> list[Target]:
+def map_targets(maps: Curves) -> list[Result]:
     """Payload at MAPS_PSNR_DB of fully convolutional models that code small images, in bytes."""
     return [
-        _at_most(
+        target(
             f"{name}, payload bytes at {MAPS_PSNR_DB:g} dB",
             bytes_at(rows, "payload_bytes", MAPS_PSNR_DB),
             MAPS_PAYLOAD_BYTES,
@@ -129,10 +128,10 @@ def map_targets(maps: Curves) -> list[Target]:
     ]
 
 
-def _information_targets(ours: Curves) -> list[Target]:
+def _information_targets(ours: Curves) -> list[Result]:
     return [
-        _at_most(
-            f"rung {row['quality']}, effort {effort}, payload over information content",
+        target(
+            f"quality level {row['quality']}, effort {effort}, payload over information content",
             row["payload_bytes"] / row["information_bytes"] - 1.0,
             INFORMATION_OVERHEAD,
         )
@@ -146,12 +145,3 @@ def _largest_ratio(
 ) -> float | None:
     table = at_equal_psnr(ours, peers, size, psnrs_db)
     return max(point.ratio for point in table) if len(table) == len(psnrs_db) else None
-
-
-def _at_most(what: str, measured: float | None, limit: float) -> Target:
-    return {
-        "what": what,
-        "limit": limit,
-        "measured": None if measured is None else round(measured, 4),
-        "met": None if measured is None else measured <= limit,
-    }

@@ -8,15 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from benchmarks.service.load_client import Plan
+from benchmarks.common import progress
 from benchmarks.service.processes import Server, codec_server, load
-from benchmarks.service.requests import write_requests
-
-CALLS = (("stream of 256", 256, 2, 4), ("unary 1, 64 callers", 1, 64, 0))
-"""Form, images of a message, callers or streams, messages under way on a stream."""
-SINGLE_CALLS = CALLS[1:]
+from benchmarks.service.requests import SINGLE, STREAM, Form, write_requests
 
 
 def growth(folder: Path, seconds: float) -> list[dict[str, Any]]:
@@ -30,13 +24,13 @@ def growth(folder: Path, seconds: float) -> list[dict[str, Any]]:
     if counts:
         groups.append([[core] for core in available])
     found = []
-    for cpus in tqdm(groups, desc="cores", disable=None, leave=False):
+    for cpus in progress(groups, "cores"):
         with ExitStack() as stack:
             servers = _servers(stack, cpus)
             for kind in ("encode", "decode"):
-                for call in CALLS if len(servers) == 1 else SINGLE_CALLS:
+                for form in (STREAM, SINGLE) if len(servers) == 1 else (SINGLE,):
                     row = {"cores": sum(map(len, cpus)), "servers": len(servers), "kind": kind}
-                    found.append(row | _measured(folder, servers, kind, call, seconds))
+                    found.append(row | _measured(folder, servers, kind, form, seconds))
     return found
 
 
@@ -52,28 +46,15 @@ def _servers(stack: ExitStack, cpus: Sequence[Sequence[int]]) -> list[Server]:
 
 
 def _measured(
-    folder: Path,
-    servers: Sequence[Server],
-    kind: str,
-    call: tuple[str, int, int, int],
-    seconds: float,
+    folder: Path, servers: Sequence[Server], kind: str, form: Form, seconds: float
 ) -> dict[str, Any]:
-    form, images, callers, depth = call
-    sent = write_requests(folder, kind, images, stream=depth > 0)
-    plan = Plan(
-        address=servers[0].address,
-        method=sent.method,
-        request=str(sent.path),
-        seconds=seconds,
-        callers=callers,
-        # The system spreads connections over servers by chance: the more, the more evenly.
-        channels=min(4 if len(servers) == 1 else 32, callers),
-        depth=depth,
-    )
-    measured = load(plan, *servers)
+    sent = write_requests(folder, kind, form.images, stream=form.depth > 0)
+    # The system spreads connections over servers by chance: the more, the more evenly.
+    channels = 4 if len(servers) == 1 else 32
+    measured = load(form.plan(sent, servers[0].address, seconds, channels=channels), *servers)
     used = measured["server_cpu_seconds"] / measured["seconds"]
     return {
-        "form": form,
-        "images_per_second": round(images * measured["requests_per_second"], 1),
+        "form": form.name,
+        "images_per_second": round(form.images * measured["requests_per_second"], 1),
         "server_cpu_cores": round(used, 3),
     }

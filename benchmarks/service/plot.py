@@ -5,26 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import figure
+
 COLOURS = {"p50": "#2a6f97", "p95": "#e09f3e", "p99": "#9e2a2b"}
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Draw a result of `benchmarks.service` as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     soak = result.get("soak")
     panels = 3 if soak is not None else 2
-    figure, axes = pyplot.subplots(1, panels, figsize=(5.2 * panels, 4.2), layout="constrained")
-    _latency(axes[0], result["open"])
-    _rates(axes[1], result["closed"])
-    if soak is not None:
-        _soak(axes[2], soak)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-    print(f"written to {path}")
+    with figure(path, 1, panels, figsize=(5.2 * panels, 4.2)) as (_, axes):
+        _latency(axes[0], result["open"])
+        _rates(axes[1], result["closed"])
+        if soak is not None:
+            _soak(axes[2], soak)
 
 
 def _latency(axes: Any, rows: list[dict[str, Any]]) -> None:

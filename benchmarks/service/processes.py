@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,7 @@ class Server:
 def codec_server(flags: Sequence[str] = (), cpus: Sequence[int] | None = None) -> Iterator[Server]:
     """The service itself, on these CPUs (None: any); it serves once its health says so."""
     command = [sys.executable, "-m", "hvae_codec.server", "--port", "0", *flags]
-    with _started(command, "--port-file", cpus) as (process, address, began):
+    with started(command, "--port-file", cpus) as (process, address, began):
         with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service="hvae_codec.v1.CodecService")
@@ -89,18 +90,29 @@ def _serving(health: Any, request: Any) -> bool:
 def echo_server() -> Iterator[Server]:
     """The peer that moves the same bytes."""
     command = [sys.executable, "-m", "benchmarks.service.echo_server"]
-    with _started(command, None, None) as (process, address, began):
+    with started(command, exit_code=-signal.SIGTERM) as (process, address, began):
         yield Server(address, psutil.Process(process.pid), time.perf_counter() - began)
 
 
 @contextmanager
-def _started(
-    command: list[str], port_flag: str | None, cpus: Sequence[int] | None
+def started(
+    command: list[str],
+    port_flag: str | None = None,
+    cpus: Sequence[int] | None = None,
+    log: Path | None = None,
+    exit_code: int = 0,
 ) -> Iterator[tuple[subprocess.Popen[bytes], str, float]]:
-    """A server process, its address and when it was started; it ends with the context."""
+    """A server process, its address and when it was started; it ends with the context.
+
+    port_flag: before the file that takes its port. log: takes what it writes.
+    exit_code: what it ends with after SIGTERM.
+
+    Raises:
+        RuntimeError: it does not come up, or ends with another exit code.
+    """
     with tempfile.TemporaryDirectory() as folder:
         port_file = Path(folder) / "port"
-        log = Path(folder) / "log"
+        log = log or Path(folder) / "log"
         words = [*command, *([port_flag] if port_flag else []), str(port_file)]
         began = time.perf_counter()
         with log.open("wb") as errors:
@@ -121,6 +133,8 @@ def _started(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if process.returncode != exit_code:
+            raise RuntimeError(f"{words[2]} ended with {process.returncode}:\n{log.read_text()}")
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hvae_codec
-from benchmarks.codec.codec_speed import photographs_crops
+from benchmarks.common import photographs_crops
+from benchmarks.service.load_client import Plan
 from hvae_codec.v1 import codec_pb2
 
 Pixels = NDArray[np.uint8]
@@ -29,6 +30,36 @@ class Sent:
     path: Path
     images: int
     response_bytes: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a closed loop calls: images of a message, callers or streams, messages under way on a
+    stream (0: unary).
+    """
+
+    name: str
+    images: int
+    callers: int
+    depth: int = 0
+
+    def plan(
+        self, sent: Sent, address: str, seconds: float, *, channels: int = 4, echo: bool = False
+    ) -> Plan:
+        """What a client process is to do, on at most so many channels."""
+        return Plan(
+            address=address,
+            method=sent.echo_method if echo else sent.method,
+            request=str(sent.path),
+            seconds=seconds,
+            callers=self.callers,
+            channels=min(channels, self.callers),
+            depth=self.depth,
+        )
+
+
+SINGLE = Form("unary 1, 64 callers", 1, 64)
+STREAM = Form("stream of 256", 256, 2, depth=4)
 
 
 def write_requests(folder: Path, kind: str, images: int, *, stream: bool) -> Sent:

@@ -1,7 +1,7 @@
 """How near do the fused ops come to the limit, and what do they save? Against plain PyTorch.
 
     python -m benchmarks.training.kernels [--device cuda] [--dtype bfloat16] [--largest 24]
-                                 [--json benchmarks/results/kernels.json] [--picture PNG]
+                                          [--json benchmarks/results/kernels.json]
 
 Peers, in the same run: `torch.distributions`, the formula written by hand in PyTorch,
 `torch.compile` of that, and a copy of as many bytes, which is the limit. Shapes: those of the
@@ -15,30 +15,29 @@ PyTorch ask for huge pages and takes most of that away. What that variable is, i
 
 from __future__ import annotations
 
-import argparse
 import os
+import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.utils.benchmark import Timer
 
-from benchmarks.common import RESULTS, environment, write_json
-from benchmarks.training.step import measure_steps
+from benchmarks.command import DEVICE, Argument, Benchmark
+from benchmarks.common import figure, progress
+from benchmarks.tables import Result, Table
 from hvae_codec import ops
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 Outputs = tuple[Tensor, ...]
 Function = Callable[..., Outputs]
 
+DTYPES = ("float32", "bfloat16", "float16")
 MODEL_WIDTHS = (32, 512)  # z2 and z1 of the 32x32 models
 MODEL_BATCHES = (64, 256, 1024, 4096)
 CACHED_ELEMENTS = 2**17  # fits in cache: what is left there is arithmetic
@@ -112,35 +111,24 @@ def _bin_distributions(mean: Tensor, step: Tensor, mu_p: Tensor, raw_p: Tensor) 
     return z, -mass.clamp_min(1e-9).log().sum(-1)
 
 
+def _rsample(*tensors: Tensor) -> Outputs:
+    return ops.gaussian_rsample_kl(*tensors, seed=1)
+
+
+def _kl(*tensors: Tensor) -> Outputs:
+    return (ops.gaussian_kl(*tensors),)
+
+
+def _bin(*tensors: Tensor) -> Outputs:
+    return ops.uniform_rsample_nats(*tensors, seed=1)
+
+
+_STANDARD = (_rsample_standard_by_hand, _rsample_standard_distributions)
 CASES = (
-    Case(
-        "sample + KL",
-        4,
-        5,
-        9,
-        lambda *t: ops.gaussian_rsample_kl(*t, seed=1),
-        _rsample_by_hand,
-        _rsample_distributions,
-    ),
-    Case(
-        "sample + KL, N(0, I)",
-        2,
-        3,
-        5,
-        lambda *t: ops.gaussian_rsample_kl(*t, seed=1),
-        _rsample_standard_by_hand,
-        _rsample_standard_distributions,
-    ),
-    Case("KL", 4, 4, 8, lambda *t: (ops.gaussian_kl(*t),), _kl_by_hand, _kl_distributions),
-    Case(
-        "uniform sample + nats",
-        4,
-        5,
-        9,
-        lambda *t: ops.uniform_rsample_nats(*t, seed=1),
-        _bin_by_hand,
-        _bin_distributions,
-    ),
+    Case("sample + KL", 4, 5, 9, _rsample, _rsample_by_hand, _rsample_distributions),
+    Case("sample + KL, N(0, I)", 2, 3, 5, _rsample, *_STANDARD),
+    Case("KL", 4, 4, 8, _kl, _kl_by_hand, _kl_distributions),
+    Case("uniform sample + nats", 4, 5, 9, _bin, _bin_by_hand, _bin_distributions),
 )
 
 
@@ -191,7 +179,7 @@ def copy_seconds(values: float, dtype: torch.dtype, device: str, budget: float) 
     return seconds(run, budget)
 
 
-def measure(
+def measure_case(
     case: Case, shape: tuple[int, int], dtype: torch.dtype, device: str, budget: float
 ) -> list[dict[str, Any]]:
     """Rows for forward and for forward with backward, at one shape: seconds of op and peers."""
@@ -244,83 +232,96 @@ def summarise(row: dict[str, Any], limit: dict[str, float]) -> None:
     }
 
 
-def print_row(row: dict[str, Any]) -> None:
-    rows, cols = row["shape"]
-    speedup = row["speedup"]
-    print(
-        f"{row['op']:<22} {row['direction']:<18} {rows:>7} x {cols:<4}"
-        f"{row['seconds']['fused'] * 1e6:>12.1f} us {row['bytes_per_second'] / 1e9:>8.1f} GB/s"
-        f"{row['of_copy']:>7.2f} of copy {row['of_arithmetic']:>6.2f} of arithmetic"
-        f"{speedup['by hand']:>7.2f}x by hand {speedup['distributions']:>7.2f}x distributions"
-        f"{speedup['compiled']:>7.2f}x compiled"
-    )
-
-
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Roofline by size: effective bytes per second of every function, copy as the roof."""
-    names = [case.name for case in CASES]
-    directions = ("forward", "forward + backward")
-    figure, axes = plt.subplots(
-        len(directions), len(names), figsize=(4 * len(names), 7), squeeze=False
-    )
-    for i, direction in enumerate(directions):
-        for j, name in enumerate(names):
-            chosen = [r for r in rows if (r["op"], r["direction"]) == (name, direction)]
-            chosen = sorted(
-                (r for r in chosen if r["shape"][1] == 512), key=lambda r: r["elements"]
-            )
-            for label in ("copy", "fused", "compiled", "by hand", "distributions"):
-                rates = [r["bytes"] / r["seconds"][label] / 1e9 for r in chosen]
-                style = "--" if label == "copy" else "-"
-                axes[i][j].plot([r["elements"] for r in chosen], rates, style, label=label)
-            axes[i][j].set(xscale="log", yscale="log", title=f"{name}\n{direction}")
-            axes[i][j].set(xlabel="elements", ylabel="effective GB/s")
-    axes[0][0].legend()
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    print(f"picture in {path}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--smallest", type=int, default=20, help="log2 of elements")
-    parser.add_argument("--largest", type=int, default=27, help="log2 of elements")
-    parser.add_argument("--batches", type=int, nargs="*", default=list(MODEL_BATCHES))
-    parser.add_argument("--budget", type=float, default=0.5, help="seconds for each measurement")
-    parser.add_argument("--no-step", action="store_true", help="leave out the training step")
-    parser.add_argument("--json", type=Path, help="write the results here")
-    parser.add_argument("--picture", type=Path, default=RESULTS / "kernels.png")
-    arguments = parser.parse_args()
-
+def measure(arguments: Namespace) -> Result:
+    """Every op at every shape."""
     ops.require_extension()
-    dtype = getattr(torch, arguments.dtype)
+    dtype, device, budget = getattr(torch, arguments.dtype), arguments.device, arguments.budget
     shapes = [(batch, width) for width in MODEL_WIDTHS for batch in arguments.batches]
     shapes += [(2**k // 512, 512) for k in range(arguments.smallest, arguments.largest + 1)]
     rows = []
     for case in CASES:
-        limit = arithmetic_limit(case, dtype, arguments.device, arguments.budget)
-        for shape in shapes:
-            for row in measure(case, shape, dtype, arguments.device, arguments.budget):
+        limit = arithmetic_limit(case, dtype, device, budget)
+        for shape in progress(shapes, case.name):
+            rows += measure_case(case, shape, dtype, device, budget)
+            for row in rows[-2:]:
                 summarise(row, limit)
-                print_row(row)
-                rows.append(row)
-    steps = [] if arguments.no_step else measure_steps(arguments.device, 4 * arguments.budget)
-    draw(rows, arguments.picture)
-    if arguments.json is not None:
-        result = {
-            "environment": {**environment(), **ops.build_info()},
-            "huge_pages": os.environ.get("THP_MEM_ALLOC_ENABLE") == "1",
-            "threads": torch.get_num_threads(),
-            "device": arguments.device,
-            "dtype": arguments.dtype,
-            "rows": rows,
-            "training_step": steps,
-        }
-        write_json(arguments.json, result)
+    return {
+        "huge_pages": os.environ.get("THP_MEM_ALLOC_ENABLE") == "1",
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "dtype": arguments.dtype,
+        "rows": rows,
+        "environment": ops.build_info(),
+    }
 
+
+def draw(result: Result, path: Path) -> None:
+    """Roofline by size: effective bytes per second of every function, copy as the roof."""
+    names = [case.name for case in CASES]
+    directions = ("forward", "forward + backward")
+    with figure(path, 2, len(names), figsize=(4 * len(names), 7), dpi=120) as (_, axes):
+        for i, direction in enumerate(directions):
+            for j, name in enumerate(names):
+                chosen = [
+                    row
+                    for row in sorted(result["rows"], key=lambda row: int(row["elements"]))
+                    if (row["op"], row["direction"], row["shape"][1]) == (name, direction, 512)
+                ]
+                for label in ("copy", "fused", "compiled", "by hand", "distributions"):
+                    rates = [row["bytes"] / row["seconds"][label] / 1e9 for row in chosen]
+                    style = "--" if label == "copy" else "-"
+                    axes[i][j].plot([r["elements"] for r in chosen], rates, style, label=label)
+                axes[i][j].set(xscale="log", yscale="log", title=f"{name}\n{direction}")
+                axes[i][j].set(xlabel="elements", ylabel="effective GB/s")
+        axes[0][0].legend()
+
+
+def in_a_page(result: Result) -> list[Result]:
+    """Forward and backward at some of the shapes."""
+    shapes = ([256, 32], [256, 512], [32768, 512])
+    return [r for r in result["rows"] if r["direction"] != "forward" and r["shape"] in shapes]
+
+
+KERNELS = Table(
+    "kernels",
+    in_a_page,
+    {
+        "op": "{op}",
+        "shape": "{shape[0]} x {shape[1]}",
+        "time": lambda row: f"{row['seconds']['fused'] * 1e3:.2f} ms",
+        "plain PyTorch": "{speedup[by hand]:.1f}x",
+        "torch.compile": "{speedup[compiled]:.1f}x",
+    },
+    note="fp32, {threads} threads of an {environment[processor]}; times slower than the op.",
+)
+EVERY_SHAPE = Table(
+    "every shape",
+    "rows",
+    {
+        "op": "{op}, {direction}, {shape[0]} x {shape[1]}",
+        "us": lambda row: f"{row['seconds']['fused'] * 1e6:.1f}",
+        "GB/s": lambda row: f"{row['bytes_per_second'] / 1e9:.1f}",
+        "of copy": "{of_copy:.2f}",
+        "of arithmetic": "{of_arithmetic:.2f}",
+        "by hand": "{speedup[by hand]:.2f}x",
+        "distributions": "{speedup[distributions]:.2f}x",
+        "compiled": "{speedup[compiled]:.2f}x",
+    },
+)
+BENCHMARK = Benchmark(
+    __doc__,
+    measure,
+    (EVERY_SHAPE, KERNELS),
+    (
+        DEVICE,
+        Argument("--dtype", default="float32", choices=DTYPES),
+        Argument("--smallest", type=int, default=20, help="log2 of elements"),
+        Argument("--largest", type=int, default=27, help="log2 of elements"),
+        Argument("--batches", type=int, nargs="*", default=list(MODEL_BATCHES)),
+        Argument("--budget", type=float, default=0.5, help="seconds for each measurement"),
+    ),
+    draw=draw,
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

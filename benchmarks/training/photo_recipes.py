@@ -12,12 +12,12 @@ it already has are not measured again: a comparison of many variants goes on whe
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from argparse import ArgumentTypeError, Namespace
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.common import environment, write_json
+from benchmarks.command import Argument, Benchmark
+from benchmarks.common import environment, progress, write_json
+from benchmarks.tables import Result, Table
 from hvae_codec.data import RandomCrops
 from hvae_codec.data.sources.photographs import Photos, load_photos
 from hvae_codec.models.fully_convolutional.model import ConvVAE
@@ -99,6 +101,14 @@ def variants() -> dict[str, Variant]:
         "wide": Variant("the networks of the photo model of before", {"spec": "maps6-128x128x3"}),
         "five-layers": Variant("five layers, more at stride 16", spec=wide_16),
     }
+
+
+def variant_name(text: str) -> str:
+    """The name of a variant, for `argparse`."""
+    known = variants()
+    if text not in known:
+        raise ArgumentTypeError(f"no variant {text}; there are {', '.join(known)}")
+    return text
 
 
 def recipe_of(variant: Variant, seed: int, steps: int) -> Recipe:
@@ -194,45 +204,55 @@ def held_out_loss(model: ConvVAE, x: torch.Tensor) -> dict[str, Any]:
     return {"loss": loss, "bits_per_pixel": rate, "psnr_db": psnr_db, "mean_loss": mean}
 
 
-def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """A table of all rows, the best first."""
-    print(f"{'variant':14} {'seed':>4} {'core s':>7} {'steps':>6} {'mean loss':>10}  at qualities")
-    for row in sorted(rows, key=lambda row: row["mean_loss"]):
-        points = " ".join(
-            f"{rate:.3f}/{psnr:.2f}"
-            for rate, psnr in zip(row["bits_per_pixel"], row["psnr_db"], strict=True)
-        )
-        print(
-            f"{row['variant']:14} {row['seed']:>4} {row['core_seconds']:>7.0f} {row['steps']:>6} "
-            f"{row['mean_loss']:>10.4f}  {points}"
-        )
-
-
-def main() -> None:
-    """Measure what is missing, print all rows, and write JSON if asked."""
-    known = variants()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(known)}")
-    parser.add_argument("--core-seconds", type=float, default=300.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="add rows to this file")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(known):
-        parser.error(f"no variant {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+def measure(arguments: Namespace) -> Result:
+    """Variants that have no row yet; rows stand in the file as soon as they are measured."""
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     if arguments.json is not None and arguments.json.exists():
         rows = json.loads(arguments.json.read_text())["rows"]
-    for name in arguments.names or known:
+    result = {"rows": rows, "qualities": list(QUALITIES), "data": DATA}
+    known = variants()
+    for name in progress(arguments.names or known, "variants"):
         key = {"variant": name, "seed": arguments.seed, "core_seconds": arguments.core_seconds}
         if any(key.items() <= row.items() for row in rows):
             continue
         found = run(known[name], arguments.seed, arguments.core_seconds)
         rows.append({**key, "what": known[name].what, **found, "environment": environment()})
         if arguments.json is not None:
-            write_json(arguments.json, {"rows": rows, "qualities": list(QUALITIES), "data": DATA})
-    print_rows(rows)
+            write_json(arguments.json, result)
+    return result
 
+
+def points(row: dict[str, Any]) -> str:
+    """Bits per pixel and PSNR at each quality."""
+    pairs = zip(row["bits_per_pixel"], row["psnr_db"], strict=True)
+    return " ".join(f"{rate:.3f}/{psnr:.2f}" for rate, psnr in pairs)
+
+
+RECIPES = Table(
+    "recipes",
+    lambda result: sorted(result["rows"], key=lambda row: float(row["mean_loss"])),
+    {
+        "variant": "{what}",
+        "seed": "{seed}",
+        "core-seconds": "{cpu_seconds:.0f}",
+        "steps": "{steps:,}",
+        "mean loss, bits per pixel": "{mean_loss:.3f}",
+        "at quality 0.5": "{bits_per_pixel[2]:.3f} bits, {psnr_db[2]:.2f} dB",
+    },
+    more={"at all qualities": points},
+    result="photo_recipes",
+)
+BENCHMARK = Benchmark(
+    __doc__,
+    measure,
+    (RECIPES,),
+    (
+        Argument("names", nargs="*", type=variant_name, metavar="NAME", help="variants; all"),
+        Argument("--core-seconds", type=float, default=300.0),
+        Argument("--seed", type=int, default=0),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -8,14 +8,15 @@ epoch's minibatches, at random qualities, in bits per pixel; the PSNR is that of
 
 from __future__ import annotations
 
-import argparse
 import math
+import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-from benchmarks.common import environment, write_json
+from benchmarks.command import Argument, Benchmark
+from benchmarks.common import figure
+from benchmarks.tables import Result, Table
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.run_state import load_history, load_recipe
@@ -42,44 +43,39 @@ def curve(recipe: Recipe, history: list[dict[str, Any]]) -> list[dict[str, float
     return rows
 
 
-def plot(rows: list[dict[str, float]], path: Path) -> None:
-    """The loss against steps and against core-hours."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, constrained_layout=True)
-    for axis, key in zip(axes, ("steps", "core_hours"), strict=True):
-        axis.plot([row[key] for row in rows], [row["loss_bits_per_pixel"] for row in rows], "o-")
-        axis.set(xlabel=key.replace("_", "-"), xlim=(0, None))
-        axis.grid(alpha=0.3)
-    losses = [row["loss_bits_per_pixel"] for row in rows]
-    # The first epochs lie far above all others.
-    axes[0].set(ylabel="training loss (bits per pixel)", ylim=(min(losses) - 0.3, losses[0]))
-    if len(losses) > 4:
-        axes[0].set_ylim(top=losses[2] + 0.3)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def main() -> None:
-    """Print the curve, and write JSON and a plot if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("--json", type=Path, help="write the result here, a plot beside it")
-    arguments = parser.parse_args()
+def measure(arguments: Namespace) -> Result:
+    """The curve of a run, and its recipe."""
     recipe = load_recipe(arguments.run)
-    rows = curve(recipe, load_history(arguments.run))
-    print(f"{'steps':>8} {'core-hours':>11} {'loss':>8} {'bits/px':>8} {'PSNR':>7}")
-    for row in rows:
-        print(
-            f"{row['steps']:>8} {row['core_hours']:>11.3f} {row['loss_bits_per_pixel']:>8.3f} "
-            f"{row['bits_per_pixel']:>8.3f} {row['psnr_db']:>7.2f}"
-        )
-    if arguments.json is not None:
-        result = {"recipe": recipe.to_json(), "rows": rows, "environment": environment()}
-        write_json(arguments.json, result)
-        plot(rows, arguments.json.with_suffix(".png"))
+    return {"recipe": recipe.to_json(), "rows": curve(recipe, load_history(arguments.run))}
 
+
+def draw(result: Result, path: Path) -> None:
+    """The loss against steps and against core-hours."""
+    rows = result["rows"]
+    losses = [row["loss_bits_per_pixel"] for row in rows]
+    with figure(path, 1, 2, figsize=(9, 4), sharey=True, dpi=100) as (_, axes):
+        for axis, key in zip(axes, ("steps", "core_hours"), strict=True):
+            axis.plot([row[key] for row in rows], losses, "o-")
+            axis.set(xlabel=key.replace("_", "-"), xlim=(0, None))
+            axis.grid(alpha=0.3)
+        # The first epochs lie far above all others.
+        top = losses[2] + 0.3 if len(losses) > 4 else losses[0]
+        axes[0].set(ylabel="training loss (bits per pixel)", ylim=(min(losses) - 0.3, top))
+
+
+CURVE = Table(
+    "curve",
+    "rows",
+    {
+        "steps": "{steps}",
+        "core-hours": "{core_hours:.3f}",
+        "loss": "{loss_bits_per_pixel:.3f}",
+        "bits/px": "{bits_per_pixel:.3f}",
+        "PSNR dB": "{psnr_db:.2f}",
+    },
+)
+RUN = Argument("run", type=Path, help="folder of a run")
+BENCHMARK = Benchmark(__doc__, measure, (CURVE,), (RUN,), draw=draw)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -10,11 +10,11 @@ command line does.
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
+from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +23,9 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.utils.benchmark import Timer
 
-from benchmarks.common import environment, in_turns, write_json
+from benchmarks.command import DEVICE, Argument, Benchmark
+from benchmarks.common import apart, in_turns
+from benchmarks.tables import Result, Table
 from hvae_codec.models import HierarchicalVAE, Posterior, get_spec
 from hvae_codec.models.likelihoods import SIGMA_X
 from hvae_codec.utils.malloc import keep_freed_memory
@@ -31,7 +33,6 @@ from hvae_codec.utils.malloc import keep_freed_memory
 BATCH = 256
 SPEC = "ghvae-32x32x3"
 PLAIN = "plain PyTorch, fp32"
-ROUNDS = 3
 
 
 def plain_nats(model: HierarchicalVAE, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -134,37 +135,46 @@ def seconds_a_step(name: str, device: str, budget: float) -> float:
     return float(timer.blocked_autorange(min_run_time=budget).median)
 
 
-def measure_steps(device: str, budget: float) -> list[dict[str, Any]]:
+def measure(arguments: Namespace) -> Result:
     """Seconds per step of the baseline and of the library's settings, and the speed-ups.
 
     Each in processes of its own, as the allocator's state is the process's, in turns; the median
     of the rounds.
     """
-    options = ["--device", device, "--budget", str(budget)]
-    taken = in_turns("benchmarks.training.step", list(make_steps(device)), options, ROUNDS)
+    device = arguments.device
+    work = {
+        name: partial(apart, seconds_a_step, name, device, arguments.budget)
+        for name in make_steps(device)
+    }
+    taken = in_turns(work, arguments.rounds)
     medians = {name: statistics.median(values) for name, values in taken.items()}
-    rows = []
-    for name, median in medians.items():
-        rows.append({"step": name, "seconds": median, "speedup": medians[PLAIN] / median})
-        print(f"{name:<32} {median * 1e3:>8.1f} ms a step {medians[PLAIN] / median:>6.2f}x")
-    return rows
+    rows = [
+        {"step": name, "seconds": median, "speedup": medians[PLAIN] / median}
+        for name, median in medians.items()
+    ]
+    return {"device": device, "rows": rows, "threads": torch.get_num_threads()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--budget", type=float, default=2.0, help="seconds for each measurement")
-    parser.add_argument("--only", metavar="STEP", help="measure one step here, print its seconds")
-    parser.add_argument("--json", type=Path, help="write the results here")
-    arguments = parser.parse_args()
-    if arguments.only is not None:
-        print(seconds_a_step(arguments.only, arguments.device, arguments.budget))
-        return
-    rows = measure_steps(arguments.device, arguments.budget)
-    if arguments.json is not None:
-        result = {"environment": environment(), "device": arguments.device, "rows": rows}
-        write_json(arguments.json, {**result, "threads": torch.get_num_threads()})
-
+STEP = Table(
+    "step",
+    "rows",
+    {
+        "training step, batch 256": "{step}",
+        "ms": lambda row: f"{row['seconds'] * 1e3:.1f}",
+        "speed": "{speedup:.2f}x",
+    },
+    result="training_step",
+)
+BENCHMARK = Benchmark(
+    __doc__,
+    measure,
+    (STEP,),
+    (
+        DEVICE,
+        Argument("--budget", type=float, default=2.0, help="seconds for each measurement"),
+        Argument("--rounds", type=int, default=3, help="measurements of each"),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -10,21 +10,21 @@ count M. The paper's grid is 441 models that see 50,000 images 500 times.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from benchmarks.common import environment, write_json
+from benchmarks.command import DEVICE, Argument, Benchmark
+from benchmarks.common import apart, in_turns
+from benchmarks.tables import Result, Table
 from hvae_codec.data import ImageDataset
 from hvae_codec.models import get_spec
 from hvae_codec.training import Recipe, train
@@ -39,7 +39,7 @@ CASES = (
     ("ghvae-28x28x1", 256, "fp32"),
 )
 STACKS = {"cpu": (16,), "cuda": (16, 64, 147, 441)}
-STEPS, EPOCHS, ROUNDS = {"cpu": 8, "cuda": 40}, 3, 2
+STEPS, EPOCHS = {"cpu": 8, "cuda": 40}, 3
 PAPER_MODEL_IMAGES = 441 * 500 * 50_000
 
 
@@ -60,6 +60,9 @@ def recipe_of(spec: str, batch: int, precision: str) -> Recipe:
 
 def model_images_a_second(recipe: Recipe, models: int, device: str) -> float:
     """Of one process; `models` 0 is `train`, else a stack of so many."""
+    keep_freed_memory()
+    if models == 0:  # what is fastest for one model
+        recipe = replace(recipe, channels_last=True)
     channels, height, width = get_spec(recipe.spec).image_shape
     count = STEPS[device] * recipe.batch_size
     generator = np.random.default_rng(0)
@@ -89,25 +92,17 @@ def model_images_a_second(recipe: Recipe, models: int, device: str) -> float:
     return count * models * (EPOCHS - 1) / (ends[-1] - ends[0])
 
 
-def measure(device: str) -> list[dict[str, Any]]:
+def measure(arguments: Namespace) -> Result:
     """A row for each case and size of a stack."""
+    device = arguments.device
     rows = []
     for spec, batch, precision in CASES:
-        taken: dict[int, list[float]] = {0: [], **{models: [] for models in STACKS[device]}}
-        for _ in tqdm(range(ROUNDS), desc=f"{spec}, {batch}", leave=False, disable=None):
-            for models, values in taken.items():
-                only = [spec, str(batch), precision, str(models)]
-                command = [
-                    sys.executable,
-                    "-m",
-                    "benchmarks.training.sweep_speed",
-                    "--device",
-                    device,
-                ]
-                done = subprocess.run(
-                    [*command, "--only", *only], stdout=subprocess.PIPE, text=True, check=True
-                )
-                values.append(float(done.stdout.split()[-1]))
+        recipe = recipe_of(spec, batch, precision)
+        work = {
+            models: partial(apart, model_images_a_second, recipe, models, device)
+            for models in (0, *STACKS[device])
+        }
+        taken = in_turns(work, arguments.rounds, f"{spec}, batch {batch}")
         alone = statistics.median(taken.pop(0))
         for models, values in taken.items():
             speed = statistics.median(values)
@@ -122,33 +117,24 @@ def measure(device: str) -> list[dict[str, Any]]:
                 "papers_grid_hours": PAPER_MODEL_IMAGES / speed / 3600,
             }
             rows.append(row)
-            print(
-                f"{spec:<14} batch {batch:>3} {precision} {models:>4} models "
-                f"{speed:>10,.0f} model images/s, alone {alone:>9,.0f}: {row['ratio']:.2f}x, "
-                f"the paper's grid in {row['papers_grid_hours']:,.0f} h"
-            )
-    return rows
+    return {"device": device, "rows": rows, "threads": torch.get_num_threads()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--only", nargs=4, help="spec, batch, precision, models: print one speed")
-    parser.add_argument("--json", type=Path, help="write the results here")
-    arguments = parser.parse_args()
-    keep_freed_memory()
-    if arguments.only is not None:
-        spec, batch, precision, models = arguments.only
-        recipe = recipe_of(spec, int(batch), precision)
-        if int(models) == 0:  # what is fastest for one model
-            recipe = replace(recipe, channels_last=True)
-        print(model_images_a_second(recipe, int(models), arguments.device))
-        return
-    rows = measure(arguments.device)
-    if arguments.json is not None:
-        result = {"environment": environment(), "device": arguments.device, "rows": rows}
-        write_json(arguments.json, {**result, "threads": torch.get_num_threads()})
-
+STACKS_TABLE = Table(
+    "stacks",
+    "rows",
+    {
+        "spec": "{spec}",
+        "batch": "{batch}",
+        "models a stack": "{models}",
+        "model images/s": "{model_images_a_second:,.0f}",
+        "one after the other": "{ratio:.2f}x",
+    },
+    more={"precision": "{precision}", "the paper's grid, hours": "{papers_grid_hours:,.0f}"},
+    result="sweep_speed",
+)
+ROUNDS = Argument("--rounds", type=int, default=2, help="measurements of each")
+BENCHMARK = Benchmark(__doc__, measure, (STACKS_TABLE,), (DEVICE, ROUNDS))
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

@@ -12,14 +12,15 @@ in minibatches of 256; the first epoch of each is not counted.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
+from argparse import Namespace
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import ToTensor
 
-from benchmarks.common import environment, in_turns, write_json
+from benchmarks.command import Argument, Benchmark
+from benchmarks.common import apart, in_turns
+from benchmarks.tables import Result, Table
 from benchmarks.training.step import SPEC, plain_model, plain_nats
 from hvae_codec.data import ImageDataset, load_dataset
 from hvae_codec.training import Recipe, train
@@ -37,7 +40,6 @@ from hvae_codec.utils.malloc import keep_freed_memory
 
 BATCH = 256
 IMAGES = 20 * BATCH
-ROUNDS = 7
 USUAL = "usual way, fp32"
 RECIPE = Recipe(spec=SPEC, dataset="cifar10", betas=(1.0, 1.0), batch_size=BATCH, epochs=10_000)
 OURS = {
@@ -125,40 +127,44 @@ def images_a_second(name: str, budget: float) -> float:
     return clock.epochs * IMAGES / clock.seconds
 
 
-def measure(budget: float, rounds: int) -> list[dict[str, Any]]:
+def measure(arguments: Namespace) -> Result:
     """Medians of the rounds; a speed-up is the median of what each round says."""
-    options = ["--budget", str(budget)]
-    found = in_turns("benchmarks.training.throughput", [USUAL, *OURS], options, rounds)
+    load_dataset("cifar10", "train")  # where there is none, this says so
+    budget = arguments.budget
+    work = {name: partial(apart, images_a_second, name, budget) for name in (USUAL, *OURS)}
     rows = []
+    found = in_turns(work, arguments.rounds)
     for name, values in found.items():
         speedups = [ours / usual for ours, usual in zip(values, found[USUAL], strict=True)]
-        rate, speedup = statistics.median(values), statistics.median(speedups)
-        rows.append({"training": name, "images_per_second": rate, "speedup": speedup})
-        rows[-1] |= {"rounds": values}
-        spread = f"{min(speedups):.2f} to {max(speedups):.2f}"
-        print(f"{name:<24} {rate:>8.0f} images/s {speedup:>6.2f}x  ({spread})")
-    return rows
+        row: Result = {"training": name, "images_per_second": statistics.median(values)}
+        rows.append(row | {"speedup": statistics.median(speedups), "rounds": values})
+    settings = {"spec": SPEC, "batch_size": BATCH, "images": IMAGES}
+    settings |= {"threads": torch.get_num_threads(), "budget_seconds": budget}
+    settings |= {"load_average": os.getloadavg()[1]}  # on a busy machine, gains are less
+    return settings | {"rows": rows}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--budget", type=float, default=4.0, help="seconds for each measurement")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="measurements of each")
-    parser.add_argument("--only", metavar="TRAINING", help="measure one here, print its images/s")
-    parser.add_argument("--json", type=Path, help="write the results here")
-    arguments = parser.parse_args()
-    if arguments.only is not None:
-        print(images_a_second(arguments.only, arguments.budget))
-        return
-    rows = measure(arguments.budget, arguments.rounds)
-    if arguments.json is not None:
-        settings = {"spec": SPEC, "batch_size": BATCH, "images": IMAGES}
-        settings |= {"threads": torch.get_num_threads(), "budget_seconds": arguments.budget}
-        settings |= {"load_average": os.getloadavg()[1]}  # on a busy machine, gains are less
-        write_json(
-            arguments.json, {"environment": environment("torchvision"), **settings, "rows": rows}
-        )
-
+THROUGHPUT = Table(
+    "throughput",
+    "rows",
+    {
+        "training one GHVAE on CIFAR-10": "{training}",
+        "images/s": "{images_per_second:,.0f}",
+        "speed": "{speedup:.2f}x",
+    },
+    more={"rounds": lambda row: " ".join(f"{rate:,.0f}" for rate in row["rounds"])},
+    result="training_throughput",
+)
+BENCHMARK = Benchmark(
+    __doc__,
+    measure,
+    (THROUGHPUT,),
+    (
+        Argument("--budget", type=float, default=4.0, help="seconds for each measurement"),
+        Argument("--rounds", type=int, default=7, help="measurements of each"),
+    ),
+    packages=("torchvision",),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(BENCHMARK.main())

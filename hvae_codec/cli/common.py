@@ -77,7 +77,7 @@ def add_renamed(
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, auto: bool = False) -> None:
     """--model and --quality, as `hvae_codec.load` takes them; `auto`: the model may be "auto"."""
-    by_size = "photo for pictures of more than 64x64 pixels, cifar10 for smaller ones"
+    by_size = "photo for images of more than 64x64 pixels, cifar10 for smaller ones"
     parser.add_argument(
         "--model",
         default="auto" if auto else "cifar10",
@@ -88,8 +88,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, auto: bool = False) 
         "--quality",
         type=quality,
         default=None,
-        help="of a ladder its rung, such as 3, or a point between two, such as 2.5, by default the "
-        "middle rung; of the model photo 1 to 100, by default 50",
+        help="quality level of a model family, such as 3, or a point between two, such as 2.5; "
+        "default: the middle one. Of the model photo 1 to 100; default: 50",
     )
 
 
@@ -99,8 +99,8 @@ def add_effort_argument(parser: argparse.ArgumentParser) -> None:
         "--effort",
         type=int,
         choices=(0, 1, 2),
-        help="search of the encoder of a ladder: 0 none, 1 and 2 fewer bytes for more time; "
-        "default: 0, or 1 where a size or a quality between rungs is asked for",
+        help="encoder search of a model family: 0 none, 1 and 2 fewer bytes for more time; "
+        "default: 0, or 1 where a size or a quality between levels is asked for",
     )
 
 
@@ -115,7 +115,7 @@ def load(arguments: argparse.Namespace, model: str | None = None) -> hvae_codec.
         )
     if effort == 0 and isinstance(arguments.quality, float) and not many:
         raise UnknownQualityError(
-            f"quality {arguments.quality:g} lies between rungs: effort 1 or 2"
+            f"quality {arguments.quality:g} lies between quality levels: effort 1 or 2"
         )
     return hvae_codec.load(name, quality=arguments.quality, effort=effort)
 

@@ -10,8 +10,8 @@ from hvae_codec.client.connection.channel import Balancing, Connection, Secret
 from hvae_codec.client.connection.pool import Pool
 from hvae_codec.client.requests import ServerInfo
 from hvae_codec.client.retry import Retry, RetryState
-from hvae_codec.codec.arguments import real, whole
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.utils.arguments import real, whole
 
 DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 DEFAULT_MESSAGE_BYTES: Final = 4 * 1024 * 1024

@@ -12,7 +12,6 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.arguments import byte_count, real, whole
 from hvae_codec.codec.bitstream.encoded import Encoded, as_file, is_one
 from hvae_codec.codec.bitstream.header import MAGIC
 from hvae_codec.codec.features import Features
@@ -20,6 +19,7 @@ from hvae_codec.codec.images.load import Picture as LocalPicture
 from hvae_codec.codec.images.load import as_uint8, decode_image_bytes
 from hvae_codec.codec.quality_scale import as_quality
 from hvae_codec.errors import HvaeCodecError, ImageError, NotAnHvaeFileError, UnknownModelError
+from hvae_codec.utils.arguments import byte_count, real, whole
 from hvae_codec.v1 import codec_pb2
 
 Picture: TypeAlias = "LocalPicture | bytes"

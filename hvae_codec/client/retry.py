@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import grpc
 
 from hvae_codec.client import errors
-from hvae_codec.codec.arguments import real, whole
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.utils.arguments import real, whole
 
 
 @dataclass(frozen=True)

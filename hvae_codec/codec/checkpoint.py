@@ -95,8 +95,8 @@ class Checkpoint:
         if isinstance(self.model, HierarchicalVAE) and isinstance(self.tables, SymbolTables):
             return self.model, self.tables
         raise CheckpointError(
-            f"model {self.card.get('name')!r} is of maps, for pictures of any size; this takes "
-            "models of pictures of one size"
+            f"model {self.card.get('name')!r} is of maps, for images of any size; this takes "
+            "models of images of one size"
         )
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvae_codec.codec.arguments import layer_count, sample_arguments
 from hvae_codec.codec.bitstream.encoded import Encoded, as_file, as_files, one_or_more
 from hvae_codec.codec.bitstream.files import FileCoder
 from hvae_codec.codec.bitstream.header import Header, read_header
@@ -33,6 +32,7 @@ from hvae_codec.codec.transform import Pixels, Trades, Transform
 from hvae_codec.errors import CorruptError, ImageError, UnknownQualityError, WrongModelError
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.utils.arguments import layer_count, sample_arguments
 
 
 class Codec(ByReference):
@@ -174,7 +174,7 @@ class Codec(ByReference):
             try:
                 prepared.append(self.shape.prepare(picture))
             except ImageError as error:
-                raise type(error)(f"picture {index} of the batch: {error}") from error
+                raise type(error)(f"image {index} of the batch: {error}") from error
         return self.transform.encode(prepared, self._point(effort), trade)
 
     def quantise_block(

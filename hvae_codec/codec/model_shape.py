@@ -33,7 +33,7 @@ class ModelShape(NamedTuple):
         """Raise ImageError unless the model can code images of so many channels."""
         if channels not in (1, self.channels):
             raise ImageError(
-                f"model {self.name!r} codes grey pictures; got {channels} channels: "
+                f"model {self.name!r} codes grey images; got {channels} channels: "
                 "convert to grey first"
             )
 
@@ -55,8 +55,8 @@ class ModelShape(NamedTuple):
         given = as_batch(images)
         shapes = sorted({image.shape for image in given})
         if len(shapes) != 1:
-            found = ", ".join(map(str, shapes)) or "no picture"
-            raise ImageError(f"a block holds one or more pictures of one shape; got {found}")
+            found = ", ".join(map(str, shapes)) or "no image"
+            raise ImageError(f"a block holds one or more images of one shape; got {found}")
         return [self.prepare(image) for image in given]
 
     def stated(self, header: Header) -> tuple[int, int, int, int]:

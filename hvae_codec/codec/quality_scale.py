@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hvae_codec.codec.arguments import is_real, real, whole
 from hvae_codec.errors import UnknownQualityError
+from hvae_codec.utils.arguments import is_real, real, whole
 
 LOWEST, HIGHEST = 1.0, 100.0
 """Ends of the scale."""

@@ -138,7 +138,7 @@ def _chosen(name: str, quality: float | None) -> tuple[ModelInfo, float | None]:
         return rungs[numbers.index(int(quality))], None
     if quality.is_integer():
         raise UnknownQualityError(
-            f"model {name!r} has no quality {quality:g}; at hand: {', '.join(map(str, numbers))}"
+            f"model {name!r} has no quality {quality:g}; available: {', '.join(map(str, numbers))}"
         )
     return operating_point(rungs, quality)
 
@@ -157,7 +157,7 @@ def _rungs(name: str) -> list[ModelInfo]:
     rungs = [info for info in at_hand if info.name == name]
     if not rungs:
         names = ", ".join(sorted({info.name for info in at_hand})) or "none"
-        raise UnknownModelError(f"unknown model {name!r}; at hand: {names}")
+        raise UnknownModelError(f"unknown model {name!r}; available: {names}")
     return rungs
 
 
@@ -218,7 +218,7 @@ def info_of(model_id: bytes) -> ModelInfo:
     for info in models():
         if info.model_id == wanted:
             return info
-    raise UnknownModelError(f"the file is of model {wanted}, which is not at hand; see models()")
+    raise UnknownModelError(f"the file is of model {wanted}, which is not available; see models()")
 
 
 def decode(blob: Encoded) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ DATASETS = {
     "packed-cifar10": "CIFAR-10 minus 971 images, as lossless sheets",
     "packed-mnist": "MNIST, as one file of arrays",
     "packed-svhn": "the first 1,083 crops of SVHN's training set, split by photograph",
-    "folder:PATH": "crops of the PNG, JPEG and WebP pictures in the folder PATH, or in PATH/SPLIT",
+    "folder:PATH": "crops of the PNG, JPEG and WebP images in the folder PATH, or in PATH/SPLIT",
     "photos:PATH": "crops of the images in PATH, folders or patterns of folders or files with "
     "commas between them; every 25th image is held out for the split test",
 }

@@ -35,7 +35,7 @@ def epoch_batches(
             f"got batch_size={batch_size}, seed={seed}, epoch={epoch}"
         )
     if drop_last and count < batch_size:
-        raise ValueError(f"{count} pictures do not fill one minibatch of {batch_size}")
+        raise ValueError(f"{count} images do not fill one minibatch of {batch_size}")
     return _slices(count, batch_size, seed, epoch, drop_last)
 
 

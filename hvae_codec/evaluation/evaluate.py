@@ -61,8 +61,8 @@ def find_models(path: Path) -> ModelSet:
     card = read_card(path.with_suffix(".json"))
     if card.get("spec", {}).get("kind") == "maps":
         raise EvaluationError(
-            f"{path} is a model of maps, for pictures of any size and quality; this measures "
-            "models of pictures of one size. Its card has figures, and 'python -m "
+            f"{path} is a model of maps, for images of any size and quality; this measures "
+            "models of images of one size. Its card has figures, and in a clone 'python -m "
             "benchmarks.rate_distortion --dataset FOLDER' measures it against other codecs"
         )
     data = card.get("recipe", {}).get("dataset")

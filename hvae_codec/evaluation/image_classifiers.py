@@ -149,7 +149,7 @@ class Classifier:
         """
         if images.shape[1:] != self.image_shape or not images.is_floating_point():
             raise TensorError(
-                f"{self.arch} takes pictures float [N, {', '.join(map(str, self.image_shape))}]; "
+                f"{self.arch} takes images float [N, {', '.join(map(str, self.image_shape))}]; "
                 f"got {images.dtype} {list(images.shape)}"
             )
         device = self.module.mean.device

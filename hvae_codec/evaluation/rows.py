@@ -200,7 +200,7 @@ def check_pictures(card: dict[str, Any], image_shape: Sequence[int], dataset: Im
     """
     if tuple(image_shape) != dataset.image_shape:
         raise EvaluationError(
-            f"{dataset.name} has pictures of shape (C, H, W) = {dataset.image_shape}; "
+            f"{dataset.name} has images of shape (C, H, W) = {dataset.image_shape}; "
             f"model {card.get('name')} takes {tuple(image_shape)}"
         )
 

@@ -116,6 +116,6 @@ def _numbers(archive: Archive, pictures: slice | Iterable[int | str] | None) -> 
     for picture in pictures:
         number = archive.number(picture) if isinstance(picture, str) else int(picture)
         if not -count <= number < count:
-            raise IndexError(f"{archive.path} has {count} pictures, none of number {number}")
+            raise IndexError(f"{archive.path} has {count} images, none of number {number}")
         numbers.append(number % count)
     return np.array(numbers, np.intp)

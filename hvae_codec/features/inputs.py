@@ -50,9 +50,9 @@ def features_of(codec: Codec, given: Any, layers: int, batch_size: int) -> list[
     if len(kinds) > 1:
         raise ImageError(
             f"X mixes {' and '.join(sorted(f'{kind}s' for kind in kinds))}; take them apart: "
-            "latents of pictures and latents as they were coded are not the same"
+            "latents of images and latents as they were coded are not the same"
         )
-    if kinds == {"archived picture"}:
+    if kinds == {"archived image"}:
         return archive_features(items, codec, layers, batch_size)
     parts = []
     for start in range(0, len(items), batch_size):
@@ -70,7 +70,7 @@ def features_of(codec: Codec, given: Any, layers: int, batch_size: int) -> list[
 def refuse_sparse(given: Any) -> None:
     """Raises ImageError if X is a sparse matrix."""
     if hasattr(given, "toarray"):
-        raise ImageError("sparse matrices are not taken: pictures are dense, use X.toarray()")
+        raise ImageError("sparse matrices are not taken: images are dense, use X.toarray()")
 
 
 def pictures_of(array: NDArray[Any], image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -87,13 +87,13 @@ def pictures_of(array: NDArray[Any], image_shape: tuple[int, int, int]) -> NDArr
         if array.shape[1] not in allowed:
             sizes = ", or ".join(f"{n} ({height} x {width} x {c})" for n, c in allowed.items())
             raise ImageError(
-                f"flat rows of {array.shape[1]} features are no pictures of the model's size; it "
+                f"flat rows of {array.shape[1]} features are no images of the model's size; it "
                 f"takes {sizes}, in the order height, width, channels"
             )
         array = array.reshape(len(array), height, width, allowed[array.shape[1]])
     if array.ndim != 4:
         raise ImageError(
-            "an array of pictures is [N, H, W, C], or flat [N, H*W*C]; got "
+            "an array of images is [N, H, W, C], or flat [N, H*W*C]; got "
             f"{array.ndim} dimensions, {list(array.shape)}: reshape your data"
         )
     return grey_levels(array)
@@ -108,7 +108,7 @@ def grey_levels(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind not in "iuf":
-        raise ImageError(f"pictures are arrays of numbers; got {array.dtype}")
+        raise ImageError(f"images are arrays of numbers; got {array.dtype}")
     if array.size == 0:
         return array.astype(np.uint8)
     low, high = float(array.min()), float(array.max())
@@ -123,7 +123,7 @@ def grey_levels(array: NDArray[Any]) -> NDArray[np.uint8]:
         if not whole:
             raise ImageError(
                 f"floats up to {high:g} with fractions are neither grey levels 0..255 nor levels "
-                "divided by 255: give levels as they are in picture files, not standardised"
+                "divided by 255: give levels as they are in image files, not standardised"
             )
         return np.asarray(rounded, np.uint8)
     if whole and high > 0.0:
@@ -145,7 +145,7 @@ def _items(given: Any, image_shape: tuple[int, int, int]) -> Any:
         isinstance(given, Iterable) or hasattr(given, "__array__")
     ):
         raise ImageError(
-            f"X must hold many pictures; got one {type(given).__name__}: put it in a list "
+            f"X must hold many images; got one {type(given).__name__}: put it in a list "
             "(the path of an archive is taken alone)"
         )
     if not hasattr(given, "__array__"):
@@ -175,7 +175,7 @@ def _is_row(item: Any) -> bool:
 
 def _kind(item: Any) -> str:
     if isinstance(item, ArchivePicture):
-        return "archived picture"
+        return "archived image"
     suffix = _suffix(item)
     if suffix == ARCHIVE_SUFFIX:
         raise ImageError(

@@ -159,7 +159,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         info = features.fit()._codec().info
         if info.card["sha256"] != wanted:
             raise WrongModelError(
-                f"{path} is of model {saved.get('model_id')}; {features.model!r} at hand is "
+                f"{path} is of model {saved.get('model_id')}; the available {features.model!r} is "
                 f"{info.model_id}"
             )
         return features
@@ -182,7 +182,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not model.endswith(_CHECKPOINT_SUFFIX):
             return hvae_codec.load(model, quality=self.quality)
         if self.quality is not None:
-            raise HvaeCodecError("quality is of models at hand; a checkpoint's path has none")
+            raise HvaeCodecError("quality is of available models; a checkpoint's path has none")
         return load_file_once(model)
 
     def _indices(self, codec: hvae_codec.Codec) -> list[int]:

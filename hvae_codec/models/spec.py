@@ -9,14 +9,20 @@ knows a data set's name.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from msgspec import Struct, ValidationError, convert, json
 
 from hvae_codec.errors import SpecError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-@dataclass(frozen=True)
-class Conv:
+SpecT = TypeVar("SpecT", bound="DataclassInstance")
+
+
+class Conv(Struct, frozen=True, tag_field="kind", tag="conv"):
     """Conv(in, out, kernel, stride, padding) of the paper's tables."""
 
     inputs: int
@@ -26,8 +32,7 @@ class Conv:
     padding: int
 
 
-@dataclass(frozen=True)
-class ConvTransp:
+class ConvTransp(Struct, frozen=True, tag_field="kind", tag="conv_transp"):
     """ConvTransp(in, out, kernel, stride, padding) of the paper's tables."""
 
     inputs: int
@@ -37,16 +42,14 @@ class ConvTransp:
     padding: int
 
 
-@dataclass(frozen=True)
-class FC:
+class FC(Struct, frozen=True, tag_field="kind", tag="fc"):
     """FC(in, out) of the paper's tables; flattens what it is given."""
 
     inputs: int
     outputs: int
 
 
-@dataclass(frozen=True)
-class Reshape:
+class Reshape(Struct, frozen=True, tag_field="kind", tag="reshape"):
     """Gives each image's features a new shape, without parameters."""
 
     shape: tuple[int, ...]
@@ -54,12 +57,6 @@ class Reshape:
 
 Layer = Conv | ConvTransp | FC | Reshape
 Layers = tuple[Layer, ...]
-
-_LAYER_KINDS: dict[str, type[Conv] | type[ConvTransp] | type[FC]] = {
-    "conv": Conv,
-    "conv_transp": ConvTransp,
-    "fc": FC,
-}
 
 
 @dataclass(frozen=True)
@@ -143,14 +140,7 @@ class ModelSpec:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description from which `from_json` makes an equal spec."""
-        return {
-            "name": self.name,
-            "image_shape": list(self.image_shape),
-            "likelihood": self.likelihood,
-            "inference": self.inference,
-            "latents": [_latent_to_json(latent) for latent in self.latents],
-            "decoder": _layers_to_json(self.decoder),
-        }
+        return spec_to_json(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ModelSpec:
@@ -159,65 +149,22 @@ class ModelSpec:
         Raises:
             SpecError: a field is missing or is not what it should be.
         """
-        try:
-            channels, height, width = data["image_shape"]
-            return cls(
-                name=str(data["name"]),
-                image_shape=(int(channels), int(height), int(width)),
-                likelihood=data["likelihood"],
-                inference=data["inference"],
-                latents=tuple(_latent_from_json(latent) for latent in data["latents"]),
-                decoder=_layers_from_json(data["decoder"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise SpecError(f"not a model specification: {error!r}") from error
+        return read_spec(data, cls)
 
 
-def _layer_to_json(layer: Layer) -> dict[str, Any]:
-    if isinstance(layer, Reshape):
-        return {"kind": "reshape", "shape": list(layer.shape)}
-    kind = next(kind for kind, cls in _LAYER_KINDS.items() if isinstance(layer, cls))
-    return {"kind": kind, **asdict(layer)}
+def spec_to_json(spec: DataclassInstance) -> dict[str, Any]:
+    """JSON-ready fields of a spec, lists where it has tuples, as JSON gives them back."""
+    fields: dict[str, Any] = json.decode(json.encode(spec))
+    return fields
 
 
-def _layer_from_json(data: dict[str, Any]) -> Layer:
-    fields = dict(data)
-    kind = fields.pop("kind")
-    if kind == "reshape":
-        return Reshape(tuple(int(n) for n in fields["shape"]))
-    return _LAYER_KINDS[kind](**{key: int(value) for key, value in fields.items()})
-
-
-def _layers_to_json(layers: Layers) -> list[dict[str, Any]]:
-    return [_layer_to_json(layer) for layer in layers]
-
-
-def _layers_from_json(data: list[dict[str, Any]]) -> Layers:
-    return tuple(_layer_from_json(layer) for layer in data)
-
-
-def _latent_to_json(latent: LatentSpec) -> dict[str, Any]:
-    return {
-        "shape": list(latent.shape),
-        "bottom_up": latent.bottom_up,
-        "x_branch": _layers_to_json(latent.x_branch),
-        "z_branch": _layers_to_json(latent.z_branch),
-        "merge": _layers_to_json(latent.merge),
-        "head": _layer_to_json(latent.head),
-        "prior": _layers_to_json(latent.prior),
-        "prior_head": None if latent.prior_head is None else _layer_to_json(latent.prior_head),
-    }
-
-
-def _latent_from_json(data: dict[str, Any]) -> LatentSpec:
-    prior_head = data["prior_head"]
-    return LatentSpec(
-        shape=tuple(int(n) for n in data["shape"]),
-        bottom_up=int(data["bottom_up"]),
-        x_branch=_layers_from_json(data["x_branch"]),
-        z_branch=_layers_from_json(data["z_branch"]),
-        merge=_layers_from_json(data["merge"]),
-        head=_layer_from_json(data["head"]),
-        prior=_layers_from_json(data["prior"]),
-        prior_head=None if prior_head is None else _layer_from_json(prior_head),
-    )
+def read_spec(data: dict[str, Any], kind: type[SpecT]) -> SpecT:
+    """A spec of this kind, a dataclass, from JSON that names all its fields. Raises SpecError."""
+    if isinstance(data, dict) and (lacking := [f.name for f in fields(kind) if f.name not in data]):
+        raise SpecError(f"not a model specification: it lacks {', '.join(lacking)}")
+    try:
+        return convert(data, kind)
+    except ValidationError as error:
+        if isinstance(error.__cause__, SpecError):
+            raise error.__cause__ from None
+        raise SpecError(f"not a model specification: {error}") from error

@@ -87,8 +87,8 @@ def _data(sweep: Sweep) -> Iterable[Aspect]:
         return
     train, test = _SIZES[kind]
     if sweep.train_images is not None:
-        yield Aspect("training pictures", f"{train:,}", f"{sweep.train_images:,}")
-    yield Aspect("test pictures", f"{test:,}", f"{sweep.test_images:,}")
+        yield Aspect("training images", f"{train:,}", f"{sweep.train_images:,}")
+    yield Aspect("test images", f"{test:,}", f"{sweep.test_images:,}")
 
 
 def _evaluation(sweep: Sweep) -> Iterable[Aspect]:

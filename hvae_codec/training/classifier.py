@@ -190,7 +190,7 @@ def augmented(
 def _fitting(arch: str, dataset: ImageDataset) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     if dataset.image_shape != ARCHITECTURES[arch].image_shape:
         raise DatasetError(
-            f"{dataset.name} has pictures of shape (C, H, W) = {dataset.image_shape}; "
+            f"{dataset.name} has images of shape (C, H, W) = {dataset.image_shape}; "
             f"the classifier {arch} takes {ARCHITECTURES[arch].image_shape}"
         )
     if dataset.labels is None:
@@ -207,7 +207,7 @@ def _checked(
     images, labels = images[: recipe.images], labels[: recipe.images]
     if len(images) < recipe.batch_size:
         raise DatasetError(
-            f"{dataset.name}: {len(images)} pictures do not fill a minibatch of {recipe.batch_size}"
+            f"{dataset.name}: {len(images)} images do not fill a minibatch of {recipe.batch_size}"
         )
     if labels.min() < 0 or labels.max() < 1:
         raise DatasetError(f"{dataset.name}: labels must be 0, 1, ... of at least two classes")

@@ -101,13 +101,13 @@ def checked_count(spec: Spec, dataset: TrainingPictures, recipe: Recipe) -> int:
     """
     if dataset.image_shape != spec.image_shape:
         raise DatasetError(
-            f"{dataset.name} has pictures of shape (C, H, W) = {dataset.image_shape}; "
+            f"{dataset.name} has images of shape (C, H, W) = {dataset.image_shape}; "
             f"{spec.name} takes {spec.image_shape}"
         )
     count = min(len(dataset), recipe.images or len(dataset))
     if count < recipe.batch_size:
         raise DatasetError(
-            f"{dataset.name}: {count} pictures do not fill a minibatch of {recipe.batch_size}"
+            f"{dataset.name}: {count} images do not fill a minibatch of {recipe.batch_size}"
         )
     return count
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
@@ -120,7 +121,7 @@ class Recipe:
             if None not in (value, option.least) and value < option.least:
                 raise SpecError(f"{name} {value}; at least {option.least} is allowed")
         if self.images is not None and self.crops is not None:
-            raise SpecError("images and crops both say how many pictures an epoch has: give one")
+            raise SpecError("images and crops both say how many images an epoch has: give one")
         for name in ("learning_rate", "gradient_norm", "quality_rate"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -248,3 +249,24 @@ def recipe_options() -> dict[str, tuple[Any, Option]]:
         for name, kind in declared.items()
         if len(kind) == 2 and isinstance(kind[1], Option)
     }
+
+
+def beta_per_layer(betas: Sequence[float], bins: Sequence[int], layers: int) -> tuple[float, ...]:
+    """The betas of all layers, top first, from one for each bin.
+
+    bins: how many neighbouring layers each bin has, top first: (1, 3) is the top layer alone, and
+    the three below it together.
+
+    Raises:
+        SpecError: the bins do not make up so many layers, or there is not one beta for each.
+    """
+    text = ",".join(map(str, bins))
+    if any(size < 1 for size in bins) or sum(bins) != layers:
+        raise SpecError(
+            f"beta-groups {text}: each needs 1 or more layers, {layers} in all; found {sum(bins)}"
+        )
+    if len(betas) != len(bins):
+        raise SpecError(
+            f"beta-groups {text} need a beta each, {len(bins)} in all; {len(betas)} given"
+        )
+    return tuple(beta for beta, size in zip(betas, bins, strict=True) for _ in range(size))

@@ -32,7 +32,7 @@ def run(folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
     threads = torch.get_num_threads()
     try:
-        __main__.main(
+        __main__.BENCHMARK.main(
             [
                 f"--dataset={folder}",
                 "--model=cifar10",

@@ -144,8 +144,8 @@ def test_targets_of_known_curves():
     saving = "payload against effort 0 at equal PSNR, percent"
     assert found[f"effort 1, {saving}"] == (pytest.approx(-2.5, abs=1e-3), False)
     assert found[f"effort 2, {saving}"] == (pytest.approx(-25.0, abs=1e-3), True)
-    assert found["rung 1, effort 0, payload over information content"] == (0.03, False)
-    assert found["rung 1, effort 1, payload over information content"] == (0.01, True)
+    assert found["quality level 1, effort 0, payload over information content"] == (0.03, False)
+    assert found["quality level 1, effort 1, payload over information content"] == (0.01, True)
 
 
 def test_a_target_without_its_peer_is_neither_met_nor_missed():

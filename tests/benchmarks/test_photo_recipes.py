@@ -3,7 +3,6 @@
 import fnmatch
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -74,16 +73,14 @@ def test_losses_are_distortion_and_rate_in_bits_per_pixel():
 def test_rows_that_are_there_are_not_measured_again(tmp_path, monkeypatch, capsys):
     path = tmp_path / "recipes.json"
     row = {"variant": "base", "seed": 0, "core_seconds": 300.0, "steps": 7, "mean_loss": -1.25}
-    row |= {"bits_per_pixel": [0.5] * 5, "psnr_db": [30.0] * 5}
+    row |= {"bits_per_pixel": [0.5] * 5, "psnr_db": [30.0] * 5, "what": "x", "cpu_seconds": 3.0}
     path.write_text(json.dumps({"rows": [row]}))
     monkeypatch.setattr(photo_recipes, "run", lambda *_: pytest.fail("measured again"))
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
-    monkeypatch.setattr(sys, "argv", ["photo_recipes", "base", "--json", str(path)])
-    photo_recipes.main()
-    assert "-1.2500" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["photo_recipes", "nothing"])
+    assert photo_recipes.BENCHMARK.main(["base", "--json", str(path)]) == 0
+    assert "-1.250" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        photo_recipes.main()
+        photo_recipes.BENCHMARK.main(["nothing"])
     assert "no variant nothing; there are base" in capsys.readouterr().err
 
 

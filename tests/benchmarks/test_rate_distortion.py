@@ -55,6 +55,7 @@ def test_information_and_rates_are_of_whole_pictures(run):
             nats = sum(row["rates_nats"])
             assert row["elbo_bytes"] == pytest.approx(nats / math.log(2.0) / 8.0, abs=1e-3)
             assert 0.4 < row["elbo_bytes"] / row["information_bytes"] < 3.0
+            assert "block_file_bytes" not in row
 
 
 def saved(picture, kind, **options):
@@ -146,10 +147,12 @@ def test_binary_peers_are_lossless_and_ours_is_compared_with_them(photographs):
     picture = np.where(photographs[0][:28, :28, 1:2] > 100, 255, 0).astype(np.uint8)
     for peer in at_hand(binary_peers())[0]:
         np.testing.assert_array_equal(peer.decode(peer.encode(picture, None), 1), picture)
-    result = measure(Material("one picture", [picture], "mnist"), efforts=(0,))
+    result = measure(Material("one image", [picture], "mnist"), efforts=(0,))
     assert "JBIG2" in result["left_out"]
     assert all(rows[0]["differing_samples"] == 0.0 for rows in result["peers"].values())
-    decoded = hvae_codec.decode(hvae_codec.load("mnist", 2).encode(picture))
+    codec = hvae_codec.load("mnist", 2)
+    decoded = hvae_codec.decode(codec.encode(picture))
+    assert result["ours"]["0"][1]["block_file_bytes"] == len(codec.encode_block(picture[None]))
     share = float((decoded != picture).mean())
     assert result["ours"]["0"][1]["differing_samples"] == pytest.approx(share, abs=1e-6)
     assert result["targets"]

@@ -61,7 +61,7 @@ def test_the_report_refers_to_nothing_outside(run):
 def test_the_report_names_every_codec_and_what_is_left_out(run):
     text = run.report.read_text("utf-8")
     body = text[text.rindex("</script>") :]
-    for name in [*run.result["peers"], "cifar10-maps 50", "hvae_codec rung 5, effort 2"]:
+    for name in [*run.result["peers"], "cifar10-maps 50", "hvae_codec quality 5, effort 2"]:
         assert f"<td>{name}" in body
     start = text[text.index("<h1>") : text.index("<h1>") + 2000]
     assert all(reason in start for reason in run.result["left_out"].values())

@@ -109,7 +109,7 @@ def mixed_folder(tmp_path, save):
     bad = [folder / "alpha.png", folder / "damaged.png", folder / "text.jpg"]
     Image.new("RGBA", (32, 32)).save(bad[0])
     bad[1].write_bytes(good[0].read_bytes()[:300])
-    bad[2].write_text("no picture")
+    bad[2].write_text("no image")
     (folder / "notes.txt").write_text("not even looked at")
     return folder, good, bad
 

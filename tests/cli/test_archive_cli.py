@@ -85,7 +85,7 @@ def test_cat_by_name_and_number(run, folder, tmp_path):
     for key in ("large.png", "1", "-1"):
         assert run("cat", archive, key, "-o", tmp_path / "x.png").code == 0
         assert close_to(opened(tmp_path / "x.png"), coded(CHINA[:33, :70]))
-    for key, message in (("2", "2 pictures, none of number 2"), ("cat", "named 'cat'")):
+    for key, message in (("2", "2 images, none of number 2"), ("cat", "named 'cat'")):
         outcome = run("cat", archive, key, "-o", tmp_path / "none.png")
         assert outcome.code == 1
         assert message in outcome.error()
@@ -177,7 +177,7 @@ def test_damage_costs_only_its_block(run, folder, tmp_path):
     outcome = run("unpack", archive, "-o", tmp_path / "out", "--json")
     assert outcome.code == 1
     assert outcome.json["pictures"] == 2
-    assert "picture 1" in outcome.json["failed"][0]
+    assert "image 1" in outcome.json["failed"][0]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
     assert run("ls", archive).code == 0  # which does not read the pictures
     checked = run("ls", archive, "--verify", "--json")
@@ -194,7 +194,7 @@ def test_a_lost_tail_is_a_warning(run, folder, tmp_path):
     outcome = run("unpack", archive, "-o", tmp_path / "out")
     assert outcome.code == 0
     assert outcome.err.startswith("hvae-codec: warning: ")
-    assert "found 5 pictures" in outcome.err
+    assert "found 5 images" in outcome.err
     assert run("pack", "--append", folder / "0.png", "--no-names", "-o", archive).code == 0
     assert run("ls", archive).err == ""
 

@@ -76,7 +76,7 @@ def test_sizes_and_qualities_that_are_asked_for(run, save, picture, tmp_path):
         (("--target-bytes", "60", "--target-psnr", "20"), 2, "exclude each other"),
         (("--target-bytes", "60", *Q1), 2, "--quality cannot be asked for"),
         (("--max-bytes", "60", "--effort", "0"), 2, "--effort 1 or 2"),
-        (("--quality", "2.5", "--effort", "0"), 1, "lies between rungs"),
+        (("--quality", "2.5", "--effort", "0"), 1, "lies between quality levels"),
         (("--quality", "0"), 2, "not a finite number above 0"),
         (("--target-psnr", "nan"), 2, "not a finite number above 0"),
         (("--max-bytes", "9"), 1, "no file of at most 9 bytes; the nearest has"),
@@ -180,7 +180,7 @@ def test_bad_files_in_a_folder_are_not_decoded(run, codec, picture, tmp_path):
         "flipped": (bytes(flipped), "check sum"),
         "short": (blobs[1][:-3], "check sum"),
         "stranger": (blobs[1][:3] + b"\0\0\0\0" + blobs[1][7:], "model 00000000"),
-        "block": (codec.encode_block(pictures[:2]), "a block of 2 pictures"),
+        "block": (codec.encode_block(pictures[:2]), "a block of 2 images"),
         "text": (b"hello", "not a .hvae file"),
         "nothing": (b"", "not a .hvae file"),
     }
@@ -245,7 +245,7 @@ def test_a_model_of_grey_pictures_takes_the_grey_ones(
     assert done.code == 1
     assert [row["input"] for row in done.json if "error" not in row] == [str(good[-1])]
     errors = [row["error"] for row in done.json if "error" in row]
-    assert sum("codes grey pictures; got 3 channels" in error for error in errors) == 4
+    assert sum("codes grey images; got 3 channels" in error for error in errors) == 4
     assert not any("of the batch" in error for error in errors)
 
 

@@ -62,7 +62,7 @@ def test_features_need_only_the_first_bytes(run, codec, picture, tmp_path):
 
 
 def test_nothing_is_written_where_every_file_is_bad(run, tmp_path):
-    (tmp_path / "a.png").write_text("no picture")
+    (tmp_path / "a.png").write_text("no image")
     done = run("features", tmp_path / "a.png", "--output", tmp_path / "z2.npz", "--json")
     assert done.code == 1
     assert [set(row) for row in done.json] == [{"input", "error"}]
@@ -104,7 +104,7 @@ def test_samples_lie_row_by_row_on_the_sheet(run, codec, tmp_path, count, column
 def test_more_samples_than_a_picture_holds_are_refused_before_they_are_drawn(run, tmp_path):
     done = run("sample", "--count", "10000000000", "--output", tmp_path / "s.png")
     assert done.code == 1
-    assert done.error().startswith("picture of 256x40000000000 pixels; at most 65,535 on a side")
+    assert done.error().startswith("image of 256x40000000000 pixels; at most 65,535 on a side")
 
 
 def test_samples_of_a_grey_model_are_grey(run, grey_models, monkeypatch, tmp_path):

@@ -95,7 +95,7 @@ def test_a_damaged_archive(run, archive):
     archive.write_bytes(data)
     row = run("info", archive, "--json").json
     assert row["intact"] is False
-    assert row["damage"].startswith("from picture 0, 3 of them: ")
+    assert row["damage"].startswith("from image 0, 3 of them: ")
     archive.write_bytes(data[:-10])
     done = run("info", archive, "--json")
     assert done.json["intact"] is False
@@ -122,7 +122,7 @@ def test_a_file_of_a_model_that_is_not_at_hand(run, picture, grey_models, monkey
     blob = hvae_codec.load("cifar10", quality=1).encode(picture(32, 32, 3, 0))
     monkeypatch.setenv("HVAE_MODELS", str(grey_models))
     row = info_of(run, tmp_path / "a.hvae", blob)
-    assert (row["model"], row["intact"]) == ("not at hand", True)
+    assert (row["model"], row["intact"]) == ("not available", True)
     assert "width" not in row
 
 

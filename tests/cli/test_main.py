@@ -175,8 +175,8 @@ def test_the_installed_command_maps_failure_and_usage_to_exit_codes(installed, t
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("models-of-nobody", "unknown model 'models-of-nobody'; at hand: .*cifar10"),
-        ("cifar10 --quality 77", "model 'cifar10' has no quality 77; at hand: 1, 2"),
+        ("models-of-nobody", "unknown model 'models-of-nobody'; available: .*cifar10"),
+        ("cifar10 --quality 77", "model 'cifar10' has no quality 77; available: 1, 2"),
     ],
 )
 def test_unknown_models_fail_in_one_line(run, line, message, tmp_path):

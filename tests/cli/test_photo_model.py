@@ -85,7 +85,7 @@ class TestWhichModel:
         assert {row["model"] for row in done.json} == {"photo"}
 
     def test_bad_pictures_have_no_say(self, run, folder):
-        (folder / "b.png").write_text("no picture")
+        (folder / "b.png").write_text("no image")
         (folder / "d.npy").write_bytes(b"\x93NUMPY damaged")
         done = run("encode", folder, folder / "d.npy", "--quality", "80", "-o", folder / "out")
         assert done.code == 1
@@ -272,8 +272,8 @@ def test_the_model_is_one_line_of_the_list(run, photo):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("calibrate", "is of maps, for pictures of any size; this takes models of"),
-        ("evaluate", "is a model of maps, for pictures of any size and quality; this"),
+        ("calibrate", "is of maps, for images of any size; this takes models of"),
+        ("evaluate", "is a model of maps, for images of any size and quality; this"),
     ],
 )
 def test_commands_for_models_of_one_size_refuse_maps(run, save, tmp_path, command, message):

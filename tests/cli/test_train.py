@@ -67,8 +67,8 @@ def test_a_finished_run_on_other_images_is_refused_and_changes_nothing(run, word
     save(Path("crops/train/b.png"), picture(64, 64, 3, 9))
     done = run(*words)
     assert (done.code, done.out) == (1, "")
-    assert "of 1 pictures in train" in done.error()
-    assert "now '32x32 crops of 2 pictures in train" in done.error()
+    assert "of 1 images in train" in done.error()
+    assert "now '32x32 crops of 2 images in train" in done.error()
     assert {path: path.read_bytes() for path in Path("runs/a").iterdir()} == before
 
 

@@ -97,7 +97,7 @@ def test_empty_batches():
     assert len(CODEC.decode_batch([])) == 0
     assert CODEC.features([]).mean.shape == (0, 32)
     assert CODEC.features_from_bytes([]).std.shape == (0, 32)
-    with pytest.raises(ImageError, match="no picture"):
+    with pytest.raises(ImageError, match="no image"):
         CODEC.encode_block([])
 
 
@@ -166,7 +166,7 @@ def test_samples_repeat_by_seed():
         ({"effort": 1, "trade": "2"}, "trade must be a number"),
         ({"effort": 1, "trade": b"2"}, "trade must be a number"),
         ({"effort": 1, "trade": 1000}, r"trade must be 0\.015625 to 64"),
-        ({"effort": 1, "trade": [1.0, 1.0]}, "one for each of 1 pictures"),
+        ({"effort": 1, "trade": [1.0, 1.0]}, "one for each of 1 images"),
         ({"trade": 2.0}, "with effort 0 it must be 1"),
     ],
 )
@@ -183,9 +183,9 @@ def test_models_are_found_by_name_quality_and_id():
     with pytest.raises(UnknownQualityError, match="no qualities by number"):
         codec_of(bytes.fromhex(CODEC.info.model_id), 3)
     assert np.array_equal(hvae_codec.decode(blob), CODEC.decode(blob))
-    with pytest.raises(UnknownModelError, match=r"'cifar11'; at hand: .*cifar10"):
+    with pytest.raises(UnknownModelError, match=r"'cifar11'; available: .*cifar10"):
         hvae_codec.load("cifar11")
-    with pytest.raises(UnknownQualityError, match="no quality 99; at hand: 1, 2"):
+    with pytest.raises(UnknownQualityError, match="no quality 99; available: 1, 2"):
         hvae_codec.load("cifar10", quality=99)
     with pytest.raises(UnknownModelError, match="deadbeef"):
         hvae_codec.codec_for(blob[:3] + bytes.fromhex("deadbeef") + blob[7:])
@@ -206,7 +206,7 @@ def test_pictures_that_cannot_be_taken():
     for picture, error, message in cases:
         with pytest.raises(error, match=message):
             CODEC.encode(picture)
-    with pytest.raises(AlphaError, match="picture 1 of the batch"):
+    with pytest.raises(AlphaError, match="image 1 of the batch"):
         CODEC.encode_batch([CROPS[0], rgba])
     with pytest.raises(ImageError, match="one shape"):
         CODEC.encode_block([CROPS[0], CHINA[:5, :5]])
@@ -262,7 +262,7 @@ def test_mnist_binarises_and_refuses_colour():
     assert decoded.shape == (28, 28, 1)
     assert set(np.unique(decoded)) <= {0, 255}
     assert np.array_equal(codec.reference(grey), np.where(grey > 127, 255, 0))
-    with pytest.raises(ImageError, match="codes grey pictures; got 3 channels"):
+    with pytest.raises(ImageError, match="codes grey images; got 3 channels"):
         codec.encode(CHINA[:28, :28])
 
 

@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_image
 import hvae_codec
 from hvae_codec.codec import registry
 from hvae_codec.codec.bitstream.header import parse
-from hvae_codec.codec.rate_control import spread
+from hvae_codec.codec.rate_control.budget import spread
 from hvae_codec.codec.tiled.quality_interpolation import TRADES, operating_point
 from hvae_codec.codec.tiled.rate_search import COARSE_TRADES
 from hvae_codec.errors import CheckpointError, RateError, UnknownModelError, UnknownQualityError
@@ -118,7 +118,7 @@ def test_a_budget_holds_and_spends_itself_where_it_helps():
     blobs = hvae_codec.encode_within(CROPS, budget, PAIR)
     assert 0.97 * budget <= sum(map(len, blobs)) <= budget
     assert squared_error(blobs) < squared_error(equal)
-    with pytest.raises(RateError, match="16 pictures take at least") as refused:
+    with pytest.raises(RateError, match="16 images take at least") as refused:
         hvae_codec.encode_within(CROPS, 16 * 12, PAIR)
     least = int(refused.value.nearest)
     assert sum(map(len, hvae_codec.encode_within(CROPS, least, PAIR))) == least

@@ -187,7 +187,7 @@ def test_refusals_say_what_was_looked_for(root):
         load_dataset("photos:", "test", root)
     with pytest.raises(DatasetError, match="have the splits train and test, not 'val'"):
         load_dataset("photos:set_a", "val", root)
-    with pytest.raises(DatasetError, match=r"000\.png: picture of 24x40 .* crop of 32x32"):
+    with pytest.raises(DatasetError, match=r"000\.png: image of 24x40 .* crop of 32x32"):
         load_dataset("photos:set_a", "test", root)
     with pytest.raises(DatasetError, match="one image is too few"):
         load_training("photos:other", root, crop=(8, 8), crops=4)
@@ -199,5 +199,5 @@ def test_refusals_say_what_was_looked_for(root):
     with pytest.raises(DatasetError, match=r"003\.png"):
         load_training("photos:set_a", root, crop=(8, 8), crops=4)
     (root / "empty").mkdir()
-    with pytest.raises(DatasetError, match="no picture in"):
+    with pytest.raises(DatasetError, match="no image in"):
         load_dataset("photos:empty", "test", root)

@@ -43,7 +43,7 @@ def test_seed_and_epoch_both_change_the_order():
         ((0, 0, 0), "got batch_size=0"),
         ((4, -1, 0), "seed=-1"),
         ((4, 0, -2), "epoch=-2"),
-        ((11, 0, 0), "10 pictures do not fill one minibatch of 11"),
+        ((11, 0, 0), "10 images do not fill one minibatch of 11"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(arguments, message):

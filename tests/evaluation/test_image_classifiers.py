@@ -108,7 +108,7 @@ def test_loaded_it_says_what_it_said(stored):
     [torch.rand(2, 3, 32, 32), torch.rand(1, 28, 28), torch.zeros(2, 1, 28, 28, dtype=torch.uint8)],
 )
 def test_pictures_that_do_not_fit_are_refused(stored, pictures):
-    with pytest.raises(TensorError, match=r"cnn takes pictures float \[N, 1, 28, 28\]; got"):
+    with pytest.raises(TensorError, match=r"cnn takes images float \[N, 1, 28, 28\]; got"):
         stored[1].log_probabilities(pictures)
 
 

@@ -11,7 +11,7 @@ from hvae_codec.features import HVAEFeatures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-_NO_PICTURES = "transforms random tables of 2 to 10 columns, which are no pictures of 32 x 32"
+_NO_PICTURES = "transforms random tables of 2 to 10 columns, which are no images of 32 x 32"
 NOT_OF_TABLES = dict.fromkeys(
     (
         "check_dict_unchanged",

@@ -55,7 +55,7 @@ def test_what_cannot_be_drawn_is_named_and_the_rest_is_written(bare, capsys):
     result = json.loads(capsys.readouterr().out)
     left_out = result["left_out"]
     assert set(left_out) == {f"bare-fig{n}" for n in ("1", "1-surfaces", "4", "5", "6", "7")}
-    assert left_out["bare-fig4"] == "its models have no pictures"
+    assert left_out["bare-fig4"] == "its models have no images"
     assert "Inception Score" in left_out["bare-fig5"]
     written = sorted(path.name for path in (bare / "report").iterdir())
     assert written == [
@@ -163,9 +163,9 @@ def drawn(browser, path, profile):
 
 
 def test_the_page_needs_nothing_else(bare):
-    text = make_page([read_sweep(bare)], {"bare-fig4": "its models have no pictures"})
+    text = make_page([read_sweep(bare)], {"bare-fig4": "its models have no images"})
     assert Page(text).addresses == ["data:,"]
-    assert "<li>bare-fig4: its models have no pictures</li>" in text
+    assert "<li>bare-fig4: its models have no images</li>" in text
 
 
 @pytest.mark.browser

@@ -79,7 +79,7 @@ def test_differences_from_the_paper_are_stated(sweep):
     assert found["batch"] == ("256", "256", True)
     assert found["learning rate"] == ("0.0003", "0.0003", True)
     assert found["betas"] == ("21x21 from 0.1 to 10", "2x2 from 0.1 to 10", False)
-    assert found["training pictures"] == ("50,000", "49,202", False)
+    assert found["training images"] == ("50,000", "49,202", False)
     assert found["classifier of the Inception Score"][1] == "densenet121, accuracy 91.20 %"
     assert "models missing" not in found
     assert "epochs: 8 (paper: 500)" in sentence(sweep)

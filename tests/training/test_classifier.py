@@ -131,7 +131,7 @@ def test_divergence_names_the_step(tmp_path):
     [
         (squares(32, (32, 32, 3)), r"\(3, 32, 32\); the classifier cnn takes \(1, 28, 28\)"),
         (squares(32, labelled=False), "quarters has no labels"),
-        (squares(8), "8 pictures do not fill a minibatch of 16"),
+        (squares(8), "8 images do not fill a minibatch of 16"),
     ],
 )
 def test_pictures_that_it_cannot_learn_from(tmp_path, data, message):

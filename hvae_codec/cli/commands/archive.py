@@ -42,15 +42,15 @@ def add_commands(commands: Commands) -> None:
         "unpack",
         _unpack,
         _unpack_arguments,
-        summary="unpack a .hvaa archive into PNG pictures or one .npy array",
-        example="hvae-codec unpack pictures.hvaa --output pictures/",
+        summary="unpack a .hvaa archive into PNG images or one .npy array",
+        example="hvae-codec unpack pictures.hvaa --output images/",
     )
     add_command(
         commands,
         "ls",
         _ls,
         _ls_arguments,
-        summary="list the pictures of a .hvaa archive",
+        summary="list the images of a .hvaa archive",
         example="hvae-codec ls pictures.hvaa",
     )
     add_command(
@@ -58,7 +58,7 @@ def add_commands(commands: Commands) -> None:
         "cat",
         _cat,
         _cat_arguments,
-        summary="write one picture of a .hvaa archive as a PNG",
+        summary="write one image of a .hvaa archive as a PNG",
         example="hvae-codec cat pictures.hvaa 0 --output first.png",
         json_output=False,
     )
@@ -66,13 +66,13 @@ def add_commands(commands: Commands) -> None:
 
 def _unpack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=path, help="a .hvaa archive")
-    parser.add_argument("keys", nargs="*", help="names or numbers of pictures; default: all")
+    parser.add_argument("keys", nargs="*", help="names or numbers of images; default: all")
     parser.add_argument(
         "-o",
         "--output",
         type=path,
         required=True,
-        help="a folder, or a .npy file if all pictures have one size",
+        help="a folder, or a .npy file if all images have one size",
     )
 
 
@@ -84,7 +84,7 @@ def _ls_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _cat_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=path, help="a .hvaa archive")
-    parser.add_argument("key", help="name or number of a picture, from 0; -1 is the last")
+    parser.add_argument("key", help="name or number of an image, from 0; -1 is the last")
     parser.add_argument(
         "-o", "--output", type=path, help="the PNG to write; default: standard output"
     )
@@ -98,7 +98,7 @@ def _unpack(arguments: argparse.Namespace) -> int:
         chosen = [picture_number(archive, key) for key in arguments.keys]
         parts = _parts(archive, chosen)
         total = len(chosen) or len(archive)
-        with tqdm(total=total, desc="unpacking", unit=" pictures", disable=None) as bar:
+        with tqdm(total=total, desc="unpacking", unit=" images", disable=None) as bar:
             if output.suffix.lower() == ".npy":
                 wanted = chosen or range(len(archive))
                 write_array(archive, wanted, output, bar.update)
@@ -109,7 +109,7 @@ def _unpack(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"output": str(output), "pictures": done, "failed": failed})
     else:
-        print(f"{output}: {done} pictures, {len(failed)} failed")
+        print(f"{output}: {done} images, {len(failed)} failed")
     return 1 if failed else 0
 
 
@@ -131,7 +131,7 @@ def _write_pictures(
     for part in parts:
         for number, picture in zip(part, _decoded(archive, part), strict=True):
             if isinstance(picture, CorruptError):
-                failed.append(f"picture {number}: {picture}")
+                failed.append(f"image {number}: {picture}")
                 with bar.external_write_mode(file=sys.stderr):
                     print_error(failed[-1])
             else:
@@ -139,7 +139,7 @@ def _write_pictures(
             bar.update()
     expected = 0
     for part in parts if parts == archive.blocks else []:
-        failed += [f"picture {number}: its block is lost" for number in range(expected, part.start)]
+        failed += [f"image {number}: its block is lost" for number in range(expected, part.start)]
         expected = part.stop
     return failed
 
@@ -174,12 +174,10 @@ def _ls(arguments: argparse.Namespace) -> int:
             print(_line(picture))
         if arguments.summary or arguments.verify:
             state = ", all sound" if arguments.verify and not damages else ""
-            print(
-                f"{info.pictures} pictures in {info.blocks} blocks, {info.file_bytes} bytes{state}"
-            )
+            print(f"{info.pictures} images in {info.blocks} blocks, {info.file_bytes} bytes{state}")
     for damage in damages:
         last = damage.first + damage.count - 1
-        print_error(f"pictures {damage.first} to {last}: {damage.reason}")
+        print_error(f"images {damage.first} to {last}: {damage.reason}")
     return 1 if damages else 0
 
 

@@ -54,7 +54,7 @@ def add_commands(commands: Commands) -> None:
         "encode",
         _encode,
         _encode_arguments,
-        summary="encode pictures into .hvae files",
+        summary="encode images into .hvae files",
         example="hvae-codec encode photo.png thumbnails/ --output encoded/",
     )
     add_command(
@@ -62,13 +62,13 @@ def add_commands(commands: Commands) -> None:
         "decode",
         _decode,
         _decode_arguments,
-        summary="decode .hvae files into PNG pictures",
+        summary="decode .hvae files into PNG images",
         example="hvae-codec decode encoded/ --output decoded/",
     )
 
 
 def _encode_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inputs", nargs="+", type=path, help="pictures, or folders of pictures")
+    parser.add_argument("inputs", nargs="+", type=path, help="images, or folders of images")
     parser.add_argument(
         "-o", "--output", type=path, help="file or folder; default: beside the input"
     )
@@ -106,7 +106,7 @@ def _add_target_arguments(parser: argparse.ArgumentParser) -> None:
     """--target-bytes, --target-psnr and --max-bytes."""
     wanted = parser.add_argument_group(
         "a size or a quality instead of --quality",
-        "of each file, by whichever rung or quality of the model does it best",
+        "of each file, by whichever quality of the model does it best",
     )
     wanted.add_argument("--target-bytes", type=positive_int, help="met within 2 %% or two bytes")
     wanted.add_argument("--target-psnr", type=positive_float, help="in dB; the smallest such file")
@@ -121,7 +121,7 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=path,
         help="file (PNG, or PPM or PGM if so named) or folder; default: beside the input, where no "
-        "picture is written over",
+        "image is written over",
     )
     parser.add_argument(
         "--preview", action="store_true", help="decode the top layer (z2 of two) alone"

@@ -41,7 +41,7 @@ def add_commands(commands: Commands) -> None:
         "features",
         _features,
         _features_arguments,
-        summary="extract the top layer's latents of pictures, or of .hvae files from their first "
+        summary="extract the top layer's latents of images, or of .hvae files from their first "
         "bytes",
         example="hvae-codec features thumbnails/ --output z2.npz",
     )
@@ -50,14 +50,14 @@ def add_commands(commands: Commands) -> None:
         "sample",
         _sample,
         _sample_arguments,
-        summary="draw pictures from a model's prior into one PNG sheet",
+        summary="draw images from a model's prior into one PNG sheet",
         example="hvae-codec sample --count 16 --seed 7 --output samples.png",
     )
 
 
 def _features_arguments(parser: argparse.ArgumentParser) -> None:
     """Of what to extract features, and where to."""
-    parser.add_argument("inputs", nargs="+", type=path, help="pictures, .hvae files, or folders")
+    parser.add_argument("inputs", nargs="+", type=path, help="images, .hvae files, or folders")
     parser.add_argument(
         "-o",
         "--output",
@@ -70,8 +70,8 @@ def _features_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     """What to draw, and where to."""
-    parser.add_argument("-n", "--count", type=positive_int, default=16, help="pictures to draw")
-    parser.add_argument("--seed", type=seed, default=0, help="equal seeds draw equal pictures")
+    parser.add_argument("-n", "--count", type=positive_int, default=16, help="images to draw")
+    parser.add_argument("--seed", type=seed, default=0, help="equal seeds draw equal images")
     parser.add_argument(
         "--temperature", type=_temperature, default=1.0, help="scales the prior's deviations"
     )

@@ -107,7 +107,7 @@ def _file(file: Path) -> dict[str, Any]:
         row |= {"intact": False, "damage": str(error)}
     model = _model_of(header.model_id.hex())
     if model is None:
-        row["model"] = "not at hand"
+        row["model"] = "not available"
         return row
     channels, height, width = model.image_shape
     height, width = header.height or height, header.width or width
@@ -122,7 +122,7 @@ def _archive(file: Path) -> dict[str, Any]:
     with open_archive(file) as archive:
         info, damages = archive.info, archive.verify()
     problems = [] if info.problem is None else [info.problem]
-    problems += [f"from picture {d.first}, {d.count} of them: {d.reason}" for d in damages]
+    problems += [f"from image {d.first}, {d.count} of them: {d.reason}" for d in damages]
     row: dict[str, Any] = {"file": str(file), "intact": not problems}
     if problems:
         row["damage"] = "; ".join(problems)
@@ -134,7 +134,7 @@ def _archive(file: Path) -> dict[str, Any]:
         "pictures": info.pictures,
         "named": info.named,
         "model_id": info.model_id,
-        "model": "not at hand" if model is None else _stated(model),
+        "model": "not available" if model is None else _stated(model),
         "tile_width": info.tile[1],
         "tile_height": info.tile[0],
         "channels": info.channels,

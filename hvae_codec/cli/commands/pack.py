@@ -37,7 +37,7 @@ def add_pack(commands: Commands) -> None:
         "pack",
         _pack,
         _pack_arguments,
-        summary="pack pictures into a .hvaa archive",
+        summary="pack images into a .hvaa archive",
         example="hvae-codec pack thumbnails/ --output pictures.hvaa",
     )
 
@@ -47,7 +47,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="*",
         type=path,
-        help="pictures, folders of them, patterns such as 'a/*.png', or .npy arrays uint8 "
+        help="images, folders of them, patterns such as 'a/*.png', or .npy arrays uint8 "
         "[N, H, W, C]",
     )
     parser.add_argument("--data", help="a data set by name, for example cifar10 or folder:PATH")
@@ -63,14 +63,14 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "--shards",
         type=positive_int,
         metavar="N",
-        help="write N archives with equal shares of the pictures, in order: a.hvaa becomes "
+        help="write N archives with equal shares of the images, in order: a.hvaa becomes "
         "a-00000-of-00004.hvaa and so on",
     )
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),
         default="local",
-        help="where pictures are coded: in this process, or, the same bytes, on the Ray cluster of "
+        help="where images are coded: in this process, or, the same bytes, on the Ray cluster of "
         "RAY_ADDRESS, whose machines see the files under the same paths; without RAY_ADDRESS "
         "on one that is started here",
     )
@@ -85,10 +85,10 @@ def _pack(arguments: argparse.Namespace) -> int:
 
         sources += array_sources(load_dataset(arguments.data, arguments.split).images)
     if not sources:
-        raise HvaeCodecError("nothing to pack: give pictures or --data")
+        raise HvaeCodecError("nothing to pack: give images or --data")
     shards = arguments.shards or 1
     if shards > len(sources):
-        raise HvaeCodecError(f"--shards {shards}: there are {len(sources)} pictures alone")
+        raise HvaeCodecError(f"--shards {shards}: there are {len(sources)} images alone")
     codec = _codec(arguments, sources, shards)
     mode = "append" if arguments.append else "replace" if arguments.replace else "new"
     rows = []
@@ -159,7 +159,7 @@ def _pack_one(
         info = archive.info
     if not arguments.json:
         each = f", {info.file_bytes / info.pictures:.1f} each" if info.pictures else ""
-        total = f"{info.pictures} pictures in {info.file_bytes} bytes{each}"
+        total = f"{info.pictures} images in {info.file_bytes} bytes{each}"
         print(f"{output}: {added} added, {len(failed)} failed; {total}")
     return {
         "output": str(output),

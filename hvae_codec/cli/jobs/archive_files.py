@@ -96,7 +96,7 @@ def array_sources(
 ) -> list[Source]:
     """The images of an array [N, H, W, C], which may be that of a file; they have no names."""
     return [
-        Source(f"picture {i} of {label}", None, ArrayPicture(images, i, file))
+        Source(f"image {i} of {label}", None, ArrayPicture(images, i, file))
         for i in range(len(images))
     ]
 
@@ -149,9 +149,9 @@ def picture_number(archive: hvae_codec.Archive, key: str) -> int:
     try:
         number = int(key)
     except ValueError:
-        raise HvaeCodecError(f"no picture of the archive is named {key!r}") from None
+        raise HvaeCodecError(f"no image of the archive is named {key!r}") from None
     if number not in archive:
-        raise HvaeCodecError(f"the archive has {len(archive)} pictures, none of number {number}")
+        raise HvaeCodecError(f"the archive has {len(archive)} images, none of number {number}")
     return number % len(archive)
 
 
@@ -178,7 +178,7 @@ def unpacked_paths(
         paths[info.number] = folder / relative
     double = [path for path, count in Counter(paths.values()).items() if count > 1]
     if double:
-        raise HvaeCodecError(f"several pictures would be written to {double[0]}")
+        raise HvaeCodecError(f"several images would be written to {double[0]}")
     return paths
 
 
@@ -200,7 +200,7 @@ def write_array(
     found = sorted({shapes[number] for number in numbers})
     if len(found) != 1:
         sizes = ", ".join(f"{w}x{h}x{c}" for h, w, c in found[:4]) or "none"
-        raise HvaeCodecError(f"a .npy holds pictures of one size; these are {sizes}")
+        raise HvaeCodecError(f"a .npy holds images of one size; these are {sizes}")
     output.parent.mkdir(parents=True, exist_ok=True)
     head = {"descr": "|u1", "fortran_order": False, "shape": (len(numbers), *found[0])}
     step = max(1, _PIXEL_BATCH // int(np.prod(found[0])))
@@ -238,7 +238,7 @@ def _read_array(file: Path) -> StoredRows:
         raise HvaeCodecError(f"{file} cannot be read as an array: {error}") from error
     if array.dtype != np.uint8 or len(array.shape) != 4:
         raise HvaeCodecError(
-            f"{file} must hold pictures, uint8 [N, H, W, C]; it holds "
+            f"{file} must hold images, uint8 [N, H, W, C]; it holds "
             f"{array.dtype} {list(array.shape)}"
         )
     return array

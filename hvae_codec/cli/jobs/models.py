@@ -84,7 +84,7 @@ def _one_model(sources: Sequence[Path], quality: float) -> set[str]:
         scales = " and ".join(f"{name} (qualities {scale_of(name)})" for name in sorted(names))
         raise UnknownQualityError(
             f"--quality {quality:g} is another one to each model, and by their sizes these "
-            f"pictures take {scales}: name one with --model"
+            f"images take {scales}: name one with --model"
         )
     return names
 

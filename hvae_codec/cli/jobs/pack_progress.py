@@ -32,7 +32,7 @@ class Bar:
     def __init__(self, total: int, work: str = "packing") -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=total, desc=work, unit=" pictures", disable=None)
+        self._bar = tqdm(total=total, desc=work, unit=" images", disable=None)
         self.failed: list[Failure] = []
 
     def __enter__(self) -> Bar:

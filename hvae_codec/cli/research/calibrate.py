@@ -21,9 +21,9 @@ def add_commands(commands: Commands) -> None:
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoints", nargs="+", type=path, help="checkpoints (.safetensors)")
-    parser.add_argument("--data", required=True, help="data set; its test pictures are used")
+    parser.add_argument("--data", required=True, help="data set; its test images are used")
     parser.add_argument("--root", type=path, help="directory of the data")
-    parser.add_argument("--images", type=positive_int, help="use so many pictures")
+    parser.add_argument("--images", type=positive_int, help="use so many images")
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
@@ -45,7 +45,5 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         return 0
     for row in rows:
         ends = [f"{row['payload_bytes'][i]:.1f} B {row['psnr_db'][i]:.2f} dB" for i in (-1, 0)]
-        print(
-            f"{row['checkpoint']}: {ends[0]} to {ends[1]} mean PSNR over {row['images']} pictures"
-        )
+        print(f"{row['checkpoint']}: {ends[0]} to {ends[1]} mean PSNR over {row['images']} images")
     return 0

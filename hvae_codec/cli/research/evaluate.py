@@ -30,7 +30,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="data set; default: the one the models were trained on")
     parser.add_argument("--root", type=path, help="directory of the data")
     parser.add_argument("--classifier", type=path, help="image classifier, for Inception Scores")
-    parser.add_argument("--images", type=positive_int, help="use so many test pictures")
+    parser.add_argument("--images", type=positive_int, help="use so many test images")
     parser.add_argument(
         "--probes",
         choices=("all", "fast", "none"),
@@ -38,7 +38,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="classifiers on latents: all four, logistic regression and RBF SVM only, or none",
     )
     parser.add_argument(
-        "--probe-images", type=positive_int, help="fit and score these on so many test pictures"
+        "--probe-images", type=positive_int, help="fit and score these on so many test images"
     )
     parser.add_argument(
         "--workers", type=positive_int, help="processes, of one thread each; default: one a core"

@@ -15,8 +15,7 @@ from hvae_codec.cli.research.train_job import FIRST_BETA, rates_by_layer
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import SweepError
 from hvae_codec.models.zoo import get_spec
-from hvae_codec.training.bins import beta_per_layer
-from hvae_codec.training.recipe import Recipe
+from hvae_codec.training.recipe import Recipe, beta_per_layer
 from hvae_codec.training.sweep.chunk import described_data, fingerprint_of, pending_chunks
 from hvae_codec.training.sweep.local import SweepJob, run_locally
 from hvae_codec.training.sweep.memory import fitting_chunk

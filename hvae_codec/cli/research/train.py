@@ -79,7 +79,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality",
         type=positive_int,
-        help="its rung in its card, by default 1; of a model of maps, its default of 1 to 100: 50",
+        help="quality level in its card, by default 1; of a fully convolutional model its default "
+        "quality, 50 of 1 to 100",
     )
     parser.add_argument(
         "-o",

@@ -56,16 +56,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crop-padding",
         type=int,
-        help="move training pictures by up to so many pixels; default: 4 for colour, else 0",
+        help="move training images by up to so many pixels; default: 4 for colour, else 0",
     )
     parser.add_argument(
         "--flips",
         action=argparse.BooleanOptionalAction,
-        help="mirror half of the training pictures; default: not for digits",
+        help="mirror half of the training images; default: not for digits",
     )
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--contiguous", action="store_true", help="do not train in channels_last")
-    parser.add_argument("--images", type=positive_int, help="use only this many training pictures")
+    parser.add_argument("--images", type=positive_int, help="use only this many training images")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, help="CPU threads; default: all cores")

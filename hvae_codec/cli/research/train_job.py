@@ -40,7 +40,7 @@ from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training import Recipe, load_history, snapshot, train
-from hvae_codec.training.bins import beta_per_layer
+from hvae_codec.training.recipe import beta_per_layer
 from hvae_codec.training.sweep.chunk import described_data
 
 FIRST_BETA = 0.03

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.archive.format import Directory, Group
 from hvae_codec.codec.archive.names import MAX_BLOCK_NAME_BYTES
-from hvae_codec.codec.arguments import whole
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.tiled.tiling import tile_grid
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.utils.arguments import whole
 
 Pixels = NDArray[np.uint8]
 

@@ -152,7 +152,7 @@ def parse_head(data: bytes) -> Head:
     ):
         raise CorruptError(f"damaged {KIND}: the check sum of a block's head does not hold")
     if not 1 <= count <= most_pictures(size) or first >= 1 << 48:
-        raise CorruptError(f"damaged {KIND}: {count} pictures from {first} in {size} bytes")
+        raise CorruptError(f"damaged {KIND}: {count} images from {first} in {size} bytes")
     return Head(directory, size, first, count, check)
 
 
@@ -210,7 +210,7 @@ def write_block(first: int, directory: Directory, files: Sequence[bytes]) -> tup
     data = b"".join(files)
     count = len(directory.names)
     if max(len(listed), len(data)) > MAX_PART_BYTES or count > most_pictures(len(data)):
-        raise ValueError(f"{count} pictures in {len(data)} bytes do not make a block")
+        raise ValueError(f"{count} images in {len(data)} bytes do not make a block")
     head = _HEAD.pack(BLOCK_MARKER, len(listed), len(data), first, count, crc32(listed))
     return head + _CHECK.pack(crc32(head)) + listed, data
 
@@ -283,7 +283,7 @@ def parse_index(data: bytes, offset: int) -> tuple[ArchiveHeader, list[Entry], N
         directory_bytes, at = _field(body, at, 1, MAX_PART_BYTES, "length of a directory")
         data_bytes, at = _field(body, at, 1, MAX_PART_BYTES, "length of a block")
         most = 2 * most_pictures(data_bytes) + 1
-        count, at = _field(body, at, 2, most, "number of pictures")
+        count, at = _field(body, at, 2, most, "number of images")
         entry = Entry(position, directory_bytes, data_bytes, first, count // 2, bool(count % 2))
         entries.append(entry)
         position, first = entry.end, entry.stop
@@ -317,7 +317,7 @@ def _parse_group(data: bytes, at: int) -> tuple[Group, int]:
     channels, at = _field(data, at, 1, 3, "number of channels")
     file_bytes, at = _field(data, at, 1, MAX_PART_BYTES, "length of a file")
     if channels == 2 or width * height > MAX_PICTURE_PIXELS:
-        raise CorruptError(f"damaged {KIND}: a picture of {width} x {height} x {channels}")
+        raise CorruptError(f"damaged {KIND}: an image of {width} x {height} x {channels}")
     return Group(height, width, channels, file_bytes), at
 
 

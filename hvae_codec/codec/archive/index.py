@@ -85,7 +85,7 @@ class ArchiveIndex:
         """The block of an image, 0 <= image < len(self). Raises CorruptError if it is lost."""
         entry = self.entries[int(np.searchsorted(self.firsts, picture, "right")) - 1]
         if not entry.first <= picture < entry.stop:
-            raise CorruptError(f"damaged {KIND}: the block of picture {picture} is lost")
+            raise CorruptError(f"damaged {KIND}: the block of image {picture} is lost")
         return entry
 
     def find(self, fd: int, name: str) -> int | None:
@@ -194,7 +194,7 @@ def verify_block(fd: int, header: ArchiveHeader, entry: Entry) -> None:
 def mismatch(group: Group) -> CorruptError:
     """The error of a file that is sound but not of the images that its directory says."""
     size = f"{group.width} x {group.height} x {group.channels}"
-    return CorruptError(f"damaged {KIND}: the file of the pictures of {size} holds others")
+    return CorruptError(f"damaged {KIND}: the file of the images of {size} holds others")
 
 
 def _stored_index(fd: int, size: int) -> tuple[ArchiveHeader, list[Entry], NDArray[np.uint32], int]:

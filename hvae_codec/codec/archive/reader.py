@@ -96,7 +96,7 @@ class Archive:
                 )
             self.codec = codec
         if self._index.problem is not None:
-            message = f"{self._path}: {self._index.problem}; found {len(self)} pictures"
+            message = f"{self._path}: {self._index.problem}; found {len(self)} images"
             lost = f", of which {self._index.lost} are lost" if self._index.lost else ""
             warnings.warn(message + lost, RecoveredWarning, stacklevel=2)
         self._kept: tuple[tuple[int, int], SymbolBatch] | None = None
@@ -192,7 +192,7 @@ class Archive:
         """The number of the image of this name. Raises KeyError, or CorruptError."""
         found = self._find(name)
         if found is None:
-            raise KeyError(f"{self._path} has no picture named {name!r}")
+            raise KeyError(f"{self._path} has no image named {name!r}")
         return found
 
     def __len__(self) -> int:
@@ -307,7 +307,7 @@ class Archive:
         for index in indices:
             number = operator.index(index)
             if not -len(self) <= number < len(self):
-                raise IndexError(f"{self._path} has {len(self)} pictures, none of number {number}")
+                raise IndexError(f"{self._path} has {len(self)} images, none of number {number}")
             numbers.append(number % len(self))
         unique, places = np.unique(np.array(numbers, np.intp), return_inverse=True)
         return unique, places
@@ -377,7 +377,7 @@ class Archive:
         except BitstreamError as error:
             if entry is None:
                 raise type(error)(f"{self._path}: {error}") from error
-            text = f"{self._path}: pictures {entry.first} to {entry.stop - 1}: {error}"
+            text = f"{self._path}: images {entry.first} to {entry.stop - 1}: {error}"
             # In its place in a block, what is no file of this model was one before it was damaged.
             strange = isinstance(error, NotAnHvaeFileError | WrongModelError)
             raise (CorruptError if strange else type(error))(text) from error

@@ -173,7 +173,7 @@ class ArchiveWriter:
         """
         if isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 4:
             raise ImageError(
-                "pictures must be an array [N, H, W, C], a tensor [N, C, H, W] or an iterable; "
+                "images must be an array [N, H, W, C], a tensor [N, C, H, W] or an iterable; "
                 f"got {images.ndim} dimensions {list(images.shape)}"
             )
         if isinstance(images, torch.Tensor):
@@ -196,7 +196,7 @@ class ArchiveWriter:
         check_name(name)
         old = self._old.find(self._file.fileno(), name) is not None
         if old or name in self._new_names:
-            raise ArchiveError(f"{self._path} has a picture named {name!r} already")
+            raise ArchiveError(f"{self._path} has an image named {name!r} already")
         self._new_names.add(name)
 
     def add_block(self, block: CodedBlock) -> range:
@@ -276,10 +276,10 @@ class ArchiveWriter:
         if index.lost or ends[:-1] != [entry.offset for entry in index.entries]:
             raise CorruptError(
                 f"{self._path} cannot be appended to: blocks in the midst of it are lost; "
-                "copy the pictures that are left to a new archive"
+                "copy the images that are left to a new archive"
             )
         if index.problem is not None:
-            message = f"{self._path}: {index.problem}; going on behind picture {len(index) - 1}"
+            message = f"{self._path}: {index.problem}; going on behind image {len(index) - 1}"
             warnings.warn(message, RecoveredWarning, stacklevel=4)
 
     def _require_open(self) -> None:

@@ -90,7 +90,7 @@ class ConvForm(FileForm):
         width, height = (-(-side // self.coarsest) * self.coarsest for side in sides)
         if header.count * width * height > MAX_FILE_PIXELS:
             raise ImageTooLargeError(
-                f"{header.count} pictures of {header.width} x {header.height} pixels, padded to "
+                f"{header.count} images of {header.width} x {header.height} pixels, padded to "
                 f"{width} x {height}, are over the limit of {MAX_FILE_PIXELS} pixels in a file"
             )
 
@@ -175,14 +175,14 @@ def written_header(header: SizedHeader, form: FileForm) -> Header:
     width, height, count = header.width, header.height, header.count
     if not (1 <= width <= MAX_SIDE_PIXELS and 1 <= height <= MAX_SIDE_PIXELS):
         raise ImageTooLargeError(
-            f"a picture has sides of 1 to {MAX_SIDE_PIXELS} pixels, not {width} x {height}"
+            f"an image has sides of 1 to {MAX_SIDE_PIXELS} pixels, not {width} x {height}"
         )
     if width * height > MAX_PICTURE_PIXELS:
         raise ImageTooLargeError(
             f"{width} x {height} pixels are over the limit of {MAX_PICTURE_PIXELS}"
         )
     if not 1 <= count <= (MAX_COUNT if header.block else 1):
-        raise ValueError(f"a block holds 1 to {MAX_COUNT} pictures, any other file 1, not {count}")
+        raise ValueError(f"a block holds 1 to {MAX_COUNT} images, any other file 1, not {count}")
     form.check_amount(header)
     own = (height, width) == form.own_size
     return Header(

@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 
-from hvae_codec.codec.arguments import layer_count
 from hvae_codec.codec.bitstream.container import (
     MAX_FILE_PIXELS,
     ConvForm,
@@ -26,6 +25,7 @@ from hvae_codec.codec.entropy.context_coder import ContextCoder, Shape
 from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.tables import FloatArray, Int32Array
 from hvae_codec.errors import BitstreamError, CorruptError
+from hvae_codec.utils.arguments import layer_count
 
 
 class ConvFileCoder:

@@ -59,7 +59,7 @@ class FileCoder(Protocol):
 def refuse_block(header: Header) -> None:
     """Raise BitstreamError where one image is wanted and the file is a block."""
     if header.block:
-        raise BitstreamError(f"the file is a block of {header.count} pictures; use decode_block")
+        raise BitstreamError(f"the file is a block of {header.count} images; use decode_block")
 
 
 def block_of(header: SizedHeader, symbols: list[Int32Array]) -> SymbolBatch:

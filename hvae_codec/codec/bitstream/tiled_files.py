@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from hvae_codec.codec.arguments import layer_count
 from hvae_codec.codec.bitstream.container import (
     MAX_TILES,
     OpenedFile,
@@ -26,6 +25,7 @@ from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.entropy.tables import FloatArray, Int32Array, SymbolTables
 from hvae_codec.codec.entropy.tile_coder import SymbolCoder
 from hvae_codec.errors import BitstreamError
+from hvae_codec.utils.arguments import layer_count
 
 Symbols = Sequence[npt.NDArray[np.integer]]
 

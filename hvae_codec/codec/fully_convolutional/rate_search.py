@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hvae_codec.codec.candidates import Candidate
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.quality_scale import MAX_NUMBER
+from hvae_codec.codec.rate_control.candidates import Candidate
 from hvae_codec.codec.transform import Pixels
 
 _COARSE_NUMBERS = range(0, MAX_NUMBER + 1, 17)

@@ -47,11 +47,11 @@ Picture: TypeAlias = "NDArray[np.uint8] | Image.Image | torch.Tensor | str | os.
 """One image: array [H, W], [H, W, 1 or 3]; Pillow image; tensor [C, H, W]; path of a file."""
 
 _ACCEPTED = (
-    "uint8 array [H, W], [H, W, 1] or [H, W, 3], Pillow picture, uint8 tensor [C, H, W], "
+    "uint8 array [H, W], [H, W, 1] or [H, W, 3], Pillow image, uint8 tensor [C, H, W], "
     "or path of a PNG, JPEG, WebP, PPM, PGM or .npy file"
 )
 _ALPHA_ADVICE = (
-    "the codec keeps no transparency: flatten the picture on a background first, "
+    "the codec keeps no transparency: flatten the image on a background first, "
     'or drop alpha with picture.convert("RGB")'
 )
 # Bytes of a file that holds the largest image uncompressed, with room for metadata.
@@ -98,7 +98,7 @@ def as_uint8(image: Picture) -> NDArray[np.uint8]:
         return _from_pillow(image, MAX_PICTURE_PIXELS)
     if isinstance(image, str | os.PathLike):
         return _from_path(Path(image))
-    raise ImageError(f"a picture must be a {_ACCEPTED}; got {type(image).__name__}")
+    raise ImageError(f"an image must be a {_ACCEPTED}; got {type(image).__name__}")
 
 
 def as_batch(
@@ -115,7 +115,7 @@ def as_batch(
     """
     if (isinstance(images, np.ndarray) or _is_tensor(images)) and images.ndim != 4:
         raise ImageError(
-            "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of pictures; "
+            "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of images; "
             f"got {images.ndim} dimensions {list(images.shape)}"
         )
     if _is_tensor(images):
@@ -124,14 +124,14 @@ def as_batch(
         images, Iterable
     ):
         raise ImageError(
-            f"a batch must hold many pictures; got one {type(images).__name__}: put it in a list"
+            f"a batch must hold many images; got one {type(images).__name__}: put it in a list"
         )
     batch = []
     for index, image in enumerate(images):
         try:
             batch.append(as_uint8(image))
         except ImageError as error:
-            raise type(error)(f"picture {index} of the batch: {error}") from error
+            raise type(error)(f"image {index} of the batch: {error}") from error
     return batch
 
 
@@ -199,11 +199,11 @@ def upright_copy(image: Image.Image, exif: Image.Exif | None = None) -> Image.Im
 def check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) -> None:
     """Refuse a size that no image may have: ImageError, ImageTooLargeError."""
     if width == 0 or height == 0:
-        raise ImageError(f"a picture must have at least one pixel; got {width}x{height}")
+        raise ImageError(f"an image must have at least one pixel; got {width}x{height}")
     max_pixels = min(max_pixels, MAX_PICTURE_PIXELS)
     if max(width, height) > MAX_SIDE_PIXELS or width * height > max_pixels:
         raise ImageTooLargeError(
-            f"picture of {width}x{height} pixels; at most {MAX_SIDE_PIXELS:,} on a side "
+            f"image of {width}x{height} pixels; at most {MAX_SIDE_PIXELS:,} on a side "
             f"and {max_pixels:,} in all are allowed"
         )
 
@@ -211,12 +211,12 @@ def check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) ->
 def check_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """Refuse an array that is no image: AlphaError, ImageTooLargeError, ImageError."""
     if dtype != np.uint8:
-        raise ImageError(f"a picture must be uint8, got {dtype}: scale to 0..255 and round")
+        raise ImageError(f"an image must be uint8, got {dtype}: scale to 0..255 and round")
     if len(shape) == 3 and shape[2] in (2, 4):
         raise AlphaError(f"array of shape {list(shape)} has alpha; {_ALPHA_ADVICE}")
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
         raise ImageError(
-            f"a picture must have the shape [H, W], [H, W, 1] or [H, W, 3]; got {list(shape)}"
+            f"an image must have the shape [H, W], [H, W, 1] or [H, W, 3]; got {list(shape)}"
         )
     check_size(shape[1], shape[0])
 
@@ -239,15 +239,15 @@ def check_tensor(tensor: torch.Tensor) -> None:
     """Refuse a tensor that has no values of its own in memory: ImageError."""
     if str(tensor.layout) != "torch.strided" or tensor.is_meta:
         kind = "meta" if tensor.is_meta else str(tensor.layout)
-        raise ImageError(f"a picture tensor must be dense, with values; got a {kind} tensor")
+        raise ImageError(f"an image tensor must be dense, with values; got a {kind} tensor")
 
 
 def _from_tensor(tensor: torch.Tensor) -> NDArray[np.uint8]:
     check_tensor(tensor)
     if str(tensor.dtype) != "torch.uint8":
-        raise ImageError(f"a picture must be uint8, got {tensor.dtype}: scale to 0..255 and round")
+        raise ImageError(f"an image must be uint8, got {tensor.dtype}: scale to 0..255 and round")
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4):
-        raise ImageError(f"a picture tensor must be [C, H, W]; got {list(tensor.shape)}")
+        raise ImageError(f"an image tensor must be [C, H, W]; got {list(tensor.shape)}")
     try:
         array = tensor.detach().cpu().numpy()
     except (RuntimeError, TypeError) as error:  # fake, traced or mapped ones say it in many ways
@@ -295,7 +295,7 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
     header = read_image_header(data)
     check_size(header.width, header.height, max_pixels)
     if header.animated:
-        raise ImageError(f"animated {header.format}: give one of its pictures")
+        raise ImageError(f"animated {header.format}: give one of its images")
     if header.bits > 8:
         raise ImageError(f"{header.format} of {header.bits} bits per sample; at most 8 are read")
     # Not Image.open: it would try readers of other formats, and warn of sizes that are allowed.
@@ -317,13 +317,13 @@ def _unreadable(format_name: str, error: Exception) -> ImageError:
 def _from_pillow(picture: Image.Image, max_pixels: int, name: str = "") -> NDArray[np.uint8]:
     check_size(*picture.size, max_pixels)
     if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
-        raise AlphaError(f"picture of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
+        raise AlphaError(f"image of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
     if picture.mode in _DEEP_MODES:
         raise ImageError(
-            f"picture of mode {picture.mode} has more than 8 bits per sample: scale it to 0..255"
+            f"image of mode {picture.mode} has more than 8 bits per sample: scale it to 0..255"
         )
     if picture.mode not in _READ_AS:
-        raise ImageError(f"picture of mode {picture.mode}: convert it to RGB or grey first")
+        raise ImageError(f"image of mode {picture.mode}: convert it to RGB or grey first")
     try:
         stated = file_cicp(picture)  # of a file that Pillow may let go of as it loads
         picture.load()

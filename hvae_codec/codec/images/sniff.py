@@ -62,7 +62,7 @@ def read_image_header(data: bytes) -> ImageHeader:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_header(data)
     raise ImageError(
-        f"not a PNG, JPEG or WebP picture: {len(data)} bytes that begin with "
+        f"not a PNG, JPEG or WebP image: {len(data)} bytes that begin with "
         f"{data[:8].hex(' ') or 'nothing'}"
     )
 

@@ -155,7 +155,7 @@ def _pnm_layout(start: bytes, size: int) -> Layout:
     stated = layout.offset + layout.data_bytes
     if size != stated or 0 in shape:
         raise ImageError(
-            f"damaged PPM or PGM: a picture of {width}x{height} makes {stated} bytes, not {size}"
+            f"damaged PPM or PGM: an image of {width}x{height} makes {stated} bytes, not {size}"
         )
     return layout
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvae_codec.codec.arguments import is_real
 from hvae_codec.codec.entropy.tables import TOTAL, SymbolTables
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
+from hvae_codec.utils.arguments import is_real
 from hvae_codec.utils.cancellation import check
 
 _GAIN, _MOMENTUM, _LATE_MOMENTUM = 0.3, 0.7, 0.5
@@ -79,7 +79,7 @@ def per_tile(effort: int, trade: float | Sequence[float], tiles: Sequence[int]) 
         raise HvaeCodecError(f"trade must be {TRADE_MIN} to {TRADE_MAX}; got {trade!r}")
     if trades.ndim and trades.shape != (len(tiles),):
         raise HvaeCodecError(
-            f"need one trade, or one for each of {len(tiles)} pictures; got {trade!r}"
+            f"need one trade, or one for each of {len(tiles)} images; got {trade!r}"
         )
     each = np.broadcast_to(trades, len(tiles)).astype(np.float32)
     return torch.from_numpy(np.repeat(each, tiles))

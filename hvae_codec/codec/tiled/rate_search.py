@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from hvae_codec.codec.candidates import Candidate, decode_together
 from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.rate_control.candidates import Candidate, decode_together
 from hvae_codec.codec.transform import Pixels
 from hvae_codec.errors import HvaeCodecError
 

@@ -11,8 +11,8 @@ clipped to 0..1: steps that the texture explains, and steps too large to be the 
 that root mean square error, belong to the image. The coding step is spread linearly over the two
 pixels on either side, of a coarse codec over four. The constants were chosen on BSDS500 with the
 CIFAR-10 model family so that no quality level loses more than 0.01 dB by what makes its seams
-weaker; wider ramps lose 0.02 dB and more from 24 dB on. `python -m benchmarks.codec.tile_seams`
-measures what is left.
+weaker; wider ramps lose 0.02 dB and more from 24 dB on. What is left
+stands in `benchmarks/results/seams.json`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -103,7 +103,7 @@ def merge(
     count, h, w, channels = tiles.shape
     rows, columns = tile_grid(height, width, (h, w))
     if height < 1 or width < 1 or rows * columns != count:
-        raise ImageError(f"{count} tiles of {h}x{w} do not make a picture of {height}x{width}")
+        raise ImageError(f"{count} tiles of {h}x{w} do not make an image of {height}x{width}")
     grid = tiles.reshape(rows, columns, h, w, channels)
     return assembled(merge_rows(grid, height, width, coding_rmse), height)
 

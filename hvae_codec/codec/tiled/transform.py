@@ -9,7 +9,6 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.arguments import finite
 from hvae_codec.codec.bitstream.container import tiles_of
 from hvae_codec.codec.bitstream.header import SizedHeader
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
@@ -25,6 +24,7 @@ from hvae_codec.codec.transform import Pixels, Prepared, Trades, as_grey
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
+from hvae_codec.utils.arguments import finite
 
 
 class TiledTransform:
@@ -129,9 +129,7 @@ class TiledTransform:
     ) -> NDArray[np.float64]:
         """As `Transform.information_bits`, of images of the model's size."""
         if any(image.shape[:2] != self._tile for image in images):
-            raise ImageError(
-                f"pictures must be of the model's size, {self._tile[1]}x{self._tile[0]}"
-            )
+            raise ImageError(f"images must be of the model's size, {self._tile[1]}x{self._tile[0]}")
         return self._coder.tables.information_bits(self.networks.symbols(np.stack(images)))
 
     @cached_property

@@ -27,13 +27,13 @@ def picture_paths(folder: str | os.PathLike[str]) -> list[Path]:
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise DatasetError(f"folder of pictures not found: {folder}")
+        raise DatasetError(f"folder of images not found: {folder}")
     try:
         paths = files_of(folder, SUFFIXES)
     except OSError as error:
-        raise DatasetError(f"folder of pictures cannot be listed: {error}") from error
+        raise DatasetError(f"folder of images cannot be listed: {error}") from error
     if not paths:
-        raise DatasetError(f"no picture in {folder}: looked for files *{', *'.join(SUFFIXES)}")
+        raise DatasetError(f"no image in {folder}: looked for files *{', *'.join(SUFFIXES)}")
     return paths
 
 
@@ -90,7 +90,7 @@ def load_folder(
         )
     channels = max(part.shape[3] for part in parts)
     images = np.concatenate([np.broadcast_to(p, (*p.shape[:3], channels)) for p in parts])
-    name = f"{height}x{width} crops of {len(parts):,} pictures in {place.name}"
+    name = f"{height}x{width} crops of {len(parts):,} images in {place.name}"
     return ImageDataset(images, None, name, split)
 
 
@@ -124,7 +124,7 @@ def read_picture(path: Path, height: int, width: int) -> NDArray[np.uint8]:
         raise DatasetError(str(error)) from error
     if picture.shape[0] < height or picture.shape[1] < width:
         raise DatasetError(
-            f"{path}: picture of {picture.shape[0]}x{picture.shape[1]} (height x width) is smaller "
+            f"{path}: image of {picture.shape[0]}x{picture.shape[1]} (height x width) is smaller "
             f"than a crop of {height}x{width}"
         )
     return picture

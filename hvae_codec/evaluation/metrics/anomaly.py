@@ -57,7 +57,7 @@ def roc(normal: Scores, strange: Scores) -> Roc:
         ValueError: a set is empty or has a score that is not finite.
     """
     if not (len(normal) and len(strange) and np.isfinite([*normal, *strange]).all()):
-        raise ValueError("need finite scores of one or more normal and strange pictures each")
+        raise ValueError("need finite scores of one or more normal and strange images each")
     thresholds = np.unique(np.concatenate([normal, strange]))[::-1]
 
     def reached(scores: Scores) -> Scores:

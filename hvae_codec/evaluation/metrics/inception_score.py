@@ -40,7 +40,7 @@ def score_probabilities(log_probabilities: Tensor) -> InceptionScore:
     log_p = log_probabilities.double()
     p = log_p.exp()
     if log_p.ndim != 2 or len(log_p) == 0 or not bool(((p.sum(dim=1) - 1.0).abs() < 1e-6).all()):
-        raise EvaluationError("each of one or more pictures needs a distribution over the classes")
+        raise EvaluationError("each of one or more images needs a distribution over the classes")
     marginal = p.mean(dim=0)
     # 0 log 0 = 0, also where no image has any probability in a class.
     divergence = torch.where(p > 0, p * (log_p - marginal.log()), 0.0).sum(dim=1).mean()
@@ -71,7 +71,7 @@ def inception_score(
     drawn = tuple(model.spec.image_shape), type(model.likelihood)
     if drawn != (classifier.image_shape, type(classifier.likelihood)):
         raise EvaluationError(
-            f"the classifier {classifier.arch} was trained on pictures {classifier.image_shape} of "
+            f"the classifier {classifier.arch} was trained on images {classifier.image_shape} of "
             f"{classifier.dataset}; {model.spec.name} draws others, {drawn[0]}"
         )
     # All at once: in parts, they would depend on the size of the parts.

@@ -49,7 +49,7 @@ def squared_error_each(
     """
     if references.shape != pictures.shape:
         raise ValueError(
-            f"pictures {pictures.shape} do not have the references' shape {references.shape}"
+            f"images {pictures.shape} do not have the references' shape {references.shape}"
         )
     difference = references.astype(np.int32) - pictures.astype(np.int32)
     means: NDArray[np.float64] = np.square(difference).reshape(len(difference), -1).mean(axis=1)

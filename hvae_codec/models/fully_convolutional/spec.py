@@ -8,10 +8,11 @@ image.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from hvae_codec.errors import SpecError
+from hvae_codec.models.spec import read_spec, spec_to_json
 
 FIRST_STRIDE = 4
 """Pixels a side that the networks take as one position at their finest resolution."""
@@ -101,7 +102,7 @@ class ConvSpec:
         sides = (height, width)
         if channels != 3 or any(side < 1 or side % self.coarsest for side in sides):
             raise SpecError(
-                f"{self.name}: pictures of shape {self.image_shape}; it takes 3 channels and "
+                f"{self.name}: images of shape {self.image_shape}; it takes 3 channels and "
                 f"sides that are multiples of {self.coarsest}"
             )
 
@@ -141,15 +142,7 @@ class ConvSpec:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description from which `from_json` makes an equal spec."""
-        return {
-            "kind": "maps",
-            "name": self.name,
-            "image_shape": list(self.image_shape),
-            "resolutions": [asdict(resolution) for resolution in self.resolutions],
-            "latents": [asdict(latent) for latent in self.latents],
-            "knots": self.knots,
-            "deviations": list(self.deviations),
-        }
+        return {"kind": "maps", **spec_to_json(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ConvSpec:
@@ -158,22 +151,4 @@ class ConvSpec:
         Raises:
             SpecError: a field is missing or is not what it should be.
         """
-        try:
-            channels, height, width = data["image_shape"]
-            first, last = data["deviations"]
-            return cls(
-                name=str(data["name"]),
-                image_shape=(int(channels), int(height), int(width)),
-                resolutions=tuple(Resolution(**_integers(one)) for one in data["resolutions"]),
-                latents=tuple(ConvLatent(**_integers(one)) for one in data["latents"]),
-                knots=int(data["knots"]),
-                deviations=(float(first), float(last)),
-            )
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            if isinstance(error, SpecError):
-                raise
-            raise SpecError(f"not a model specification: {error!r}") from error
-
-
-def _integers(fields: dict[str, Any]) -> dict[str, int]:
-    return {name: int(value) for name, value in fields.items()}
+        return read_spec(data, cls)

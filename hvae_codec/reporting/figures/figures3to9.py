@@ -65,7 +65,7 @@ class Drawing:
         if few:
             return f"{', '.join(few)}: measured of fewer than {FEWEST} models"
         if self.pictures and any(row.picture is None for _, row in numbered(sweep)):
-            return "its models have no pictures"
+            return "its models have no images"
         return None
 
 

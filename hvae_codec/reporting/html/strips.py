@@ -27,7 +27,7 @@ def read_strip(path: Path, rows: int) -> list[Strip]:
     height, width = picture.shape[:2]
     if height % rows or width % PICTURES:
         raise EvaluationError(
-            f"{path} is {width}x{height} pixels, not {rows} rows of {PICTURES} pictures"
+            f"{path} is {width}x{height} pixels, not {rows} rows of {PICTURES} images"
         )
     return list(np.split(picture, rows))
 

@@ -127,7 +127,7 @@ def test_names(tmp_path):
         assert next(archive.listing()) == PictureInfo(0, "a/1.png", 32, 32, 3)
         assert [info.name for info in archive.listing(range(1, 4))] == names[1:4]
         assert archive.blocks == [range(2), range(2, 4), range(4, 5)]
-        with pytest.raises(KeyError, match=r"no picture named 'a/3\.png'"):
+        with pytest.raises(KeyError, match=r"no image named 'a/3\.png'"):
             archive["a/3.png"]
 
 
@@ -207,7 +207,7 @@ def test_appending_nothing_changes_nothing(tmp_path):
     with Archive(empty) as archive:
         assert len(archive) == 0
         assert list(archive) == archive.names == archive.verify() == []
-        with pytest.raises(IndexError, match="0 pictures, none of number 0"):
+        with pytest.raises(IndexError, match="0 images, none of number 0"):
             archive[0]
 
 
@@ -300,7 +300,7 @@ def test_files_that_cannot_be_written_to(tmp_path):
     assert not (tmp_path / "new.hvaa").exists()
     grey = hvae_codec.load("mnist")
     with ArchiveWriter(tmp_path / "grey.hvaa", grey) as writer:
-        with pytest.raises(ImageError, match="codes grey pictures"):
+        with pytest.raises(ImageError, match="codes grey images"):
             writer.add(CROPS[0])
         writer.add(CHINA[:28, :28, :1])
     with Archive(tmp_path / "grey.hvaa") as archive:
@@ -323,7 +323,7 @@ def test_files_that_cannot_be_read(tmp_path):
             Archive(file)
     with Archive(path) as archive:
         for index in (2, -3):
-            with pytest.raises(IndexError, match=f"2 pictures, none of number {index}"):
+            with pytest.raises(IndexError, match=f"2 images, none of number {index}"):
                 archive[index]
         with pytest.raises(TypeError):
             archive[0.5]

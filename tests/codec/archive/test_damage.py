@@ -120,7 +120,7 @@ def test_an_archive_cut_anywhere_keeps_all_whole_blocks(sound, truth, tmp_path):
         assert found == truth[: whole[-1].stop if whole else 0]
         assert damages == []
         assert len(warned) == 1
-        assert f"found {len(found)} pictures" in warned[0]
+        assert f"found {len(found)} images" in warned[0]
 
 
 @pytest.mark.parametrize("lost", range(3))
@@ -148,7 +148,7 @@ def test_without_an_index_blocks_behind_a_damaged_head_are_found(sound, truth, t
             lambda i: archive.decode([i]),
             lambda i: archive.features([i]),
         ):
-            with pytest.raises(CorruptError, match=f"block of picture {first} is lost"):
+            with pytest.raises(CorruptError, match=f"block of image {first} is lost"):
                 use(first)
         for use in (archive.__iter__, archive.listing):
             with pytest.raises(CorruptError, match="is lost"):
@@ -216,7 +216,7 @@ def test_what_a_killed_writer_left_is_read_and_gone_on_with(sound, truth, tmp_pa
     data, starts = sound
     path = tmp_path / "a.hvaa"
     path.write_bytes(data[: starts[2] + 40])
-    with pytest.warns(RecoveredWarning, match="behind picture 5") as warned:
+    with pytest.warns(RecoveredWarning, match="behind image 5") as warned:
         writer = ArchiveWriter(path, CODEC, append=True, block_tiles=3)
     assert [warning.filename for warning in warned] == [__file__]
     with writer:

@@ -330,7 +330,7 @@ def head_of(directory, data_bytes, first=0, count=1):
 
 def test_forged_heads_and_directories_are_refused():
     for first, count, size in [(0, 0, 99), (0, 8 * (99 + 16) + 1, 99), (2**48, 1, 99)]:
-        with pytest.raises(CorruptError, match=f"{count} pictures from {first} in {size} bytes"):
+        with pytest.raises(CorruptError, match=f"{count} images from {first} in {size} bytes"):
             parse_head(head_of(b"", size, first, count))
     directories = {
         "02 01 01 01 09 01 01 01 09 00": "number of sizes",
@@ -368,8 +368,8 @@ def index_of(fields, hashes=b""):
     [
         ("ff ff ff ff 0f", "number of blocks"),
         ("01 05 10", "truncated"),
-        ("01 05 10 00", "number of pictures 0"),
-        ("01 05 10 ff 07", "number of pictures 1023"),
+        ("01 05 10 00", "number of images 0"),
+        ("01 05 10 ff 07", "number of images 1023"),
         ("01 05 11 02", "add up"),
         ("01 05 10 03", "add up"),
         ("02 05 10 02 05 10 02", "add up"),

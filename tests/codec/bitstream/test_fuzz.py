@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hvae_codec
-from benchmarks.codec.codec_speed import photographs_crops
+from benchmarks.common import photographs_crops
 from benchmarks.fuzzing import __main__
 from benchmarks.fuzzing import campaign as campaign_module
 from benchmarks.fuzzing.archives import ArchiveTarget

@@ -208,15 +208,15 @@ def test_pictures_that_cannot_be_taken(tiny):
         tiny.encode_block([waves(8, 8), waves(8, 9)])
     with pytest.raises(ImageError, match="one shape"):
         tiny.encode_block([waves(8, 8), waves(8, 8, 1)])
-    with pytest.raises(ImageError, match="no picture"):
+    with pytest.raises(ImageError, match="no image"):
         tiny.encode_block([])
-    with pytest.raises(ImageTooLargeError, match="200 pictures of 1000 x 1000"):
+    with pytest.raises(ImageTooLargeError, match="200 images of 1000 x 1000"):
         tiny.encode_block(np.broadcast_to(np.uint8(0), (200, 1000, 1000, 3)))
-    with pytest.raises(ImageError, match="picture 1 of the batch"):
+    with pytest.raises(ImageError, match="image 1 of the batch"):
         tiny.encode_batch([waves(8, 8), np.zeros((8, 8, 4), np.uint8)])
     blob = tiny.encode_block([waves(8, 8)] * 2)
     for call in (tiny.decode, tiny.preview, tiny.decode_rows, tiny.features_from_bytes):
-        with pytest.raises(BitstreamError, match="a block of 2 pictures"):
+        with pytest.raises(BitstreamError, match="a block of 2 images"):
             call(blob)
     with pytest.raises(BitstreamError, match="file 1 of 2: the file is a block"):
         tiny.decode_batch([tiny.encode(waves(8, 8)), blob])

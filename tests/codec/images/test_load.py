@@ -250,7 +250,7 @@ ALPHA = {
 
 @pytest.mark.parametrize("data", ALPHA.values(), ids=ALPHA)
 def test_alpha_in_a_file_is_refused_with_advice(data):
-    with pytest.raises(AlphaError, match=r"has alpha; .*flatten the picture"):
+    with pytest.raises(AlphaError, match=r"has alpha; .*flatten the image"):
         decode_image_bytes(data)
 
 
@@ -288,8 +288,8 @@ WHOLE = {
 }
 
 REFUSED = {
-    "nothing": (b"", "not a PNG, JPEG or WebP picture: 0 bytes that begin with nothing"),
-    "text": (b"hello, world", "not a PNG, JPEG or WebP picture: 12 bytes that begin with 68 65"),
+    "nothing": (b"", "not a PNG, JPEG or WebP image: 0 bytes that begin with nothing"),
+    "text": (b"hello, world", "not a PNG, JPEG or WebP image: 12 bytes that begin with 68 65"),
     "GIF": (saved(Image.new("P", (4, 4)), "GIF"), "not a PNG, JPEG or WebP"),
     "BMP": (saved(Image.new("RGB", (4, 4)), "BMP"), "not a PNG, JPEG or WebP"),
     "16-bit grey PNG": (grey_png([[1, 2, 3, 4]], 16), "PNG of 16 bits per sample"),
@@ -298,7 +298,7 @@ REFUSED = {
         "PNG of 16 bits per sample",
     ),
     "CMYK JPEG": (saved(Image.new("CMYK", (4, 4)), "JPEG"), "mode CMYK: convert it to RGB"),
-    "animated PNG": (apng(), "animated PNG: give one of its pictures"),
+    "animated PNG": (apng(), "animated PNG: give one of its images"),
     "animated WebP": (animated_webp(), "animated WEBP"),
     "PNG of no width": (png(0, 5, 8, 0, chunk(b"IDAT", zlib.compress(b""))), "got 0x5"),
     "PNG without data": (png(5, 5, 8, 0), "5x5 pixels, which its 0 bytes of data cannot hold"),
@@ -333,7 +333,7 @@ REFUSED = {
         WHOLE["JPEG"].replace(struct.pack(">BHH", 8, 20, 30), struct.pack(">BHH", 8, 9999, 9999)),
         "9999x9999 pixels, which its [0-9]+ bytes cannot hold",
     ),
-    "JPEG without a picture": (b"\xff\xd8\xff\xd9", "no frame header"),
+    "JPEG without an image": (b"\xff\xd8\xff\xd9", "no frame header"),
     "WebP of an unknown chunk": (b"RIFF\x16\0\0\0WEBPABCD" + bytes(14), "first chunk is b'ABCD'"),
 }
 
@@ -377,10 +377,10 @@ BAD_KINDS = {
     "float tensor": (torch.zeros(3, 4, 4), r"got torch\.float32"),
     "HWC tensor": (torch.zeros((9, 9, 3), dtype=torch.uint8), r"\[C, H, W\]; got \[9, 9, 3\]"),
     "empty tensor": (torch.zeros((3, 0, 4), dtype=torch.uint8), "got 4x0"),
-    "32-bit Pillow picture": (Image.new("I", (2, 2)), "mode I has more than 8 bits"),
-    "float Pillow picture": (Image.new("F", (2, 2)), "mode F has more than 8 bits"),
-    "CMYK Pillow picture": (Image.new("CMYK", (2, 2)), "mode CMYK: convert"),
-    "Pillow picture of no size": (Image.new("RGB", (0, 3)), "got 0x3"),
+    "32-bit Pillow image": (Image.new("I", (2, 2)), "mode I has more than 8 bits"),
+    "float Pillow image": (Image.new("F", (2, 2)), "mode F has more than 8 bits"),
+    "CMYK Pillow image": (Image.new("CMYK", (2, 2)), "mode CMYK: convert"),
+    "Pillow image of no size": (Image.new("RGB", (0, 3)), "got 0x3"),
     "absent file": ("no/such/file.png", "'no/such/file.png' cannot be read: .*No such file"),
     "directory": (".", r"'.' cannot be read"),
     "null character": ("a\0b", "cannot be read"),
@@ -402,7 +402,7 @@ def test_errors_of_a_file_name_it(tmp_path):
     with pytest.raises(ImageError, match=r"cut\.png: truncated PNG: it ends early"):
         as_uint8(path)
     path.write_bytes(ALPHA["opaque RGBA PNG"])
-    with pytest.raises(AlphaError, match=r"cut\.png: picture of mode RGBA"):
+    with pytest.raises(AlphaError, match=r"cut\.png: image of mode RGBA"):
         as_uint8(str(path))
 
 
@@ -413,7 +413,7 @@ def test_one_picture_is_no_batch(image):
 
 
 def test_errors_of_a_batch_say_which_picture():
-    with pytest.raises(AlphaError, match="picture 1 of the batch"):
+    with pytest.raises(AlphaError, match="image 1 of the batch"):
         as_batch([picture(), rgba()])
     with pytest.raises(ImageError, match=r"got 3 dimensions \[20, 30, 3\]"):
         as_batch(picture())

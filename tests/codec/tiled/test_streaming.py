@@ -181,7 +181,7 @@ def test_all_checks_are_done_before_the_first_strip(codec):
         codec.decode_rows(blob[:-1])
     with pytest.raises(CorruptError):
         codec.decode_rows(blob[:-1] + bytes([blob[-1] ^ 1]))
-    with pytest.raises(BitstreamError, match="block of 2 pictures"):
+    with pytest.raises(BitstreamError, match="block of 2 images"):
         codec.decode_rows(codec.encode_block(np.stack([waves(40, 40, 3)] * 2)))
     assert next(codec.decode_rows(blob[:-1], preview=True)).shape == (32, 100, 3)
 

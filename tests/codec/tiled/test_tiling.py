@@ -184,9 +184,9 @@ def test_scratch_memory_does_not_grow_with_the_picture():
 
 def test_wrong_arguments_are_refused_saying_what_was_given():
     tiles = noise(4, 32, 32, 3)
-    with pytest.raises(ImageError, match="4 tiles of 32x32 do not make a picture of 65x64"):
+    with pytest.raises(ImageError, match="4 tiles of 32x32 do not make an image of 65x64"):
         merge(tiles, 65, 64)
-    with pytest.raises(ImageError, match="do not make a picture of 0x64"):
+    with pytest.raises(ImageError, match="do not make an image of 0x64"):
         merge(tiles, 0, 64)
     with pytest.raises(ImageError, match=r"expected uint8 \[T, h, w, C\], got float64"):
         merge(tiles.astype(float), 64, 64)

@@ -24,7 +24,7 @@ def folder(tmp_path):
     save(tmp_path / "b.png", coordinates(20, 33, 2))
     save(tmp_path / "a.PNG", coordinates(17, 16, 1))
     save(tmp_path / "deeper" / "c.png", coordinates(16, 16, 3))
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     return tmp_path
 
 
@@ -35,7 +35,7 @@ def test_grid_crops_in_order(folder):
     for image, corner in zip(loaded.images, corners, strict=True):
         np.testing.assert_array_equal(image - np.uint8(corner), coordinates(16, 16, 0))
     assert loaded.labels is None
-    assert loaded.name == f"16x16 crops of 3 pictures in {folder.name}"
+    assert loaded.name == f"16x16 crops of 3 images in {folder.name}"
 
 
 def test_crops_need_not_be_square(folder):
@@ -98,11 +98,9 @@ def test_pictures_of_other_suffixes_are_counted(folder):
 
 
 def test_refusals_name_the_file_or_folder(folder):
-    with pytest.raises(DatasetError, match=r"folder of pictures not found: .*absent"):
+    with pytest.raises(DatasetError, match=r"folder of images not found: .*absent"):
         load_dataset(f"folder:{folder / 'absent'}")
-    with pytest.raises(
-        DatasetError, match=r"a\.PNG: picture of 17x16 .* smaller than a crop of 18"
-    ):
+    with pytest.raises(DatasetError, match=r"a\.PNG: image of 17x16 .* smaller than a crop of 18"):
         load_folder(folder, crop=18)
     with pytest.raises(DatasetError, match="at least 1, got 0 and None"):
         load_folder(folder, crop=0)
@@ -113,5 +111,5 @@ def test_refusals_name_the_file_or_folder(folder):
         load_folder(folder, crop=8)
     empty = folder / "empty"
     empty.mkdir()
-    with pytest.raises(DatasetError, match=r"no picture in .*empty: looked for files \*\.png"):
+    with pytest.raises(DatasetError, match=r"no image in .*empty: looked for files \*\.png"):
         load_folder(empty)

@@ -102,7 +102,7 @@ def test_of_a_model_it_is_that_of_its_decoded_samples(tmp_path, spec, arch, stem
 def test_a_classifier_of_other_pictures_is_refused(tmp_path):
     model = HierarchicalVAE(get_spec("ghvae-32x32x3"), "gaussian").eval()
     judge = classifier(tmp_path, "cnn")
-    with pytest.raises(EvaluationError, match=r"cnn was trained on pictures \(1, 28, 28\)"):
+    with pytest.raises(EvaluationError, match=r"cnn was trained on images \(1, 28, 28\)"):
         inception_score(model, judge, samples=2)
     with pytest.raises(EvaluationError, match="samples 0"):
         inception_score(model, judge, samples=0)

@@ -3,7 +3,7 @@
 import pytest
 
 from hvae_codec.errors import SpecError
-from hvae_codec.training.bins import beta_per_layer
+from hvae_codec.training.recipe import beta_per_layer
 
 
 def test_the_betas_of_bins_are_those_of_their_layers():
