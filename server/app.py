@@ -21,37 +21,34 @@ from hvae_codec.codec.registry import check_at_hand
 from hvae_codec.utils.atomic_files import write_atomically
 from hvae_codec.utils.malloc import give_back_freed_memory
 from hvae_codec.utils.signals import STOPPING
-from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from hvae_codec.v1 import codec_pb2
 
-from .admission import footprint
-from .admission.capacity import Admission
+from .admission.capacity import Admission, message_footprint
 from .admission.open_calls import OpenCalls
-from .admission.overload_interceptor import Door
+from .admission.overload import OverloadGuard
 from .admission.receiving import ReceivingInterceptor
 from .admission.side_calls import SideCalls
 from .admission.silence import Silence
+from .auth.access import Access
 from .auth.file_watcher import watch
 from .auth.tls import Tls
-from .auth.token_interceptor import Access, AccessInterceptor
-from .auth.tokens import TokenFile
-from .draining import stop_listening
+from .auth.token_file import TokenFile
 from .engine.engine import Engine
 from .grpc_options import AGE_SPREAD, server_options
-from .listening import address_of, cannot_listen, cannot_write, is_unix
+from .listening import address_of, cannot_listen, cannot_write, is_unix, stop_listening
 from .observability.call_context import current_call
-from .observability.call_interceptor import WatchingInterceptor
 from .observability.metrics import Metrics
+from .observability.observation import Observation
 from .observability.process_stats import ProcessStats
 from .observability.tracing import start_tracing
 from .output import announce
+from .rpc.interceptors import CallInterceptor
 from .rpc.methods import Calls
-from .rpc.servicer import CodecServicer
+from .rpc.servicer import SERVICE, CodecServicer
 from .settings import Settings, Warm
 from .status_page.page import StatusPage
 
 _logger = logging.getLogger(__name__)
-
-SERVICE: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]
 
 USUALLY_WARM: Final = (Warm("cifar10"), Warm("photo"))
 """Loaded before serving where they are available and nothing else was asked for."""
@@ -64,8 +61,8 @@ _LOOK_SECONDS: Final = 30.0
 _CALLS_SECONDS: Final = 0.02
 
 _LEAVING_SECONDS: Final = 3.0
-"""How long the process stays after its last call for threads in the middle of a computation, which
-nobody waits for any more and Python cannot interrupt."""
+"""How long the process waits after its last call for threads in the middle of a computation, which
+Python cannot interrupt."""
 
 
 class StartError(Exception):
@@ -87,8 +84,8 @@ class App:
         if settings.models is not None:
             # For all of this process and those that it starts: nothing else names models.
             os.environ["HVAE_MODELS"] = str(settings.models)
-        if settings.device is not None:
-            os.environ["HVAE_DEVICE"] = settings.device
+        if settings.engine.device is not None:
+            os.environ["HVAE_DEVICE"] = settings.engine.device
         self.metrics = metrics or Metrics()
         self._tls = Tls(settings.tls) if settings.tls else None
         self._tokens = TokenFile(settings.token_file) if settings.token_file else None
@@ -105,14 +102,14 @@ class App:
         self.metrics.show(self._figures)
         self._silence = Silence(settings.open_calls.idle_seconds)
         self._open_calls = OpenCalls(settings.open_calls, self._silence)
-        self._door = Door(SERVICE, self.admission, self._open_calls)
+        self._overload = OverloadGuard(SERVICE, self.admission, self._open_calls)
         self._side_calls = SideCalls(SERVICE)
-        self._servicer = CodecServicer(self.calls, self.admission, self._silence)
+        self._observation = Observation(SERVICE, self.metrics, self._tracing)
+        observe = self._observation.observe
+        self._servicer = CodecServicer(self.calls, self.admission, self._silence, observe)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._grpc_server()
-        codec_pb2_grpc.add_CodecServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            self._servicer, self._server
-        )
+        self._server.add_generic_rpc_handlers((self._servicer.handlers(self.metrics.sent),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -121,7 +118,6 @@ class App:
         self._serving = False
         self._page = StatusPage(
             self.metrics,
-            self.calls.list_models,
             self._evaluate,
             lambda: self._serving,
             most_bytes=settings.limits.message_bytes,
@@ -144,23 +140,22 @@ class App:
 
     async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
         """The call Evaluate, for the status page."""
-        size, owner = footprint.of_message(request.ByteSize()), current_call().owner
+        size, owner = message_footprint(request.ByteSize()), current_call().owner
         with self.admission.take(1, size, owner) as held:
             return await self.calls.evaluate(request, None, held)
 
     def _grpc_server(self) -> grpc.aio.Server:
-        watching = WatchingInterceptor(SERVICE, self.metrics, self._tracing)
-        receiving = ReceivingInterceptor(SERVICE, self._silence)
-        interceptors: list[Any] = [receiving, self._side_calls, watching]
-        if self.access is not None:
-            interceptors.append(AccessInterceptor(self.access))
-        interceptors.append(self._door)
+        interceptors: list[Any] = [
+            ReceivingInterceptor(SERVICE, self._silence),
+            self._side_calls,
+            CallInterceptor(self._observation, self.access, self._overload),
+        ]
         return grpc.aio.server(
             interceptors=interceptors,
             options=server_options(
                 self._settings.limits.message_bytes,
                 share_port=self._settings.share_port,
-                age=self._settings.connection_age,
+                age=self._settings.age,
             ),
         )
 
@@ -262,7 +257,7 @@ class App:
         await self._leave_port()
         self._servicer.stop()
         ends = time.monotonic() + self._settings.grace_seconds
-        await self._door.close(self._settings.grace_seconds)
+        await self._overload.close(self._settings.grace_seconds)
         self._background.append(asyncio.create_task(self._end_side_calls()))
         await self._server.stop(max(0.0, ends - time.monotonic()))
         await _bounded(self._page.stop(), "a request to the status page did not end")
@@ -280,12 +275,12 @@ class App:
         """Let callers of a port that is shared go to the other servers, before any is refused:
         they connect again when their connections have their greatest age.
         """
-        age = self._settings.connection_age.seconds
+        age = self._settings.age.seconds
         if self._settings.share_port and age is not None and stop_listening(self._port):
-            await self._door.empty(min(self._settings.grace_seconds, AGE_SPREAD * age))
+            await self._overload.empty(min(self._settings.grace_seconds, AGE_SPREAD * age))
 
     async def _end_side_calls(self) -> None:
-        """Let nobody who only watches keep the server from ending."""
+        """End streams of health and reflection once the last call has ended."""
         while self.metrics.calls_in_flight > 0:
             await asyncio.sleep(_CALLS_SECONDS)
         self._side_calls.end()

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from .options import option, parse_seconds
+
 _MOST_PENDING: Final = 65_536
 
 _MOST_AGE_SECONDS: Final = 1_000_000
@@ -23,17 +25,27 @@ def shared_age(grace_seconds: float) -> float:
 
 @dataclass(frozen=True)
 class ConnectionAge:
-    """How old connections may become; gRPC varies it by a tenth, lest all end at once.
-
-    Attributes:
-        seconds: age from which a client is sent away (GOAWAY), and calls go on on a new connection;
-            None for any age.
-        grace_seconds: how long calls that are on their way may go on after that, before they are
-            cancelled; None for as long as they like.
+    """How old connections may become before their client is sent away (GOAWAY); gRPC varies it by a
+    tenth, lest all end at once. None: any age, or any grace.
     """
 
-    seconds: float | None = None
-    grace_seconds: float | None = None
+    seconds: float | None = option(
+        None,
+        "send clients away from connections that are older, so that their next calls may "
+        "reach a server that was added (default: 10 with --share-port, less where --grace is, else "
+        "any age)",
+        flag="max-connection-age",
+        type=parse_seconds,
+        metavar="SECONDS",
+    )
+    grace_seconds: float | None = option(
+        None,
+        "cancel calls that are still on their way on such a connection after so long "
+        "(default: never)",
+        flag="max-connection-age-grace",
+        type=parse_seconds,
+        metavar="SECONDS",
+    )
 
     def __post_init__(self) -> None:
         for name, value in (("age", self.seconds), ("its grace", self.grace_seconds)):
@@ -72,7 +84,7 @@ def server_options(
         # UNAVAILABLE.
         ("grpc.max_concurrent_streams", 100),
         ("grpc.http.overload_protection", 0),
-        # What nobody reads yet fills 64 KiB of its call at most, then its sender waits. By default
+        # An unread message fills 64 KiB of its call at most, then its sender waits. By default
         # gRPC grows that to megabytes on fast networks, and calls that wait unread hold all of it:
         # tried once, at ten times the capacity, 1.5 GiB instead of 1.1.
         ("grpc.http2.bdp_probe", 0),

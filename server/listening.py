@@ -1,14 +1,16 @@
-"""Addresses that can be listened on, found out before anything slow is loaded."""
+"""Addresses to listen on: checked before anything slow is loaded, left before the server ends."""
 
 import errno
 import ipaddress
 import os
 import socket
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 _UNIX: Final = "unix:"
+_DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 class AddressError(Exception):
@@ -142,7 +144,7 @@ def address_of(host: str, port: int) -> str:
 
 
 def _check_path(address: str, path: Path) -> None:
-    """Raises AddressError where no socket can be made at a path; one that nobody listens on is
+    """Raises AddressError where no socket can be made at a path; a stale one is
     replaced by gRPC, but so would be one in use.
     """
     try:
@@ -161,3 +163,25 @@ def _check_path(address: str, path: Path) -> None:
     except OSError as error:
         raise AddressError(cannot_listen(address, error)) from error
     raise AddressError(cannot_listen(address, OSError(errno.EADDRINUSE, "")))
+
+
+def stop_listening(port: int) -> bool:
+    """Take no more connections on this port of TCP, in this process; those that are there stay.
+
+    gRPC closes its listening sockets together with its server, which cancels calls that it has not
+    looked at. Where another server listens on the port, its connections are to go there before.
+
+    Returns whether there was a socket that listened. Where the system does not list a process's
+    sockets there is none.
+    """
+    found = False
+    if not _DESCRIPTORS.is_dir():
+        return found
+    for name in os.listdir(_DESCRIPTORS):
+        with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as tried:
+            listens = tried.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            internet = tried.family in (socket.AF_INET, socket.AF_INET6)
+            if listens and internet and tried.getsockname()[1] == port:
+                tried.shutdown(socket.SHUT_RDWR)
+                found = True
+    return found

@@ -5,11 +5,8 @@ The figures that are measured are those of `docs/CAPACITY.md`.
 
 from typing import Final, NamedTuple
 
-from .admission.capacity import Capacity
-from .admission.open_calls import OpenLimits
 from .admission.receiving import AT_ONCE
-from .engine.batcher import BatchLimits
-from .rpc.limits import Limits
+from .settings import Settings
 
 _MIB: Final = 1024 * 1024
 
@@ -22,7 +19,7 @@ _NETWORK_PIXEL_BYTES: Final = 80
 """What the networks of `photo` take beside an image, measured with 31 megapixels: 73 bytes."""
 
 _UNREAD_BYTES: Final = 64 * 1024
-"""Of a call that nobody reads yet; the server's flow control."""
+"""Of a call that is not read yet; the server's flow control."""
 
 
 class MemoryBound(NamedTuple):
@@ -42,9 +39,7 @@ class MemoryBound(NamedTuple):
         return sum(self)
 
 
-def memory_bound(
-    limits: Limits, capacity: Capacity, open_calls: OpenLimits, coding_processes: int
-) -> MemoryBound:
+def memory_bound(settings: Settings) -> MemoryBound:
     """The bound of a server on CPUs that runs with these settings.
 
     Returns:
@@ -53,12 +48,14 @@ def memory_bound(
         calls that wait; large_image: networks of the slow lane, one image at a time; batches:
         networks of the fast lane.
     """
+    limits, open_calls = settings.limits, settings.open_calls
+    coding_processes = settings.engine.coding_processes
     return MemoryBound(
         started=_STARTED + coding_processes * _CODING_PROCESS,
-        held=capacity.bytes,
+        held=settings.capacity.bytes,
         being_read=AT_ONCE * limits.message_bytes,
         streams=open_calls.streams * limits.message_bytes,
         unread=open_calls.calls * _UNREAD_BYTES,
         large_image=_NETWORK_PIXEL_BYTES * limits.pixels,
-        batches=coding_processes * _NETWORK_PIXEL_BYTES * BatchLimits().weight,
+        batches=coding_processes * _NETWORK_PIXEL_BYTES * settings.engine.batches.weight,
     )

@@ -28,6 +28,6 @@ def put(stream: TextIO | None, text: str) -> None:
 
 
 def announce(stream: TextIO | None, lines: Sequence[str]) -> None:
-    """Write lines from a thread of their own: a pipe that nobody reads holds up nothing."""
+    """Write lines from a thread of their own: a pipe without a reader blocks nothing."""
     text = "".join(f"{line}\n" for line in lines)
     threading.Thread(target=put, args=(stream, text), name="output", daemon=True).start()

@@ -16,59 +16,56 @@ are checked by each replica; their limits would hold for each replica by itself 
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf.message import Message
-from pydantic import BaseModel, Field
+from google.protobuf.message_factory import GetMessageClass
+from pydantic import ConfigDict, create_model
 from ray import serve
 
 import hvae_codec
-from hvae_codec.v1 import codec_pb2
 
-from .admission.capacity import Admission, Capacity
+from .admission.capacity import Admission
+from .auth.access import Access
 from .auth.file_watcher import watch
-from .auth.token_interceptor import (
-    Access,
-    UnauthenticatedError,
-    authorizations,
-    refusal,
-)
-from .auth.tokens import TokenFile
-from .engine.engine import Engine, EngineSettings
-from .rpc.interceptors import set_wire_bytes
-from .rpc.limits import Limits
+from .auth.token_file import TokenFile
+from .engine.engine import Engine
+from .errors import LimitError, UnauthenticatedError
+from .options import arguments_of
+from .options import build as build_settings
+from .rpc.messages import set_wire_bytes
 from .rpc.methods import Calls
-from .rpc.servicer import CodecServicer
-from .rpc.status import LimitError, status_of
-from .settings import Warm
+from .rpc.servicer import SERVICE, CodecServicer
+from .rpc.status import abort_with
+from .settings import Settings
 
-_SERVICE: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]
+_DEFAULTS: Final[dict[str, Any]] = {"warm": ["cifar10"], "coding_processes": 1}
+"""Of a replica, where they are not the server's."""
+
+_ARGUMENTS: Final[dict[str, Any]] = {
+    name: (kind, _DEFAULTS.get(name, default))
+    for name, (kind, default) in arguments_of(Settings).items()
+    if name
+    in {
+        *("models", "warm", "coding_processes", "token_file"),
+        *("max_message_bytes", "max_items", "max_pixels", "capacity_items", "capacity_bytes"),
+    }
+}
+
+_Arguments: Any = create_model("_Arguments", __config__=ConfigDict(extra="forbid"), **_ARGUMENTS)
 
 
-class Arguments(BaseModel, extra="forbid"):
-    """What the application's `args` in a config file may say.
+class Arguments(_Arguments):  # type: ignore[misc]
+    """What the application's `args` in a config file may say: these flags of the server.
 
-    Attributes:
-        models: directory of the models, alike on all machines; None as for the server.
-        warm: models that a replica loads before it takes calls, "MODEL" or "MODEL@QUALITY".
-        coding_processes: of each replica; 0 codes in a thread of it.
-        token_file: who may call, alike on all machines; None for everybody.
-        max_message_bytes, max_items, max_pixels: of one call or message.
-        capacity_items, capacity_bytes: of one replica at once; beyond, RESOURCE_EXHAUSTED.
+    Directories and files are alike on all machines; a capacity is that of one replica.
     """
 
-    models: str | None = None
-    warm: list[str] = Field(default_factory=lambda: ["cifar10"])
-    coding_processes: int = 1
-    token_file: str | None = None
-    max_message_bytes: int = Limits.message_bytes
-    max_items: int = Limits.items
-    max_pixels: int = Limits.pixels
-    capacity_items: int = Capacity.items
-    capacity_bytes: int = Capacity.bytes
+    def settings(self) -> Settings:
+        """Of a replica, whose networks run in one thread of it."""
+        return build_settings(Settings, {"network_threads": 1, **self.model_dump()})
 
 
 class _CallEndedError(Exception):
@@ -94,34 +91,32 @@ class _Context:
         self._given.set_trailing_metadata(list(trailing_metadata or ()))
         raise _CallEndedError(details)
 
-    async def end(self, status: grpc.Status) -> NoReturn:
-        """End the call with a status. Raises _CallEndedError."""
-        await self.abort(status.code, status.details, status.trailing_metadata)
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        """Ray sends none."""
 
 
 class RayCodecService:
     """A replica. The methods' names are those of the contract."""
 
-    async def __init__(self, arguments: Arguments) -> None:  # type: ignore[misc]
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]
         """Load models and bring the engine up; Ray sends calls when this is done.
 
         Raises:
             UnknownModelError, UnknownQualityError, CheckpointError: of the models to be warm.
             TokenFileError: as `TokenFile`.
         """
-        if arguments.models is not None:
-            os.environ["HVAE_MODELS"] = arguments.models
-        self._message_bytes = arguments.max_message_bytes
-        limits = Limits(arguments.max_message_bytes, arguments.max_items, arguments.max_pixels)
-        capacity = Capacity(arguments.capacity_items, arguments.capacity_bytes)
-        self._engine = Engine(EngineSettings(coding_processes=arguments.coding_processes))
-        self._servicer = CodecServicer(Calls(self._engine, limits), Admission(capacity))
+        if settings.models is not None:
+            os.environ["HVAE_MODELS"] = str(settings.models)
+        self._message_bytes = settings.limits.message_bytes
+        self._engine = Engine(settings.engine)
+        calls, admission = Calls(self._engine, settings.limits), Admission(settings.capacity)
+        self._servicer = CodecServicer(calls, admission)
         self._access: Access | None = None
-        if arguments.token_file is not None:
-            tokens = TokenFile(Path(arguments.token_file))
+        if settings.token_file is not None:
+            tokens = TokenFile(settings.token_file)
             self._access = Access(tokens)
             self._watching = asyncio.create_task(watch([tokens.refresh]))
-        for warm in map(Warm.parse, arguments.warm):
+        for warm in settings.warm or ():
             hvae_codec.load(warm.name, warm.quality)
         await self._engine.start()
 
@@ -130,80 +125,23 @@ class RayCodecService:
         self._servicer.stop()
         await self._engine.stop()
 
-    async def Encode(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
-        """Encode images."""
-        return await self._answer("Encode", request, grpc_context)
-
-    async def Decode(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
-        """Decode files."""
-        return await self._answer("Decode", request, grpc_context)
-
-    async def ExtractFeatures(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
-        """Read features."""
-        return await self._answer("ExtractFeatures", request, grpc_context)
-
-    async def Sample(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
-        """Draw images."""
-        return await self._answer("Sample", request, grpc_context)
-
-    async def ListModels(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
-        """List the models."""
-        return await self._answer("ListModels", request, grpc_context)
-
-    async def GetModel(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
-        """Describe a model."""
-        return await self._answer("GetModel", request, grpc_context)
-
-    async def Evaluate(self, request: Any, grpc_context: Any) -> Message:  # noqa: N802
-        """Say what an image costs and how good it is."""
-        return await self._answer("Evaluate", request, grpc_context)
-
-    async def StreamEncode(  # noqa: N802
-        self, messages: Any, grpc_context: Any
-    ) -> AsyncIterator[Message]:
-        """Encode, for many messages."""
-        async for answer in self._stream("StreamEncode", messages, grpc_context):
-            yield answer
-
-    async def StreamDecode(  # noqa: N802
-        self, messages: Any, grpc_context: Any
-    ) -> AsyncIterator[Message]:
-        """Decode, for many messages."""
-        async for answer in self._stream("StreamDecode", messages, grpc_context):
-            yield answer
-
-    async def StreamExtractFeatures(  # noqa: N802
-        self, messages: Any, grpc_context: Any
-    ) -> AsyncIterator[Message]:
-        """ExtractFeatures, for many messages."""
-        async for answer in self._stream("StreamExtractFeatures", messages, grpc_context):
-            yield answer
-
-    async def StreamSample(  # noqa: N802
-        self, messages: Any, grpc_context: Any
-    ) -> AsyncIterator[Message]:
-        """Sample, for many messages."""
-        async for answer in self._stream("StreamSample", messages, grpc_context):
-            yield answer
-
     async def _answer(self, method: str, request: Message, given: Any) -> Message:
         """The answer of a call; of one that ended with a status an empty one, which stays here:
         what is raised would reach the caller without the status's details.
         """
-        context = _Context(given)
+        context: Any = _Context(given)
         try:
             await self._check_token(given, context)
             await self._check_size(request, context)
-            answer: Message = await getattr(self._servicer, method)(request, context)
-            return answer
+            return await self._servicer.answer(method, request, context)
         except _CallEndedError:
-            return _answer_type(method)()
+            return GetMessageClass(SERVICE.methods_by_name[method].output_type)()
 
     async def _stream(self, method: str, messages: Any, given: Any) -> AsyncIterator[Message]:
-        context = _Context(given)
+        context: Any = _Context(given)
         await self._check_token(given, context)
         checked = self._checked(messages, context)
-        async for answer in getattr(self._servicer, method)(checked, context):
+        async for answer in self._servicer.stream(method, checked, context):
             yield answer
 
     async def _checked(self, messages: Any, context: _Context) -> AsyncIterator[Message]:
@@ -215,9 +153,9 @@ class RayCodecService:
         if self._access is None:
             return
         try:
-            self._access.token_of(authorizations(given.invocation_metadata()))
+            self._access.check("", given.invocation_metadata())
         except UnauthenticatedError as error:
-            await context.end(refusal(error))
+            await abort_with(context, error)
 
     async def _check_size(self, message: Message, context: _Context) -> None:
         """Ray's proxy takes messages of any size."""
@@ -225,7 +163,26 @@ class RayCodecService:
         set_wire_bytes(size)
         if size > self._message_bytes:
             text = f"a message of {size:,} bytes; at most {self._message_bytes:,}"
-            await context.end(status_of(LimitError(text)))
+            await abort_with(context, LimitError(text))
+
+
+def _add_method(name: str, *, stream: bool) -> None:
+    """Give `RayCodecService` the method of the contract of this name."""
+
+    async def answer(self: RayCodecService, request: Any, grpc_context: Any) -> Message:
+        return await self._answer(name, request, grpc_context)
+
+    async def answer_stream(
+        self: RayCodecService, messages: Any, grpc_context: Any
+    ) -> AsyncIterator[Message]:
+        async for response in self._stream(name, messages, grpc_context):
+            yield response
+
+    setattr(RayCodecService, name, answer_stream if stream else answer)
+
+
+for _method in SERVICE.methods:
+    _add_method(_method.name, stream=_method.server_streaming)
 
 
 def build(arguments: Arguments) -> serve.Application:
@@ -237,11 +194,5 @@ def build(arguments: Arguments) -> serve.Application:
         ray_actor_options={"num_cpus": 1},
         max_ongoing_requests=64,
     )
-    application: serve.Application = deployment.bind(arguments)
+    application: serve.Application = deployment.bind(arguments.settings())
     return application
-
-
-def _answer_type(method: str) -> Callable[[], Message]:
-    name = _SERVICE.methods_by_name[method].output_type.name
-    found: Callable[[], Message] = getattr(codec_pb2, name)
-    return found

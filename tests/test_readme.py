@@ -462,7 +462,7 @@ def test_secrets_are_made_as_shown_and_the_server_takes_them(here):
     block = next(text for text in blocks if "secrets.token_urlsafe" in text)
     lines = [line.removeprefix("$ ") for line in block.splitlines()]
     serve = next(shlex.split(line) for line in lines if line.startswith("hvae-codec serve"))
-    remote = next(shlex.split(line) for line in lines if "--server" in line)
+    call = next(shlex.split(line) for line in lines if line.startswith("hvae-codec encode"))
     making = "\n".join(line for line in lines if not line.startswith("hvae-codec"))
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     subprocess.run(["bash", "-ec", making], check=True, env=environment, capture_output=True)
@@ -477,8 +477,8 @@ def test_secrets_are_made_as_shown_and_the_server_takes_them(here):
             assert server.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        remote[remote.index("--server") + 1] = f"localhost:{Path('port').read_text().strip()}"
-        assert main(remote[1:]) == 0
+        call[call.index("--server") + 1] = f"localhost:{Path('port').read_text().strip()}"
+        assert main(call[1:]) == 0
     finally:
         server.kill()
         server.wait()

@@ -18,11 +18,11 @@ from benchmarks.fuzzing.files import FileTarget
 from benchmarks.fuzzing.mutate import MAX_BYTES, changed, forged_number
 from benchmarks.fuzzing.target import Mutant, Outcome
 from hvae_codec.codec.images.load import encode_png
-from hvae_codec.server.engine.batcher import BatchLimits
-from hvae_codec.server.engine.engine import Engine, EngineSettings
-from hvae_codec.server.rpc.limits import Limits
+from hvae_codec.server.admission.capacity import Admission
+from hvae_codec.server.engine.engine import Engine
 from hvae_codec.server.rpc.methods import Calls
 from hvae_codec.server.rpc.status import code_of
+from hvae_codec.server.settings import BatchLimits, Capacity, EngineSettings, Limits
 from hvae_codec.v1 import codec_pb2
 
 CALLS: tuple[tuple[str, type[Message]], ...] = (
@@ -62,6 +62,7 @@ class RequestTarget:
         logging.getLogger("hvae_codec.server.calls").addHandler(self._log)
         settings = EngineSettings(coding_processes=0, batches=BatchLimits(delay_seconds=0.0))
         self._calls = Calls(Engine(settings), LIMITS)
+        self._admission = Admission(Capacity())
         self.seeds = list(_seeds(self._files.seeds))
 
     def mutate(self, data: bytes, rng: random.Random) -> Mutant:
@@ -91,7 +92,9 @@ class RequestTarget:
         except DecodeError:
             return Outcome("not parsed", "DecodeError")
         try:
-            response = self._loop.run_until_complete(getattr(self._calls, name)(request))
+            with self._admission.take(1, len(data)) as held:
+                answer = getattr(self._calls, name)(request, None, held)
+                response = self._loop.run_until_complete(answer)
         except Exception as error:
             return self._outcome(name, code_of(error).name, error)
         if response.ByteSize() > LIMITS.message_bytes:

@@ -23,7 +23,7 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the work any more."""
+        """Whether the work was cancelled."""
         return self._cancelled
 
     def cancel(self) -> None:

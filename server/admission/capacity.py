@@ -1,16 +1,17 @@
 """How much the server holds at once: beyond it a call is told to come back, and nothing grows.
 
-A request is counted by the memory that it takes: its message, its images decoded, and its answer
-until the transport has taken that. What it takes beside its message is known once the headers of
-its images and files are read, so it is counted in two steps.
+A request is counted by the memory that it takes, in upper bounds: its message, its images decoded,
+and its answer until the transport has taken that. What it takes beside its message is known once
+the headers of its images and files are read, so it is counted in two steps.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final, NoReturn, Self
+
+from ..errors import OverloadError
+from ..settings import Capacity
 
 _LEAST_RETRY_SECONDS: Final = 0.05
 _MOST_RETRY_SECONDS: Final = 5.0
@@ -24,24 +25,35 @@ _OWNERS: Final = 1_024
 """Owners that are remembered, before those that hold nothing are forgotten."""
 
 
-class OverloadError(Exception):
-    """The server holds as much as it may; the caller shall try again after `retry_seconds`."""
+_MESSAGE_COPIES: Final = 2
+"""gRPC keeps the bytes of a message that it has parsed until its call has ended."""
 
-    def __init__(self, message: str, retry_seconds: float) -> None:
-        super().__init__(message)
-        self.retry_seconds = retry_seconds
+_ANSWER_COPIES: Final = 3
+"""As a message, as the bytes that it is written to, and as those that the transport sends."""
+
+_PIXEL_BYTES: Final = 3
+_READER_PIXEL_BYTES: Final = 4
+"""Of the image library, while it reads a file beside the array that it gives."""
 
 
-@dataclass(frozen=True)
-class Capacity:
-    """Most items, and bytes of memory for them, that are in the server at once."""
+def message_footprint(size: int) -> int:
+    """Bytes of a request whose message has so many bytes on the wire."""
+    return _MESSAGE_COPIES * size
 
-    items: int = 16_384
-    bytes: int = 256 * 1024 * 1024
 
-    def __post_init__(self) -> None:
-        if min(self.items, self.bytes) < 1:
-            raise ValueError(f"capacities must be positive, got {self}")
+def answer_footprint(size: int) -> int:
+    """Bytes of an answer whose message has at most so many bytes."""
+    return _ANSWER_COPIES * size
+
+
+def sample_footprint(pixels: int) -> int:
+    """Bytes of images of so many pixels together, decoded."""
+    return _PIXEL_BYTES * pixels
+
+
+def file_footprint(pixels: int) -> int:
+    """Bytes of image files of so many pixels together that are being decoded."""
+    return (_PIXEL_BYTES + _READER_PIXEL_BYTES) * pixels
 
 
 class _Pool:
@@ -59,11 +71,11 @@ class _Pool:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody holds anything of it or waits for it."""
+        """Whether it has no holder and no waiter."""
         return self.holders == 0 and not self._turn.locked()
 
     def try_take(self, items: int, size: int) -> bool:
-        """Take so much where it fits and nobody waits; returns whether it did."""
+        """Take so much where it fits and no other waits; returns whether it did."""
         # Streams that wait come first, or a flood of single calls would starve them.
         if self._turn.locked() or not self._fits(items, size):
             return False
@@ -133,16 +145,10 @@ class _Pool:
 
 
 class Held:
-    """What one request holds, until `release`. Without an admission, nothing is counted."""
+    """What one request holds, until `release`."""
 
     def __init__(
-        self,
-        admission: "Admission | None" = None,
-        pools: Sequence[_Pool] = (),
-        items: int = 0,
-        size: int = 0,
-        *,
-        waits: bool = True,
+        self, admission: "Admission", pools: Sequence[_Pool], items: int, size: int, *, waits: bool
     ) -> None:
         self._admission = admission
         self._pools = pools
@@ -158,7 +164,7 @@ class Held:
         Raises:
             OverloadError: they do not fit now, of a call of one message.
         """
-        if self._admission is None or self._released:
+        if self._released:
             return
         grown: list[_Pool] = []
         try:
@@ -176,7 +182,7 @@ class Held:
 
     def answered(self, size: int) -> None:
         """Hold from now on the message and an answer of so many bytes: the rest is freed."""
-        if self._admission is None or self._released:
+        if self._released:
             return
         self._note_end()
         freed = self._size - (self._message + size)
@@ -186,7 +192,7 @@ class Held:
 
     def release(self) -> None:
         """Hold nothing any more; again, it does nothing."""
-        if self._admission is None or self._released:
+        if self._released:
             return
         self._note_end()
         self._released = True
@@ -195,7 +201,7 @@ class Held:
 
     def _note_end(self) -> None:
         # How long a caller takes to read its answer says nothing of when there is room again.
-        if not self._answered and self._admission is not None:
+        if not self._answered:
             self._answered = True
             self._admission.note(monotonic() - self._began)
 
@@ -206,15 +212,11 @@ class Held:
         self.release()
 
 
-UNCOUNTED: Final = Held()
-"""Of a request that no admission counts."""
-
-
 class Admission:
     """Counts what is in the server. A message that alone is over the capacity is let in when
     nothing else is there.
 
-    Of the bytes, a caller that `owner` names may hold a half; None is nobody, and may have all.
+    Of the bytes, one `owner` may hold a half; None: all.
     """
 
     def __init__(self, capacity: Capacity) -> None:
@@ -269,19 +271,7 @@ class Admission:
             for pool in taken:
                 pool.leave(items, size)
             raise
-        return Held(self, taken, items, size)
-
-    @contextmanager
-    def enter(self, items: int, size: int) -> Iterator[Held]:
-        """`take` for a block."""
-        with self.take(items, size) as held:
-            yield held
-
-    @asynccontextmanager
-    async def wait(self, items: int, size: int) -> AsyncIterator[Held]:
-        """`take_in_turn` for a block."""
-        with await self.take_in_turn(items, size) as held:
-            yield held
+        return Held(self, taken, items, size, waits=True)
 
     def refuse(self, pool: _Pool) -> NoReturn:
         """Raise OverloadError for what does not fit into a pool."""

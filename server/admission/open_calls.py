@@ -5,10 +5,10 @@ without saying when to come back.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
-from .capacity import OverloadError
+from ..errors import OverloadError
+from ..settings import OpenLimits
 from .silence import Silence
 
 _RETRY_SECONDS: Final = 1.0
@@ -16,27 +16,6 @@ _RETRY_SECONDS: Final = 1.0
 
 _CALLER_SHARE: Final = 4
 """The n-th part of the places that one caller may have, where nothing else is said of it."""
-
-
-@dataclass(frozen=True)
-class OpenLimits:
-    """Most calls that are open at once.
-
-    Attributes:
-        calls: those of one message; each may hold 64 KiB unread.
-        streams: each may hold one message beyond what the capacity counts.
-        idle_seconds: how long the next message of a stream, or that of a call, may take to come.
-    """
-
-    calls: int = 4_096
-    streams: int = 512
-    idle_seconds: float = 300.0
-
-    def __post_init__(self) -> None:
-        if min(self.calls, self.streams) < 1:
-            raise ValueError(f"at least 1 call and 1 stream must be open at once, got {self}")
-        if not 0 < self.idle_seconds < float("inf"):
-            raise ValueError(f"idle_seconds must be above 0 and finite, got {self.idle_seconds:g}")
 
 
 class OpenCalls:

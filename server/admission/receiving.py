@@ -11,9 +11,9 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from ..engine.turns import Turns
+from ..errors import InvalidRequestError
 from ..observability.call_context import current_call
-from ..rpc.interceptors import abort_with
-from ..rpc.status import InvalidRequestError, status_of
+from ..rpc.status import abort_with
 from .silence import PATIENCE_SECONDS, Silence
 
 AT_ONCE: Final = 64
@@ -31,7 +31,7 @@ _CALLERS: Final = 1_024
 class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """The outermost of all: reads messages for the methods, and ends calls that send none.
 
-    Calls of other services than this one wait for nobody, and send their message at once.
+    Calls of other services are not queued, and send their message at once.
     """
 
     def __init__(self, service: ServiceDescriptor, silence: Silence) -> None:
@@ -51,7 +51,7 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
         async def received(_: Any, context: Any) -> Any:
             message = await read(context)
             if message is grpc.aio.EOF:  # type: ignore[attr-defined]
-                await abort_with(context, status_of(InvalidRequestError("the call has no message")))
+                await abort_with(context, InvalidRequestError("the call has no message"))
             return await handler.unary_unary(message, context)
 
         return grpc.stream_unary_rpc_method_handler(
@@ -92,7 +92,7 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
     def _begin(self, name: str) -> asyncio.Semaphore:
         """What bounds the messages of a caller that are read at once."""
         if len(self._callers) >= _CALLERS:
-            # Those that nobody waits for; who reads meanwhile is counted on by what it has.
+            # Those without waiters; calls that read meanwhile keep the semaphore that they have.
             busy = {name: one for name, one in self._callers.items() if one.locked()}
             self._callers = busy
         return self._callers.setdefault(name, asyncio.Semaphore(_OF_CALLER))
@@ -119,4 +119,4 @@ class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg
             over()
 
     async def _give_up(self, context: Any) -> NoReturn:
-        await abort_with(context, status_of(self._silence.error("the call's message")))
+        await abort_with(context, self._silence.error("the call's message"))

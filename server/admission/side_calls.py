@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from ..rpc.interceptors import abort_with
-from ..rpc.status import StoppingError, status_of
+from ..errors import StoppingError
+from ..rpc.status import abort_with
 
 
 class SideCalls(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -56,7 +56,7 @@ class SideCalls(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             over.cancel()
             answering.cancel()
         await asyncio.wait((answering,))  # or it might still write after the status
-        await abort_with(context, status_of(StoppingError("the server is stopping")))
+        await abort_with(context, StoppingError("the server is stopping"))
 
 
 async def _answer(method: Any, requests: Any, context: Any) -> None:

@@ -10,14 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from ..errors import SilentCallError
+
 _LOOK_SECONDS: Final = 1.0
 
 PATIENCE_SECONDS: Final = 5.0
 """How long a call may be silent while others are refused."""
-
-
-class SilentCallError(Exception):
-    """The next message of a call did not come in time; the caller may send it in a new call."""
 
 
 @dataclass(eq=False)

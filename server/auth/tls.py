@@ -2,42 +2,16 @@
 
 import logging
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from ..errors import SecurityError
+from ..settings import TlsFiles
 from .file_watcher import FileVersion
 
 _logger = logging.getLogger(__name__)
-
-
-class SecurityError(Exception):
-    """A certificate, key or token file cannot be used; the message says which and why."""
-
-
-@dataclass(frozen=True)
-class TlsFiles:
-    """Where the PEM files are; with `client_ca` callers must show a certificate that it signed.
-
-    Raises ValueError where one of certificate and key is missing.
-    """
-
-    certificate: Path | None = None
-    key: Path | None = None
-    client_ca: Path | None = None
-
-    def __post_init__(self) -> None:
-        given = [self.certificate, self.key]
-        if (self.client_ca is not None and None in given) or given.count(None) == 1:
-            raise ValueError(
-                "--tls-certificate and --tls-key belong together, and --client-ca needs both"
-            )
-
-    def __bool__(self) -> bool:
-        """Whether TLS is wanted."""
-        return self.certificate is not None
 
 
 class Tls:

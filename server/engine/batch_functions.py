@@ -6,10 +6,12 @@ Coding processes import this where they have networks, and nothing of gRPC with 
 import gc
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,7 @@ Picture = NDArray[np.uint8]
 """One image, uint8 [height, width, channels]."""
 
 Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 _VARIABLES: Final = (MODELS_VARIABLE, DEVICE_VARIABLE)
 
@@ -48,18 +51,42 @@ class CodecKey(NamedTuple):
     point: OperatingPoint
 
 
+class Operation(ABC, Generic[Value, Result]):
+    """What is done to the items of a batch. Operations that are equal share batches, of one model
+    and, `by_point`, one operating point. `kind` is its label in the metrics.
+    """
+
+    kind: ClassVar[str]
+    by_point: ClassVar[bool] = False
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether small images take long, too."""
+        return False
+
+    @abstractmethod
+    async def run(
+        self, executor: BatchExecutor, codec: Codec, values: list[Value]
+    ) -> Sequence[Result | Exception]:
+        """The results of all items. Raises HvaeCodecError where one of them has none."""
+
+    def coded(self, values: list[Any], results: list[Any]) -> tuple[list[Any], list[Any]] | None:
+        """The images and files of a batch; None: it did not code whole images."""
+        return None
+
+
 async def compute(
-    place: BatchExecutor, codec: Codec, kind: str, option: int | None, values: list[Any]
+    executor: BatchExecutor, codec: Codec, operation: Operation[Any, Any], values: list[Any]
 ) -> list[Any]:
     """What a batch comes to: results, and the errors of items that have none. Where the whole
     fails, items go one by one, so that an error is that of its item.
     """
     try:
-        return await _KINDS[kind](place, codec, option, values)
+        return list(await operation.run(executor, codec, values))
     except HvaeCodecError as error:
         if len(values) == 1:
             return [error]
-    return [(await compute(place, codec, kind, option, [value]))[0] for value in values]
+    return [(await compute(executor, codec, operation, [value]))[0] for value in values]
 
 
 def key_of(codec: Codec) -> CodecKey:
@@ -71,7 +98,7 @@ def preparing(warm: Sequence[tuple[str, float | None]]) -> Callable[[], None]:
     """What makes another process ready to compute batches on one core, with this one's models and
     device: it has loaded these, and their qualities (None: the default).
     """
-    # Said, not inherited: its parent is a process that may have begun before they were chosen.
+    # Passed explicitly: the fork server may have started before the variables were set.
     return partial(_prepare, {name: os.environ.get(name) for name in _VARIABLES}, tuple(warm))
 
 
@@ -91,8 +118,7 @@ def _prepare(variables: dict[str, str | None], warm: Sequence[tuple[str, float |
 
 def compute_now(
     codec: CodecKey,
-    kind: str,
-    option: int | None,
+    operation: Operation[Any, Any],
     values: list[Any],
     checkpoint: Checkpoint | None = None,
 ) -> tuple[list[Any], float]:
@@ -105,7 +131,7 @@ def compute_now(
     if checkpoint is not None:
         _taught[codec.model_id] = Codec(checkpoint)
     place = TimedExecutor(_place())
-    results = _at_once(compute(place, _opened(codec), kind, option, values))
+    results = _at_once(compute(place, _opened(codec), operation, values))
     return results, place.seconds
 
 
@@ -135,50 +161,109 @@ def _at_once(work: Coroutine[Any, Any, Result]) -> Result:
     raise AssertionError("computing in one place waits for nothing")
 
 
-async def _encode(
-    place: BatchExecutor, codec: Codec, option: int | None, pictures: list[Picture]
-) -> list[bytes]:
-    batches = await place.run(partial(codec.quantise, pictures, effort=option))
-    return in_order(batches, await place.write(codec.file_coder, batches))
+@dataclass(frozen=True)
+class Encode(Operation[Picture, bytes]):
+    """Images uint8 [H, W, C] to files; effort None: the codec's."""
+
+    effort: int | None = None
+    kind = "encode"
+    by_point = True
+
+    @property
+    def is_slow(self) -> bool:
+        """Of Operation."""
+        return self.effort is not None and self.effort > 0
+
+    async def run(
+        self, executor: BatchExecutor, codec: Codec, values: list[Picture]
+    ) -> list[bytes]:
+        """Of Operation."""
+        batches = await executor.run(partial(codec.quantise, values, effort=self.effort))
+        return in_order(batches, await executor.write(codec.file_coder, batches))
+
+    def coded(self, values: list[Any], results: list[Any]) -> tuple[list[Any], list[Any]] | None:
+        """Of Operation."""
+        return values, results
 
 
-async def _decode(
-    place: BatchExecutor, codec: Codec, layers: int | None, files: list[bytes]
-) -> list[Picture | Exception]:
-    return await _from_files(place, codec, files, layers, codec.images_of)
+@dataclass(frozen=True)
+class Decode(Operation[bytes, Picture]):
+    """Files to images uint8 [H, W, C], from their first `layers` layers; None: all."""
+
+    layers: int | None = None
+    kind = "decode"
+
+    async def run(
+        self, executor: BatchExecutor, codec: Codec, values: list[bytes]
+    ) -> list[Picture | Exception]:
+        """Of Operation."""
+        return await _from_files(executor, codec, values, self.layers, codec.images_of)
+
+    def coded(self, values: list[Any], results: list[Any]) -> tuple[list[Any], list[Any]] | None:
+        """Of Operation."""
+        return (results, values) if self.layers is None else None
 
 
-async def _features(
-    place: BatchExecutor, codec: Codec, layer: int | None, pictures: list[Picture]
-) -> list[Features]:
-    assert layer is not None
-    return _rows((await place.run(partial(codec.layer_features, pictures, layer + 1)))[layer])
+@dataclass(frozen=True)
+class ReadFeatures(Operation[Picture, Features]):
+    """Images to features [1, D] of the layer at an index (top first)."""
+
+    layer: int
+    kind = "features"
+    by_point = True
+
+    async def run(
+        self, executor: BatchExecutor, codec: Codec, values: list[Picture]
+    ) -> list[Features]:
+        """Of Operation."""
+        read = partial(codec.layer_features, values, self.layer + 1)
+        return _rows((await executor.run(read))[self.layer])
 
 
-async def _file_features(
-    place: BatchExecutor, codec: Codec, layer: int | None, files: list[bytes]
-) -> list[Features | Exception]:
-    assert layer is not None
+@dataclass(frozen=True)
+class ReadFileFeatures(Operation[bytes, Features]):
+    """Files to features [1, D] of the layer at an index (top first)."""
 
-    def rows(parts: Sequence[SymbolBatch]) -> list[Features]:
-        return _rows(codec.features_of(parts)[layer])
+    layer: int
+    kind = "file features"
 
-    return await _from_files(place, codec, files, layer + 1, rows)
+    async def run(
+        self, executor: BatchExecutor, codec: Codec, values: list[bytes]
+    ) -> list[Features | Exception]:
+        """Of Operation."""
+
+        def rows(parts: Sequence[SymbolBatch]) -> list[Features]:
+            return _rows(codec.features_of(parts)[self.layer])
+
+        return await _from_files(executor, codec, values, self.layer + 1, rows)
+
+
+@dataclass(frozen=True)
+class Call(Operation[Callable[[], Any], Any]):
+    """Functions of the codec to what they give; a batch of them is one function."""
+
+    kind = "call"
+
+    async def run(
+        self, executor: BatchExecutor, codec: Codec, values: list[Callable[[], Any]]
+    ) -> list[Any]:
+        """Of Operation."""
+        return [await executor.run(function) for function in values]
 
 
 async def _from_files(
-    place: BatchExecutor,
+    executor: BatchExecutor,
     codec: Codec,
     files: list[bytes],
     layers: int | None,
     finish: Callable[[Sequence[SymbolBatch]], Sequence[Result]],
 ) -> list[Result | Exception]:
     """What `finish` makes of the symbols of files, and the errors of those that have none."""
-    parts, errors = await place.read(codec.file_coder, files, layers)
+    parts, errors = await executor.read(codec.file_coder, files, layers)
     results: dict[int, Result | Exception] = dict(errors)
     if parts:
         good = [number for number in range(len(files)) if number not in errors]
-        results |= zip(good, await place.run(partial(finish, parts)), strict=True)
+        results |= zip(good, await executor.run(partial(finish, parts)), strict=True)
     return [results[number] for number in range(len(files))]
 
 
@@ -187,14 +272,3 @@ def _rows(features: Features) -> list[Features]:
     count = len(features.mean)
     rows = np.arange(count)[:, None]
     return [Features(features.mean[row], features.std[row]) for row in rows]
-
-
-# Each gives the results of all items, or raises HvaeCodecError where one of them has none.
-_KINDS: Final[
-    dict[str, Callable[[BatchExecutor, Codec, int | None, Any], Awaitable[list[Any]]]]
-] = {
-    "encode": _encode,
-    "decode": _decode,
-    "features": _features,
-    "file features": _file_features,
-}

@@ -2,9 +2,9 @@
 
 A call hands over all its items of a kind as one entry. Batches are made when there is room for one,
 from as many entries as fit, oldest first; what is left of a long entry queues up behind the others.
-A batch that finds nothing under way begins as soon as no more calls come, however small: whoever
-calls alone waits for nobody. While others are under way it fills up, which costs its callers little
-then and saves much. A long entry that finds places idle is shared out among them.
+If no batch is running, the next starts as soon as no new call arrives, however small it is: a
+single caller never waits for the batch delay. While a batch runs, the next one fills up. A long
+entry that finds places idle is shared out among them.
 An entry whose caller went away leaves the queue at once, and one whose deadline has passed is never
 computed. (Packages that batch for asyncio know neither.)
 """
@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from ..admission.cancelling import Cancellation, cancelled_by
+from ..errors import DeadlinePassedError
+from ..settings import BatchLimits
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -31,27 +33,6 @@ taken a call until it gets here, the loop turns about ten times; it takes one af
 _LEAST_SHARE: Final = 1 << 16
 """Weight below which an entry is not shared out: so much takes milliseconds, and sharing it out a
 part of one."""
-
-
-class DeadlinePassedError(Exception):
-    """The caller's deadline passed before the work was begun."""
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """How batches are made.
-
-    items, weight: most of a batch; an item that weighs more makes a batch of its own.
-    delay_seconds: longest wait for others to join, while another batch is under way.
-    """
-
-    items: int = 256
-    weight: int = 1 << 20
-    delay_seconds: float = 0.01
-
-    def __post_init__(self) -> None:
-        if min(self.items, self.weight) < 1 or not 0 <= self.delay_seconds < 60:
-            raise ValueError(f"batches of at least 1, and a delay below a minute; got {self}")
 
 
 @dataclass(frozen=True)
@@ -222,7 +203,7 @@ class Batcher(Generic[Key, Value, Result]):
     ) -> list[Result | Exception]:
         """What `run` gives for the values, in their order.
 
-        until: time of the event loop's clock after which nobody wants it any more. Raises
+        until: deadline, a time of the event loop's clock. Raises
         DeadlinePassedError where it passes before all of it was begun.
         """
         if not values:
@@ -245,7 +226,7 @@ class Batcher(Generic[Key, Value, Result]):
                 tell()
 
     async def close(self) -> None:
-        """Stop; whoever still waits is cancelled."""
+        """Stop; callers that still wait are cancelled."""
         tasks = [*self._under_way, *([self._server] if self._server else [])]
         for task in tasks:
             task.cancel()

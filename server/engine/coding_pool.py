@@ -1,7 +1,7 @@
 """Coding processes: entropy coding, and batches with their networks, away from the event loop.
 
 constriction never releases the interpreter's lock, and networks want it again after every one of
-their operations. In a process of its own a batch keeps a core busy and waits for nobody.
+their operations. In a process of its own a batch keeps one core busy and never waits.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from hvae_codec.codec.bitstream.files import FileCoder, Read, read_good
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 
-from .process_pool import BATCH_FUNCTIONS, Processes, WorkerLostError
+from ..errors import WorkerLostError
+from .process_pool import BATCH_FUNCTIONS, Processes
 
 __all__ = ["CodingProcesses", "WorkerLostError"]
 

@@ -2,7 +2,7 @@
 
 Two lanes share the cores. Items of many callers go through the fast one in batches; what takes long
 by itself (a large image, a search for a size or a quality, samples) goes through the slow one,
-piece by piece, and keeps nobody's thumbnails waiting; callers take turns there. Bytes and images
+piece by piece, and delays no small images; callers take turns there. Bytes and images
 do not depend on what an item shares a batch with: symbols are equal whatever the batch.
 """
 
@@ -11,23 +11,26 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import torch
 
-from hvae_codec import Codec, Features
-from hvae_codec.errors import HvaeCodecError
+from hvae_codec import Codec
+from hvae_codec.codec.operating_point import OperatingPoint
 
 from ..admission.cancelling import Cancellation, cancelled_by, in_thread
+from ..settings import BatchLimits, EngineSettings
 from .batch_functions import (
+    Call,
     ModelNeededError,
+    Operation,
     Picture,
     compute,
     compute_now,
     key_of,
     preparing,
 )
-from .batcher import Batch, Batcher, BatchLimits
+from .batcher import Batch, Batcher
 from .coding_pool import CodingProcesses
 from .executors import InlineExecutor, LatencyEstimator, ThreadExecutor, TimedExecutor
 from .turns import Turns
@@ -43,6 +46,7 @@ SLOW_PIXELS: Final = 1 << 20
 """Pixels of one item from which it goes through the slow lane."""
 
 Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
 class MetricsSink(Protocol):
@@ -57,50 +61,32 @@ class MetricsSink(Protocol):
 
 @dataclass(frozen=True)
 class BatchKey:
-    """What is done to the items of a batch: `kind` with `options`, by a codec."""
-
-    kind: str
-    model_id: str
-    options: tuple[Any, ...]
-    codec: Codec = field(compare=False)
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """How the engine uses the machine for what it does not compute at once in the event loop.
-
-    network_threads: batches that are in the networks at once in threads of this process, each on
-        one core; with 1, it has all of them, as is right for a GPU. With 0, coding processes do
-        whole batches, each on one core: cores that share a batch or an interpreter wait for each
-        other.
-    coding_processes: 0 codes in a thread of the server.
-    warm: models, and qualities (None: the default), that coding processes with networks load first.
+    """What is done to the items of a batch, by a codec. Two encoders of a model may have different
+    operating points; of what reads files all points are one.
     """
 
-    network_threads: int = 1
-    coding_processes: int = 2
-    batches: BatchLimits = field(default_factory=BatchLimits)
-    warm: Sequence[tuple[str, float | None]] = ()
+    operation: Operation[Any, Any]
+    model_id: str
+    point: OperatingPoint | None
+    codec: Codec = field(compare=False)
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.network_threads <= 256:
-            raise ValueError(f"network threads: 0 to 256, not {self.network_threads}")
-        if not 0 <= self.coding_processes <= 256:
-            raise ValueError(f"coding processes: 0 to 256, not {self.coding_processes}")
-        if self.network_threads == self.coding_processes == 0:
-            raise ValueError("network threads: 0 needs coding processes, which then have networks")
+    @classmethod
+    def of(cls, operation: Operation[Any, Any], codec: Codec) -> Self:
+        """The key of an operation by a codec."""
+        point = codec.point if operation.by_point else None
+        return cls(operation, codec.info.model_id, point, codec)
 
 
 class Engine:
     """Encodes, decodes, reads features and draws samples for many callers at once.
 
-    Methods answer with a result, or the error of the item, for every item. They raise
+    `run` gives a result, or the error of the item, for every item. Methods raise
     DeadlinePassedError where `until`, a time of the event loop's clock, passes before the work is
     begun, and stop waiting for it where the caller is cancelled.
     """
 
     def __init__(self, settings: EngineSettings, seen: MetricsSink | None = None) -> None:
-        threads = settings.network_threads
+        threads = settings.threads
         self._coding = CodingProcesses(
             settings.coding_processes, preparing(settings.warm) if threads == 0 else None
         )
@@ -163,54 +149,38 @@ class Engine:
             cancellation.cancel()
             raise
 
-    async def encode(
+    async def run(
         self,
+        operation: Operation[Value, Result],
         codec: Codec,
-        pictures: Sequence[Picture],
-        effort: int | None = None,
-        until: float | None = None,
-    ) -> list[bytes | Exception]:
-        """Images uint8 [H, W, C] as `.hvae` files."""
-        slow = effort is not None and effort > 0
-        work = BatchKey("encode", *_identity(codec, effort), codec)
-        return await self._each(work, pictures, [_pixels(p) for p in pictures], slow, until)
-
-    async def decode(
-        self,
-        codec: Codec,
-        files: Sequence[bytes],
+        values: Sequence[Value],
         pixels: Sequence[int],
-        layers: int | None = None,
         until: float | None = None,
-    ) -> list[Picture | Exception]:
-        """Files of so many pixels each as images, from their first `layers` layers."""
-        work = BatchKey("decode", codec.info.model_id, (layers,), codec)
-        return await self._each(work, files, pixels, False, until)
+    ) -> list[Result | Exception]:
+        """The results of an operation by a codec; `pixels` are those of each value's image."""
+        key = BatchKey.of(operation, codec)
+        slow = [operation.is_slow or size >= SLOW_PIXELS for size in pixels]
 
-    async def features(
-        self, codec: Codec, pictures: Sequence[Picture], layer: int, until: float | None = None
-    ) -> list[Features | Exception]:
-        """Features of the layer at an index (top first) of images, [1, D] each."""
-        work = BatchKey("features", *_identity(codec, layer), codec)
-        return await self._each(work, pictures, [_pixels(p) for p in pictures], False, until)
+        async def alone(number: int) -> Result | Exception:
+            (result,) = await self._slow_lane.submit(key, [values[number]], [pixels[number]], until)
+            return result
 
-    async def file_features(
-        self,
-        codec: Codec,
-        files: Sequence[bytes],
-        pixels: Sequence[int],
-        layer: int,
-        until: float | None = None,
-    ) -> list[Features | Exception]:
-        """Features of the layer at an index (top first) of files, [1, D] each."""
-        work = BatchKey("file features", codec.info.model_id, (layer,), codec)
-        return await self._each(work, files, pixels, False, until)
+        light = [number for number, is_slow in enumerate(slow) if not is_slow]
+        heavy = [number for number, is_slow in enumerate(slow) if is_slow]
+        fast = self._fast_lane.submit(
+            key, [values[n] for n in light], [pixels[n] for n in light], until
+        )
+        if not heavy:
+            return await fast
+        results = await asyncio.gather(fast, self._turns.each(heavy, alone))
+        answers = dict(zip([*light, *heavy], [*results[0], *results[1]], strict=True))
+        return [answers[number] for number in range(len(values))]
 
     async def call(
         self, codec: Codec, function: Callable[[], Result], until: float | None = None
     ) -> Result:
         """What a function of a codec gives that takes long; what it raises is raised."""
-        work = BatchKey("call", codec.info.model_id, (), codec)
+        work = BatchKey.of(Call(), codec)
         async with self._turns.turn():
             (result,) = await self._slow_lane.submit(work, [function], [1], until)
         if isinstance(result, Exception):
@@ -236,38 +206,9 @@ class Engine:
             encoded = sum(size for _, size in both)
             self._seen.coded(model, kind, samples, encoded)
 
-    async def _each(
-        self,
-        work: BatchKey,
-        values: Sequence[Any],
-        pixels: Sequence[int],
-        slow: bool,
-        until: float | None,
-    ) -> list[Any]:
-        """The results of all items, each through its lane."""
-        heavy = [n for n, size in enumerate(pixels) if slow or size >= SLOW_PIXELS]
-        if not heavy:
-            return await self._fast_lane.submit(work, values, pixels, until)
-        light = [n for n, size in enumerate(pixels) if not slow and size < SLOW_PIXELS]
-
-        async def alone(number: int) -> Any:
-            (result,) = await self._slow_lane.submit(
-                work, [values[number]], [pixels[number]], until
-            )
-            return result
-
-        results = await asyncio.gather(
-            self._fast_lane.submit(
-                work, [values[n] for n in light], [pixels[n] for n in light], until
-            ),
-            self._turns.each(heavy, alone),
-        )
-        answers = dict(zip([*light, *heavy], [*results[0], *results[1]], strict=True))
-        return [answers[number] for number in range(len(values))]
-
     async def _run_fast(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
-        kind = work.kind, work.codec.info.name, work.options[-1]
+        kind = work.operation, work.codec.info.name
         if self._pace.fits_loop(kind, batch.weight, batch.calls):
             results, seconds = await _timed(self._in_loop, work, batch.values)
         elif self._fast is not None:
@@ -288,7 +229,7 @@ class Engine:
 
         One that was started after the models' files went is given what this process has loaded.
         """
-        task = key_of(work.codec), work.kind, work.options[-1], values
+        task = key_of(work.codec), work.operation, values
         try:
             return await self._coding.run(compute_now, *task)
         except ModelNeededError as error:
@@ -297,28 +238,18 @@ class Engine:
 
     async def _run_slow(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
-        if work.kind == "call":
-            return [await self._called(function) for function in batch.values]
-        results = await compute(self._slow, work.codec, work.kind, work.options[-1], batch.values)
+        results = await compute(self._slow, work.codec, work.operation, batch.values)
         self._count(work, batch.values, results)
         return results
 
-    async def _called(self, function: Callable[[], Any]) -> Any:
-        try:
-            return await self._slow.run(function)
-        except HvaeCodecError as error:
-            return error
-
     def _count(self, work: BatchKey, values: list[Any], results: list[Any]) -> None:
         """Tell what was coded."""
-        if work.kind == "encode":
-            self.tell_coded(_label(work.codec), work.kind, values, results)
-        elif work.kind == "decode" and work.options[-1] is None:
-            self.tell_coded(_label(work.codec), work.kind, results, values)
+        if (coded := work.operation.coded(values, results)) is not None:
+            self.tell_coded(_label(work.codec), work.operation.kind, *coded)
 
     def _tell(self, work: BatchKey, items: int, seconds: float) -> None:
         if self._seen is not None:
-            self._seen.batch(_label(work.codec), work.kind, items, seconds)
+            self._seen.batch(_label(work.codec), work.operation.kind, items, seconds)
 
 
 def _label(codec: Codec) -> str:
@@ -327,20 +258,10 @@ def _label(codec: Codec) -> str:
     return info.name if info.continuous else f"{info.name}-q{info.quality}"
 
 
-def _identity(codec: Codec, *options: Any) -> tuple[str, tuple[Any, ...]]:
-    """What tells encoders apart: two of a model may have different qualities."""
-    return codec.info.model_id, (codec.point, *options)
-
-
-def _pixels(picture: Picture) -> int:
-    height, width, _ = picture.shape
-    return int(height * width)
-
-
 async def _timed(
     place: InlineExecutor | ThreadExecutor, work: BatchKey, values: list[Any]
 ) -> tuple[list[Any], float]:
     """The results of a batch, and the seconds that its networks took."""
     timed = TimedExecutor(place)
-    results = await compute(timed, work.codec, work.kind, work.options[-1], values)
+    results = await compute(timed, work.codec, work.operation, values)
     return results, timed.seconds

@@ -29,7 +29,7 @@ _CALL_SECONDS: Final = 0.00025
 _LEAST_CALLS: Final = 16
 """So many calls' worth may always be computed in the loop: beside calls, it takes as long there."""
 _SLOWING: Final = 1.02
-"""By which a pace is forgotten with each batch, so that one lucky moment does not last."""
+"""Growth of the estimate per batch; lets a one-off fast batch decay."""
 
 
 class BatchExecutor(Protocol):

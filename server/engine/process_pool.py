@@ -2,7 +2,7 @@
 
 What crosses is large, the images of a call: a socket takes them at once, where the pools of the
 standard library hand them through two threads and pipes of 64 KiB (measured while tuning: a tenth
-of a server's time). A process that dies takes one piece of work along, not those of the others.
+of a server's time). If a worker dies, only its current task is lost; it is retried once.
 """
 
 import logging
@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 from hvae_codec.utils.cancellation import CancelledWorkError, cancelled_if
 
 from ..admission.cancelling import Cancellation, current
+from ..errors import WorkerLostError
 
 _logger = logging.getLogger(__name__)
 
@@ -35,10 +36,6 @@ BATCH_FUNCTIONS: Final = f"{__package__}.batch_functions"
 _TRIES: Final = 2
 _ENDING_SECONDS: Final = 5.0
 _LENGTH_BYTES: Final = 8
-
-
-class WorkerLostError(Exception):
-    """A process ended in the middle of this work, and another one that tried it again."""
 
 
 class _LostError(Exception):
@@ -159,7 +156,7 @@ class Processes:
         return await get_running_loop().run_in_executor(self._threads, self._do, *work)
 
     def stop(self) -> None:
-        """End them; whoever waits for work gets WorkerLostError or is cancelled."""
+        """End them; callers that wait get WorkerLostError or are cancelled."""
         with self._lock:
             self._stopped = True
             running = list(self._all)
@@ -235,7 +232,7 @@ class _Cancels:
 
 
 def _serve(asks: socket.socket, heard: socket.socket, prepare: Callable[[], object]) -> None:
-    """In a new process: do what is asked for until nobody asks.
+    """In a new process: run tasks until the parent closes the socket.
 
     Ctrl-C in the server's terminal is left to it. SIGTERM ends the process.
     """
@@ -247,7 +244,7 @@ def _serve(asks: socket.socket, heard: socket.socket, prepare: Callable[[], obje
     except Exception:
         _logger.exception("a coding process is not prepared")
     cancels = _Cancels(heard)
-    with suppress(EOFError, OSError):  # nobody is there any more
+    with suppress(EOFError, OSError):  # the parent is gone
         while True:
             _send(asks, _answer(_receive(asks), cancels))
 

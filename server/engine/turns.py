@@ -1,6 +1,4 @@
-"""Whose turn it is for what takes long: by caller, then by call, so that nobody gets more by asking
-more often.
-"""
+"""Fair queuing of slow work: round-robin by caller, then by call."""
 
 import asyncio
 from collections import deque
@@ -83,7 +81,7 @@ class Turns:
         try:
             await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # the turn came, and nobody takes it
+            if future.done() and not future.cancelled():  # the turn came too late
                 self._under_way -= 1
                 self._go_on()
             raise

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
+from ..auth.quota import UNLIMITED, Quota
+from .tracing import Span
+
 REQUEST_ID: Final = "x-request-id"
 """Metadata key: the caller's name for a call, which logs repeat and the answer carries."""
 
@@ -19,15 +22,17 @@ _numbers = count()
 @dataclass
 class CallContext:
     """One call. `method` is its name without the service's; `token` the token's name, if any, and
-    `most_streams` what its line says of that; `owner` the token's name or the connection, once its
-    message is there. No two calls of a process have one `number`.
+    `quota` the token's; `owner` the token's name or the connection, once its message is there. No
+    two calls of a process have one `number`.
     """
 
     method: str = ""
     request_id: str = ""
+    stream: bool = False
     token: str | None = None
-    most_streams: int | None = None
+    quota: Quota = UNLIMITED
     owner: str | None = None
+    span: Span | None = None
     items: int = 0
     began: float = field(default_factory=time.perf_counter)
     number: int = field(default_factory=lambda: next(_numbers))
@@ -37,13 +42,19 @@ _current: ContextVar[CallContext | None] = ContextVar("call", default=None)
 
 
 def current_call() -> CallContext:
-    """The call that this task answers; outside of calls one that nobody looks at."""
+    """The call that this task answers; outside of calls an empty one."""
     return _current.get() or CallContext()
 
 
 def set_current_call(call: CallContext) -> None:
     """Say that this task answers `call`. gRPC makes a task for every call."""
     _current.set(call)
+
+
+def answer_metadata() -> tuple[tuple[str, str], ...]:
+    """Trailing metadata of the call that this task answers, if it is of the codec's service."""
+    request_id = current_call().request_id
+    return ((REQUEST_ID, request_id),) if request_id else ()
 
 
 def request_id_of(metadata: Any) -> str:

@@ -101,9 +101,9 @@ def _of_a_caller_gone(record: logging.LogRecord) -> bool:
 class Logs:
     """The process's logs from `start` to `stop`.
 
-    A thread writes them, so that a pipe nobody reads holds up no call; what it has not written when
-    there are too many is dropped, and counted by calls of `dropped`. The thread looks for lines
-    every now and then: to be woken for each would cost a call more than all the rest of its log.
+    A thread writes them, so that a pipe without a reader blocks no call. Lines beyond the most that
+    wait are dropped, and counted by calls of `dropped`. The thread polls: to wake it for each line
+    would cost a call more than all the rest of its log.
     """
 
     def __init__(self, log_format: LogFormat, level: str, dropped: Callable[[], None]) -> None:

@@ -60,15 +60,15 @@ class Metrics:
             ("method",),
             _SECONDS,
         )
-        self._streams = self._counter("streams", "Streams that ended", ("method", "code"))
+        self.streams = self._counter("streams", "Streams that ended", ("method", "code"))
         in_flight = Gauge(
             "hvae_calls_in_flight", "Calls being answered", ("method",), registry=self.registry
         )
         self._in_flight = cache(in_flight.labels)
         self.calls_in_flight = 0
-        self._items = self._counter("items", "Items answered", ("method", "code"))
-        self._received = self._counter("received_bytes", "Bytes of requests", ("method",))
-        self._sent = self._counter("sent_bytes", "Bytes of answers", ("method",))
+        self.items = self._counter("items", "Items answered", ("method", "code"))
+        self.received = self._counter("received_bytes", "Bytes of requests", ("method",))
+        self.sent = self._counter("sent_bytes", "Bytes of answers", ("method",))
         self._batches = self._histogram(
             "batch_items", "Items of a batch", ("model", "kind"), _BATCH_ITEMS
         )
@@ -104,7 +104,7 @@ class Metrics:
         self._in_flight(method).inc()
 
     def call_ended(self, method: str) -> None:
-        """It is no more."""
+        """A call has ended."""
         self.calls_in_flight -= 1
         self._in_flight(method).dec()
 
@@ -112,22 +112,6 @@ class Metrics:
         """A unary call or a message of a stream was answered."""
         self._requests(method, code).inc()
         self._seconds(method).observe(seconds)
-
-    def stream(self, method: str, code: str) -> None:
-        """A stream ended."""
-        self._streams(method, code).inc()
-
-    def items(self, method: str, code: str, count: int) -> None:
-        """Items were answered."""
-        self._items(method, code).inc(count)
-
-    def received(self, method: str, count: int) -> None:
-        """So many bytes of a request."""
-        self._received(method).inc(count)
-
-    def sent(self, method: str, count: int) -> None:
-        """So many bytes of an answer."""
-        self._sent(method).inc(count)
 
     def batch(self, model: str, kind: str, items: int, seconds: float) -> None:
         """A batch went through a model; `kind` is "encode", "decode", "features" and so on."""

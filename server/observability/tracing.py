@@ -98,7 +98,7 @@ class Tracing:
         return Span(span)
 
     def stop(self) -> None:
-        """Send what is left; blocks for some seconds where nobody takes it."""
+        """Send what is left; blocks for some seconds if the collector does not answer."""
         self._provider.shutdown()
 
 

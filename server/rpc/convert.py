@@ -12,7 +12,7 @@ from hvae_codec.errors import ImageError
 from hvae_codec.v1 import codec_pb2
 
 from ..engine.batch_functions import Picture
-from .status import InvalidRequestError
+from ..errors import InvalidRequestError
 
 EMPTY: Final = "the picture is empty: set `file` or `raw`"
 

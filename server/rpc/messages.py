@@ -4,6 +4,7 @@ Looked up by class: this runs for every call, and descriptors are slow to ask.
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 from hvae_codec.v1 import codec_pb2
@@ -33,6 +34,23 @@ _WITH_RESULTS: Final[frozenset[type[Any]]] = frozenset(
         codec_pb2.SampleResponse,
     }
 )
+
+
+_wire_bytes: ContextVar[int] = ContextVar("wire_bytes")
+
+
+def wire_bytes() -> int:
+    """Bytes of the request that this task was given last, as `set_wire_bytes` says.
+
+    A message that is asked for its size is serialised for that, images and all. Raises
+    LookupError where there was no request.
+    """
+    return _wire_bytes.get()
+
+
+def set_wire_bytes(size: int) -> None:
+    """Say how many bytes the request has that this task is about to answer."""
+    _wire_bytes.set(size)
 
 
 def items_of(message: Any) -> int:

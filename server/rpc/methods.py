@@ -20,17 +20,17 @@ from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.evaluation.metrics.psnr import psnr_of, squared_error_each
 from hvae_codec.v1 import codec_pb2
 
-from ..admission import footprint
-from ..admission.capacity import UNCOUNTED, Held
-from ..engine.batch_functions import Picture
+from ..admission.capacity import Held, answer_footprint
+from ..engine.batch_functions import Decode, Encode, Picture, ReadFeatures, ReadFileFeatures
 from ..engine.engine import Engine
+from ..errors import InvalidRequestError
+from ..settings import Limits
 from . import convert
 from .convert import Shape
-from .limits import Limits
 from .model_selection import Codecs, Encoding, encoding_of, layer_index, refuse_targets
 from .pictures import Pictures
 from .sampling import Sampling
-from .status import InvalidRequestError, item_status
+from .status import item_status
 
 _logger = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ _NATS_PER_BIT: Final = float(np.log(2.0))
 
 
 class Calls:
-    """The calls of `CodecService`. `until` is a time of the event loop's clock after which nobody
-    wants the answer; work that has not begun by then never is.
+    """The calls of `CodecService`. `until` is the deadline, a time of the event loop's
+    clock; work that has not begun by then never is.
 
     Raised are InvalidRequestError, LimitError, UnknownModelError and UnknownQualityError for the
     request as a whole, DeadlinePassedError, and whatever is no fault of the request.
@@ -59,10 +59,7 @@ class Calls:
         self._sampling = Sampling(engine, limits, self._pictures)
 
     async def encode(
-        self,
-        request: codec_pb2.EncodeRequest,
-        until: float | None = None,
-        held: Held = UNCOUNTED,
+        self, request: codec_pb2.EncodeRequest, until: float | None, held: Held
     ) -> codec_pb2.EncodeResponse:
         """Encode images, one file each."""
         self._limits.check_items("images", len(request.images))
@@ -86,14 +83,11 @@ class Calls:
                 response.results.add(encoded=result)
         size = response.ByteSize()
         self._limits.check_response(size)
-        held.answered(footprint.of_answer(size))
+        held.answered(answer_footprint(size))
         return response
 
     async def decode(
-        self,
-        request: codec_pb2.DecodeRequest,
-        until: float | None = None,
-        held: Held = UNCOUNTED,
+        self, request: codec_pb2.DecodeRequest, until: float | None, held: Held
     ) -> codec_pb2.DecodeResponse:
         """Decode files, whole or as previews."""
         self._limits.check_items("encoded", len(request.encoded))
@@ -107,7 +101,7 @@ class Calls:
         async def decoded(codec: Codec, some: Sequence[int]) -> Sequence[Picture | Exception]:
             pixels = [_pixels(shapes[number]) for number in some]
             wanted = [request.encoded[number] for number in some]
-            return await self._engine.decode(codec, wanted, pixels, layers, until)
+            return await self._engine.run(Decode(layers), codec, wanted, pixels, until)
 
         results = await self._in_groups(files, groups, decoded)
         response = codec_pb2.DecodeResponse()
@@ -120,14 +114,11 @@ class Calls:
                 images.append(result.image)
                 pictures.append(picture)
         await self._pictures.write(images, pictures, request.format)
-        held.answered(footprint.of_answer(size))
+        held.answered(answer_footprint(size))
         return response
 
     async def extract_features(
-        self,
-        request: codec_pb2.ExtractFeaturesRequest,
-        until: float | None = None,
-        held: Held = UNCOUNTED,
+        self, request: codec_pb2.ExtractFeaturesRequest, until: float | None, held: Held
     ) -> codec_pb2.ExtractFeaturesResponse:
         """Read features of images and of files."""
         self._limits.check_items("sources", len(request.sources))
@@ -162,17 +153,18 @@ class Calls:
         dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
         size = len(sources) * (8 * dims + _RESULT_BYTES)
         self._limits.check_response(size)
-        await held.more(footprint.of_answer(size))
+        await held.more(answer_footprint(size))
 
         async def read(codec: Codec, some: Sequence[int]) -> Sequence[Features | Exception]:
             values = [sources[number] for number in some]
             files = [value for value in values if isinstance(value, bytes)]
             if files:
                 pixels = [_pixels(shapes[number]) for number in some]
-                layer = layers[codec]
-                return await self._engine.file_features(codec, files, pixels, layer, until)
+                read_files = ReadFileFeatures(layers[codec])
+                return await self._engine.run(read_files, codec, files, pixels, until)
             arrays = [value for value in values if isinstance(value, np.ndarray)]
-            return await self._engine.features(codec, arrays, layers[codec], until)
+            pixels = [_pixels(array.shape) for array in arrays]
+            return await self._engine.run(ReadFeatures(layers[codec]), codec, arrays, pixels, until)
 
         results = await self._in_groups(sources, groups, read)
         response = codec_pb2.ExtractFeaturesResponse()
@@ -182,14 +174,11 @@ class Calls:
             else:
                 feature = convert.to_feature_result(result, request.moments, request.encoding)
                 response.results.append(feature)
-        held.answered(footprint.of_answer(size))
+        held.answered(answer_footprint(size))
         return response
 
     async def sample(
-        self,
-        request: codec_pb2.SampleRequest,
-        until: float | None = None,
-        held: Held = UNCOUNTED,
+        self, request: codec_pb2.SampleRequest, until: float | None, held: Held
     ) -> codec_pb2.SampleResponse:
         """Draw images from the prior, or below given latents of the top layer."""
         self._limits.check_items("count", request.count)
@@ -202,24 +191,18 @@ class Calls:
         response = codec_pb2.SampleResponse()
         images = [response.results.add().image for _ in pictures]
         await self._pictures.write(images, list(pictures), request.format)
-        held.answered(footprint.of_answer(size))
+        held.answered(answer_footprint(size))
         return response
 
     async def list_models(
-        self,
-        request: codec_pb2.ListModelsRequest,
-        until: float | None = None,
-        held: Held = UNCOUNTED,
+        self, request: codec_pb2.ListModelsRequest, until: float | None, held: Held
     ) -> codec_pb2.ListModelsResponse:
         """List the models."""
         models = [convert.to_description(info) for info in hvae_codec.models()]
         return codec_pb2.ListModelsResponse(models=models, limits=self._call_limits())
 
     async def get_model(
-        self,
-        request: codec_pb2.GetModelRequest,
-        until: float | None = None,
-        held: Held = UNCOUNTED,
+        self, request: codec_pb2.GetModelRequest, until: float | None, held: Held
     ) -> codec_pb2.GetModelResponse:
         """Describe one model."""
         info = (await self._codecs.selected(request.model)).info
@@ -227,10 +210,7 @@ class Calls:
         return codec_pb2.GetModelResponse(model=model, limits=self._call_limits())
 
     async def evaluate(
-        self,
-        request: codec_pb2.EvaluateRequest,
-        until: float | None = None,
-        held: Held = UNCOUNTED,
+        self, request: codec_pb2.EvaluateRequest, until: float | None, held: Held
     ) -> codec_pb2.EvaluateResponse:
         """Encode and decode an image, and say what it cost and how good it is."""
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
@@ -239,7 +219,7 @@ class Calls:
         if isinstance(picture, Exception):
             raise picture
         answer = convert.result_bytes(picture.shape, request.format)
-        await held.more(2 * picture.nbytes + footprint.of_answer(answer))  # decoded, and compared
+        await held.more(2 * picture.nbytes + answer_footprint(answer))  # decoded, and compared
         codec = await self._codecs.named(encoding.model_of(picture), encoding.quality)
         (file,) = await self._encoded(encoding, codec, [picture], until)
         if isinstance(file, Exception):
@@ -263,7 +243,7 @@ class Calls:
             response.psnr_db = float(psnr_of(error)[0])
         size = response.ByteSize()
         self._limits.check_response(size)
-        held.answered(footprint.of_answer(size))
+        held.answered(answer_footprint(size))
         return response
 
     async def _by_encoder(
@@ -300,7 +280,8 @@ class Calls:
                 raise InvalidRequestError(f"effort: {error}") from error
         target = encoding.target
         if target is None:
-            return await self._engine.encode(codec, pictures, effort, until)
+            pixels = [_pixels(picture.shape) for picture in pictures]
+            return await self._engine.run(Encode(effort), codec, pictures, pixels, until)
         files: list[bytes | Exception] = []
         for picture in pictures:
 

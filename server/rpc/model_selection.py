@@ -12,7 +12,7 @@ from hvae_codec.codec.registry import codec_of, model_for
 from hvae_codec.v1 import codec_pb2
 
 from ..engine.batch_functions import Picture
-from .status import InvalidRequestError
+from ..errors import InvalidRequestError
 
 MAX_EFFORT: Final = 2
 _TARGETS: Final = ("target_bytes", "target_psnr")

@@ -7,15 +7,14 @@ from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
 
-from ..admission import footprint
-from ..admission.capacity import Held
+from ..admission.capacity import Held, answer_footprint, file_footprint, sample_footprint
 from ..engine.batch_functions import Picture
 from ..engine.engine import FILES_AT_ONCE, Engine
 from ..engine.turns import Turns
+from ..errors import InvalidRequestError
+from ..settings import Limits
 from . import convert
 from .convert import Shape
-from .limits import Limits
-from .status import InvalidRequestError
 
 
 class Pictures:
@@ -51,7 +50,7 @@ class Pictures:
             except HvaeCodecError as error:
                 pictures.append(error)
         self._limits.check_pixels(pixels + file_pixels)
-        await held.more(footprint.of_samples(pixels) + footprint.of_files(file_pixels))
+        await held.more(sample_footprint(pixels) + file_footprint(file_pixels))
         if files:
             async with self._turns.turn():
                 found = await self._engine.on_files(_decoded, [images[n].file for n in files])
@@ -89,7 +88,7 @@ class Pictures:
         self._limits.check_pixels(pixels)
         answer = sum(convert.result_bytes(shape, image_format) for shape in shapes)
         self._limits.check_response(answer)
-        await held.more(footprint.of_samples(pixels) + footprint.of_answer(answer))
+        await held.more(sample_footprint(pixels) + answer_footprint(answer))
         return answer
 
 

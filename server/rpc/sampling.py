@@ -12,11 +12,12 @@ from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Held
+from ..engine.batch_functions import ReadFeatures, ReadFileFeatures
 from ..engine.engine import Engine
+from ..errors import InvalidRequestError
+from ..settings import Limits
 from . import convert
-from .limits import Limits
 from .pictures import Pictures
-from .status import InvalidRequestError
 
 _MAX_SEED: Final = 2**63 - 1
 
@@ -82,14 +83,17 @@ class Sampling:
                 (picture,) = await self._pictures.read([source.image], held)
                 if isinstance(picture, Exception):
                     raise picture
-                codec.shape.check_channels(picture.shape[2])
-                (features,) = await self._engine.features(codec, [picture], 0, until)
+                height, width, channels = picture.shape
+                codec.shape.check_channels(channels)
+                (features,) = await self._engine.run(
+                    ReadFeatures(0), codec, [picture], [height * width], until
+                )
             case "encoded":
                 frame = parse(source.encoded)
                 height, width, _ = convert.shape_of(source.encoded, frame, codec, whole=False)
                 self._limits.check_pixels(height * width)
-                (features,) = await self._engine.file_features(
-                    codec, [source.encoded], [height * width], 0, until
+                (features,) = await self._engine.run(
+                    ReadFileFeatures(0), codec, [source.encoded], [height * width], until
                 )
             case _:
                 raise InvalidRequestError(f"{field}: empty; set `image` or `encoded`")

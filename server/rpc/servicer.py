@@ -1,165 +1,141 @@
-"""`CodecService` over grpc.aio: deadlines, admission and streams around `Calls`."""
+"""`CodecService` over grpc.aio: deadlines, quotas, admission, streams and observation of calls."""
 
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, TypeVar
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Final
 
 import grpc
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from prometheus_client import Counter
 
-from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from hvae_codec.v1 import codec_pb2
 
-from ..admission import footprint
-from ..admission.capacity import Admission, Held
-from ..admission.silence import Silence, SilentCallError
+from ..admission.capacity import Admission, Held, message_footprint
+from ..admission.silence import Silence
+from ..errors import SilentCallError, StoppingError, TokenLimitError
 from ..observability.call_context import current_call
-from .interceptors import abort_with, wire_bytes
+from ..observability.observation import CallObserver
 from .message_reader import MessageReader
-from .messages import items_of
+from .messages import items_of, set_wire_bytes, wire_bytes
 from .methods import Calls
-from .status import StoppingError, item_status, status_of
+from .status import abort_with, item_status, over_is_cancelled, status_of
 
 _logger = logging.getLogger(__name__)
 
-Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 WINDOW: Final = 3
 """Messages of one stream that are worked on at once, or wait for their reader."""
 
 
-class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
-    """The calls of the contract."""
+SERVICE: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]
 
-    def __init__(self, calls: Calls, admission: Admission, silence: Silence | None = None) -> None:
-        """silence: ends streams whose next message does not come; None: none of them."""
-        self._calls = calls
+_STREAM: Final = "Stream"
+"""Begins the name of a method that is another one for many messages."""
+
+
+class CodecServicer:
+    """The methods of the contract, and the two ways that all of them go: `answer` and `stream`."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        admission: Admission,
+        silence: Silence | None = None,
+        observe: Callable[[Context], CallObserver] = lambda context: CallObserver(),
+    ) -> None:
+        """silence: ends streams whose next message does not come; None: none of them. observe:
+        makes the observer of the call that this task answers.
+        """
+        self._methods: dict[str, Callable[[Any, float | None, Held], Awaitable[Any]]] = {
+            "Encode": calls.encode,
+            "Decode": calls.decode,
+            "ExtractFeatures": calls.extract_features,
+            "Sample": calls.sample,
+            "ListModels": calls.list_models,
+            "GetModel": calls.get_model,
+            "Evaluate": calls.evaluate,
+        }
         self._admission = admission
         self._silence = silence or Silence(math.inf)
+        self._observe = observe
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
         """Take no more messages of streams; those that were taken are answered."""
         self._stopping.set()
 
-    # The names are those of the contract's methods.
-    async def Encode(  # noqa: N802
-        self, request: codec_pb2.EncodeRequest, context: Context
-    ) -> codec_pb2.EncodeResponse:
-        """Encode images."""
-        return await self._answer(self._calls.encode, request, context)
+    def handlers(self, sent: Callable[[str], Counter]) -> Any:
+        """All methods, for gRPC; `sent` is the counter of a method's bytes."""
+        made = {each.name: self._handler(each, sent) for each in SERVICE.methods}
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, made)
 
-    async def Decode(  # noqa: N802
-        self, request: codec_pb2.DecodeRequest, context: Context
-    ) -> codec_pb2.DecodeResponse:
-        """Decode files, whole or as previews."""
-        return await self._answer(self._calls.decode, request, context)
+    def _handler(self, method: MethodDescriptor, sent: Callable[[str], Counter]) -> Any:
+        name, request_type = method.name, GetMessageClass(method.input_type)
+        counter = sent(name)
 
-    async def ExtractFeatures(  # noqa: N802
-        self, request: codec_pb2.ExtractFeaturesRequest, context: Context
-    ) -> codec_pb2.ExtractFeaturesResponse:
-        """Read features of images and files."""
-        return await self._answer(self._calls.extract_features, request, context)
+        def parse(data: bytes) -> Message:
+            set_wire_bytes(len(data))
+            return request_type.FromString(data)
 
-    async def Sample(  # noqa: N802
-        self, request: codec_pb2.SampleRequest, context: Context
-    ) -> codec_pb2.SampleResponse:
-        """Draw images from a prior."""
-        return await self._answer(self._calls.sample, request, context)
+        def serialise(response: Message) -> bytes:
+            data = response.SerializeToString()
+            counter.inc(len(data))
+            return data
 
-    async def ListModels(  # noqa: N802
-        self, request: codec_pb2.ListModelsRequest, context: Context
-    ) -> codec_pb2.ListModelsResponse:
-        """List the models; they are fixed while the server runs."""
-        return await self._answer(self._calls.list_models, request, context)
+        async def unary(request: Message, context: Context) -> Message:
+            return await self.answer(name, request, context)
 
-    async def GetModel(  # noqa: N802
-        self, request: codec_pb2.GetModelRequest, context: Context
-    ) -> codec_pb2.GetModelResponse:
-        """Describe a model."""
-        return await self._answer(self._calls.get_model, request, context)
+        async def stream(
+            messages: AsyncIterator[Message], context: Context
+        ) -> AsyncIterator[Message]:
+            async with aclosing(self.stream(name, messages, context)) as responses:
+                async for response in responses:
+                    yield response
 
-    async def Evaluate(  # noqa: N802
-        self, request: codec_pb2.EvaluateRequest, context: Context
-    ) -> codec_pb2.EvaluateResponse:
-        """Say what an image costs and how good it is."""
-        return await self._answer(self._calls.evaluate, request, context)
+        if method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(stream, parse, serialise)
+        return grpc.unary_unary_rpc_method_handler(unary, parse, serialise)
 
-    async def StreamEncode(  # noqa: N802
-        self, requests: AsyncIterator[codec_pb2.StreamEncodeRequest], context: Context
-    ) -> AsyncIterator[codec_pb2.StreamEncodeResponse]:
-        """Encode, for many messages."""
-        kind = codec_pb2.StreamEncodeResponse
-        async for answer in self._stream(self._calls.encode, kind, requests, context):
-            yield answer
+    async def answer(self, method: str, request: Message, context: Context) -> Message:
+        """Answer a call of one message; its errors end it with their status."""
+        with self._observe(context) as observer:
+            try:
+                observer.request(request, wire_bytes())
+                with current_call().quota.taken(items_of(request)):
+                    size = message_footprint(wire_bytes())
+                    held = self._admission.take(_items(request), size, _owner(context))
+                    _until_taken(held)
+                    response: Message = await self._methods[method](request, _until(context), held)
+            except Exception as error:
+                _log(error, request)
+                await abort_with(context, error)
+            observer.response(response)
+            return response
 
-    async def StreamDecode(  # noqa: N802
-        self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], context: Context
-    ) -> AsyncIterator[codec_pb2.StreamDecodeResponse]:
-        """Decode, for many messages."""
-        kind = codec_pb2.StreamDecodeResponse
-        async for answer in self._stream(self._calls.decode, kind, requests, context):
-            yield answer
-
-    async def StreamExtractFeatures(  # noqa: N802
-        self, requests: AsyncIterator[codec_pb2.StreamExtractFeaturesRequest], context: Context
-    ) -> AsyncIterator[codec_pb2.StreamExtractFeaturesResponse]:
-        """ExtractFeatures, for many messages."""
-        kind = codec_pb2.StreamExtractFeaturesResponse
-        async for answer in self._stream(self._calls.extract_features, kind, requests, context):
-            yield answer
-
-    async def StreamSample(  # noqa: N802
-        self, requests: AsyncIterator[codec_pb2.StreamSampleRequest], context: Context
-    ) -> AsyncIterator[codec_pb2.StreamSampleResponse]:
-        """Sample, for many messages."""
-        kind = codec_pb2.StreamSampleResponse
-        async for answer in self._stream(self._calls.sample, kind, requests, context):
-            yield answer
-
-    async def _answer(
-        self,
-        call: Callable[[Request, float | None, Held], Awaitable[Response]],
-        request: Request,
-        context: Context,
-    ) -> Response:
-        """Answer a call; its errors end it with their status."""
-        try:
-            size = footprint.of_message(wire_bytes())
-            held = self._admission.take(_items(request), size, _owner(context))
-            _until_taken(held)
-            return await call(request, _until(context), held)
-        except Exception as error:
-            _log(error, request)
-            await abort_with(context, status_of(error))
-
-    async def _stream(
-        self,
-        call: Callable[[Any, float | None, Held], Awaitable[Any]],
-        kind: Callable[..., Response],
-        messages: AsyncIterator[Any],
-        context: Context,
-    ) -> AsyncIterator[Response]:
+    async def stream(
+        self, method: str, messages: AsyncIterator[Any], context: Context
+    ) -> AsyncGenerator[Message, None]:
         """Answer a stream's messages in order, WINDOW of them at once; the next is read when one of
         these has been taken by its reader, and those before it have been admitted.
         """
-        answers: asyncio.Queue[tuple[asyncio.Task[Response], Held] | None] = asyncio.Queue()
+        answers: asyncio.Queue[tuple[asyncio.Task[Any], Held] | None] = asyncio.Queue()
         window = asyncio.Semaphore(WINDOW)
-        until, owner = _until(context), _owner(context)
-        reader = MessageReader(messages, self._stopping, self._silence, owner)
+        until, owner, quota = _until(context), _owner(context), current_call().quota
         tasks: set[asyncio.Task[Any]] = set()
         all_held: set[Held] = set()  # of answers that were not taken yet
+        taken: deque[int] = deque()  # items of the quota, by message
 
-        async def answer(request: Message, held: Held) -> Response:
-            try:
-                return kind(response=await call(request, until, held))
-            except Exception as error:
-                held.release()
-                _log(error, request)
-                return kind(status=item_status(error))
+        async def arrived(message: Any, size: int) -> None:
+            observer.request(message, size)
+            await quota.take_in_turn(items_of(message))
+            taken.append(items_of(message))
 
         async def read() -> None:
             try:
@@ -168,37 +144,69 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                     following = await reader.next()
                     if following is None:
                         return
-                    request, size = following[0].request, footprint.of_message(following[1])
+                    request, size = following[0].request, message_footprint(following[1])
                     held = await self._admission.take_in_turn(_items(request), size, owner)
                     all_held.add(held)
-                    task = asyncio.create_task(answer(request, held))
+                    answer = self._answer_message(method, request, until, held)
+                    task = asyncio.create_task(answer)
                     tasks.add(task)
                     answers.put_nowait((task, held))
             finally:
                 answers.put_nowait(None)
 
-        reading = asyncio.create_task(read())
-        tasks.add(reading)
+        with self._observe(context) as observer:
+            reader = MessageReader(messages, self._stopping, self._silence, owner, arrived)
+            reading = asyncio.create_task(read())
+            tasks.add(reading)
+            answered = False
+            try:
+                while (following := await answers.get()) is not None:
+                    task, held = following
+                    response = await task
+                    quota.release(taken.popleft())
+                    observer.response(response)
+                    answered = True
+                    yield response
+                    held.release()
+                    all_held.discard(held)
+                    reader.answered()
+                    tasks.discard(task)
+                    window.release()
+                await reading  # for what it may have raised
+                if self._stopping.is_set():
+                    raise StoppingError("the server is stopping; send the rest again")
+                if not answered:
+                    await _cancelled_unless_open(context)
+            except (SilentCallError, StoppingError, TokenLimitError) as error:
+                await abort_with(context, error)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                for held in all_held:
+                    held.release()
+                quota.release(sum(taken))
+
+    async def _answer_message(
+        self, method: str, request: Message, until: float | None, held: Held
+    ) -> Message:
+        """The answer of one message of a stream: a response, or the status of its error."""
+        kind = GetMessageClass(SERVICE.methods_by_name[method].output_type)
         try:
-            while (following := await answers.get()) is not None:
-                task, held = following
-                yield await task
-                held.release()
-                all_held.discard(held)
-                reader.answered()
-                tasks.discard(task)
-                window.release()
-            await reading  # for what it may have raised
-            if self._stopping.is_set():
-                error = StoppingError("the server is stopping; send the rest again")
-                await abort_with(context, status_of(error))
-        except SilentCallError as error:
-            await abort_with(context, status_of(error))
-        finally:
-            for task in tasks:
-                task.cancel()
-            for held in all_held:
-                held.release()
+            call = self._methods[method.removeprefix(_STREAM)]
+            return kind(response=await call(request, until, held))
+        except Exception as error:
+            held.release()
+            _log(error, request)
+            return kind(status=item_status(error))
+
+
+async def _cancelled_unless_open(context: Context) -> None:
+    """Raise CancelledError where a call that nothing was sent to is over.
+
+    Where the reader's wait was too short for gRPC to cancel the method, to send something tells.
+    """
+    with over_is_cancelled():
+        await context.send_initial_metadata(())
 
 
 def _owner(context: Context) -> str | None:

@@ -1,7 +1,10 @@
 """The gRPC status of every error, in one table."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -12,26 +15,23 @@ from grpc_status import rpc_status
 from hvae_codec import errors, grpc_error_info
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import OverloadError
-from ..admission.silence import SilentCallError
-from ..engine.batcher import DeadlinePassedError
-from ..engine.coding_pool import WorkerLostError
+from ..errors import (
+    DeadlinePassedError,
+    InvalidRequestError,
+    LimitError,
+    OverloadError,
+    RetryLaterError,
+    SilentCallError,
+    StoppingError,
+    TokenLimitError,
+    UnauthenticatedError,
+    WorkerLostError,
+)
+from ..observability.call_context import answer_metadata
 
 MAX_MESSAGE_BYTES: Final = 1_000
 """Longest status message, in UTF-8: the metadata of a call are limited to 8 KiB, and the message
 goes out twice, once with up to three bytes for one."""
-
-
-class InvalidRequestError(errors.HvaeCodecError):
-    """A message's fields contradict the contract in `codec.proto`."""
-
-
-class StoppingError(Exception):
-    """The server is stopping and takes no more messages."""
-
-
-class LimitError(errors.HvaeCodecError):
-    """A call asks for more bytes, items or pixels than this server allows in one call."""
 
 
 _CODES: Final[dict[type[Exception], grpc.StatusCode]] = {
@@ -43,6 +43,8 @@ _CODES: Final[dict[type[Exception], grpc.StatusCode]] = {
     errors.BitstreamError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.CorruptError: grpc.StatusCode.DATA_LOSS,
     errors.RateError: grpc.StatusCode.OUT_OF_RANGE,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    TokenLimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     OverloadError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlinePassedError: grpc.StatusCode.DEADLINE_EXCEEDED,
     WorkerLostError: grpc.StatusCode.UNAVAILABLE,
@@ -71,11 +73,32 @@ def status_of(error: Exception) -> grpc.Status:
     status = status_pb2.Status(code=code.value[0], message=_message(error, code))
     if code is not grpc.StatusCode.INTERNAL:
         _add(status, grpc_error_info.pack(type(error), {}))
-    if isinstance(error, OverloadError):
+    if isinstance(error, RetryLaterError) and error.retry_seconds is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_seconds))
         _add(status, retry)
     return rpc_status.to_status(status)
+
+
+async def abort_with(context: Any, error: Exception) -> NoReturn:
+    """End a call with the status of an error; raises what ends its method.
+
+    One that is over already, as at its deadline, counts as cancelled.
+    """
+    status = status_of(error)
+    with over_is_cancelled():
+        metadata = (*status.trailing_metadata, *answer_metadata())
+        await context.abort(status.code, status.details, metadata)
+    raise AssertionError("a call goes on after its abort")
+
+
+@contextmanager
+def over_is_cancelled() -> Iterator[None]:
+    """Make the error of sending to a call that is over CancelledError."""
+    try:
+        yield
+    except grpc.aio.InternalError as error:
+        raise asyncio.CancelledError from error
 
 
 def item_status(error: Exception) -> codec_pb2.Status:

@@ -17,20 +17,21 @@ from typing import Any, Final
 import grpc
 from aiohttp import web
 
+import hvae_codec
 from hvae_codec.v1 import codec_pb2
 
+from ..auth.access import Access
 from ..auth.tls import Tls
-from ..auth.token_interceptor import Access, TokenLimitError, UnauthenticatedError
+from ..errors import InvalidRequestError, UnauthenticatedError
 from ..listening import is_loopback
 from ..observability.call_context import CallContext, request_id_of, set_current_call
 from ..observability.logs import event
 from ..observability.metrics import CONTENT_TYPE, Metrics
-from ..rpc.status import InvalidRequestError, status_of
+from ..rpc.status import status_of
 
 _logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[codec_pb2.EvaluateRequest], Awaitable[codec_pb2.EvaluateResponse]]
-ListModels = Callable[[codec_pb2.ListModelsRequest], Awaitable[codec_pb2.ListModelsResponse]]
 
 _STATIC: Final = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
@@ -43,7 +44,7 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 _UPLOAD_TYPE: Final = "application/octet-stream"
-"""A page of another origin cannot send it without asking first, and nobody says yes."""
+"""Forces a CORS preflight, which is never answered: blocks CSRF."""
 
 _UPLOADS: Final = 4
 _UPLOAD_SECONDS: Final = 30.0
@@ -64,7 +65,7 @@ class StatusPage:
 
     Args:
         metrics: what it shows.
-        list_models, evaluate: the calls of these names.
+        evaluate: the call of this name.
         is_serving: whether the health service says SERVING.
         most_bytes: largest image file, in bytes.
         access: whose tokens are wanted for images; metrics want none.
@@ -74,7 +75,6 @@ class StatusPage:
     def __init__(
         self,
         metrics: Metrics,
-        list_models: ListModels,
         evaluate: Evaluate,
         is_serving: Callable[[], bool],
         *,
@@ -83,7 +83,6 @@ class StatusPage:
         tls: Tls | None = None,
     ) -> None:
         self._metrics = metrics
-        self._list_models = list_models
         self._evaluate_call = evaluate
         self._is_serving = is_serving
         self._most_bytes = most_bytes
@@ -98,7 +97,7 @@ class StatusPage:
 
         @web.middleware
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-            # A name that somebody else pointed at this machine would make pages of theirs ours.
+            # Reject foreign Host headers (DNS rebinding).
             if only_here and not is_loopback(_hostname(request.host)):
                 return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text="not this host\n")
             response: web.StreamResponse = await handler(request)
@@ -142,10 +141,9 @@ class StatusPage:
         return web.json_response({"serving": self._is_serving(), **self._metrics.live()})
 
     async def _list(self, _: web.Request) -> web.Response:
-        found = await self._list_models(codec_pb2.ListModelsRequest())
         models = [
-            {"name": model.name, "quality": model.quality, "continuous": model.continuous_quality}
-            for model in found.models
+            {"name": info.name, "quality": info.quality, "continuous": info.continuous}
+            for info in hvae_codec.models()
         ]
         answer = {"models": models, "token": self._access is not None, "bytes": self._most_bytes}
         return web.json_response(answer)
@@ -180,7 +178,10 @@ class StatusPage:
         if self._lacks_certificate(request):
             return _refused(HTTPStatus.FORBIDDEN, "this server wants a client certificate")
         if self._uploads.locked():
-            return _refused(HTTPStatus.TOO_MANY_REQUESTS, "others are at it; try again")
+            return _refused(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                f"{_UPLOADS} images are in work, the most at once; try again",
+            )
         try:
             async with self._uploads, self._admitted(request):
                 async with asyncio.timeout(_UPLOAD_SECONDS):
@@ -191,8 +192,6 @@ class StatusPage:
             return _refused(HTTPStatus(error.status), f"at most {self._most_bytes:,} bytes")
         except UnauthenticatedError:
             return _refused(HTTPStatus.UNAUTHORIZED, "this server wants a token that it knows")
-        except TokenLimitError as error:
-            return _refused(HTTPStatus.TOO_MANY_REQUESTS, str(error))
         except TimeoutError:
             return _refused(HTTPStatus.GATEWAY_TIMEOUT, "that took too long")
         except Exception as error:
@@ -216,12 +215,8 @@ class StatusPage:
             return
         token = self._access.token_of(request.headers.getall("Authorization", []))
         call.token = call.owner = token.name
-        usage = self._access.usage_of(token)
-        usage.take(token, 1)
-        try:
+        with self._access.quota_of(token).taken(1):
             yield
-        finally:
-            usage.release(1)
 
 
 def _static(name: str, content: bytes) -> Any:

@@ -12,11 +12,10 @@ import yaml
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
-from hvae_codec.server.admission.capacity import Capacity
-from hvae_codec.server.admission.open_calls import OpenLimits
 from hvae_codec.server.cli import add_arguments
 from hvae_codec.server.memory_bound import memory_bound
-from hvae_codec.server.rpc.limits import Limits
+from hvae_codec.server.options import build
+from hvae_codec.server.settings import Settings
 from tests.server.conftest import BEHIND_PROXY, ServerProcess
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -223,12 +222,7 @@ def test_the_memory_limits_hold_whatever_callers_send(tmp_path):
     assert compose["mem_limit"] == "3g"
     for words in (server["args"], compose["command"]):
         flags = server_flags(words, tmp_path)
-        bound = memory_bound(
-            Limits(flags.max_message_bytes, flags.max_items, flags.max_pixels),
-            Capacity(flags.capacity_items, flags.capacity_bytes),
-            OpenLimits(streams=flags.max_streams, idle_seconds=flags.idle_seconds),
-            flags.coding_processes,
-        )
+        bound = memory_bound(build(Settings, vars(flags)))
         assert [size // 2**20 for size in bound] == [1073, 256, 256, 128, 256, 640, 160]
         assert bound.total == 2769 * 2**20 < 3 * 2**30
     assert "| together | 2,769 |" in (ROOT / "docs/CAPACITY.md").read_text()

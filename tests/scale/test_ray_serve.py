@@ -23,6 +23,7 @@ from tests.server.rpc.test_methods import (  # noqa: F401
     test_many_pictures_in_one_call,
     test_pictures_of_mixed_sizes_keep_their_order,
 )
+from tests.server.token_tables import token_table
 
 TOKEN = "a-token-of-at-least-thirty-two-letters"
 CONFIG = yaml.safe_load((DEPLOY / "ray_serve.yaml").read_text())
@@ -38,7 +39,7 @@ def free_port():
 def address(cluster, tmp_path_factory):
     """Where Ray's gRPC proxy listens; the application takes calls of one token."""
     tokens = tmp_path_factory.mktemp("tokens") / "tokens"
-    tokens.write_text(f"tester {TOKEN}\n")
+    tokens.write_text(token_table("tester", TOKEN))
     tokens.chmod(0o600)
     port = free_port()
     grpc_options = CONFIG["grpc_options"] | {"port": port}

@@ -19,6 +19,7 @@ from hvae_codec import Codec, ModelInfo
 from hvae_codec.client import Client
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests import processes
+from tests.server.token_tables import token_table
 
 START_SECONDS = 120
 
@@ -121,8 +122,9 @@ TOKENS = {
 def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TOKENS in a file: bob may have 4 items in flight, carol begin 2 requests a second."""
     path = tmp_path_factory.mktemp("tokens") / "tokens"
-    limits = {"alice": "", "bob": "items=4", "carol": "requests=2"}
-    path.write_text("".join(f"{name} {TOKENS[name]} {limits[name]}\n" for name in TOKENS))
+    limits: dict[str, dict[str, int]] = {"bob": {"items": 4}, "carol": {"requests": 2}}
+    tables = [token_table(name, TOKENS[name], **limits.get(name, {})) for name in TOKENS]
+    path.write_text("".join(tables))
     path.chmod(0o600)
     return path
 

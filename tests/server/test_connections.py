@@ -12,10 +12,9 @@ import pytest
 
 from hvae_codec.client import Client
 from hvae_codec.server.app import App
-from hvae_codec.server.draining import stop_listening
-from hvae_codec.server.engine.engine import EngineSettings
 from hvae_codec.server.grpc_options import ConnectionAge, server_options, shared_age
-from hvae_codec.server.settings import Settings, Warm
+from hvae_codec.server.listening import stop_listening
+from hvae_codec.server.settings import EngineSettings, Settings, Warm
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.scraping import Scrape
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from hvae_codec.client import Client, ServiceError
 from hvae_codec.server.admission.cancelling import Cancellation, cancelled_by
-from hvae_codec.server.engine.batcher import Batcher, BatchLimits
+from hvae_codec.server.engine.batcher import Batcher
 from hvae_codec.server.engine.coding_pool import CodingProcesses
+from hvae_codec.server.settings import BatchLimits
 from hvae_codec.utils.cancellation import CancelledWorkError, check
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.messages import raw_image

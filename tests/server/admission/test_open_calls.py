@@ -12,11 +12,13 @@ from grpc_status import rpc_status
 
 from hvae_codec.client import Client
 from hvae_codec.client.blocking import streams
-from hvae_codec.server.admission.capacity import OverloadError
-from hvae_codec.server.admission.open_calls import OpenCalls, OpenLimits
+from hvae_codec.server.admission.open_calls import OpenCalls
 from hvae_codec.server.admission.silence import Silence
+from hvae_codec.server.errors import OverloadError
+from hvae_codec.server.settings import OpenLimits
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.messages import raw_image
+from tests.server.token_tables import token_table
 
 STREAMS, IDLE_SECONDS = 8, 8
 GREEDY, OTHER = "greedy-0123456789abcdef0123456789", "other-0123456789abcdef01234567890"
@@ -44,7 +46,8 @@ def details(error):
 def small(start_server, tmp_path_factory):
     """Eight streams in all, of one token two, or three where its line says so."""
     path = tmp_path_factory.mktemp("tokens") / "tokens"
-    path.write_text(f"greedy {GREEDY} items=8 requests=5\nother {OTHER} streams=3\n")
+    greedy = token_table("greedy", GREEDY, items=8, requests=5)
+    path.write_text(greedy + token_table("other", OTHER, streams=3))
     path.chmod(0o600)
     flags = ("--max-streams", str(STREAMS), "--idle-seconds", str(IDLE_SECONDS))
     server = start_server("--token-file", str(path), *flags, "--warm", "cifar10")

@@ -1,5 +1,6 @@
 """Bearer tokens: the file, its reloading, and what a real server does with calls."""
 
+import hashlib
 import os
 import time
 
@@ -11,8 +12,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 import hvae_codec.server
-from hvae_codec.server.auth.tokens import TokenFile, TokenFileError, parse_tokens
+from hvae_codec.server.auth.token_file import TokenFile
+from hvae_codec.server.auth.token_lines import parse_lines
+from hvae_codec.server.auth.tokens import TokenFileError, parse_tokens
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests.server.scraping import Scrape
+from tests.server.token_tables import token_table
 
 ALICE = "alice-0123456789abcdef0123456789"
 BOB = "bob+0123456789abcdef0123456789/=="
@@ -43,8 +48,6 @@ def failure(call, *args, **kwargs):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no token"),
-        ("# nothing\n\n", "no token"),
         (f"alice {ALICE}\n\n{CAROL}", "line 3: .* a single word"),
         (f"{ALICE} alice", "line 1: the name comes first"),
         ("alice 0123456789abcdef", "line 1: the token of 'alice' has 16 characters, .* 32 to 256"),
@@ -55,35 +58,77 @@ def failure(call, *args, **kwargs):
         (f"alice {ALICE} {BOB}", "items=N, requests=N and streams=N"),
         (f"alice {ALICE} streams=0", "from 1"),
         (f"alice {ALICE}\nalice {BOB}", "line 2: the name 'alice'"),
-        (f"alice {ALICE}\nbob {ALICE}", "line 2: the same token as on line 1"),
+        (f"alice {ALICE}\nbob {ALICE}", "line 2: the same token as line 1"),
     ],
 )
-def test_a_wrong_line_is_named_and_no_token_shown(text, words):
+def test_a_wrong_line_of_the_old_form_is_named_and_no_token_shown(text, words):
     with pytest.raises(TokenFileError, match=words) as raised:
-        parse_tokens(text, "tokens")
+        parse_lines(text, "tokens")
     for part in (ALICE, BOB, CAROL, "0123456789abcdef"):
         assert part not in str(raised.value)
 
 
-def test_lines_are_names_tokens_and_limits():
-    tokens = parse_tokens(
-        f"# all\nalice {ALICE} requests=5 streams=3 items=7 # the first\nbob {BOB}", "file"
-    )
+HASH = hashlib.sha256(ALICE.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no token"),
+        ("# nothing\n\n", "no token"),
+        ("[[token]]\nname = ", "tokens is not TOML"),
+        ("[[tokens]]", r"\[\[token\]\] tables, and nothing else"),
+        ("token = 5", r"\[\[token\]\] tables"),
+        ("token = [5]", "token 1: name is a string"),
+        (f'[[token]]\nsha256 = "{HASH}"', "token 1: name is a string"),
+        (f'[[token]]\nname = "a b"\nsha256 = "{HASH}"', "1 to 64 letters"),
+        (f'[[token]]\nname = "alice"\nsha256 = "{ALICE}"', "'alice' is the token's hash, 64 hex"),
+        (f'[[token]]\nname = "alice"\ntoken = "{ALICE}"', "sha256 of 'alice'"),
+        (token_table("alice", ALICE, calls=5), "key 'calls'; known are name, sha256, items"),
+        (token_table("alice", ALICE, items=0), "items of 'alice' is an integer, 1 to 999,999,999"),
+        (token_table("alice", ALICE, streams="true"), "streams of 'alice' is an integer"),
+        (token_table("alice", ALICE) + token_table("alice", BOB), "token 2: the name 'alice'"),
+        (token_table("a", ALICE) + token_table("b", ALICE), "token 2: the same token as token 1"),
+    ],
+)
+def test_a_wrong_table_is_named_and_no_token_shown(text, words):
+    with pytest.raises(TokenFileError, match=words) as raised:
+        parse_tokens(text, "tokens")
+    assert ALICE not in str(raised.value)
+
+
+def alice_and_bob():
+    return token_table("alice", ALICE, requests=5, streams=3, items=7) + token_table("bob", BOB)
+
+
+@pytest.mark.parametrize(
+    ("text", "warns"),
+    [
+        (alice_and_bob(), False),
+        (f"# all\nalice {ALICE} requests=5 streams=3 items=7 # the first\nbob {BOB}", True),
+    ],
+    ids=["tables", "lines of the old form"],
+)
+def test_a_file_has_names_tokens_and_limits(tmp_path, caplog, text, warns):
+    path = tmp_path / "tokens"
+    write(path, text)
+    tokens = TokenFile(path).tokens
     assert len(tokens) == 2
     alice, bob = tokens.find(ALICE), tokens.find(BOB)
     assert (alice.name, alice.max_items, alice.max_requests) == ("alice", 7, 5)
     assert (alice.max_streams, bob.max_streams) == (3, None)
     assert (bob.name, bob.max_items, bob.max_requests) == ("bob", None, None)
-    assert tokens.find(CAROL) is None
-    assert tokens.find("") is None
-    assert tokens.find("\udcff") is None
+    for unknown in (CAROL, "", "\udcff", HASH):
+        assert tokens.find(unknown) is None
     assert ALICE not in repr(alice)
+    assert ("are read for the last time" in caplog.text) == warns
+    assert ALICE not in caplog.text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 def test_a_file_that_others_can_read_is_refused(tmp_path):
     path = tmp_path / "tokens"
-    path.write_text(f"alice {ALICE}")
+    path.write_text(token_table("alice", ALICE))
     for mode in (0o644, 0o640, 0o602):
         path.chmod(mode)
         with pytest.raises(TokenFileError, match=f"mode 0{mode:o}.*chmod 600"):
@@ -247,12 +292,12 @@ def test_a_changed_file_holds_within_a_moment_and_a_broken_one_does_not(stub, gu
     dave = "dave-0123456789abcdef0123456789abc"
     try:
         assert not knows(dave)
-        write(token_file, f"alice {ALICE}\ndave {dave}\n")
+        write(token_file, token_table("alice", ALICE) + token_table("dave", dave))
         wait_for(lambda: knows(dave))
         assert not knows(BOB), "revoked"
-        write(token_file, f"alice {ALICE}\ndave short\n")
+        write(token_file, token_table("alice", ALICE) + token_table("dave", dave, items=0))
         wait_for(lambda: "tokens stay as they are" in guarded.log)
-        assert "line 2: the token of 'dave' has 5 characters" in guarded.log
+        assert "token 2: items of 'dave' is an integer" in guarded.log
         assert knows(dave)
         token_file.unlink()
         wait_for(lambda: "No such file" in guarded.log)
@@ -262,3 +307,13 @@ def test_a_changed_file_holds_within_a_moment_and_a_broken_one_does_not(stub, gu
     wait_for(lambda: knows(BOB))
     assert not knows(dave)
     assert dave not in guarded.log
+
+
+def test_a_method_that_does_not_exist_makes_no_label_of_metrics(guarded):
+    with grpc.insecure_channel(guarded.address) as channel:
+        call = channel.unary_unary("/hvae_codec.v1.CodecService/MadeUp")
+        for metadata, code in ((None, "UNAUTHENTICATED"), (bearer(ALICE), "UNIMPLEMENTED")):
+            with pytest.raises(grpc.RpcError) as raised:
+                call(b"", metadata=metadata, timeout=SECONDS)
+            assert raised.value.code().name == code
+    assert not any("MadeUp" in str(sample.labels) for sample in Scrape(guarded).samples)

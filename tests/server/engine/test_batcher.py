@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_codec.server.engine.batcher import Batcher, BatchLimits, DeadlinePassedError
+from hvae_codec.server.engine.batcher import Batcher
+from hvae_codec.server.errors import DeadlinePassedError
+from hvae_codec.server.settings import BatchLimits
 
 
 class Panic(BaseException):

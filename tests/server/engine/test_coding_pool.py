@@ -16,13 +16,17 @@ import hvae_codec
 from hvae_codec.errors import BitstreamError
 from hvae_codec.server.engine import coding_pool
 from hvae_codec.server.engine.batch_functions import (
+    Decode,
+    Encode,
     ModelNeededError,
+    ReadFeatures,
     compute_now,
     key_of,
     preparing,
 )
-from hvae_codec.server.engine.coding_pool import CodingProcesses, WorkerLostError
+from hvae_codec.server.engine.coding_pool import CodingProcesses
 from hvae_codec.server.engine.process_pool import BATCH_FUNCTIONS
+from hvae_codec.server.errors import WorkerLostError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -99,11 +103,11 @@ def test_batches_are_computed_as_by_the_codec(codec, pictures):
     expected = codec.encode_batch(pictures, effort=1, trade=2.0)
 
     async def work(processes):
-        plain = await processes.run(compute_now, key_of(codec), "encode", None, list(pictures))
-        tuned = await processes.run(compute_now, key, "encode", None, list(pictures))
+        plain = await processes.run(compute_now, key_of(codec), Encode(), list(pictures))
+        tuned = await processes.run(compute_now, key, Encode(), list(pictures))
         files = [*plain[0][:3], b"nonsense", *plain[0][3:]]
-        decoded = await processes.run(compute_now, key_of(codec), "decode", None, files)
-        read = await processes.run(compute_now, key_of(codec), "features", 1, list(pictures))
+        decoded = await processes.run(compute_now, key_of(codec), Decode(), files)
+        read = await processes.run(compute_now, key_of(codec), ReadFeatures(1), list(pictures))
         return plain, tuned, decoded, read
 
     plain, tuned, decoded, read = run(2, work, preparing([("cifar10", None), ("nonsense", None)]))
@@ -122,8 +126,8 @@ def test_a_quality_of_photographs_and_an_unknown_model(pictures):
 
     async def work(processes):
         with pytest.raises(ModelNeededError, match="not at hand"):
-            await processes.run(compute_now, unknown, "encode", None, list(pictures[:2]))
-        return await processes.run(compute_now, key_of(photo), "encode", None, list(pictures[:2]))
+            await processes.run(compute_now, unknown, Encode(), list(pictures[:2]))
+        return await processes.run(compute_now, key_of(photo), Encode(), list(pictures[:2]))
 
     files, _ = run(1, work, preparing([]))
     assert files == photo.encode_batch(pictures[:2])
@@ -148,7 +152,7 @@ def test_processes_that_are_killed_in_the_middle_of_batches(codec, pictures):
         for _ in range(2):
             batches = [
                 asyncio.create_task(
-                    processes.run(compute_now, key_of(codec), "encode", None, list(pictures))
+                    processes.run(compute_now, key_of(codec), Encode(), list(pictures))
                 )
                 for _ in range(8)
             ]
@@ -167,7 +171,7 @@ def test_a_model_that_a_process_cannot_find_is_given_to_it(codec, pictures, monk
     prepare = preparing([])
 
     async def work(processes):
-        task = key_of(codec.tuned(1, 2.0)), "encode", None, list(pictures)
+        task = key_of(codec.tuned(1, 2.0)), Encode(), list(pictures)
         with pytest.raises(ModelNeededError, match=codec.info.model_id):
             await processes.run(compute_now, *task)
         given, _ = await processes.run(compute_now, *task, codec.checkpoint)

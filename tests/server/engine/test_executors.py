@@ -11,15 +11,21 @@ import pytest
 
 import hvae_codec
 from hvae_codec.errors import BitstreamError
+from hvae_codec.server.engine.batch_functions import (
+    Decode,
+    Encode,
+    ReadFeatures,
+    ReadFileFeatures,
+)
 from hvae_codec.server.engine.coding_pool import CodingProcesses
-from hvae_codec.server.engine.engine import Engine, EngineSettings
+from hvae_codec.server.engine.engine import Engine
 from hvae_codec.server.engine.executors import (
     InlineExecutor,
     LatencyEstimator,
     ThreadExecutor,
     TimedExecutor,
 )
-from hvae_codec.server.flags import default_network_threads
+from hvae_codec.server.settings import EngineSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,9 +75,11 @@ def test_a_batch_without_a_result_says_nothing_of_the_pace():
     async def main():
         engine = Engine(EngineSettings(coding_processes=0))
         seen = []
-        engine._pace.saw = lambda kind, weight, seconds: seen.append((kind[0], weight, seconds))
-        await engine.decode(codec, [b"nonsense"] * 3, [1024] * 3)
-        await engine.decode(codec, [files[0], b"nonsense", files[1]], [1024] * 3)
+        engine._pace.saw = lambda kind, weight, seconds: seen.append(
+            (kind[0].kind, weight, seconds)
+        )
+        await engine.run(Decode(), codec, [b"nonsense"] * 3, [1024] * 3)
+        await engine.run(Decode(), codec, [files[0], b"nonsense", files[1]], [1024] * 3)
         await engine.stop()
         return seen
 
@@ -118,10 +126,10 @@ def test_in_the_loop_answers_are_the_same():
             engine._pace.fits_loop = lambda *_, fits=fits: fits
             answers.append(
                 (
-                    await engine.encode(codec, pictures),
-                    await engine.decode(codec, mixed, [1024] * 7),
-                    await engine.features(codec, pictures, 0),
-                    await engine.file_features(codec, mixed, [1024] * 7, 0),
+                    await engine.run(Encode(), codec, pictures, [1024] * len(pictures)),
+                    await engine.run(Decode(), codec, mixed, [1024] * 7),
+                    await engine.run(ReadFeatures(0), codec, pictures, [1024] * len(pictures)),
+                    await engine.run(ReadFileFeatures(0), codec, mixed, [1024] * 7),
                 )
             )
             if not fits:
@@ -147,5 +155,6 @@ def test_in_the_loop_answers_are_the_same():
 def test_networks_have_a_place():
     with pytest.raises(ValueError, match="0 needs coding processes"):
         EngineSettings(network_threads=0, coding_processes=0)
-    assert default_network_threads("cpu", 2) == 0
-    assert default_network_threads("cpu", 0) == default_network_threads("cuda", 2) == 1
+    assert EngineSettings(device="cpu", coding_processes=2).threads == 0
+    assert EngineSettings(device="cpu", coding_processes=0).threads == 1
+    assert EngineSettings(device="cuda", coding_processes=2).threads == 1

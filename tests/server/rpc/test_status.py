@@ -6,10 +6,14 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status.rpc_status import GRPC_DETAILS_METADATA_KEY
 
 from hvae_codec import errors, grpc_error_info
-from hvae_codec.server.admission.capacity import OverloadError
-from hvae_codec.server.engine.batcher import DeadlinePassedError
-from hvae_codec.server.engine.coding_pool import WorkerLostError
-from hvae_codec.server.rpc.status import LimitError, StoppingError, code_of, item_status, status_of
+from hvae_codec.server.errors import (
+    DeadlinePassedError,
+    LimitError,
+    OverloadError,
+    StoppingError,
+    WorkerLostError,
+)
+from hvae_codec.server.rpc.status import code_of, item_status, status_of
 
 LIBRARY_CLASSES = [
     each

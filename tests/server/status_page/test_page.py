@@ -18,12 +18,13 @@ import pytest
 from PIL import Image
 
 import hvae_codec
-from hvae_codec.server.auth.token_interceptor import Access
-from hvae_codec.server.auth.tokens import TokenFile
+from hvae_codec.server.auth.access import Access
+from hvae_codec.server.auth.token_file import TokenFile
 from hvae_codec.server.observability.call_context import current_call
 from hvae_codec.server.observability.metrics import Metrics
 from hvae_codec.server.status_page.page import StatusPage
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests.server.token_tables import token_table
 
 SECONDS = 30
 BROWSER_SECONDS = 60
@@ -117,7 +118,7 @@ def test_names_of_this_machine_alone(shown, host, taken):
 def test_a_picture_takes_turns_as_what_its_token_owns(guards, owner, tmp_path):
     """As gRPC's calls with the token do; without tokens, all from one address together."""
     tokens = tmp_path / "tokens"
-    tokens.write_text(f"alice {TOKEN}\n")
+    tokens.write_text(token_table("alice", TOKEN))
     tokens.chmod(0o600)
     owners = []
 
@@ -127,9 +128,7 @@ def test_a_picture_takes_turns_as_what_its_token_owns(guards, owner, tmp_path):
 
     async def main():
         access = Access(TokenFile(tokens)) if guards else None
-        page = StatusPage(
-            Metrics(), lambda _: None, evaluate, lambda: True, most_bytes=100, access=access
-        )
+        page = StatusPage(Metrics(), evaluate, lambda: True, most_bytes=100, access=access)
         url = await page.start("127.0.0.1", 0)
         headers = {"Content-Type": BYTES, "Authorization": f"Bearer {TOKEN}"}
         async with (

@@ -1,4 +1,4 @@
-"""Reject calls before their message is read.
+"""Which calls are rejected before their message is read.
 
 All calls are rejected once the server stops, unary calls under overload, and any call beyond the
 number that may be open. gRPC would read and parse a message first: under ten times the load that
@@ -8,16 +8,15 @@ the machine bears, that alone takes more than the machine has.
 import asyncio
 import math
 import time
-from typing import Any, Final
+from typing import Final
 
-import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ..errors import OverloadError, StoppingError
 from ..observability.call_context import current_call
-from ..rpc.interceptors import abort_with, refusing
-from ..rpc.status import StoppingError, status_of
-from .capacity import Admission, OverloadError
-from .open_calls import OpenCalls, OpenLimits
+from ..settings import OpenLimits
+from .capacity import Admission
+from .open_calls import OpenCalls
 from .silence import Silence
 
 _QUIET_SECONDS: Final = 0.1
@@ -29,8 +28,8 @@ _OTHER_STREAMS: Final = OpenLimits(streams=128)
 """Of each of the other services, whose calls of one message are answered at once."""
 
 
-class Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """The door of one service; of others it bounds the streams alone: probes get answers to the
+class OverloadGuard:
+    """Bounds the calls of one service, and of others only the streams: probes get answers to the
     end, whatever else is open.
     """
 
@@ -38,42 +37,39 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self, service: ServiceDescriptor, admission: Admission, open_calls: OpenCalls
     ) -> None:
         self._prefix = f"/{service.full_name}/"
-        self._streams = {each.name for each in service.methods if each.server_streaming}
         self._admission = admission
         self._open = open_calls
         self._others: dict[str, OpenCalls] = {}
         self._closed = False
-        self._turned_away = 0.0
+        self._rejected = 0.0
         self._entered = 0.0
 
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Of gRPC: the handler of a call."""
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        try:
-            if details.method.startswith(self._prefix):
-                self._enter(details.method.removeprefix(self._prefix))
-            elif handler.response_streaming:
-                self._enter_other(details.method)
-        except (StoppingError, OverloadError) as error:
-            self._turned_away = time.monotonic()
-            status = status_of(error)
-            return refusing(lambda context: abort_with(context, status))
-        return handler
+    def check(self, method: str, *, stream: bool) -> None:
+        """Count the call of a method that this task answers.
 
-    def _enter(self, method: str) -> None:
-        """Count a call of the service. Raises StoppingError and OverloadError."""
+        Raises:
+            StoppingError: the server is stopping.
+            OverloadError: as many calls are open as may be, or the capacity is taken.
+        """
+        try:
+            if method.startswith(self._prefix):
+                self._enter(stream)
+            elif stream:
+                self._enter_other(method)
+        except (StoppingError, OverloadError):
+            self._rejected = time.monotonic()
+            raise
+
+    def _enter(self, stream: bool) -> None:
         if self._closed:
             raise StoppingError("the server is stopping; call again, and another one answers")
-        call, stream = current_call(), method in self._streams
         if not stream:
             self._admission.check()
-        self._open.enter(call.token, call.most_streams, stream=stream)
+        call = current_call()
+        self._open.enter(call.token, call.quota.token.max_streams, stream=stream)
         self._entered = time.monotonic()
 
     def _enter_other(self, method: str) -> None:
-        """Count a stream of another service. Raises OverloadError."""
         service = method.rpartition("/")[0]
         if service not in self._others:
             self._others[service] = OpenCalls(_OTHER_STREAMS, Silence(math.inf))
@@ -88,7 +84,7 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self, seconds: float) -> None:
-        """Turn all calls away from now on; returns when those inside have ended and no more come,
+        """Reject all calls from now on; returns when those inside have ended and no more come,
         or at the latest after so many seconds.
 
         Calls that come while gRPC itself stops are cancelled by it, without a word of why.
@@ -97,7 +93,7 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         began = time.monotonic()
         latest = began + min(seconds, _MOST_SECONDS)
         while (now := time.monotonic()) < latest:
-            since = max(began, self._turned_away)
+            since = max(began, self._rejected)
             if self._admission.items == 0 and now - since >= _QUIET_SECONDS:
                 return
             await asyncio.sleep(_LOOK_SECONDS)

@@ -4,22 +4,22 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from ..rpc.interceptors import AnsweringContext, wire_bytes, wrap
 from ..rpc.messages import item_codes, items_of, message_code
 from .call_context import (
-    REQUEST_ID,
     CallContext,
+    answer_metadata,
+    current_call,
     request_id_of,
     set_current_call,
 )
 from .logs import event
 from .metrics import Metrics
-from .tracing import Span, Tracing
+from .tracing import Tracing
 
 _logger = logging.getLogger("hvae_codec.server.calls")
 
@@ -30,36 +30,54 @@ _OK: Final = grpc.StatusCode.OK.name
 _CODE_NAMES: Final = {int(code.value[0]): str(code.name) for code in grpc.StatusCode}
 
 
-class WatchingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Sees every call of one service from its first byte to its status; other services are left
-    alone: probes would drown the rest."""
+class CallObserver:
+    """Sees one call from when its method begins, as a context that the call leaves with its error.
+    This one observes nothing.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Of a context."""
+
+    def request(self, message: Any, size: int) -> None:
+        """A request of so many bytes came."""
+
+    def response(self, message: Any) -> None:
+        """A response is about to be sent."""
+
+
+class Observation:
+    """Metrics, logs and traces of the calls of one service; other services are left alone: probes
+    would drown the rest."""
 
     def __init__(
         self, service: ServiceDescriptor, metrics: Metrics, tracing: Tracing | None
     ) -> None:
-        self._prefix = f"/{service.full_name}/"
-        self._streams = {each.name for each in service.methods if each.server_streaming}
+        self._streams = {
+            f"/{service.full_name}/{each.name}": bool(each.server_streaming)
+            for each in service.methods
+        }
         self._metrics = metrics
         self._tracing = tracing
 
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Of gRPC: the handler of a call."""
-        if not details.method.startswith(self._prefix):
-            return await continuation(details)
-        metadata = details.invocation_metadata
-        call = CallContext(details.method.removeprefix(self._prefix), request_id_of(metadata))
-        set_current_call(call)
-        handler = await continuation(details)
-        if handler is None:  # no such method, so no label of its own either
-            return None
-        span = self._tracing.begin(details.method, metadata) if self._tracing else None
+    def begin(self, path: str, metadata: Any) -> bool:
+        """Note that this task answers a call from now on, its first byte; `path` is
+        "/package.Service/Name". Returns whether it is of the service.
+        """
+        stream = self._streams.get(path)
+        if stream is None:
+            return False
+        name = path.rpartition("/")[2]
+        span = self._tracing.begin(path, metadata) if self._tracing else None
+        set_current_call(CallContext(name, request_id_of(metadata), stream, span=span))
+        return True
 
-        stream = call.method in self._streams
-        return wrap(
-            handler,
-            lambda context: _Seen(call, context, self._metrics, span, stream),
-            lambda size: self._metrics.sent(call.method, size),
-        )
+    def observe(self, context: Any) -> CallObserver:
+        """An observer of the call that this task answers; its answer has the request id."""
+        context.set_trailing_metadata(answer_metadata())
+        return _MethodObserver(current_call(), context, self._metrics)
 
 
 def _unless_late(context: Any, code: grpc.StatusCode, slack: float = 0.0) -> str:
@@ -76,56 +94,53 @@ def _name(code: Any) -> str:
     return _CODE_NAMES.get(code, "UNKNOWN") if isinstance(code, int) else str(code.name)
 
 
-class _Seen:
-    """Counts one call."""
+class _MethodObserver(CallObserver):
+    """Counts, logs and traces one call."""
 
-    def __init__(
-        self, call: CallContext, context: Any, metrics: Metrics, span: Span | None, stream: bool
-    ) -> None:
-        self.context = AnsweringContext(context, (REQUEST_ID, call.request_id))
+    def __init__(self, call: CallContext, context: Any, metrics: Metrics) -> None:
         self._grpc = context
         # Asked now: once a cancelled call has ended, the process dies of this question (grpcio
         # 1.85.1), and a stream's generator may be closed after that.
         self._peer = context.peer()
         self._call = call
         self._metrics = metrics
-        self._span = span
-        self._stream = stream
         self._arrivals: deque[float] = deque()
         self._answered = 0
         self._failed = 0
         self._unary_code: str | None = None
         metrics.call_began(call.method)
 
-    async def request(self, message: Any) -> None:
+    def request(self, message: Any, size: int) -> None:
+        """Of CallObserver."""
         # A unary call is measured from its first byte, a stream's message from its last.
-        self._arrivals.append(time.perf_counter() if self._stream else self._call.began)
+        self._arrivals.append(time.perf_counter() if self._call.stream else self._call.began)
         self._call.items += items_of(message)
-        self._metrics.received(self._call.method, wire_bytes())
+        self._metrics.received(self._call.method).inc(size)
 
-    async def response(self, message: Any) -> None:
+    def response(self, message: Any) -> None:
+        """Of CallObserver."""
         self._answered += 1
         now = time.perf_counter()
         arrived = self._arrivals.popleft() if self._arrivals else self._call.began
         code = _CODE_NAMES.get(message_code(message), "UNKNOWN")
-        if not self._stream:
+        if not self._call.stream:
             code = self._unary_code = _unless_late(self._grpc, grpc.StatusCode.OK)
         method = self._call.method
         self._metrics.request(method, code, now - arrived)
         good, failed = item_codes(message)
         if good:
-            self._metrics.items(method, _OK, good)
+            self._metrics.items(method, _OK).inc(good)
         if failed:
             self._failed += len(failed)
             for number, count in Counter(failed).items():
-                self._metrics.items(method, _CODE_NAMES.get(number, "UNKNOWN"), count)
+                self._metrics.items(method, _CODE_NAMES.get(number, "UNKNOWN")).inc(count)
 
-    async def end(self, error: BaseException | None) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         call, metrics, code = self._call, self._metrics, self._code_of(error)
         now = time.perf_counter()
         metrics.call_ended(call.method)
-        if self._stream:
-            metrics.stream(call.method, code)
+        if call.stream:
+            metrics.streams(call.method, code).inc()
         if code != _OK:  # of those that got no answer, or the call itself where it sent none
             for arrived in self._arrivals or ([] if self._answered else [call.began]):
                 metrics.request(call.method, code, now - arrived)
@@ -143,8 +158,8 @@ class _Seen:
                 peer=self._peer,
                 token=call.token,
             )
-        if self._span is not None:
-            self._span.end(code, {"hvae.items": call.items, "hvae.request_id": call.request_id})
+        if call.span is not None:
+            call.span.end(code, {"hvae.items": call.items, "hvae.request_id": call.request_id})
 
     def _slack(self) -> float:
         """Seconds by which the caller's deadline may come before the one that it stated, which gRPC
