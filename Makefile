@@ -1,5 +1,6 @@
 # make run   build everything in .venv and run the main job on real images
 # make test  build, lint, type-check, build the documentation and test
+# make client  generate the blocking client from the asynchronous one
 # make docs  the documentation as a site, in build/site
 # Each starts from nothing: Python >= 3.11, a C++ compiler and the package registry are enough.
 
@@ -20,7 +21,7 @@ print(*sorted({r for group in groups for r in group if not r.startswith('hvae-co
 endef
 SOURCES := setup.py pyproject.toml $(shell find csrc proto -type f)
 
-.PHONY: run test lint types docs sanitize second-torch clean
+.PHONY: run test lint types client docs sanitize second-torch clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/built
@@ -32,9 +33,14 @@ test: $(VENV)/built lint types docs
 lint: $(VENV)/built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python hvae_codec/client/generate_blocking.py --check
 
 types: $(VENV)/built
 	$(BIN)/mypy
+
+# The blocking client, from the asynchronous one.
+client: $(VENV)/built
+	$(BIN)/python hvae_codec/client/generate_blocking.py
 
 # Warnings are errors: of links, anchors and docstrings. With --quiet mkdocs would not count them.
 docs: $(VENV)/built

@@ -12,19 +12,19 @@ this process, its message led by the item's place in the request; every other fa
 `ServiceError`. What the server could not take just now they send again, as `Retry` says.
 """
 
-from hvae_codec.client.async_client import AsyncClient
-from hvae_codec.client.client import Client
+from hvae_codec.client import messages
+from hvae_codec.client.aio.client import AsyncClient
+from hvae_codec.client.base import Streaming
+from hvae_codec.client.blocking.client import Client
 from hvae_codec.client.errors import ServiceError
-from hvae_codec.client.retry import Retry
-from hvae_codec.client.sans_io import convert as messages  # its name in releases before 1.0
-from hvae_codec.client.sans_io.convert import (
+from hvae_codec.client.messages import (
     Pictures,
     RemoteEvaluation,
     RemoteLimits,
     RemoteModel,
     Transfer,
 )
-from hvae_codec.client.sans_io.steps import Streaming
+from hvae_codec.client.retry import Retry
 
 __all__ = [
     "AsyncClient",

@@ -1,22 +1,17 @@
 """What `Client` and `AsyncClient` have in common: their settings, and one call's tries."""
 
+import math
 import random
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any, Final, Literal, TypeVar
+from collections.abc import AsyncIterable
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 from hvae_codec.client.connection.channel import Balancing, Connection, Secret
 from hvae_codec.client.connection.pool import Pool
+from hvae_codec.client.requests import ServerInfo
 from hvae_codec.client.retry import Retry, RetryState
-from hvae_codec.client.sans_io import protocol
-from hvae_codec.client.sans_io.protocol import ServerInfoCache
-from hvae_codec.client.sans_io.requests import Operation
-from hvae_codec.client.sans_io.steps import Streaming, StreamSteps, UnarySteps
-from hvae_codec.codec.features import Features
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.utils.arguments import real, whole
-
-T = TypeVar("T")
 
 DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 DEFAULT_MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -25,6 +20,31 @@ Raise = Literal["raise"]
 Return = Literal["return"]
 OnError = Raise | Return
 """What becomes of an item that fails: its error is raised, or stands in its place."""
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """How a client's streams go: `in_flight` messages of at most `message_items` wait for answers.
+
+    More items a message are faster, fewer come back sooner; more messages keep a server busy
+    that is far away, and are held in memory here. A message that is not full goes out once its
+    first item has waited for `delay_seconds` and the source has nothing more for the moment. With
+    None it waits until it is full, and answers wait while the source is read.
+
+    Raises:
+        HvaeCodecError: a number is below 1, or the delay is negative or not finite.
+    """
+
+    in_flight: int = 4
+    message_items: int = 256
+    delay_seconds: float | None = 0.2
+
+    def __post_init__(self) -> None:
+        if min(whole("in_flight", self.in_flight), whole("message_items", self.message_items)) < 1:
+            raise HvaeCodecError(f"in_flight and message_items must be at least 1, got {self}")
+        delay = 0.0 if self.delay_seconds is None else real("delay_seconds", self.delay_seconds)
+        if not 0.0 <= delay < math.inf:
+            raise HvaeCodecError(f"delay_seconds must be finite and at least 0, got {self}")
 
 
 class BaseClient:
@@ -87,7 +107,8 @@ class BaseClient:
         self._retry = Retry() if retry is None else retry
         self._streaming = Streaming() if streaming is None else streaming
         self._shares = random.Random(self._retry.seed)
-        self._known = ServerInfoCache(max_message_bytes)
+        self._message_bytes = max_message_bytes
+        self._server_info: ServerInfo | None = None
         self._hint = connection.hint
         self._metadata = connection.metadata
         self._pool = Pool(lambda: self._open(connection), connections)
@@ -108,38 +129,17 @@ class BaseClient:
             self._retry, self._shares, self.target, seconds, grows=grows, hint=self._hint
         )
 
-    def _all_steps(
-        self, operation: Operation[Any, T], values: Iterable[Any], on_error: OnError
-    ) -> UnarySteps[list[T | Exception]]:
-        """Those of all outcomes of a call of many items."""
-        tries = self._tries(operation.timeout)
-        raising = raises(on_error)
-        return protocol.all_results(operation, values, self._known, tries, raising=raising)
-
-    def _features_steps(
-        self, operation: Operation[Any, Features], values: Iterable[Any], on_error: OnError
-    ) -> UnarySteps[Any]:
-        """Those of features: [N, D] together, or [D] each where errors stand among them."""
-        if not raises(on_error):
-            return self._all_steps(operation, values, on_error)
-        tries = self._tries(operation.timeout)
-        return protocol.all_features(operation, values, self._known, tries)
-
     def _is_live(self, values: object) -> bool:
         """Whether values may come now and then, so that what there is does not wait for more."""
-        at_hand = hasattr(values, "__len__") and hasattr(values, "__getitem__")
-        return self._streaming.delay_seconds is not None and not at_hand
+        if isinstance(values, AsyncIterable):
+            return True
+        available = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+        return self._streaming.delay_seconds is not None and not available
 
-    def _stream_steps(
-        self, operation: Operation[Any, Any], values: object, on_error: OnError
-    ) -> StreamSteps:
-        """Those of a stream, which may take for ever unless the caller said how long."""
-        tries = self._tries_of(operation.timeout)
-        raising = raises(on_error)
-        streaming = self._streaming
-        if not self._is_live(values):
-            streaming = replace(streaming, delay_seconds=None)
-        return protocol.streamed(operation, self._known, tries, streaming, raising=raising)
+    def _streaming_of(self, values: object) -> Streaming:
+        """How a stream of these values goes: what has come of a list waits for no more of it."""
+        live = self._is_live(values)
+        return self._streaming if live else replace(self._streaming, delay_seconds=None)
 
 
 def raises(on_error: OnError) -> bool:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvae_codec.client import RemoteLimits, ServiceError
-from hvae_codec.client.sans_io.chunking import Budget, Packer, Weight
+from hvae_codec.client.chunking import Budget, Packer, Weight
 from hvae_codec.errors import AlphaError, ImageError
 
 weights = st.builds(Weight, *[st.integers(0, 40)] * 3)

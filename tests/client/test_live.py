@@ -170,11 +170,12 @@ def test_a_deadline_ends_a_stream_whose_source_is_silent(stream, small, pictures
     assert time.monotonic() - began < 20
 
 
-def test_errors_of_a_source_are_the_callers(stream, small, pictures):
+@pytest.mark.parametrize("error", [KeyError, TimeoutError])
+def test_errors_of_a_source_are_the_callers(stream, small, pictures, error):
     def failing():
-        raise KeyError("mine")
+        raise error("mine")
 
-    with pytest.raises(KeyError, match="mine"):
+    with pytest.raises(error, match="mine"):
         stream(small.address, failing, pictures, [])
 
 

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from hvae_codec.client import Client
+from hvae_codec.client.blocking import streams
 from hvae_codec.server.admission.open_calls import OpenCalls
 from hvae_codec.server.admission.silence import Silence
 from hvae_codec.server.errors import OverloadError
@@ -250,18 +251,19 @@ def test_watches_of_health_are_bounded_and_checks_are_not(small):
         assert stubs[0].Check(request, timeout=SECONDS).status == 1
 
 
-def test_a_client_does_not_halve_calls_that_find_no_place(small, silent, model, tiles):
+def test_a_client_does_not_halve_calls_that_find_no_place(small, silent, model, tiles, monkeypatch):
     """It comes again when it is told to, and with one stream it has its answers by then."""
     calls = silent(4, OTHER)  # kept, since a call that nobody knows is cancelled
     assert len(ended(calls, 1.5)) == 1
-    steps = []
+    waits, methods = [], []
+    monkeypatch.setattr(streams, "sleep", lambda wait: waits.append(wait) or time.sleep(wait))
     with Client(small.address, token=OTHER) as client:
-        take = client._take
-        client._take = lambda step: steps.append(type(step).__name__) or take(step)
+        call = client._call
+        client._call = lambda method, *given: methods.append(method) or call(method, *given)
         blobs = list(client.encode_stream(tiles, **model))
-        assert "Wait" in steps
-        assert steps.count("Call") == 1  # which asks for the limits
-        client._take = take
+        assert waits
+        assert methods == ["ListModels"]  # which asks for the limits
+        client._call = call
         assert blobs == client.encode(tiles, **model)
 
 

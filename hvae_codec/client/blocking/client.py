@@ -1,4 +1,5 @@
-"""The client for programs that wait for its answers."""
+# Generated from aio/client.py by generate_blocking.py: change that one.
+"""`Client`: the blocking client."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from typing import Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.client import messages, outcomes, requests
 from hvae_codec.client.base import OnError, Raise, Return
-from hvae_codec.client.runners import BlockingClient
-from hvae_codec.client.sans_io import convert, protocol, requests
-from hvae_codec.client.sans_io.convert import (
+from hvae_codec.client.blocking.streams import StreamCalls
+from hvae_codec.client.messages import (
     Given,
     Picture,
     Pictures,
@@ -20,7 +21,7 @@ from hvae_codec.client.sans_io.convert import (
     RemoteModel,
     Transfer,
 )
-from hvae_codec.client.sans_io.requests import (
+from hvae_codec.client.requests import (
     DecodeOptions,
     EncodeOptions,
     FeatureOptions,
@@ -32,7 +33,7 @@ from hvae_codec.v1 import codec_pb2
 Array = NDArray[np.uint8]
 
 
-class Client(BlockingClient):
+class Client(StreamCalls):
     """A connection to one server; share it between threads, and close it or use it with `with`.
 
     All methods raise the classes of `hvae_codec.errors` for inputs that the codec refuses, and
@@ -42,28 +43,30 @@ class Client(BlockingClient):
     their place. Requests of more items, pixels or bytes than the server takes in one call are sent
     in several. `timeout` is in seconds, over all tries; where it is None, the client's holds.
 
-    The calls ending in `_stream` take any iterable, which they read only as far as messages are
-    on their way, and yield the results in order. What is no list or array is read in a thread of
-    its own, and results come while it has nothing more for the moment (`Streaming`). They have no
-    timeout but their own. A stream that breaks is opened again, and goes on with the first message
-    that was not answered.
+    The calls ending in `_stream` take any iterable, and yield the results
+    in order. They read it only as far as messages are on their way. What is no list or array is
+    read in a thread of its own, and results come while it has nothing more for the moment
+    (`Streaming`). They have no timeout but their own. A stream that breaks is opened again, and
+    goes on with the first message that was not answered.
     """
 
     def models(self, *, timeout: float | None = None) -> list[RemoteModel]:
         """The models of the server."""
-        answer = self._one("ListModels", codec_pb2.ListModelsRequest(), timeout)
-        return [convert.model_of(model) for model in answer.models]
+        answer = self._one("ListModels", codec_pb2.ListModelsRequest(), self._tries(timeout))
+        return [messages.model_of(model) for model in answer.models]
 
     def limits(self, *, timeout: float | None = None) -> RemoteLimits:
         """What the server takes in one call; calls of many items keep to it by themselves."""
-        return convert.limits_of(self._one("ListModels", codec_pb2.ListModelsRequest(), timeout))
+        answer = self._one("ListModels", codec_pb2.ListModelsRequest(), self._tries(timeout))
+        return messages.limits_of(answer)
 
     def model(
         self, name: str, quality: float | None = None, *, timeout: float | None = None
     ) -> RemoteModel:
         """One model of the server: UnknownModelError, UnknownQualityError where it has none."""
-        request = codec_pb2.GetModelRequest(model=convert.selector(name, quality))
-        return convert.model_of(self._one("GetModel", request, timeout).model)
+        request = codec_pb2.GetModelRequest(model=messages.selector(name, quality))
+        answer = self._one("GetModel", request, self._tries(timeout))
+        return messages.model_of(answer.model)
 
     @overload
     def encode(
@@ -78,7 +81,7 @@ class Client(BlockingClient):
     ) -> list[Any]:
         """Images to `.hvae` files, in order, as `EncodeOptions` say; images are all that
         `Codec.encode` takes, or bytes of PNG, JPEG and WebP files."""
-        convert.check_pictures(pictures)
+        messages.check_pictures(pictures)
         return self._all(requests.encode(**options), pictures, on_error)
 
     @overload
@@ -97,7 +100,7 @@ class Client(BlockingClient):
         **options: Unpack[DecodeOptions],
     ) -> list[Any]:
         """`.hvae` files to images uint8 [H, W, C], in order; each file names its model itself."""
-        convert.check_files(encoded)
+        messages.check_files(encoded)
         return self._all(requests.decode(preview=False, **options), encoded, on_error)
 
     @overload
@@ -116,7 +119,7 @@ class Client(BlockingClient):
         **options: Unpack[DecodeOptions],
     ) -> list[Any]:
         """Rough images uint8 [H, W, C] from the top layer alone, in order."""
-        convert.check_files(encoded)
+        messages.check_files(encoded)
         return self._all(requests.decode(preview=True, **options), encoded, on_error)
 
     @overload
@@ -132,7 +135,7 @@ class Client(BlockingClient):
     ) -> Any:
         """Mean and standard deviation of a layer, the top one unless `FeatureOptions` say another,
         [N, D] each; of images or of bytes of `.hvae` files. With "return" [D] each, in a list."""
-        convert.check_pictures(pictures)
+        messages.check_pictures(pictures)
         return self._features(requests.features(**options), pictures, on_error)
 
     @overload
@@ -155,7 +158,7 @@ class Client(BlockingClient):
         **options: Unpack[FileFeatureOptions],
     ) -> Any:
         """As `features`, of `.hvae` files or of their first bytes; each names its model itself."""
-        convert.check_files(encoded)
+        messages.check_files(encoded)
         return self._features(requests.features(model=None, **options), encoded, on_error)
 
     def sample(
@@ -177,10 +180,10 @@ class Client(BlockingClient):
         bytes of a `.hvae` file that has them; or `between`: at equal distances on the straight
         line from that of one such image to that of another, both ends among them.
         """
-        request = convert.sample_request(
+        request = messages.sample_request(
             count, model, quality, seed, temperature, transfer, given, between
         )
-        return self._run(protocol.drawn(request, self._tries(timeout)))
+        return outcomes.samples_of(self._one("Sample", request, self._tries(timeout)))
 
     def evaluate(
         self,
@@ -194,12 +197,12 @@ class Client(BlockingClient):
         timeout: float | None = None,
     ) -> RemoteEvaluation:
         """What one image costs and how good it is; the model and its quality as for `encode`."""
-        request = convert.evaluate_request(
+        request = messages.evaluate_request(
             picture, model, quality, target_bytes, target_psnr, transfer
         )
         tries = self._tries(timeout)
         tries.allow(requests.search_seconds(request.model, request.image))
-        return convert.evaluation_of(self._run(protocol.one_call("Evaluate", request, tries)))
+        return messages.evaluation_of(self._one("Evaluate", request, tries))
 
     @overload
     def encode_stream(
@@ -210,10 +213,14 @@ class Client(BlockingClient):
         self, pictures: Pictures, *, on_error: Return, **options: Unpack[EncodeOptions]
     ) -> Iterator[bytes | Exception]: ...
     def encode_stream(
-        self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[EncodeOptions]
+        self,
+        pictures: Pictures,
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[EncodeOptions],
     ) -> Iterator[Any]:
         """As `encode`, for any number of images."""
-        convert.check_pictures(pictures)
+        messages.check_pictures(pictures)
         return self._stream(requests.encode(**options), pictures, on_error)
 
     @overload
@@ -232,7 +239,7 @@ class Client(BlockingClient):
         **options: Unpack[DecodeOptions],
     ) -> Iterator[Any]:
         """As `decode`, for any number of files."""
-        convert.check_files(encoded)
+        messages.check_files(encoded)
         return self._stream(requests.decode(preview=False, **options), encoded, on_error)
 
     @overload
@@ -251,7 +258,7 @@ class Client(BlockingClient):
         **options: Unpack[DecodeOptions],
     ) -> Iterator[Any]:
         """As `preview`, for any number of files."""
-        convert.check_files(encoded)
+        messages.check_files(encoded)
         return self._stream(requests.decode(preview=True, **options), encoded, on_error)
 
     @overload
@@ -263,8 +270,12 @@ class Client(BlockingClient):
         self, pictures: Pictures, *, on_error: Return, **options: Unpack[FeatureOptions]
     ) -> Iterator[Features | Exception]: ...
     def features_stream(
-        self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[FeatureOptions]
+        self,
+        pictures: Pictures,
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[FeatureOptions],
     ) -> Iterator[Any]:
         """As `features`, for any number of images or of bytes of `.hvae` files; [D] each."""
-        convert.check_pictures(pictures)
+        messages.check_pictures(pictures)
         return self._stream(requests.features(**options), pictures, on_error)

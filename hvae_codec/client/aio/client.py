@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from typing import Any, TypeAlias, Unpack, overload
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.client import messages, outcomes, requests
+from hvae_codec.client.aio.primitives import ManyFiles, ManyPictures
+from hvae_codec.client.aio.streams import StreamCalls
 from hvae_codec.client.base import OnError, Raise, Return
-from hvae_codec.client.runners import LoopClient
-from hvae_codec.client.sans_io import convert, protocol, requests
-from hvae_codec.client.sans_io.convert import (
+from hvae_codec.client.messages import (
     Given,
     Picture,
     Pictures,
@@ -20,7 +21,7 @@ from hvae_codec.client.sans_io.convert import (
     RemoteModel,
     Transfer,
 )
-from hvae_codec.client.sans_io.requests import (
+from hvae_codec.client.requests import (
     DecodeOptions,
     EncodeOptions,
     FeatureOptions,
@@ -30,36 +31,45 @@ from hvae_codec.codec.features import Features
 from hvae_codec.v1 import codec_pb2
 
 Array = NDArray[np.uint8]
-ManyPictures: TypeAlias = "Pictures | AsyncIterable[Picture]"
-ManyFiles: TypeAlias = Iterable[bytes] | AsyncIterable[bytes]
 
 
-class AsyncClient(LoopClient):
-    """`Client` for asyncio: the same arguments and errors, every method a coroutine.
+class AsyncClient(StreamCalls):
+    """A connection to one server, for one event loop; close it or use it with `async with`.
 
-    Those ending in `_stream` are asynchronous generators, and take asynchronous iterables too, each
-    read in a task of its own; one that is left before its end wants closing, as by
-    `contextlib.aclosing`. Files of paths are read in the event loop. It belongs to the event loop
-    of its first call; close it or use it with `async with`.
+    All methods raise the classes of `hvae_codec.errors` for inputs that the codec refuses, and
+    ServiceError for everything else. `quality` None means the middle quality level of the model's
+    model family, or the default of a model with all qualities from 1 to 100. With
+    `on_error="return"`, items that fail do so alone: the list, or the stream, has the exception in
+    their place. Requests of more items, pixels or bytes than the server takes in one call are sent
+    in several. `timeout` is in seconds, over all tries; where it is None, the client's holds.
+
+    The calls ending in `_stream` take any iterable, asynchronous ones too, and yield the results
+    in order. They read it only as far as messages are on their way. What is no list or array is
+    read in a task of its own, and results come while it has nothing more for the moment
+    (`Streaming`). They have no timeout but their own. A stream that breaks is opened again, and
+    goes on with the first message that was not answered.
+
+    Event loop: it is that of the first call. Files of paths are read in it. A stream that is left
+    before its end needs closing, as by `contextlib.aclosing`.
     """
 
     async def models(self, *, timeout: float | None = None) -> list[RemoteModel]:
-        """As `Client.models`."""
-        answer = await self._one("ListModels", codec_pb2.ListModelsRequest(), timeout)
-        return [convert.model_of(model) for model in answer.models]
+        """The models of the server."""
+        answer = await self._one("ListModels", codec_pb2.ListModelsRequest(), self._tries(timeout))
+        return [messages.model_of(model) for model in answer.models]
 
     async def limits(self, *, timeout: float | None = None) -> RemoteLimits:
-        """As `Client.limits`."""
-        return convert.limits_of(
-            await self._one("ListModels", codec_pb2.ListModelsRequest(), timeout)
-        )
+        """What the server takes in one call; calls of many items keep to it by themselves."""
+        answer = await self._one("ListModels", codec_pb2.ListModelsRequest(), self._tries(timeout))
+        return messages.limits_of(answer)
 
     async def model(
         self, name: str, quality: float | None = None, *, timeout: float | None = None
     ) -> RemoteModel:
-        """As `Client.model`."""
-        request = codec_pb2.GetModelRequest(model=convert.selector(name, quality))
-        return convert.model_of((await self._one("GetModel", request, timeout)).model)
+        """One model of the server: UnknownModelError, UnknownQualityError where it has none."""
+        request = codec_pb2.GetModelRequest(model=messages.selector(name, quality))
+        answer = await self._one("GetModel", request, self._tries(timeout))
+        return messages.model_of(answer.model)
 
     @overload
     async def encode(
@@ -72,8 +82,9 @@ class AsyncClient(LoopClient):
     async def encode(
         self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[EncodeOptions]
     ) -> list[Any]:
-        """As `Client.encode`."""
-        convert.check_pictures(pictures)
+        """Images to `.hvae` files, in order, as `EncodeOptions` say; images are all that
+        `Codec.encode` takes, or bytes of PNG, JPEG and WebP files."""
+        messages.check_pictures(pictures)
         return await self._all(requests.encode(**options), pictures, on_error)
 
     @overload
@@ -91,8 +102,8 @@ class AsyncClient(LoopClient):
         on_error: OnError = "raise",
         **options: Unpack[DecodeOptions],
     ) -> list[Any]:
-        """As `Client.decode`."""
-        convert.check_files(encoded)
+        """`.hvae` files to images uint8 [H, W, C], in order; each file names its model itself."""
+        messages.check_files(encoded)
         return await self._all(requests.decode(preview=False, **options), encoded, on_error)
 
     @overload
@@ -110,8 +121,8 @@ class AsyncClient(LoopClient):
         on_error: OnError = "raise",
         **options: Unpack[DecodeOptions],
     ) -> list[Any]:
-        """As `Client.preview`."""
-        convert.check_files(encoded)
+        """Rough images uint8 [H, W, C] from the top layer alone, in order."""
+        messages.check_files(encoded)
         return await self._all(requests.decode(preview=True, **options), encoded, on_error)
 
     @overload
@@ -125,8 +136,9 @@ class AsyncClient(LoopClient):
     async def features(
         self, pictures: Pictures, *, on_error: OnError = "raise", **options: Unpack[FeatureOptions]
     ) -> Any:
-        """As `Client.features`."""
-        convert.check_pictures(pictures)
+        """Mean and standard deviation of a layer, the top one unless `FeatureOptions` say another,
+        [N, D] each; of images or of bytes of `.hvae` files. With "return" [D] each, in a list."""
+        messages.check_pictures(pictures)
         return await self._features(requests.features(**options), pictures, on_error)
 
     @overload
@@ -148,8 +160,8 @@ class AsyncClient(LoopClient):
         on_error: OnError = "raise",
         **options: Unpack[FileFeatureOptions],
     ) -> Any:
-        """As `Client.features_from_bytes`."""
-        convert.check_files(encoded)
+        """As `features`, of `.hvae` files or of their first bytes; each names its model itself."""
+        messages.check_files(encoded)
         return await self._features(requests.features(model=None, **options), encoded, on_error)
 
     async def sample(
@@ -165,11 +177,16 @@ class AsyncClient(LoopClient):
         between: tuple[Picture, Picture] | None = None,
         timeout: float | None = None,
     ) -> Array:
-        """As `Client.sample`."""
-        request = convert.sample_request(
+        """`count` images drawn from the prior, uint8 [count, H, W, C].
+
+        The top layer is drawn too, unless it is `given`: as latents [D], or as an image or the
+        bytes of a `.hvae` file that has them; or `between`: at equal distances on the straight
+        line from that of one such image to that of another, both ends among them.
+        """
+        request = messages.sample_request(
             count, model, quality, seed, temperature, transfer, given, between
         )
-        return await self._run(protocol.drawn(request, self._tries(timeout)))
+        return outcomes.samples_of(await self._one("Sample", request, self._tries(timeout)))
 
     async def evaluate(
         self,
@@ -182,13 +199,13 @@ class AsyncClient(LoopClient):
         transfer: Transfer = "raw",
         timeout: float | None = None,
     ) -> RemoteEvaluation:
-        """As `Client.evaluate`."""
-        request = convert.evaluate_request(
+        """What one image costs and how good it is; the model and its quality as for `encode`."""
+        request = messages.evaluate_request(
             picture, model, quality, target_bytes, target_psnr, transfer
         )
         tries = self._tries(timeout)
         tries.allow(requests.search_seconds(request.model, request.image))
-        return convert.evaluation_of(await self._run(protocol.one_call("Evaluate", request, tries)))
+        return messages.evaluation_of(await self._one("Evaluate", request, tries))
 
     @overload
     def encode_stream(
@@ -205,8 +222,8 @@ class AsyncClient(LoopClient):
         on_error: OnError = "raise",
         **options: Unpack[EncodeOptions],
     ) -> AsyncGenerator[Any, None]:
-        """As `Client.encode_stream`."""
-        convert.check_pictures(pictures)
+        """As `encode`, for any number of images."""
+        messages.check_pictures(pictures)
         return self._stream(requests.encode(**options), pictures, on_error)
 
     @overload
@@ -224,8 +241,8 @@ class AsyncClient(LoopClient):
         on_error: OnError = "raise",
         **options: Unpack[DecodeOptions],
     ) -> AsyncGenerator[Any, None]:
-        """As `Client.decode_stream`."""
-        convert.check_files(encoded)
+        """As `decode`, for any number of files."""
+        messages.check_files(encoded)
         return self._stream(requests.decode(preview=False, **options), encoded, on_error)
 
     @overload
@@ -243,8 +260,8 @@ class AsyncClient(LoopClient):
         on_error: OnError = "raise",
         **options: Unpack[DecodeOptions],
     ) -> AsyncGenerator[Any, None]:
-        """As `Client.preview_stream`."""
-        convert.check_files(encoded)
+        """As `preview`, for any number of files."""
+        messages.check_files(encoded)
         return self._stream(requests.decode(preview=True, **options), encoded, on_error)
 
     @overload
@@ -262,6 +279,6 @@ class AsyncClient(LoopClient):
         on_error: OnError = "raise",
         **options: Unpack[FeatureOptions],
     ) -> AsyncGenerator[Any, None]:
-        """As `Client.features_stream`."""
-        convert.check_pictures(pictures)
+        """As `features`, for any number of images or of bytes of `.hvae` files; [D] each."""
+        messages.check_pictures(pictures)
         return self._stream(requests.features(**options), pictures, on_error)

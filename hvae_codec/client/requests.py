@@ -8,9 +8,9 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from hvae_codec.client.sans_io import convert
-from hvae_codec.client.sans_io.chunking import Weight
-from hvae_codec.client.sans_io.convert import (
+from hvae_codec.client import messages
+from hvae_codec.client.chunking import Weight
+from hvae_codec.client.messages import (
     FeatureType,
     Picture,
     RemoteLimits,
@@ -47,7 +47,7 @@ class ServerInfo:
     @classmethod
     def of(cls, answer: codec_pb2.ListModelsResponse) -> "ServerInfo":
         """Those of a ListModels call."""
-        return cls(convert.limits_of(answer), tuple(map(convert.model_of, answer.models)))
+        return cls(messages.limits_of(answer), tuple(map(messages.model_of, answer.models)))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Operation(Generic[Value, Result]):
     """A call that has one result for each item of its request."""
 
     method: str
-    """Name in the contract; with "Stream" before it, that of its form for many convert."""
+    """Name in the contract; with "Stream" before it, that of its form for many messages."""
     field: str
     """Where the items stand in the request; errors name it."""
     item: Callable[[Value], Any]
@@ -76,9 +76,9 @@ class Operation(Generic[Value, Result]):
         except HvaeCodecError as error:
             return error
 
-    def weigh(self, slot: Any, facts: ServerInfo) -> Weight:
+    def weigh(self, slot: Any, info: ServerInfo) -> Weight:
         """What a slot adds to its message."""
-        return Weight() if isinstance(slot, Exception) else self.weight(slot, facts)
+        return Weight() if isinstance(slot, Exception) else self.weight(slot, info)
 
     def message(self, items: Sequence[Any]) -> Message:
         """One message of the call's form for many."""
@@ -151,9 +151,9 @@ def encode(
     Raises:
         HvaeCodecError: several of quality and the targets, a size below 1, or another effort.
     """
-    selector = convert.selector(model, quality, target_bytes, target_psnr)
-    most = None if max_bytes is None else convert.size("max_bytes", max_bytes)
-    steps = None if effort is None else convert.number("effort", effort, _GREATEST_EFFORT)
+    selector = messages.selector(model, quality, target_bytes, target_psnr)
+    most = None if max_bytes is None else messages.size("max_bytes", max_bytes)
+    steps = None if effort is None else messages.number("effort", effort, _GREATEST_EFFORT)
 
     def request(images: Sequence[codec_pb2.Image]) -> codec_pb2.EncodeRequest:
         return codec_pb2.EncodeRequest(
@@ -168,7 +168,7 @@ def encode(
     return Operation(
         "Encode",
         "images",
-        convert.image_message,
+        messages.image_message,
         weight,
         request,
         codec_pb2.StreamEncodeRequest,
@@ -182,13 +182,13 @@ def decode(
     *, preview: bool, transfer: Transfer = "raw", timeout: float | None = None
 ) -> Operation[bytes, NDArray[np.uint8]]:
     """Files to images, whole or from their top layer alone."""
-    image_format = convert.format_of(transfer)
+    image_format = messages.format_of(transfer)
 
     def request(encoded: Sequence[bytes]) -> codec_pb2.DecodeRequest:
         return codec_pb2.DecodeRequest(encoded=encoded, format=image_format, preview=preview)
 
-    def weight(encoded: bytes, facts: ServerInfo) -> Weight:
-        height, width = _size(encoded, facts)
+    def weight(encoded: bytes, info: ServerInfo) -> Weight:
+        height, width = _size(encoded, info)
         samples = 3 * height * width
         # Noise as a PNG: a byte a row, and what deflate adds to what it cannot shrink.
         answer = samples + height + samples // 256 + 3 * _AROUND
@@ -197,11 +197,11 @@ def decode(
     return Operation(
         "Decode",
         "encoded",
-        convert.encoded_message,
+        messages.encoded_message,
         weight,
         request,
         codec_pb2.StreamDecodeRequest,
-        lambda result: convert.picture_of(result.image),
+        lambda result: messages.picture_of(result.image),
         timeout,
     )
 
@@ -220,7 +220,7 @@ def features(
     Raises:
         HvaeCodecError: a layer below 1, or another dtype.
     """
-    wanted = 0 if layer is None else convert.number("layer", layer, 2**31)
+    wanted = 0 if layer is None else messages.number("layer", layer, 2**31)
     if layer is not None and wanted < 1:
         raise HvaeCodecError(f"layer must be at least 1, the lowest; got {layer}")
     if dtype not in ("float32", "float16"):
@@ -230,7 +230,7 @@ def features(
         "float32": codec_pb2.FEATURE_ENCODING_FLOAT32,
         "float16": codec_pb2.FEATURE_ENCODING_FLOAT16,
     }
-    selector = None if model is None else convert.selector(model, quality)
+    selector = None if model is None else messages.selector(model, quality)
 
     def request(sources: Sequence[codec_pb2.FeatureSource]) -> codec_pb2.ExtractFeaturesRequest:
         return codec_pb2.ExtractFeaturesRequest(
@@ -243,17 +243,17 @@ def features(
 
     def item(source: Picture) -> codec_pb2.FeatureSource:
         if model is None:
-            encoded = convert.encoded_message(cast(bytes, source))
+            encoded = messages.encoded_message(cast(bytes, source))
             return codec_pb2.FeatureSource(encoded=encoded)
-        return convert.source_message(source)
+        return messages.source_message(source)
 
-    def weight(source: codec_pb2.FeatureSource, facts: ServerInfo) -> Weight:
+    def weight(source: codec_pb2.FeatureSource, info: ServerInfo) -> Weight:
         if source.WhichOneof("source") == "encoded":
-            height, width = _size(source.encoded, facts)
+            height, width = _size(source.encoded, info)
             pixels = height * width
         else:
             pixels = _pixels(source.image)
-        dims = max((max(model.z_dims) for model in facts.models), default=0)
+        dims = max((max(model.z_dims) for model in info.models), default=0)
         return Weight(source.ByteSize() + _AROUND, 8 * dims + _AROUND, pixels)
 
     return Operation(
@@ -263,7 +263,7 @@ def features(
         weight,
         request,
         codec_pb2.StreamExtractFeaturesRequest,
-        lambda result: convert.features_of(result, dtype),
+        lambda result: messages.features_of(result, dtype),
         timeout,
     )
 
@@ -310,7 +310,7 @@ def _pixels(image: codec_pb2.Image) -> int:
     return header.height * header.width
 
 
-def _size(encoded: bytes, facts: ServerInfo) -> tuple[int, int]:
+def _size(encoded: bytes, info: ServerInfo) -> tuple[int, int]:
     """Height and width of an encoded image; 0 of what the server will refuse."""
     try:
         header = read_header(encoded)
@@ -319,6 +319,6 @@ def _size(encoded: bytes, facts: ServerInfo) -> tuple[int, int]:
     if header.height is not None and header.width is not None:
         return header.height, header.width
     model_id = header.model_id.hex()
-    shapes = (model.image_shape for model in facts.models if model.model_id == model_id)
+    shapes = (model.image_shape for model in info.models if model.model_id == model_id)
     _, height, width = next(shapes, (0, 0, 0))
     return height, width

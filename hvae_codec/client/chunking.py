@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from hvae_codec.client.sans_io.convert import RemoteLimits
+from hvae_codec.client.messages import RemoteLimits
 
 Item = TypeVar("Item")
 
