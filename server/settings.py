@@ -103,7 +103,7 @@ class Limits:
             raise ValueError(f"limits must be positive, got {self}")
         if self.pixels > MAX_PICTURE_PIXELS:
             raise ValueError(
-                f"at most {MAX_PICTURE_PIXELS:,} pixels in one call, the largest picture of the "
+                f"at most {MAX_PICTURE_PIXELS:,} pixels in one call, the largest image of the "
                 f"codec; got {self.pixels:,}"
             )
 
@@ -121,7 +121,7 @@ class Limits:
         """Raise LimitError for too many pixels of a call's images together."""
         if pixels > self.pixels:
             raise LimitError(
-                f"the pictures of this call have {pixels:,} pixels or more, this server allows "
+                f"the images of this call have {pixels:,} pixels or more, this server allows "
                 f"{self.pixels:,} in one call; send fewer at a time"
             )
 

@@ -133,18 +133,18 @@ def check_pictures(pictures: object) -> None:
     """Refuse a single image in the place of many. Raises ImageError."""
     if isinstance(pictures, np.ndarray) and pictures.ndim != 4 and pictures.dtype != object:
         raise ImageError(
-            f"pictures must be an array [N, H, W, C] or a list, got shape {list(pictures.shape)}"
+            f"images must be an array [N, H, W, C] or a list, got shape {list(pictures.shape)}"
         )
     one = isinstance(pictures, bytes | bytearray | memoryview | str | os.PathLike)
     if one or not isinstance(pictures, Iterable | AsyncIterable):
-        raise ImageError(f"pictures must be a list, got one {type(pictures).__name__}")
+        raise ImageError(f"images must be a list, got one {type(pictures).__name__}")
 
 
 def check_files(encoded: object) -> None:
     """Refuse a single encoded image in the place of many. Raises NotAnHvaeFileError."""
     if is_one(encoded) or not isinstance(encoded, Iterable | AsyncIterable):
         raise NotAnHvaeFileError(
-            f"encoded pictures must be a list, got one {type(encoded).__name__}: put it in a list"
+            f"encoded images must be a list, got one {type(encoded).__name__}: put it in a list"
         )
 
 

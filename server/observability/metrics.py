@@ -76,7 +76,7 @@ class Metrics:
             "batch_seconds", "Seconds that a batch took", ("model", "kind"), _SECONDS
         )
         self._picture_bytes = self._counter(
-            "picture_bytes", "Bytes of samples of pictures encoded or decoded", ("model", "kind")
+            "picture_bytes", "Bytes of samples of images encoded or decoded", ("model", "kind")
         )
         self._encoded_bytes = self._counter(
             "encoded_bytes", "Bytes of their `.hvae` files", ("model", "kind")

@@ -14,7 +14,7 @@ from hvae_codec.v1 import codec_pb2
 from ..engine.batch_functions import Picture
 from ..errors import InvalidRequestError
 
-EMPTY: Final = "the picture is empty: set `file` or `raw`"
+EMPTY: Final = "the image is empty: set `file` or `raw`"
 
 Shape = tuple[int, int, int]
 """Height, width and channels of an image."""
@@ -35,7 +35,7 @@ def from_raw(raw: codec_pb2.RawImage) -> Picture:
     if len(data) != height * width * channels:
         check_size(width, height)
         raise ImageError(
-            f"a raw picture of height {height}, width {width} and {channels} channels "
+            f"a raw image of height {height}, width {width} and {channels} channels "
             f"has {height * width * channels:,} bytes of data, got {len(data):,}"
         )
     return as_uint8(np.frombuffer(data, np.uint8).reshape(height, width, channels).copy())
@@ -89,7 +89,7 @@ def shape_of(encoded: bytes, frame: Frame, codec: Codec, *, whole: bool) -> Shap
         verify_file(encoded, frame)
     if frame.header.block:
         raise InvalidRequestError(
-            f"a block of {frame.header.count:,} pictures; this call takes files of one picture"
+            f"a block of {frame.header.count:,} images; this call takes files of one image"
         )
     height, width, channels, _ = codec.stated_shape(frame.header)
     return height, width, channels

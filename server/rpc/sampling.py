@@ -59,7 +59,7 @@ class Sampling:
             case "between":
                 if request.count < 2:
                     raise InvalidRequestError(
-                        f"count: the way between two takes 2 pictures or more, got {request.count}"
+                        f"count: the way between two takes 2 images or more, got {request.count}"
                     )
                 way = given.between
                 first = await self._latents("given.between.first", codec, way.first, until, held)

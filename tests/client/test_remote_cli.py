@@ -57,7 +57,7 @@ def folder(tmp_path):
     picture.resize((140, 80)).save(folder / "sub" / "large.jpg")
     Image.new("RGBA", (32, 32)).save(folder / "alpha.png")
     (folder / "damaged.png").write_bytes((folder / "c0.png").read_bytes()[:300])
-    (folder / "text.jpg").write_text("no picture")
+    (folder / "text.jpg").write_text("no image")
     (folder / "notes.txt").write_text("not even looked at")
     return folder
 

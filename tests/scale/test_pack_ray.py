@@ -88,7 +88,7 @@ def test_arrays_and_appending(run, tmp_path, monkeypatch):
     twice = packed_by_both(run, "5.png", "--append")
     for engine, (code, row, errors, _) in twice.items():
         assert code == 1
-        assert row["failed"][0]["error"] == f"{engine}.hvaa has a picture named '5.png' already"
+        assert row["failed"][0]["error"] == f"{engine}.hvaa has an image named '5.png' already"
         assert errors.count("\n") == 1
     assert twice["ray"][3] == twice["local"][3] == again["local"][3]
 

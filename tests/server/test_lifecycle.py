@@ -248,7 +248,7 @@ def test_flags_out_of_range(flags, capsys):
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["--warm", "none"], 1, "unknown model 'none'; at hand: cifar10"),
+        (["--warm", "none"], 1, "unknown model 'none'; available: cifar10"),
         (["--warm", "cifar10@77"], 1, "has no quality 77"),
         (["--warm", "cifar10@"], 2, "MODEL or MODEL@QUALITY, got 'cifar10@'"),
         (["--warm", "@3"], 2, "MODEL or MODEL@QUALITY"),

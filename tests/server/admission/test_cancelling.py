@@ -70,7 +70,7 @@ def encode(smooth_picture, model, side, **options):
 
 
 REQUESTS = {
-    "a search for a PSNR over rungs": lambda make: codec_pb2.EvaluateRequest(
+    "a search for a PSNR over quality levels": lambda make: codec_pb2.EvaluateRequest(
         model=codec_pb2.ModelSelector(name="cifar10", target_psnr=25.0),
         image=raw_image(make(1_000, 1_000)),
     ),

@@ -125,7 +125,7 @@ def test_a_quality_of_photographs_and_an_unknown_model(pictures):
     unknown = key_of(photo)._replace(model_id="00" * 8)
 
     async def work(processes):
-        with pytest.raises(ModelNeededError, match="not at hand"):
+        with pytest.raises(ModelNeededError, match="not available"):
             await processes.run(compute_now, unknown, Encode(), list(pictures[:2]))
         return await processes.run(compute_now, key_of(photo), Encode(), list(pictures[:2]))
 

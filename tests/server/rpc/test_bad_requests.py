@@ -270,7 +270,7 @@ def test_a_block_is_not_a_picture(stub, codec, tiles):
     block = codec.encode_block(tiles[:3])
     code, message, _ = item_failure(stub.Decode, codec_pb2.DecodeRequest(encoded=[block]), 0)
     assert code is INVALID
-    assert "block of 3 pictures" in message
+    assert "block of 3 images" in message
 
 
 @pytest.mark.parametrize("method", ["Encode", "ExtractFeatures", "Sample"])

@@ -106,7 +106,7 @@ def test_one_bad_item_does_not_fail_its_neighbours(stub, codec, selector, tiles)
     results = stub.Encode(request, timeout=SECONDS).results
     assert [r.status.code for r in results] == [0, 3, 3, 3, 0]
     assert [r.encoded for r in results[::4]] == codec.encode_batch(tiles[[0, 2]])
-    assert results[1].status.message.startswith("images[1]: a raw picture of height 32, width 31")
+    assert results[1].status.message.startswith("images[1]: a raw image of height 32, width 31")
     assert results[1].status.reason == "IMAGE"
     files = [results[0].encoded, results[4].encoded[:-3], b"", results[4].encoded]
     request = codec_pb2.DecodeRequest(encoded=files, format=RAW)
@@ -259,7 +259,7 @@ def test_requests_that_are_wrong_as_a_whole(stub, selector, tiles):
             codec_pb2.SampleRequest(
                 model=selector, count=1, given={"between": {"first": source, "last": source}}
             ),
-            "2 pictures or more",
+            "2 images or more",
         ),
         (
             stub.Sample,
