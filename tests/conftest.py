@@ -46,7 +46,6 @@ def pytest_configure() -> None:
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), here)))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     lines = config.stash.setdefault(_left_out, [])
     for marker, (missing, advice) in _lacking().items():
@@ -55,9 +54,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.hook.pytest_deselected(items=left_out)
             items[:] = [item for item in items if not item.get_closest_marker(marker)]
             lines.append(f"{missing}: {len(left_out)} tests marked {marker} deselected ({advice})")
-    for item in items:  # a worker of xdist takes a whole file, and one all that need the cluster
-        needs_cluster = "cluster" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if needs_cluster else str(item.path)))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
