@@ -28,7 +28,7 @@ run: $(VENV)/built
 	$(BIN)/python -m benchmarks.docs.demo --output out
 
 test: $(VENV)/built lint types docs
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations=20
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --durations=20
 
 lint: $(VENV)/built
 	$(BIN)/ruff check .
