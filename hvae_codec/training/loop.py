@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,22 @@ from hvae_codec.training.recipe import Recipe
 MAX_NATS_PER_DIMENSION = 1e3
 """Mean rate a dimension above which a batch counts as diverged; a float32 holds 22 nats."""
 
-Betas = list[tuple[float, ...]]
 Advance = Callable[[int, NDArray[np.float64]], None]
 """Called after each step with the images of its minibatch, and each model's means so far [M, 2 + L]
 of distortion, squared error and rates."""
+
+
+class Step(NamedTuple):
+    """One step of the optimiser.
+
+    number: counted from 0 over all epochs. betas: of each model, top first. rounded: whether the
+    decoder learns from rounded latents.
+    """
+
+    number: int
+    betas: Sequence[tuple[float, ...]]
+    rounded: bool
+    learning_rate: float
 
 
 class Learner(Protocol):
@@ -35,14 +47,7 @@ class Learner(Protocol):
     def diverged(self) -> Mapping[int, str]:
         """Why a model no longer learns, by its position."""
 
-    def step(
-        self,
-        batch: NDArray[np.uint8],
-        betas: Betas,
-        step: int,
-        rounded: bool,
-        learning_rate: float,
-    ) -> NDArray[np.float64]:
+    def step(self, batch: NDArray[np.uint8], step: Step) -> NDArray[np.float64]:
         """Learn from images [B, H, W, C]; each model's means [M, 2 + L] of distortion, squared
         error and rates, in nats.
         """
@@ -77,7 +82,7 @@ def run_epoch(
             controller.betas(pace) if own.rates else own.betas_at(step / steps)
             for own, controller in zip(learner.recipes, controllers, strict=True)
         ]
-        means = learner.step(batch, betas, step, rounded, learning_rate)
+        means = learner.step(batch, Step(step, betas, rounded, learning_rate))
         for slot, controller in enumerate(controllers):
             if slot not in learner.diverged:
                 controller.update(means[slot, 2:].tolist(), pace)

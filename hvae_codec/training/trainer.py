@@ -20,7 +20,7 @@ from hvae_codec.models.build import Model, build_model
 from hvae_codec.models.hvae import ForwardOutput, noise_seed
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.ema import weight_average
-from hvae_codec.training.loop import Betas, checked_count, divergence, epoch_row, run_epoch
+from hvae_codec.training.loop import Step, checked_count, divergence, epoch_row, run_epoch
 from hvae_codec.training.optimisers import Optimiser
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.run_state import Progress, RunState
@@ -146,14 +146,7 @@ class _Run:
             self.model.load_state_dict(self.average.module.state_dict())
         return self.model.eval()
 
-    def step(
-        self,
-        batch: NDArray[np.uint8],
-        betas: Betas,
-        step: int,
-        rounded: bool,
-        learning_rate: float,
-    ) -> NDArray[np.float64]:
+    def step(self, batch: NDArray[np.uint8], step: Step) -> NDArray[np.float64]:
         """As `Learner.step`.
 
         Raises:
@@ -171,11 +164,11 @@ class _Run:
         with autocast:
             outcome: ForwardOutput = model(
                 x,
-                seed=noise_seed(recipe.seed, step),
-                rounded=rounded,
+                seed=noise_seed(recipe.seed, step.number),
+                rounded=step.rounded,
                 noise_index=recipe.noise_index,
             )
-        weights = torch.tensor(betas[0], device=parameter.device)
+        weights = torch.tensor(step.betas[0], device=parameter.device)
         losses = outcome.distortion_nats + outcome.rates_nats @ weights
         loss = (losses if outcome.weights is None else outcome.weights * losses).mean()
         optimiser.zero_grad()
@@ -187,12 +180,12 @@ class _Run:
             ).tolist()
         if found := divergence(model.spec, means):
             raise DivergenceError(
-                f"training diverged at step {step}: {found}; "
+                f"training diverged at step {step.number}: {found}; "
                 "a lower learning rate, a gradient norm or smaller betas may help"
             )
         if recipe.gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
-        optimiser.step(learning_rate)
+        optimiser.step(step.learning_rate)
         if self.average is not None:
             self.average.update_parameters(model)
         return np.array([means])

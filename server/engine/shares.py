@@ -1,16 +1,16 @@
-"""Equal shares of work: who had less of it comes first, and asking more often gives no more."""
+"""Fair queueing: the caller that got the least work is served first."""
 
 from collections import Counter
 from typing import Final
 
 _REMEMBERED: Final = 4_096
-"""Callers whose work is known."""
+"""Most callers whose work is remembered."""
 
 
 class Shares:
-    """What each caller had, of those that wait at the same time.
+    """The work that each caller got, as virtual time.
 
-    Who waits for nothing gathers no claim: a caller that comes back begins where the others are.
+    An idle caller gains no claim: it starts again at the level of the others.
     """
 
     def __init__(self) -> None:
@@ -20,27 +20,27 @@ class Shares:
 
     @property
     def waiting(self) -> int:
-        """Callers that wait."""
+        """Number of callers with waiting entries."""
         return len(self._waiting)
 
     def wait(self, caller: str | None) -> None:
-        """A caller waits, once more than before."""
+        """Count a waiting entry of a caller."""
         self._waiting[caller] += 1
 
     def leave(self, caller: str | None) -> None:
-        """A caller waits once less."""
+        """Count a waiting entry less."""
         self._waiting[caller] -= 1
         if not self._waiting[caller]:
             del self._waiting[caller]
 
     def of(self, caller: str | None) -> float:
-        """What a caller had; the least comes first."""
+        """Work of a caller; the least is served first."""
         return max(self._had.get(caller, 0.0), self._level)
 
     def add(self, caller: str | None, weight: float, waiting: int) -> None:
-        """A caller, of so many that wait, gets work of a weight."""
+        """Give a caller work of a weight, one of so many that wait."""
         self._had[caller] = self.of(caller) + weight
-        # What each of them was due: so callers that come anew keep no one waiting.
+        # What each was due; without it, new callers would always be served first.
         self._level += weight / waiting
         if len(self._had) > _REMEMBERED:
             self._had = {name: had for name, had in self._had.items() if had > self._level}

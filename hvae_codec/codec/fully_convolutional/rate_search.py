@@ -27,16 +27,23 @@ class QualitySearch:
 
     def refine(self, below: Callable[[Candidate], bool]) -> None:
         """As `CandidateSearch.refine`; nine qualities are tried."""
-
-        def holds(number: int) -> bool:
-            self.candidates.append(_coded(self._picture, self._codec, number))
-            return below(self.candidates[-1])
-
-        highest_that(holds)
+        if not below(self._try(0)):
+            return
+        low, high = 0, MAX_NUMBER + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            if below(self._try(middle)):
+                low = middle
+            else:
+                high = middle
 
     def best(self, among: Sequence[Candidate]) -> Candidate:
         """As `CandidateSearch.best`: that of the highest quality; none is decoded."""
         return max(among, key=lambda one: one.codec.quality)
+
+    def _try(self, number: int) -> Candidate:
+        self.candidates.append(_coded(self._picture, self._codec, number))
+        return self.candidates[-1]
 
 
 def coarse_qualities(picture: Pixels, codec: Codec) -> list[Candidate]:
@@ -48,19 +55,3 @@ def _coded(picture: Pixels, codec: Codec, number: int) -> Candidate:
     """The image at the quality of a number."""
     own = codec.at_number(number)
     return Candidate(own, picture, own.encode(picture))
-
-
-def highest_that(holds: Callable[[int], bool]) -> int | None:
-    """The highest number of a quality at which something holds that does up to a point; None if it
-    holds nowhere. Nine questions.
-    """
-    if not holds(0):
-        return None
-    low, high = 0, MAX_NUMBER + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
-    return low

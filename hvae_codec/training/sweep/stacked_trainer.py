@@ -22,7 +22,7 @@ from hvae_codec.errors import SpecError
 from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
 from hvae_codec.models.stacked import StackedVAE
 from hvae_codec.models.zoo import get_spec
-from hvae_codec.training.loop import Betas, checked_count, divergence, run_epoch
+from hvae_codec.training.loop import Step, checked_count, divergence, run_epoch
 from hvae_codec.training.optimisers import Optimiser
 from hvae_codec.training.run_state import Progress, RunState
 from hvae_codec.training.state_file import data_of
@@ -121,14 +121,7 @@ class _Stack:
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.diverged: dict[int, str] = {}
 
-    def step(
-        self,
-        batch: NDArray[np.uint8],
-        betas: Betas,
-        step: int,
-        rounded: bool,
-        learning_rate: float,
-    ) -> NDArray[np.float64]:
+    def step(self, batch: NDArray[np.uint8], step: Step) -> NDArray[np.float64]:
         """As `Learner.step`."""
         recipe, stack = self.recipe, self.stack
         parameter = next(stack.parameters())
@@ -136,12 +129,15 @@ class _Stack:
         x = stack.likelihood.pixels(pictures).contiguous(memory_format=self.layout)
         with torch.autocast(parameter.device.type, torch.bfloat16, recipe.precision == "bf16"):
             outcome = stack(
-                x, seed=noise_seed(recipe.seed, step), rounded=rounded, noise_index=self.first
+                x,
+                seed=noise_seed(recipe.seed, step.number),
+                rounded=step.rounded,
+                noise_index=self.first,
             )
         count = len(self.recipes)
         rates = outcome.rates_nats.view(count, len(batch), -1)
         distortion = outcome.distortion_nats.view(count, len(batch))
-        weights = torch.tensor(betas, device=parameter.device)
+        weights = torch.tensor(step.betas, device=parameter.device)
         # A sum over models: the gradient of each is that of its own mean.
         loss = (distortion + (rates * weights.unsqueeze(1)).sum(2)).mean(1).sum()
         self.optimiser.zero_grad()
@@ -154,10 +150,10 @@ class _Stack:
                 *rates.mean(1).unbind(1),
             ]
             means = torch.stack(columns, dim=1).double().cpu().numpy()
-        self._mask_diverged(means, step)
+        self._mask_diverged(means, step.number)
         if recipe.gradient_norm is not None:
             self._clip_gradients(recipe.gradient_norm)
-        self.optimiser.step(learning_rate)
+        self.optimiser.step(step.learning_rate)
         return np.where(np.isfinite(means), means, 0.0)
 
     def _mask_diverged(self, means: NDArray[np.float64], step: int) -> None:
