@@ -316,7 +316,7 @@ def _unreadable(format_name: str, error: Exception) -> ImageError:
 
 def _from_pillow(picture: Image.Image, max_pixels: int, name: str = "") -> NDArray[np.uint8]:
     check_size(*picture.size, max_pixels)
-    if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
+    if _has_alpha(picture):
         raise AlphaError(f"image of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
     if picture.mode in _DEEP_MODES:
         raise ImageError(
@@ -327,6 +327,8 @@ def _from_pillow(picture: Image.Image, max_pixels: int, name: str = "") -> NDArr
     try:
         stated = file_cicp(picture)  # of a file that Pillow may let go of as it loads
         picture.load()
+        if _has_alpha(picture):  # of a palette, which some readers read with the pixels
+            raise AlphaError(f"image of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
         read_as = _READ_AS[picture.mode]  # a conversion to the same would be a copy
         upright = picture if picture.mode == read_as else picture.convert(read_as)
         upright = to_srgb(upright, picture, stated, name)
@@ -337,6 +339,14 @@ def _from_pillow(picture: Image.Image, max_pixels: int, name: str = "") -> NDArr
     except Exception as error:  # readers let out errors of many kinds on damaged files
         raise _unreadable(picture.format or "picture", error) from error
     return _from_array(_pixels_of(upright))
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    """Whether it has a channel, a colour or a palette of transparency, opaque or not."""
+    if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
+        return True
+    palette = picture.palette if picture.mode == "P" else None
+    return palette is not None and "A" in f"{palette.mode}{palette.rawmode or ''}"
 
 
 def _pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
