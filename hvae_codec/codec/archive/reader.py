@@ -39,6 +39,7 @@ from hvae_codec.errors import (
     NotAnHvaeFileError,
     WrongModelError,
 )
+from hvae_codec.utils.arguments import layer_count
 from hvae_codec.utils.prefetch import ahead
 
 Pixels = NDArray[np.uint8]
@@ -258,8 +259,10 @@ class Archive:
         """`features` of the first `layers` layers (None: all), top first. No image is decoded.
 
         Raises:
-            IndexError, CorruptError: as `archive[i]`. ValueError: there are not so many layers.
+            IndexError, CorruptError: as `archive[i]`.
+            UnknownQualityError: there are not so many layers.
         """
+        layers = None if layers is None else layer_count(layers, len(self.codec.info.z_dims))
         wanted = range(len(self)) if indices is None else indices
         numbers, places = self._unique(wanted)
         if len(numbers) == 0:
