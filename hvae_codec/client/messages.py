@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.client import errors
 from hvae_codec.codec.bitstream.encoded import Encoded, as_file, is_one
 from hvae_codec.codec.bitstream.header import MAGIC
 from hvae_codec.codec.features import Features
@@ -307,6 +308,7 @@ def limits_of(
 
 def evaluation_of(answer: codec_pb2.EvaluateResponse) -> RemoteEvaluation:
     """What one image costs and how good it is."""
+    errors.warn_of(answer.warnings, "image")
     return RemoteEvaluation(
         encoded=answer.encoded,
         payload_bytes=answer.payload_bytes,

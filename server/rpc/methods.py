@@ -28,7 +28,7 @@ from ..settings import Limits
 from . import convert
 from .convert import Shape
 from .model_selection import Codecs, Encoding, encoding_of, layer_index, refuse_targets
-from .pictures import Pictures
+from .pictures import Pictures, Warned
 from .sampling import Sampling
 from .status import item_status
 
@@ -39,6 +39,9 @@ Item = TypeVar("Item")
 
 _RESULT_BYTES: Final = 16
 """Tags and lengths around the features of an item, at most."""
+
+_WARNING_BYTES: Final = 256
+"""What was not taken of an image, at most."""
 
 _NATS_PER_BIT: Final = float(np.log(2.0))
 
@@ -67,7 +70,8 @@ class Calls:
         encoding = encoding_of(request.model, effort, request.max_bytes)
         if encoding.name != AUTO:
             await self._codecs.named(encoding.name, encoding.quality)  # or fail as a whole
-        pictures = await self._pictures.read(request.images, held)
+        warned: Warned = {}
+        pictures = await self._pictures.read(request.images, held, warned)
         groups = await self._by_encoder(encoding, pictures)
 
         async def encoded(codec: Codec, some: Sequence[int]) -> Sequence[bytes | Exception]:
@@ -81,6 +85,7 @@ class Calls:
                 response.results.add(status=_failed("images", number, result))
             else:
                 response.results.add(encoded=result)
+            response.results[number].warnings.extend(warned.get(number, ()))
         size = response.ByteSize()
         self._limits.check_response(size)
         held.answered(answer_footprint(size))
@@ -139,7 +144,9 @@ class Calls:
                 sources[number] = request.sources[number].encoded
         in_pictures = [number for number, kind in enumerate(kinds) if kind == "image"]
         images = [request.sources[number].image for number in in_pictures]
-        pictures = await self._pictures.read(images, held)
+        warned: Warned = {}
+        pictures = await self._pictures.read(images, held, warned)
+        warned = {in_pictures[number]: warnings for number, warnings in warned.items()}
         for number, picture in zip(in_pictures, pictures, strict=True):
             sources[number] = picture
         groups, shapes = await self._by_codec(named, sources, whole=False)
@@ -151,7 +158,7 @@ class Calls:
             groups = [*groups, *await self._by_size(encoding_of(request.model), sources, fit)]
         layers = {codec: layer_index(codec, request.layer) for codec, _ in groups}
         dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
-        size = len(sources) * (8 * dims + _RESULT_BYTES)
+        size = len(sources) * (8 * dims + _RESULT_BYTES) + _WARNING_BYTES * len(warned)
         self._limits.check_response(size)
         await held.more(answer_footprint(size))
 
@@ -174,6 +181,7 @@ class Calls:
             else:
                 feature = convert.to_feature_result(result, request.moments, request.encoding)
                 response.results.append(feature)
+            response.results[number].warnings.extend(warned.get(number, ()))
         held.answered(answer_footprint(size))
         return response
 
@@ -187,8 +195,9 @@ class Calls:
         channels, height, width = codec.info.image_shape
         shapes = [(height, width, channels)] * request.count
         size = await self._pictures.hold_answer(shapes, request.format, held)
-        pictures = await self._sampling.draw(codec, request, until, held)
-        response = codec_pb2.SampleResponse()
+        warned: list[codec_pb2.Warning] = []
+        pictures = await self._sampling.draw(codec, request, until, held, warned)
+        response = codec_pb2.SampleResponse(warnings=warned)
         images = [response.results.add().image for _ in pictures]
         await self._pictures.write(images, list(pictures), request.format)
         held.answered(answer_footprint(size))
@@ -215,7 +224,8 @@ class Calls:
         """Encode and decode an image, and say what it cost and how good it is."""
         convert.check_known("format", request.format, codec_pb2.ImageFormat)
         encoding = encoding_of(request.model)
-        (picture,) = await self._pictures.read([request.image], held)
+        warned: Warned = {}
+        (picture,) = await self._pictures.read([request.image], held, warned)
         if isinstance(picture, Exception):
             raise picture
         answer = convert.result_bytes(picture.shape, request.format)
@@ -237,6 +247,7 @@ class Calls:
             payload_bytes=len(file) - parse(file).payload_at,
             rates_nats=[_NATS_PER_BIT * layer for layer in bits],
             model=convert.to_description(codec.info),
+            warnings=warned.get(0, ()),
         )
         await self._pictures.write([response.decoded], [decoded], request.format)
         if error[0] > 0:

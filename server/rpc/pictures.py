@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from hvae_codec.codec.images.load import decode_image_bytes, encode_png
-from hvae_codec.errors import HvaeCodecError, ImageError
+from hvae_codec.errors import HvaeCodecError, ImageError, InputWarning
+from hvae_codec.grpc_error_info import reason_of
 from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
 
@@ -16,6 +17,9 @@ from ..settings import Limits
 from . import convert
 from .convert import Shape
 
+Warned = dict[int, list[codec_pb2.Warning]]
+"""What was not taken of images, by their number in the request."""
+
 
 class Pictures:
     """Reads and writes them; files (PNG, JPEG, WebP) in a thread beside the networks."""
@@ -26,9 +30,10 @@ class Pictures:
         self._turns = Turns(FILES_AT_ONCE)
 
     async def read(
-        self, images: Sequence[codec_pb2.Image], held: Held
+        self, images: Sequence[codec_pb2.Image], held: Held, warned: Warned
     ) -> list[Picture | Exception]:
-        """Samples of the images of a request, or the error of each that cannot be read.
+        """Samples of the images of a request, or the error of each that cannot be read;
+        what was not taken of them is put into `warned`.
 
         Raises LimitError where their sizes together do not fit, and OverloadError as `held` does,
         before files are decoded.
@@ -54,8 +59,10 @@ class Pictures:
         if files:
             async with self._turns.turn():
                 found = await self._engine.on_files(_decoded, [images[n].file for n in files])
-            for number, picture in zip(files, found, strict=True):
+            for number, (picture, warnings) in zip(files, found, strict=True):
                 pictures[number] = picture
+                if warnings:
+                    warned[number] = [_message_of(warning) for warning in warnings]
         return pictures
 
     async def write(
@@ -100,12 +107,17 @@ def _encoded(pictures: Sequence[Picture]) -> list[bytes]:
     return files
 
 
-def _decoded(files: Sequence[bytes]) -> list[Picture | Exception]:
-    pictures: list[Picture | Exception] = []
+def _decoded(files: Sequence[bytes]) -> list[tuple[Picture | Exception, list[InputWarning]]]:
+    pictures: list[tuple[Picture | Exception, list[InputWarning]]] = []
     for file in files:
         check()
+        warnings: list[InputWarning] = []
         try:
-            pictures.append(decode_image_bytes(file))
+            pictures.append((decode_image_bytes(file, warn=warnings.append), warnings))
         except HvaeCodecError as error:
-            pictures.append(error)
+            pictures.append((error, warnings))
     return pictures
+
+
+def _message_of(warning: InputWarning) -> codec_pb2.Warning:
+    return codec_pb2.Warning(message=str(warning), reason=reason_of(type(warning)))

@@ -142,7 +142,7 @@ class UnaryCalls(BaseClient):
                         found[places[0]] = failure
                     continue
                 results = outcomes.results_of(response, len(places))
-            lost = outcomes.read_into(found, operation, places, results)
+            lost = outcomes.read_into(found, operation, part.start, places, results)
             results = None
             if not lost:
                 tries.answered()

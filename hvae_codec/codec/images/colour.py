@@ -12,6 +12,7 @@ import functools
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -26,6 +27,9 @@ TOLERANCE = 2
 
 ContextIds: TypeAlias = "tuple[int, ...]"
 Info: TypeAlias = "dict[str | tuple[int, int], Any]"
+Warn: TypeAlias = "Callable[[ColourWarning], None]"
+"""What is done with a warning; Python's own way is not for several threads."""
+
 Points: TypeAlias = "tuple[float, ...]"
 """x and y of the white point, red, green and blue."""
 
@@ -68,7 +72,18 @@ _BRADFORD = np.array(
 _GREYS = Image.frombytes("L", (256, 1), bytes(range(256)))
 
 
-def to_srgb(picture: Image.Image, source: Image.Image, cicp: Cicp | None, name: str) -> Image.Image:
+def warn_caller(warning: ColourWarning) -> None:
+    """Warn in Python's way."""
+    warnings.warn(warning, stacklevel=3)
+
+
+def to_srgb(
+    picture: Image.Image,
+    source: Image.Image,
+    cicp: Cicp | None,
+    name: str,
+    warn: Warn = warn_caller,
+) -> Image.Image:
     """An image of mode L or RGB with its samples converted to sRGB; itself if nothing is to do.
 
     Args:
@@ -76,6 +91,7 @@ def to_srgb(picture: Image.Image, source: Image.Image, cicp: Cicp | None, name: 
         source: the image that they are of; its `info` and EXIF are read.
         cicp: the codes that its file states, if any.
         name: where it is from, for a warning; may be empty.
+        warn: takes the warning.
 
     Raises:
         ImageError: its transfer function is one of HDR, or it is of unknown codes.
@@ -97,7 +113,7 @@ def to_srgb(picture: Image.Image, source: Image.Image, cicp: Cicp | None, name: 
         reason = "Pillow was built without LittleCMS"
     # Without a name one of few texts: Python keeps each that it has shown.
     message = f"{name}: {reason}" if name else reason
-    warnings.warn(f"{message}: its samples are taken as sRGB", ColourWarning, stacklevel=2)
+    warn(ColourWarning(f"{message}: its samples are taken as sRGB"))
     return picture
 
 

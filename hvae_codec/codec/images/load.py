@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from hvae_codec.codec.images.colour import to_srgb
+from hvae_codec.codec.images.colour import Warn, to_srgb, warn_caller
 from hvae_codec.codec.images.colour_codes import file_cicp
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.codec.images.sniff import read_image_header
@@ -154,7 +154,10 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def decode_image_bytes(
-    data: bytes, max_pixels: int = MAX_PICTURE_PIXELS, name: str = ""
+    data: bytes,
+    max_pixels: int = MAX_PICTURE_PIXELS,
+    name: str = "",
+    warn: Warn = warn_caller,
 ) -> NDArray[np.uint8]:
     """The image in the bytes of a PNG, JPEG or WebP file, as uint8 [H, W, C].
 
@@ -165,13 +168,14 @@ def decode_image_bytes(
         data: the whole file.
         max_pixels: refuse images of more pixels; never more than MAX_PICTURE_PIXELS.
         name: of the file, for warnings.
+        warn: takes a ColourWarning; by default it is given in Python's way.
 
     Raises:
         AlphaError, ImageTooLargeError, ImageError: as `as_uint8`.
     """
     data = bytes(data)
     with _opened(data, max_pixels) as picture:
-        return _from_pillow(picture, max_pixels, name)
+        return _from_pillow(picture, max_pixels, name, warn)
 
 
 def encode_png(array: NDArray[np.uint8]) -> bytes:
@@ -314,7 +318,9 @@ def _unreadable(format_name: str, error: Exception) -> ImageError:
     return ImageError(f"damaged or truncated {format_name}: {error or type(error).__name__}")
 
 
-def _from_pillow(picture: Image.Image, max_pixels: int, name: str = "") -> NDArray[np.uint8]:
+def _from_pillow(
+    picture: Image.Image, max_pixels: int, name: str = "", warn: Warn = warn_caller
+) -> NDArray[np.uint8]:
     check_size(*picture.size, max_pixels)
     if _has_alpha(picture):
         raise AlphaError(f"image of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
@@ -331,7 +337,7 @@ def _from_pillow(picture: Image.Image, max_pixels: int, name: str = "") -> NDArr
             raise AlphaError(f"image of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
         read_as = _READ_AS[picture.mode]  # a conversion to the same would be a copy
         upright = picture if picture.mode == read_as else picture.convert(read_as)
-        upright = to_srgb(upright, picture, stated, name)
+        upright = to_srgb(upright, picture, stated, name, warn)
         turn = _turn(picture)
         upright = upright if turn is None else upright.transpose(turn)
     except (MemoryError, ImageError, ColourWarning):
