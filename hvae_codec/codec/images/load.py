@@ -13,8 +13,9 @@ How each kind of image is taken:
 * a path may lead to a PNG, JPEG or WebP file, or to an uncompressed one, PPM, PGM or `.npy`: it is
   read whole and at once, never mapped;
 * samples are converted to sRGB as the file states their colours (`colour.py`): ICC profile
-  (perceptual intent), cICP, gAMA and cHRM, Adobe RGB of EXIF; those of HDR are refused, and a
-  statement that is damaged or of another colour space is ignored with a ColourWarning.
+  (perceptual intent), cICP, gAMA and cHRM, Adobe RGB of EXIF, what an opened JPEG 2000, BMP, TIFF
+  or QOI states itself; those of HDR are refused, and a statement that is damaged, of another
+  colour space or of no use here is ignored with a ColourWarning.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from hvae_codec.codec.images.colour import Warn, to_srgb, warn_caller
-from hvae_codec.codec.images.colour_codes import file_cicp
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.codec.images.sniff import read_image_header
+from hvae_codec.codec.images.stated_colour import KEPT_AS, file_colour
 from hvae_codec.codec.images.stored_arrays import layout_of, read_array
 from hvae_codec.errors import AlphaError, ColourWarning, ImageError, ImageTooLargeError
 
@@ -192,11 +193,11 @@ def encode_png(array: NDArray[np.uint8]) -> bytes:
 
 def upright_copy(image: Image.Image, exif: Image.Exif | None = None) -> Image.Image:
     """A copy of a Pillow image, turned as `exif` says; by default as `as_uint8` turns it."""
-    stated = file_cicp(image)
+    stated = file_colour(image)
     turn = _turn(image) if exif is None else _TRANSPOSE.get(exif.get(_EXIF_ORIENTATION, 1))
     copy = image.copy() if turn is None else image.transpose(turn)
     if stated is not None:
-        copy.info["cicp"] = stated
+        copy.info[KEPT_AS] = stated
     return copy
 
 
@@ -331,7 +332,7 @@ def _from_pillow(
     if picture.mode not in _READ_AS:
         raise ImageError(f"image of mode {picture.mode}: convert it to RGB or grey first")
     try:
-        stated = file_cicp(picture)  # of a file that Pillow may let go of as it loads
+        stated = file_colour(picture)  # of a file that Pillow may let go of as it loads
         picture.load()
         if _has_alpha(picture):  # of a palette, which some readers read with the pixels
             raise AlphaError(f"image of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
