@@ -12,6 +12,18 @@ from numpy.typing import NDArray
 
 from hvae_codec.errors import HvaeCodecError, UnknownQualityError
 
+_SHOWN = 80
+
+
+def shown(given: object) -> str:
+    """An argument as messages show it, its text cut off where it is long. It never raises."""
+    try:
+        text = repr(given)
+    except Exception:  # of any class: some tensors cannot be shown, nor integers of many digits
+        return f"a {type(given).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
 
 def is_real(given: object) -> bool:
     """Whether it is a number: Python's, NumPy's, a fraction or a decimal one."""

@@ -43,7 +43,10 @@ class UnaryCalls(BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Close the connection; calls in flight end with ServiceError."""
+        """Close the connection; calls in flight end with ServiceError, later ones with
+        HvaeCodecError. Closing again does nothing.
+        """
+        self._pool.end()
         for channel in self._pool.channels:
             channel.close()
 
