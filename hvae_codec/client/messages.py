@@ -20,7 +20,7 @@ from hvae_codec.codec.images.load import Picture as LocalPicture
 from hvae_codec.codec.images.load import as_uint8, decode_image_bytes
 from hvae_codec.codec.quality_scale import as_quality
 from hvae_codec.errors import HvaeCodecError, ImageError, NotAnHvaeFileError, UnknownModelError
-from hvae_codec.utils.arguments import byte_count, decibels, real, whole
+from hvae_codec.utils.arguments import byte_count, decibels, real, shown, whole
 from hvae_codec.v1 import codec_pb2
 
 Picture: TypeAlias = "LocalPicture | bytes"
@@ -190,7 +190,7 @@ def size(name: str, given: object) -> int:
     """A size in bytes that a message can hold. Raises HvaeCodecError, naming the argument."""
     count = byte_count(name, given)
     if not 1 <= count < 2**63:
-        raise HvaeCodecError(f"{name} must be at least 1, got {given!r}")
+        raise HvaeCodecError(f"{name} must be at least 1, got {shown(given)}")
     return count
 
 
@@ -198,7 +198,7 @@ def number(name: str, given: object, most: int) -> int:
     """A whole number from 0 to `most`. Raises HvaeCodecError, naming the argument."""
     found = whole(name, given)
     if not 0 <= found <= most:
-        raise HvaeCodecError(f"{name} must lie in 0..{most}, got {given!r}")
+        raise HvaeCodecError(f"{name} must lie in 0..{most}, got {shown(given)}")
     return found
 
 

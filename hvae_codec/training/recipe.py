@@ -6,13 +6,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from hvae_codec.errors import SpecError
+import numpy as np
+
+from hvae_codec.errors import HvaeCodecError, SpecError
 from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import POSTERIORS, Posterior, noise_seed
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.optimisers import OPTIMISERS, OptimiserName
+from hvae_codec.utils.arguments import flag, real, shown, whole
 
 Precision = Literal["fp32", "bf16"]
 Schedule = Literal["constant", "cosine", "hold"]
@@ -106,6 +119,8 @@ class Recipe:
     ] = "adam"
 
     def __post_init__(self) -> None:
+        for name, kind in _field_types().items():
+            _check_type(name, getattr(self, name), kind)
         layers = len(any_spec(self.spec).latents)
         if len(self.betas) != layers:
             raise SpecError(
@@ -194,7 +209,7 @@ class Recipe:
             if rates is not None:
                 rates = tuple(None if rate is None else float(rate) for rate in rates)
             return cls(**{**data, "betas": betas, "rates": rates})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SpecError(f"not a recipe: {error!r}") from error
 
     def continues(self, earlier: Recipe, epochs: int) -> bool:
@@ -237,6 +252,44 @@ class Recipe:
         if epoch >= self.rate_warmup_epochs:
             return self.betas
         return tuple(beta * epoch / self.rate_warmup_epochs for beta in self.betas)
+
+
+@cache
+def _field_types() -> dict[str, tuple[Any, ...]]:
+    """The types that each field of `Recipe` may have; of a choice of words, and of words, str."""
+    found = {}
+    for name, hint in get_type_hints(Recipe).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        kinds = (get_origin(part) or part for part in parts)
+        found[name] = tuple(str if kind is Literal else kind for kind in kinds)
+    return found
+
+
+def _check_type(name: str, value: object, kinds: tuple[Any, ...]) -> None:
+    """Refuse a value of a field that is of none of its types: SpecError."""
+    if value is None and NoneType in kinds:
+        return
+    try:
+        if bool in kinds:
+            flag(name, value)
+        elif int in kinds:
+            whole(name, value)
+        elif float in kinds:
+            real(name, value)
+        elif tuple in kinds and (
+            isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray)
+        ):
+            raise SpecError(f"{name} must be numbers, one for each layer; got {shown(value)}")
+        elif tuple in kinds:
+            for each in value:  # type: ignore[attr-defined]
+                if each is not None or name != "rates":
+                    real(f"each of {name}", each)
+        elif not isinstance(value, str):
+            raise SpecError(f"{name} must be text; got {type(value).__name__} {shown(value)}")
+    except SpecError:
+        raise
+    except HvaeCodecError as error:
+        raise SpecError(str(error)) from error
 
 
 @cache

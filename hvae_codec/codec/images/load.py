@@ -114,13 +114,13 @@ def as_batch(
     Raises:
         ImageError: as `as_uint8`, the message saying which image; also for a single image.
     """
+    if _is_tensor(images):
+        check_tensor(images)
     if (isinstance(images, np.ndarray) or _is_tensor(images)) and images.ndim != 4:
         raise ImageError(
             "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of images; "
             f"got {images.ndim} dimensions {list(images.shape)}"
         )
-    if _is_tensor(images):
-        check_tensor(images)
     if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(
         images, Iterable
     ):
@@ -242,8 +242,8 @@ def _is_tensor(image: object) -> TypeGuard[torch.Tensor]:
 
 def check_tensor(tensor: torch.Tensor) -> None:
     """Refuse a tensor that has no values of its own in memory: ImageError."""
-    if str(tensor.layout) != "torch.strided" or tensor.is_meta:
-        kind = "meta" if tensor.is_meta else str(tensor.layout)
+    if str(tensor.layout) != "torch.strided" or tensor.is_meta or tensor.is_nested:
+        kind = "meta" if tensor.is_meta else "nested" if tensor.is_nested else str(tensor.layout)
         raise ImageError(f"an image tensor must be dense, with values; got a {kind} tensor")
 
 
