@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.utils.signals import ended_by_signals
 
-from .engine.process_pool import BATCH_FUNCTIONS, share_imports
+from .engine.process_pool import share_imports
 from .listening import AddressError, check_address, check_file, check_host, check_ports_differ
 from .options import add_flags, build
 from .output import put
@@ -51,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
     except AddressError as error:
         return _fail(1, str(error))
     if settings.engine.threads == 0:
-        share_imports(BATCH_FUNCTIONS)  # while this process imports the rest
+        share_imports()  # while this process imports the rest
     try:
         from .app import StartError, serve
         from .errors import SecurityError

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from ..engine.turns import Turns
+from ..engine.fairness import Turns
 from ..errors import InvalidRequestError
 from ..observability.call_context import current_call
 from ..rpc.status import abort_with

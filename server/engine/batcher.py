@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from typing import Final, Generic, TypeVar
 
-from ..admission.cancelling import Cancellation, cancelled_by
+from hvae_codec.utils.cancellation import Cancellation, cancelled_by
+
 from ..errors import DeadlinePassedError
 from ..observability.call_context import current_call
 from ..settings import BatchLimits
-from .shares import Shares
+from .fairness import Shares
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

@@ -4,11 +4,18 @@ Two lanes share the cores. Items of many callers go through the fast one in batc
 by itself (a large image, a search for a size or a quality, samples) goes through the slow one,
 piece by piece, and delays no small images; callers take turns there. Bytes and images
 do not depend on what an item shares a batch with: symbols are equal whatever the batch.
+
+A batch is computed beside the event loop, in threads or in coding processes, where cores work at
+once. In threads networks share the interpreter's lock with the loop, and each waits for the other
+at every step; processes take the cores from a loop that is busy with calls. For a few small images
+of many calls both take longer than to compute them in between.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self, TypeVar
@@ -17,23 +24,23 @@ import torch
 
 from hvae_codec import Codec
 from hvae_codec.codec.operating_point import OperatingPoint
+from hvae_codec.utils.cancellation import Cancellation, cancelled_by
 
-from ..admission.cancelling import Cancellation, cancelled_by, in_thread
 from ..settings import BatchLimits, EngineSettings
-from .batch_functions import (
+from .batch_worker import ModelNeededError, compute_now, key_of, preparing
+from .batcher import Batch, Batcher
+from .coding_pool import CodingPool
+from .fairness import Turns
+from .operations import (
     Call,
-    ModelNeededError,
+    InlineExecutor,
     Operation,
     Picture,
+    ThreadExecutor,
+    TimedExecutor,
     compute,
-    compute_now,
-    key_of,
-    preparing,
+    in_thread,
 )
-from .batcher import Batch, Batcher
-from .coding_pool import CodingProcesses
-from .executors import InlineExecutor, LatencyEstimator, ThreadExecutor, TimedExecutor
-from .turns import Turns
 
 _SLOW_AT_ONCE: Final = 2
 """Of the slow lane: one in the networks, and one that is coded meanwhile."""
@@ -44,6 +51,15 @@ _logger = logging.getLogger(__name__)
 
 SLOW_PIXELS: Final = 1 << 20
 """Pixels of one item from which it goes through the slow lane."""
+
+_CALL_SECONDS: Final = 0.00025
+"""What the loop spends on a call beside its computing."""
+
+_LEAST_CALLS: Final = 16
+"""So many calls' worth may always be computed in the loop: beside calls, it takes as long there."""
+
+_SLOWING: Final = 1.02
+"""Growth of the estimate per batch; lets a one-off fast batch decay."""
 
 Result = TypeVar("Result")
 Value = TypeVar("Value")
@@ -77,6 +93,32 @@ class BatchKey:
         return cls(operation, codec.info.model_id, point, codec)
 
 
+class LatencyEstimator:
+    """How long the networks take for work of a kind and size, from the fastest batches of late:
+    what else a machine does makes others slower, wherever they are computed.
+    """
+
+    def __init__(self) -> None:
+        # For each kind seconds per weight, by the number of bits of a batch's weight.
+        self._seconds: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
+
+    def saw(self, kind: Hashable, weight: int, seconds: float) -> None:
+        """A batch of a kind and weight took so long; one of weight 0 says nothing."""
+        if weight > 0:
+            paces, size = self._seconds[kind], weight.bit_length()
+            each = seconds / weight
+            paces[size] = min(each, _SLOWING * paces.get(size, each))
+
+    def fits_loop(self, kind: Hashable, weight: int, calls: int) -> bool:
+        """Whether a batch of so many calls takes no more of the loop than the calls themselves;
+        False for a kind not seen yet.
+        """
+        # A larger batch takes less for its weight, so the paces of smaller ones are bounds.
+        paces, size = self._seconds[kind], weight.bit_length()
+        each = min((pace for bits, pace in paces.items() if bits <= size), default=math.inf)
+        return each * weight <= _CALL_SECONDS * max(calls, _LEAST_CALLS)
+
+
 class Engine:
     """Encodes, decodes, reads features and draws samples for many callers at once.
 
@@ -87,7 +129,7 @@ class Engine:
 
     def __init__(self, settings: EngineSettings, seen: MetricsSink | None = None) -> None:
         threads = settings.threads
-        self._coding = CodingProcesses(
+        self._coding = CodingPool(
             settings.coding_processes, preparing(settings.warm) if threads == 0 else None
         )
         self._seen = seen

@@ -11,7 +11,7 @@ from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.errors import ImageError
 from hvae_codec.v1 import codec_pb2
 
-from ..engine.batch_functions import Picture
+from ..engine.operations import Picture
 from ..errors import InvalidRequestError
 
 EMPTY: Final = "the image is empty: set `file` or `raw`"

@@ -21,8 +21,8 @@ from hvae_codec.evaluation.metrics.psnr import psnr_of, squared_error_each
 from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Held, answer_footprint
-from ..engine.batch_functions import Decode, Encode, Picture, ReadFeatures, ReadFileFeatures
 from ..engine.engine import Engine
+from ..engine.operations import Decode, Encode, Picture, ReadFeatures, ReadFileFeatures
 from ..errors import InvalidRequestError
 from ..settings import Limits
 from . import convert

@@ -11,7 +11,7 @@ from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.registry import codec_of, model_for
 from hvae_codec.v1 import codec_pb2
 
-from ..engine.batch_functions import Picture
+from ..engine.operations import Picture
 from ..errors import InvalidRequestError
 
 MAX_EFFORT: Final = 2

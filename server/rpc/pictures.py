@@ -8,9 +8,9 @@ from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Held, answer_footprint, file_footprint, sample_footprint
-from ..engine.batch_functions import Picture
 from ..engine.engine import FILES_AT_ONCE, Engine
-from ..engine.turns import Turns
+from ..engine.fairness import Turns
+from ..engine.operations import Picture
 from ..errors import InvalidRequestError
 from ..settings import Limits
 from . import convert

@@ -12,8 +12,8 @@ from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Held
-from ..engine.batch_functions import ReadFeatures, ReadFileFeatures
 from ..engine.engine import Engine
+from ..engine.operations import ReadFeatures, ReadFileFeatures
 from ..errors import InvalidRequestError
 from ..settings import Limits
 from . import convert

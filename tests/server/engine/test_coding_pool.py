@@ -15,17 +15,15 @@ import pytest
 import hvae_codec
 from hvae_codec.errors import BitstreamError
 from hvae_codec.server.engine import coding_pool
-from hvae_codec.server.engine.batch_functions import (
-    Decode,
-    Encode,
+from hvae_codec.server.engine.batch_worker import (
     ModelNeededError,
-    ReadFeatures,
     compute_now,
     key_of,
     preparing,
 )
-from hvae_codec.server.engine.coding_pool import CodingProcesses
-from hvae_codec.server.engine.process_pool import BATCH_FUNCTIONS
+from hvae_codec.server.engine.coding_pool import CodingPool
+from hvae_codec.server.engine.operations import Decode, Encode, ReadFeatures
+from hvae_codec.server.engine.process_pool import BATCH_WORKER
 from hvae_codec.server.errors import WorkerLostError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,7 +36,7 @@ def pool_threads():
 
 def run(count, work, prepare=None):
     async def main():
-        processes = CodingProcesses(count, prepare)
+        processes = CodingPool(count, prepare)
         await processes.start()
         try:
             return await work(processes)
@@ -157,7 +155,7 @@ def test_processes_that_are_killed_in_the_middle_of_batches(codec, pictures):
                 for _ in range(8)
             ]
             await asyncio.sleep(0.02)
-            os.kill(next(iter(processes._place._all))._process.pid, signal.SIGKILL)
+            os.kill(next(iter(processes._all))._process.pid, signal.SIGKILL)
             ended += await asyncio.gather(*batches)
         return ended, processes.replaced
 
@@ -234,11 +232,11 @@ def test_work_that_always_kills_its_process_fails_clearly():
 
 ORPHAN = """
 import asyncio, os
-from hvae_codec.server.engine.batch_functions import preparing
-from hvae_codec.server.engine.coding_pool import CodingProcesses
+from hvae_codec.server.engine.batch_worker import preparing
+from hvae_codec.server.engine.coding_pool import CodingPool
 if __name__ == "__main__":
     async def main():
-        processes = CodingProcesses(1, %s)
+        processes = CodingPool(1, %s)
         await processes.start()
         print(await processes.run(os.getpid), flush=True)
         os.kill(os.getpid(), 9)
@@ -284,7 +282,7 @@ def test_a_coding_process_has_no_torch():
 
 def test_what_coding_processes_share_has_nothing_of_grpc():
     """gRPC's threads do not survive the fork that they come from."""
-    command = f"import sys, {BATCH_FUNCTIONS}; print(*sys.modules)"
+    command = f"import sys, {BATCH_WORKER}; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", command],
         stdout=subprocess.PIPE,

@@ -11,17 +11,14 @@ import pytest
 
 import hvae_codec
 from hvae_codec.errors import BitstreamError
-from hvae_codec.server.engine.batch_functions import (
+from hvae_codec.server.engine.coding_pool import CodingPool
+from hvae_codec.server.engine.engine import Engine, LatencyEstimator
+from hvae_codec.server.engine.operations import (
     Decode,
     Encode,
+    InlineExecutor,
     ReadFeatures,
     ReadFileFeatures,
-)
-from hvae_codec.server.engine.coding_pool import CodingProcesses
-from hvae_codec.server.engine.engine import Engine
-from hvae_codec.server.engine.executors import (
-    InlineExecutor,
-    LatencyEstimator,
     ThreadExecutor,
     TimedExecutor,
 )
@@ -91,7 +88,7 @@ def test_a_batch_without_a_result_says_nothing_of_the_pace():
 
 def test_a_thread_of_networks_counts_no_time_in_which_it_waits():
     async def main():
-        coding = CodingProcesses(0)
+        coding = CodingPool(0)
         beside = ThreadExecutor("test", 1, 1, coding)
         seconds = []
         for place in (TimedExecutor(beside), TimedExecutor(InlineExecutor())):

@@ -8,7 +8,7 @@ import pytest
 
 from hvae_codec.client import Client
 from hvae_codec.server.engine.engine import Engine, EngineSettings
-from hvae_codec.server.engine.turns import Turns
+from hvae_codec.server.engine.fairness import Turns
 from hvae_codec.server.observability.call_context import CallContext, set_current_call
 
 

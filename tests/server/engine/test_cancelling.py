@@ -12,11 +12,15 @@ import pytest
 from PIL import Image
 
 from hvae_codec.client import Client, ServiceError
-from hvae_codec.server.admission.cancelling import Cancellation, cancelled_by
 from hvae_codec.server.engine.batcher import Batcher
-from hvae_codec.server.engine.coding_pool import CodingProcesses
+from hvae_codec.server.engine.coding_pool import CodingPool
 from hvae_codec.server.settings import BatchLimits
-from hvae_codec.utils.cancellation import CancelledWorkError, check
+from hvae_codec.utils.cancellation import (
+    Cancellation,
+    CancelledWorkError,
+    cancelled_by,
+    check,
+)
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.messages import raw_image
 from tests.server.scraping import scraped_when
@@ -197,7 +201,7 @@ def _steps(seconds):
 
 def test_work_in_a_process_is_cancelled_and_the_next_is_not():
     async def main():
-        processes = CodingProcesses(1)
+        processes = CodingPool(1)
         await processes.start()
         cancelled = Cancellation()
         with cancelled_by(cancelled):
