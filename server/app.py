@@ -10,11 +10,11 @@ import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 import hvae_codec
 from hvae_codec.codec.registry import check_at_hand
@@ -24,11 +24,8 @@ from hvae_codec.utils.signals import STOPPING
 from hvae_codec.v1 import codec_pb2
 
 from .admission.capacity import Admission, message_footprint
-from .admission.open_calls import OpenCalls
-from .admission.overload import OverloadGuard
-from .admission.receiving import ReceivingInterceptor
+from .admission.open_calls import OpenCalls, OverloadGuard, Silence
 from .admission.side_calls import SideCalls
-from .admission.silence import Silence
 from .auth.access import Access
 from .auth.file_watcher import watch
 from .auth.tls import Tls
@@ -36,13 +33,12 @@ from .auth.token_file import TokenFile
 from .engine.engine import Engine
 from .grpc_options import AGE_SPREAD, server_options
 from .listening import address_of, cannot_listen, cannot_write, is_unix, stop_listening
-from .observability.call_context import current_call
+from .observability.calls import Observation, current_call
 from .observability.metrics import Metrics
-from .observability.observation import Observation
 from .observability.process_stats import ProcessStats
 from .observability.tracing import start_tracing
 from .output import announce
-from .rpc.interceptors import CallInterceptor
+from .rpc.interceptor import CallInterceptor
 from .rpc.methods import Calls
 from .rpc.servicer import SERVICE, CodecServicer
 from .settings import Settings, Warm
@@ -103,16 +99,19 @@ class App:
         self._silence = Silence(settings.open_calls.idle_seconds)
         self._open_calls = OpenCalls(settings.open_calls, self._silence)
         self._overload = OverloadGuard(SERVICE, self.admission, self._open_calls)
-        self._side_calls = SideCalls(SERVICE)
         self._observation = Observation(SERVICE, self.metrics, self._tracing)
         observe = self._observation.observe
         self._servicer = CodecServicer(self.calls, self.admission, self._silence, observe)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._grpc_server()
         self._server.add_generic_rpc_handlers((self._servicer.handlers(self.metrics.sent),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._side_calls = SideCalls(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._side_calls)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer(names),  # type: ignore[attr-defined]
+            self._side_calls,
+        )
         self._background: list[asyncio.Task[None]] = []
         self._port = 0
         self._serving = False
@@ -145,13 +144,9 @@ class App:
             return await self.calls.evaluate(request, None, held)
 
     def _grpc_server(self) -> grpc.aio.Server:
-        interceptors: list[Any] = [
-            ReceivingInterceptor(SERVICE, self._silence),
-            self._side_calls,
-            CallInterceptor(self._observation, self.access, self._overload),
-        ]
+        interceptor = CallInterceptor(self._observation, self.access, self._overload, self._silence)
         return grpc.aio.server(
-            interceptors=interceptors,
+            interceptors=[interceptor],
             options=server_options(
                 self._settings.limits.message_bytes,
                 share_port=self._settings.share_port,

@@ -55,6 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         from .app import StartError, serve
         from .errors import SecurityError
+        from .observability.calls import current_call
         from .observability.logs import Logs
         from .observability.metrics import Metrics
         from .observability.tracing import TracingError
@@ -63,7 +64,12 @@ def _run(args: argparse.Namespace) -> int:
             raise
         return _fail(1, f"{error}: install the server with pip install 'hvae-codec[server]'")
     metrics = Metrics()
-    logs = Logs(settings.log_format, settings.log_level, metrics.log_lines_dropped.inc)
+    logs = Logs(
+        settings.log_format,
+        settings.log_level,
+        metrics.log_lines_dropped.inc,
+        lambda: current_call().request_id,
+    )
     logs.start()
     try:
         asyncio.run(serve(settings, metrics))

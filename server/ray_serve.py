@@ -35,9 +35,8 @@ from .engine.engine import Engine
 from .errors import LimitError, UnauthenticatedError
 from .options import arguments_of
 from .options import build as build_settings
-from .rpc.messages import set_wire_bytes
 from .rpc.methods import Calls
-from .rpc.servicer import SERVICE, CodecServicer
+from .rpc.servicer import SERVICE, CodecServicer, wire_bytes
 from .rpc.status import abort_with
 from .settings import Settings
 
@@ -160,7 +159,7 @@ class RayCodecService:
     async def _check_size(self, message: Message, context: _Context) -> None:
         """Ray's proxy takes messages of any size."""
         size = message.ByteSize()
-        set_wire_bytes(size)
+        wire_bytes.set(size)
         if size > self._message_bytes:
             text = f"a message of {size:,} bytes; at most {self._message_bytes:,}"
             await abort_with(context, LimitError(text))

@@ -13,7 +13,6 @@ from typing import Final, Literal, Self
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS
 
 from . import options
-from .errors import InvalidRequestError, LimitError
 from .grpc_options import ConnectionAge, shared_age
 from .listening import is_loopback, is_unix
 from .options import option
@@ -105,32 +104,6 @@ class Limits:
             raise ValueError(
                 f"at most {MAX_PICTURE_PIXELS:,} pixels in one call, the largest image of the "
                 f"codec; got {self.pixels:,}"
-            )
-
-    def check_items(self, field: str, count: int) -> None:
-        """Raise InvalidRequestError for no items in `field`, LimitError for too many."""
-        if count < 1:
-            raise InvalidRequestError(f"{field}: the request has none, at least 1 is needed")
-        if count > self.items:
-            raise LimitError(
-                f"{field}: {count:,} items in one call, this server allows {self.items:,}; "
-                "send them in several calls"
-            )
-
-    def check_pixels(self, pixels: int) -> None:
-        """Raise LimitError for too many pixels of a call's images together."""
-        if pixels > self.pixels:
-            raise LimitError(
-                f"the images of this call have {pixels:,} pixels or more, this server allows "
-                f"{self.pixels:,} in one call; send fewer at a time"
-            )
-
-    def check_response(self, response_bytes: int) -> None:
-        """Raise LimitError for an answer that would not fit into one message."""
-        if response_bytes > self.message_bytes:
-            raise LimitError(
-                f"the answer may take {response_bytes:,} bytes, this server allows "
-                f"{self.message_bytes:,} in one message; ask for fewer items in one call"
             )
 
 

@@ -1,4 +1,6 @@
-"""How much the server holds at once: beyond it a call is told to come back, and nothing grows.
+"""How much one call may ask, and how much the server holds at once.
+
+Beyond its capacity the server rejects calls with a time to retry, and nothing grows.
 
 A request is counted by the memory that it takes, in upper bounds: its message, its images decoded,
 and its answer until the transport has taken that. What it takes beside its message is known once
@@ -10,8 +12,8 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final, NoReturn, Self
 
-from ..errors import OverloadError
-from ..settings import Capacity
+from ..errors import InvalidRequestError, LimitError, OverloadError
+from ..settings import Capacity, Limits
 
 _LEAST_RETRY_SECONDS: Final = 0.05
 _MOST_RETRY_SECONDS: Final = 5.0
@@ -34,6 +36,35 @@ _ANSWER_COPIES: Final = 3
 _PIXEL_BYTES: Final = 3
 _READER_PIXEL_BYTES: Final = 4
 """Of the image library, while it reads a file beside the array that it gives."""
+
+
+def check_items(limits: Limits, field: str, count: int) -> None:
+    """Raise InvalidRequestError for no items in `field`, LimitError for too many."""
+    if count < 1:
+        raise InvalidRequestError(f"{field}: the request has none, at least 1 is needed")
+    if count > limits.items:
+        raise LimitError(
+            f"{field}: {count:,} items in one call, this server allows {limits.items:,}; "
+            "send them in several calls"
+        )
+
+
+def check_pixels(limits: Limits, pixels: int) -> None:
+    """Raise LimitError for too many pixels of a call's images together."""
+    if pixels > limits.pixels:
+        raise LimitError(
+            f"the images of this call have {pixels:,} pixels or more, this server allows "
+            f"{limits.pixels:,} in one call; send fewer at a time"
+        )
+
+
+def check_response(limits: Limits, response_bytes: int) -> None:
+    """Raise LimitError for an answer that would not fit into one message."""
+    if response_bytes > limits.message_bytes:
+        raise LimitError(
+            f"the answer may take {response_bytes:,} bytes, this server allows "
+            f"{limits.message_bytes:,} in one message; ask for fewer items in one call"
+        )
 
 
 def message_footprint(size: int) -> int:

@@ -22,7 +22,7 @@ from typing import Final, Generic, TypeVar
 from hvae_codec.utils.cancellation import Cancellation, cancelled_by
 
 from ..errors import DeadlinePassedError
-from ..observability.call_context import current_call
+from ..observability.calls import current_call
 from ..settings import BatchLimits
 from .fairness import Shares
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequen
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from ..observability.call_context import current_call
+from ..observability.calls import current_call
 
 _REMEMBERED: Final = 4_096
 """Most callers, or callers and calls, whose work or last turn is known."""

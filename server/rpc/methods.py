@@ -20,15 +20,29 @@ from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.evaluation.metrics.psnr import psnr_of, squared_error_each
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import Held, answer_footprint
+from ..admission.capacity import (
+    Held,
+    answer_footprint,
+    check_items,
+    check_pixels,
+    check_response,
+)
 from ..engine.engine import Engine
 from ..engine.operations import Decode, Encode, Picture, ReadFeatures, ReadFileFeatures
 from ..errors import InvalidRequestError
 from ..settings import Limits
-from . import convert
-from .convert import Shape
-from .model_selection import Codecs, Encoding, encoding_of, layer_index, refuse_targets
-from .pictures import Pictures
+from .requests import (
+    Codecs,
+    Encoding,
+    ImageReader,
+    Shape,
+    check_known,
+    encoding_of,
+    layer_index,
+    refuse_targets,
+    shape_of,
+)
+from .responses import ImageWriter, result_bytes, to_description, to_feature_result
 from .sampling import Sampling
 from .status import item_status
 
@@ -55,19 +69,20 @@ class Calls:
         self._engine = engine
         self._limits = limits
         self._codecs = Codecs()
-        self._pictures = Pictures(engine, limits)
-        self._sampling = Sampling(engine, limits, self._pictures)
+        self._reader = ImageReader(engine, limits)
+        self._writer = ImageWriter(engine, limits)
+        self._sampling = Sampling(engine, limits, self._reader)
 
     async def encode(
         self, request: codec_pb2.EncodeRequest, until: float | None, held: Held
     ) -> codec_pb2.EncodeResponse:
         """Encode images, one file each."""
-        self._limits.check_items("images", len(request.images))
+        check_items(self._limits, "images", len(request.images))
         effort = request.effort if request.HasField("effort") else None
         encoding = encoding_of(request.model, effort, request.max_bytes)
         if encoding.name != AUTO:
             await self._codecs.named(encoding.name, encoding.quality)  # or fail as a whole
-        pictures = await self._pictures.read(request.images, held)
+        pictures = await self._reader.read(request.images, held)
         groups = await self._by_encoder(encoding, pictures)
 
         async def encoded(codec: Codec, some: Sequence[int]) -> Sequence[bytes | Exception]:
@@ -82,7 +97,7 @@ class Calls:
             else:
                 response.results.add(encoded=result)
         size = response.ByteSize()
-        self._limits.check_response(size)
+        check_response(self._limits, size)
         held.answered(answer_footprint(size))
         return response
 
@@ -90,12 +105,12 @@ class Calls:
         self, request: codec_pb2.DecodeRequest, until: float | None, held: Held
     ) -> codec_pb2.DecodeResponse:
         """Decode files, whole or as previews."""
-        self._limits.check_items("encoded", len(request.encoded))
-        convert.check_known("format", request.format, codec_pb2.ImageFormat)
+        check_items(self._limits, "encoded", len(request.encoded))
+        check_known("format", request.format, codec_pb2.ImageFormat)
         files: list[bytes | Exception] = list(request.encoded)
         named = await self._named(request)
         groups, shapes = await self._by_codec(named, files, whole=not request.preview)
-        size = await self._pictures.hold_answer(shapes.values(), request.format, held)
+        size = await self._writer.hold_answer(shapes.values(), request.format, held)
         layers = 1 if request.preview else None
 
         async def decoded(codec: Codec, some: Sequence[int]) -> Sequence[Picture | Exception]:
@@ -113,7 +128,7 @@ class Calls:
             else:
                 images.append(result.image)
                 pictures.append(picture)
-        await self._pictures.write(images, pictures, request.format)
+        await self._writer.write(images, pictures, request.format)
         held.answered(answer_footprint(size))
         return response
 
@@ -121,9 +136,9 @@ class Calls:
         self, request: codec_pb2.ExtractFeaturesRequest, until: float | None, held: Held
     ) -> codec_pb2.ExtractFeaturesResponse:
         """Read features of images and of files."""
-        self._limits.check_items("sources", len(request.sources))
-        convert.check_known("moments", request.moments, codec_pb2.FeatureMoments)
-        convert.check_known("encoding", request.encoding, codec_pb2.FeatureEncoding)
+        check_items(self._limits, "sources", len(request.sources))
+        check_known("moments", request.moments, codec_pb2.FeatureMoments)
+        check_known("encoding", request.encoding, codec_pb2.FeatureEncoding)
         kinds = [source.WhichOneof("source") for source in request.sources]
         by_size = request.model.name == AUTO
         if by_size:
@@ -139,11 +154,11 @@ class Calls:
                 sources[number] = request.sources[number].encoded
         in_pictures = [number for number, kind in enumerate(kinds) if kind == "image"]
         images = [request.sources[number].image for number in in_pictures]
-        pictures = await self._pictures.read(images, held)
+        pictures = await self._reader.read(images, held)
         for number, picture in zip(in_pictures, pictures, strict=True):
             sources[number] = picture
         groups, shapes = await self._by_codec(named, sources, whole=False)
-        self._limits.check_pixels(sum(map(_pixels, shapes.values())))
+        check_pixels(self._limits, sum(map(_pixels, shapes.values())))
         fit = [n for n in in_pictures if not isinstance(sources[n], Exception)]
         if named is not None:
             groups = [*groups, (named, fit)]
@@ -152,7 +167,7 @@ class Calls:
         layers = {codec: layer_index(codec, request.layer) for codec, _ in groups}
         dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
         size = len(sources) * (8 * dims + _RESULT_BYTES)
-        self._limits.check_response(size)
+        check_response(self._limits, size)
         await held.more(answer_footprint(size))
 
         async def read(codec: Codec, some: Sequence[int]) -> Sequence[Features | Exception]:
@@ -172,7 +187,7 @@ class Calls:
             if isinstance(result, Exception):
                 response.results.add(status=_failed("sources", number, result))
             else:
-                feature = convert.to_feature_result(result, request.moments, request.encoding)
+                feature = to_feature_result(result, request.moments, request.encoding)
                 response.results.append(feature)
         held.answered(answer_footprint(size))
         return response
@@ -181,16 +196,16 @@ class Calls:
         self, request: codec_pb2.SampleRequest, until: float | None, held: Held
     ) -> codec_pb2.SampleResponse:
         """Draw images from the prior, or below given latents of the top layer."""
-        self._limits.check_items("count", request.count)
-        convert.check_known("format", request.format, codec_pb2.ImageFormat)
+        check_items(self._limits, "count", request.count)
+        check_known("format", request.format, codec_pb2.ImageFormat)
         codec = await self._codecs.selected(request.model)
         channels, height, width = codec.info.image_shape
         shapes = [(height, width, channels)] * request.count
-        size = await self._pictures.hold_answer(shapes, request.format, held)
+        size = await self._writer.hold_answer(shapes, request.format, held)
         pictures = await self._sampling.draw(codec, request, until, held)
         response = codec_pb2.SampleResponse()
         images = [response.results.add().image for _ in pictures]
-        await self._pictures.write(images, list(pictures), request.format)
+        await self._writer.write(images, list(pictures), request.format)
         held.answered(answer_footprint(size))
         return response
 
@@ -198,7 +213,7 @@ class Calls:
         self, request: codec_pb2.ListModelsRequest, until: float | None, held: Held
     ) -> codec_pb2.ListModelsResponse:
         """List the models."""
-        models = [convert.to_description(info) for info in hvae_codec.models()]
+        models = [to_description(info) for info in hvae_codec.models()]
         return codec_pb2.ListModelsResponse(models=models, limits=self._call_limits())
 
     async def get_model(
@@ -206,19 +221,19 @@ class Calls:
     ) -> codec_pb2.GetModelResponse:
         """Describe one model."""
         info = (await self._codecs.selected(request.model)).info
-        model = convert.to_description(info)
+        model = to_description(info)
         return codec_pb2.GetModelResponse(model=model, limits=self._call_limits())
 
     async def evaluate(
         self, request: codec_pb2.EvaluateRequest, until: float | None, held: Held
     ) -> codec_pb2.EvaluateResponse:
         """Encode and decode an image, and say what it cost and how good it is."""
-        convert.check_known("format", request.format, codec_pb2.ImageFormat)
+        check_known("format", request.format, codec_pb2.ImageFormat)
         encoding = encoding_of(request.model)
-        (picture,) = await self._pictures.read([request.image], held)
+        (picture,) = await self._reader.read([request.image], held)
         if isinstance(picture, Exception):
             raise picture
-        answer = convert.result_bytes(picture.shape, request.format)
+        answer = result_bytes(picture.shape, request.format)
         await held.more(2 * picture.nbytes + answer_footprint(answer))  # decoded, and compared
         codec = await self._codecs.named(encoding.model_of(picture), encoding.quality)
         (file,) = await self._encoded(encoding, codec, [picture], until)
@@ -236,13 +251,13 @@ class Calls:
             encoded=file,
             payload_bytes=len(file) - parse(file).payload_at,
             rates_nats=[_NATS_PER_BIT * layer for layer in bits],
-            model=convert.to_description(codec.info),
+            model=to_description(codec.info),
         )
-        await self._pictures.write([response.decoded], [decoded], request.format)
+        await self._writer.write([response.decoded], [decoded], request.format)
         if error[0] > 0:
             response.psnr_db = float(psnr_of(error)[0])
         size = response.ByteSize()
-        self._limits.check_response(size)
+        check_response(self._limits, size)
         held.answered(answer_footprint(size))
         return response
 
@@ -332,7 +347,7 @@ class Calls:
             try:
                 frame = parse(file)
                 codec = named or await self._codecs.of_id(frame.header.model_id)
-                shapes[number] = convert.shape_of(file, frame, codec, whole=whole)
+                shapes[number] = shape_of(file, frame, codec, whole=whole)
                 groups[codec].append(number)
             except HvaeCodecError as error:
                 files[number] = error

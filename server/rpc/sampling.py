@@ -11,13 +11,12 @@ from hvae_codec import Codec
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import Held
+from ..admission.capacity import Held, check_pixels
 from ..engine.engine import Engine
 from ..engine.operations import ReadFeatures, ReadFileFeatures
 from ..errors import InvalidRequestError
 from ..settings import Limits
-from . import convert
-from .pictures import Pictures
+from .requests import ImageReader, shape_of
 
 _MAX_SEED: Final = 2**63 - 1
 
@@ -25,10 +24,10 @@ _MAX_SEED: Final = 2**63 - 1
 class Sampling:
     """Answers SampleRequests."""
 
-    def __init__(self, engine: Engine, limits: Limits, pictures: Pictures) -> None:
+    def __init__(self, engine: Engine, limits: Limits, reader: ImageReader) -> None:
         self._engine = engine
         self._limits = limits
-        self._pictures = pictures
+        self._reader = reader
 
     async def draw(
         self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None, held: Held
@@ -80,7 +79,7 @@ class Sampling:
         """The mean [D] of the top layer of an image or file."""
         match source.WhichOneof("source"):
             case "image":
-                (picture,) = await self._pictures.read([source.image], held)
+                (picture,) = await self._reader.read([source.image], held)
                 if isinstance(picture, Exception):
                     raise picture
                 height, width, channels = picture.shape
@@ -90,8 +89,8 @@ class Sampling:
                 )
             case "encoded":
                 frame = parse(source.encoded)
-                height, width, _ = convert.shape_of(source.encoded, frame, codec, whole=False)
-                self._limits.check_pixels(height * width)
+                height, width, _ = shape_of(source.encoded, frame, codec, whole=False)
+                check_pixels(self._limits, height * width)
                 (features,) = await self._engine.run(
                     ReadFileFeatures(0), codec, [source.encoded], [height * width], until
                 )

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, Final
 
 import grpc
@@ -17,12 +18,10 @@ from prometheus_client import Counter
 from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Admission, Held, message_footprint
-from ..admission.silence import Silence
+from ..admission.open_calls import Silence
 from ..errors import SilentCallError, StoppingError, TokenLimitError
-from ..observability.call_context import current_call
-from ..observability.observation import CallObserver
+from ..observability.calls import CallObserver, current_call
 from .message_reader import MessageReader
-from .messages import items_of, set_wire_bytes, wire_bytes
 from .methods import Calls
 from .status import abort_with, item_status, over_is_cancelled, status_of
 
@@ -38,6 +37,19 @@ SERVICE: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]
 
 _STREAM: Final = "Stream"
 """Begins the name of a method that is another one for many messages."""
+
+_ITEMS: Final[dict[type[Any], Callable[[Any], int]]] = {
+    codec_pb2.EncodeRequest: lambda request: len(request.images),
+    codec_pb2.DecodeRequest: lambda request: len(request.encoded),
+    codec_pb2.ExtractFeaturesRequest: lambda request: len(request.sources),
+    codec_pb2.SampleRequest: lambda request: int(request.count),
+    codec_pb2.EvaluateRequest: lambda request: 1,
+}
+"""Items of a request, by its class; others are about none."""
+
+wire_bytes: Final[ContextVar[int]] = ContextVar("wire_bytes")
+"""Bytes of the request that this task was given last. A message that is asked for its size is
+serialised for that, images and all."""
 
 
 class CodecServicer:
@@ -81,7 +93,7 @@ class CodecServicer:
         counter = sent(name)
 
         def parse(data: bytes) -> Message:
-            set_wire_bytes(len(data))
+            wire_bytes.set(len(data))
             return request_type.FromString(data)
 
         def serialise(response: Message) -> bytes:
@@ -107,10 +119,11 @@ class CodecServicer:
         """Answer a call of one message; its errors end it with their status."""
         with self._observe(context) as observer:
             try:
-                observer.request(request, wire_bytes())
-                with current_call().quota.taken(items_of(request)):
-                    size = message_footprint(wire_bytes())
-                    held = self._admission.take(_items(request), size, _owner(context))
+                items, size = _items(request), wire_bytes.get()
+                observer.request(items, size)
+                with current_call().quota.taken(items):
+                    size = message_footprint(size)
+                    held = self._admission.take(max(1, items), size, _owner(context))
                     _until_taken(held)
                     response: Message = await self._methods[method](request, _until(context), held)
             except Exception as error:
@@ -132,10 +145,12 @@ class CodecServicer:
         all_held: set[Held] = set()  # of answers that were not taken yet
         taken: deque[int] = deque()  # items of the quota, by message
 
-        async def arrived(message: Any, size: int) -> None:
-            observer.request(message, size)
-            await quota.take_in_turn(items_of(message))
-            taken.append(items_of(message))
+        async def arrived(message: Any) -> tuple[Message, int, int]:
+            request, items, size = message.request, _items(message.request), wire_bytes.get()
+            observer.request(items, size)
+            await quota.take_in_turn(items)
+            taken.append(items)
+            return request, items, size
 
         async def read() -> None:
             try:
@@ -144,8 +159,10 @@ class CodecServicer:
                     following = await reader.next()
                     if following is None:
                         return
-                    request, size = following[0].request, message_footprint(following[1])
-                    held = await self._admission.take_in_turn(_items(request), size, owner)
+                    request, items, size = following
+                    held = await self._admission.take_in_turn(
+                        max(1, items), message_footprint(size), owner
+                    )
                     all_held.add(held)
                     answer = self._answer_message(method, request, until, held)
                     task = asyncio.create_task(answer)
@@ -225,8 +242,11 @@ def _until_taken(held: Held) -> None:
 
 
 def _items(request: Message) -> int:
-    """What a request counts for: its items, or one where it is about none."""
-    return max(1, items_of(request))
+    """Images, files or sources that a request asks about; of Sample the images that it wants. 0
+    where it is about none.
+    """
+    count = _ITEMS.get(type(request))
+    return 0 if count is None else count(request)
 
 
 def _until(context: Context) -> float | None:

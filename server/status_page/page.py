@@ -24,7 +24,7 @@ from ..auth.access import Access
 from ..auth.tls import Tls
 from ..errors import InvalidRequestError, UnauthenticatedError
 from ..listening import is_loopback
-from ..observability.call_context import CallContext, request_id_of, set_current_call
+from ..observability.calls import CallContext, request_id_of, set_current_call
 from ..observability.logs import event
 from ..observability.metrics import CONTENT_TYPE, Metrics
 from ..rpc.status import status_of

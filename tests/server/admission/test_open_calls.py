@@ -12,8 +12,7 @@ from grpc_status import rpc_status
 
 from hvae_codec.client import Client
 from hvae_codec.client.blocking import streams
-from hvae_codec.server.admission.open_calls import OpenCalls
-from hvae_codec.server.admission.silence import Silence
+from hvae_codec.server.admission.open_calls import OpenCalls, Silence
 from hvae_codec.server.errors import OverloadError
 from hvae_codec.server.settings import OpenLimits
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc

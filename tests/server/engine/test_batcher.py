@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hvae_codec.server.engine.batcher import Batcher
 from hvae_codec.server.errors import DeadlinePassedError
-from hvae_codec.server.observability.call_context import CallContext, set_current_call
+from hvae_codec.server.observability.calls import CallContext, set_current_call
 from hvae_codec.server.settings import BatchLimits
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 import hvae_codec
 from hvae_codec.server.auth.access import Access
 from hvae_codec.server.auth.token_file import TokenFile
-from hvae_codec.server.observability.call_context import current_call
+from hvae_codec.server.observability.calls import current_call
 from hvae_codec.server.observability.metrics import Metrics
 from hvae_codec.server.status_page.page import StatusPage
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc

@@ -1,21 +1,35 @@
-"""Which codec a request means."""
+"""What requests hold, checked: which codec they mean, and their images and files."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
+
 import hvae_codec
 from hvae_codec import Codec
+from hvae_codec.codec.bitstream.header import Frame, verify_file
+from hvae_codec.codec.images.load import as_uint8, check_size, decode_image_bytes
+from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.registry import codec_of, model_for
+from hvae_codec.errors import HvaeCodecError, ImageError
+from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
 
+from ..admission.capacity import Held, check_pixels, file_footprint, sample_footprint
+from ..engine.engine import Engine
 from ..engine.operations import Picture
 from ..errors import InvalidRequestError
+from ..settings import Limits
 
 MAX_EFFORT: Final = 2
 _TARGETS: Final = ("target_bytes", "target_psnr")
+
+Shape = tuple[int, int, int]
+"""Height, width and channels of an image."""
 
 
 @dataclass(frozen=True)
@@ -128,3 +142,102 @@ def layer_index(codec: Codec, layer: int) -> int:
             f"layer: model {codec.info.name!r} has z1 to z{total}, not z{layer}"
         )
     return 0 if layer == 0 else total - layer
+
+
+def check_known(field: str, value: int, kind: Any) -> None:
+    """Refuse a value of an enum that this version of the contract does not know."""
+    if value not in kind.values():
+        known = ", ".join(kind.keys())
+        raise InvalidRequestError(f"{field}: unknown value {value}, known are {known}")
+
+
+class ImageReader:
+    """Reads images of requests; files (PNG, JPEG, WebP) in a thread beside the networks."""
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine = engine
+        self._limits = limits
+
+    async def read(
+        self, images: Sequence[codec_pb2.Image], held: Held
+    ) -> list[Picture | Exception]:
+        """Samples of the images of a request, or the error of each that cannot be read.
+
+        Raises LimitError where their sizes together do not fit, and OverloadError as `held` does,
+        before files are decoded.
+        """
+        pictures: list[Picture | Exception] = []
+        pixels, file_pixels, files = 0, 0, []
+        for number, image in enumerate(images):
+            try:
+                kind = image.WhichOneof("content")
+                if kind == "raw":
+                    pictures.append(_from_raw(image.raw))
+                    pixels += image.raw.height * image.raw.width
+                elif kind == "file":
+                    file_pixels += _pixels_of_file(image.file)
+                    pictures.append(ImageError("not read yet"))
+                    files.append(number)
+                else:
+                    raise InvalidRequestError("the image is empty: set `file` or `raw`")
+            except HvaeCodecError as error:
+                pictures.append(error)
+        check_pixels(self._limits, pixels + file_pixels)
+        await held.more(sample_footprint(pixels) + file_footprint(file_pixels))
+        if files:
+            found = await self._engine.on_files(_decoded, [images[n].file for n in files])
+            for number, picture in zip(files, found, strict=True):
+                pictures[number] = picture
+        return pictures
+
+
+def _from_raw(raw: codec_pb2.RawImage) -> Picture:
+    """Samples of a raw image.
+
+    Raises ImageError, ImageTooLargeError.
+    """
+    height, width, channels, data = raw.height, raw.width, raw.channels, raw.data
+    if len(data) != height * width * channels:
+        check_size(width, height)
+        raise ImageError(
+            f"a raw image of height {height}, width {width} and {channels} channels "
+            f"has {height * width * channels:,} bytes of data, got {len(data):,}"
+        )
+    return as_uint8(np.frombuffer(data, np.uint8).reshape(height, width, channels).copy())
+
+
+def _pixels_of_file(data: bytes) -> int:
+    """Pixels of an image, from the header of its file, before its samples are decoded.
+
+    Raises ImageError, ImageTooLargeError.
+    """
+    header = read_image_header(data)
+    check_size(header.width, header.height)
+    return header.width * header.height
+
+
+def _decoded(files: Sequence[bytes]) -> list[Picture | Exception]:
+    pictures: list[Picture | Exception] = []
+    for file in files:
+        check()
+        try:
+            pictures.append(decode_image_bytes(file))
+        except HvaeCodecError as error:
+            pictures.append(error)
+    return pictures
+
+
+def shape_of(encoded: bytes, frame: Frame, codec: Codec, *, whole: bool) -> Shape:
+    """Shape that an image will have once `codec` decodes it, from its bytes and their frame.
+
+    `whole`: the bytes are a whole file, so that its check can be verified first, and a damaged
+    size is found to be damage. Raises BitstreamError, and InvalidRequestError for a block.
+    """
+    if whole:
+        verify_file(encoded, frame)
+    if frame.header.block:
+        raise InvalidRequestError(
+            f"a block of {frame.header.count:,} images; this call takes files of one image"
+        )
+    height, width, channels, _ = codec.stated_shape(frame.header)
+    return height, width, channels

@@ -1,20 +1,25 @@
-"""Reading the message of a call of one message: few at once, and no longer than it may take.
+"""What happens to a call before its method runs: it is rejected, or its message is read.
 
-gRPC reads such a message before it asks anybody, as far as it comes; thousands that are sent
-slowly would hold the server's memory, of which no capacity knows yet.
+Calls are rejected before their message is read. gRPC would read and parse a message first: under
+ten times the load that the machine bears, that alone takes more than the machine has.
+Then the message of a unary call is read beside few others, and no longer than it may take. gRPC
+reads such a message as far as it comes; thousands that are sent slowly would hold the server's
+memory, of which no capacity knows yet.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any, Final, NoReturn
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 
+from ..admission.open_calls import PATIENCE_SECONDS, OverloadGuard, Silence
+from ..auth.access import Access
 from ..engine.fairness import Turns
-from ..errors import InvalidRequestError
-from ..observability.call_context import current_call
-from ..rpc.status import abort_with
-from .silence import PATIENCE_SECONDS, Silence
+from ..errors import InvalidRequestError, OverloadError, StoppingError, UnauthenticatedError
+from ..observability.calls import Observation, current_call
+from .status import abort_with
 
 AT_ONCE: Final = 64
 """Messages that are read at once; each may hold as much as a message may have."""
@@ -28,25 +33,63 @@ _CALLERS: Final = 1_024
 """Callers that are remembered."""
 
 
-class ReceivingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """The outermost of all: reads messages for the methods, and ends calls that send none.
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Begins every call; rejects those without a token, during shutdown and under overload."""
 
-    Calls of other services are not queued, and send their message at once.
-    """
+    def __init__(
+        self,
+        observation: Observation,
+        access: Access | None,
+        overload: OverloadGuard,
+        silence: Silence,
+    ) -> None:
+        self._observation = observation
+        self._access = access
+        self._overload = overload
+        self._reader = _UnaryReader(silence)
 
-    def __init__(self, service: ServiceDescriptor, silence: Silence) -> None:
-        self._prefix = f"/{service.full_name}/"
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Of gRPC: the handler of a call."""
+        observed = self._observation.begin(details.method, details.invocation_metadata)
+        try:
+            if self._access is not None:
+                self._access.check(details.method, details.invocation_metadata)
+            handler = await continuation(details)
+            if handler is None:
+                return None
+            self._overload.check(details.method, stream=bool(handler.response_streaming))
+        except (UnauthenticatedError, StoppingError, OverloadError) as error:
+            return self._rejecting(error, observed=observed)
+        if handler.request_streaming or handler.response_streaming:
+            return handler
+        return self._reader.reading(handler, in_turn=observed)
+
+    def _rejecting(self, error: Exception, *, observed: bool) -> Any:
+        """A handler that never reads a request."""
+
+        async def method(requests: Any, context: Any) -> AsyncIterator[Any]:
+            with self._observation.observe(context) if observed else nullcontext():
+                await abort_with(context, error)
+            yield  # type: ignore[unreachable]  # which makes a generator of this function
+
+        # As a stream: of a unary call gRPC would read and parse the request first.
+        return grpc.stream_stream_rpc_method_handler(method)
+
+
+class _UnaryReader:
+    """Reads the messages of unary calls, and ends calls that send none."""
+
+    def __init__(self, silence: Silence) -> None:
         self._silence = silence
         self._turns = Turns(AT_ONCE)
         self._making_room: asyncio.Task[None] | None = None
         self._callers: dict[str, asyncio.Semaphore] = {}
 
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Of gRPC: the handler of a call."""
-        handler = await continuation(details)
-        if handler is None or handler.request_streaming or handler.response_streaming:
-            return handler
-        read = self._read_in_turn if details.method.startswith(self._prefix) else self._read
+    def reading(self, handler: Any, *, in_turn: bool) -> Any:
+        """A handler that reads the message and calls the method of `handler`. `in_turn`: beside few
+        others; calls of other services send their message at once.
+        """
+        read = self._read_in_turn if in_turn else self._read
 
         async def received(_: Any, context: Any) -> Any:
             message = await read(context)
