@@ -41,12 +41,12 @@ from .output import announce
 from .rpc.interceptor import CallInterceptor
 from .rpc.methods import Calls
 from .rpc.servicer import SERVICE, CodecServicer
-from .settings import Settings, Warm
+from .settings import Preload, Settings
 from .status_page.page import StatusPage
 
 _logger = logging.getLogger(__name__)
 
-USUALLY_WARM: Final = (Warm("cifar10"), Warm("photo"))
+USUALLY_PRELOADED: Final = (Preload("cifar10"), Preload("photo"))
 """Loaded before serving where they are available and nothing else was asked for."""
 
 _ENDING_SECONDS: Final = 2.0
@@ -74,7 +74,7 @@ class App:
         Raises:
             SecurityError, TracingError: as `Tls`, `TokenFile` and `start_tracing`.
             CheckpointError: a model's card is damaged.
-            UnknownModelError, UnknownQualityError: of the models to be warm.
+            UnknownModelError, UnknownQualityError: of the models to preload.
         """
         self._settings = settings
         if settings.models is not None:
@@ -87,11 +87,11 @@ class App:
         self._tokens = TokenFile(settings.token_file) if settings.token_file else None
         self.access = Access(self._tokens) if self._tokens else None
         self._tracing = start_tracing(settings.otlp_endpoint)
-        self._warm_models = _warm_models(settings)
-        for each in self._warm_models:
+        self._preloaded = _preloaded(settings)
+        for each in self._preloaded:
             check_at_hand(each.name, each.quality)
-        warm = [(each.name, each.quality) for each in self._warm_models]
-        self.engine = Engine(replace(settings.engine, warm=warm), self.metrics)
+        preload = [(each.name, each.quality) for each in self._preloaded]
+        self.engine = Engine(replace(settings.engine, preload=preload), self.metrics)
         self.calls = Calls(self.engine, settings.limits)
         self.admission = Admission(settings.capacity)
         self._usage = ProcessStats()
@@ -131,9 +131,9 @@ class App:
         return {
             **self.engine.figures(),
             **self._usage.figures(),
-            "held_items": held.items,
-            "held_bytes": held.bytes,
-            "refused_calls_total": held.refused,
+            "queued_items": held.items,
+            "queued_bytes": held.bytes,
+            "rejected_calls_total": held.rejected,
             "open_streams": self._open_calls.streams,
         }
 
@@ -149,28 +149,28 @@ class App:
             interceptors=[interceptor],
             options=server_options(
                 self._settings.limits.message_bytes,
-                share_port=self._settings.share_port,
+                reuse_port=self._settings.reuse_port,
                 age=self._settings.age,
             ),
         )
 
     async def start(self) -> str:
-        """Bind, load the models to be warm, serve and say so in the port file; returns HOST:PORT.
+        """Bind, load the models to preload, serve and say so in the port file; returns HOST:PORT.
 
         Raises:
             StartError: an address is taken or not this machine's, or the port file not writable.
-            CheckpointError: of the models to be warm.
+            CheckpointError: of the models to preload.
         """
         began = time.monotonic()
         # Of a port that others share, calls that come meanwhile are theirs, who can answer them.
-        if not self._settings.share_port:
+        if not self._settings.reuse_port:
             self._port = self._bind()
         await self._start_page()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-        if not self._settings.share_port:
+        if not self._settings.reuse_port:
             await self._server.start()
-        await asyncio.gather(self.engine.start(), self._warm())
+        await asyncio.gather(self.engine.start(), self._preload())
         # The networks' thread waits this long for the interpreter's lock whenever calls have it.
         sys.setswitchinterval(_SWITCH_SECONDS)
         # What is there now stays: without it, collections walk all of torch's objects under load.
@@ -183,7 +183,7 @@ class App:
         files = [each.refresh for each in (self._tokens, self._tls) if each is not None]
         if files:
             self._background.append(asyncio.create_task(watch(files)))
-        if self._settings.share_port:
+        if self._settings.reuse_port:
             self._port = self._bind()
             await self._server.start()
         for service in ("", SERVICE.full_name):
@@ -221,12 +221,12 @@ class App:
         except RuntimeError as error:
             raise StartError(f"cannot listen on {address}: {error}") from error
 
-    async def _warm(self) -> None:
+    async def _preload(self) -> None:
         """Load models, so that no caller waits for it."""
-        for warm in self._warm_models:
+        for each in self._preloaded:
             began = time.monotonic()
-            await asyncio.to_thread(hvae_codec.load, warm.name, warm.quality)
-            _logger.info("%s loaded in %.1f s", warm, time.monotonic() - began)
+            await asyncio.to_thread(hvae_codec.load, each.name, each.quality)
+            _logger.info("%s loaded in %.1f s", each, time.monotonic() - began)
 
     async def _tidy(self) -> None:
         """Give memory back after bursts: allocators keep what overload took."""
@@ -251,8 +251,8 @@ class App:
         await _bounded(self._health.enter_graceful_shutdown(), "a health stream does not read")
         await self._leave_port()
         self._servicer.stop()
-        ends = time.monotonic() + self._settings.grace_seconds
-        await self._overload.close(self._settings.grace_seconds)
+        ends = time.monotonic() + self._settings.shutdown_grace_seconds
+        await self._overload.close(self._settings.shutdown_grace_seconds)
         self._background.append(asyncio.create_task(self._end_side_calls()))
         await self._server.stop(max(0.0, ends - time.monotonic()))
         await _bounded(self._page.stop(), "a request to the status page did not end")
@@ -271,8 +271,8 @@ class App:
         they connect again when their connections have their greatest age.
         """
         age = self._settings.age.seconds
-        if self._settings.share_port and age is not None and stop_listening(self._port):
-            await self._overload.empty(min(self._settings.grace_seconds, AGE_SPREAD * age))
+        if self._settings.reuse_port and age is not None and stop_listening(self._port):
+            await self._overload.empty(min(self._settings.shutdown_grace_seconds, AGE_SPREAD * age))
 
     async def _end_side_calls(self) -> None:
         """End streams of health and reflection once the last call has ended."""
@@ -290,11 +290,11 @@ class App:
                 self._settings.port_file.unlink(missing_ok=True)
 
 
-def _warm_models(settings: Settings) -> Sequence[Warm]:
-    if settings.warm is not None:
-        return settings.warm
+def _preloaded(settings: Settings) -> Sequence[Preload]:
+    if settings.preload is not None:
+        return settings.preload
     at_hand = {info.name for info in hvae_codec.models()}
-    return [warm for warm in USUALLY_WARM if warm.name in at_hand]
+    return [each for each in USUALLY_PRELOADED if each.name in at_hand]
 
 
 async def _bounded(waiting: Awaitable[object], late: str) -> None:
@@ -331,7 +331,7 @@ async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
             lines.append(f"hvae-codec status page on {app.page_url}")
         announce(sys.stdout, lines)
         await stopped
-        _logger.info("stopping; calls in flight have %g s", settings.grace_seconds)
+        _logger.info("stopping; calls in flight have %g s", settings.shutdown_grace_seconds)
     finally:
         await app.stop()
         if stopping.is_set():

@@ -84,7 +84,7 @@ def _check_addresses(settings: Settings) -> None:
     """Check that both addresses can be had and the port file written; this comes before imports,
     which take seconds. Raises AddressError.
     """
-    check_address(settings.host, settings.port, share_port=settings.share_port)
+    check_address(settings.host, settings.port, reuse_port=settings.reuse_port)
     if settings.metrics_port is not None:
         check_address(settings.metrics_host, settings.metrics_port)
     if settings.port_file is not None:

@@ -469,7 +469,7 @@ def test_secrets_are_made_as_shown_and_the_server_takes_them(here):
     for secret in ("tokens", "my-token", "server.key"):
         assert Path(secret).stat().st_mode & 0o077 == 0
     command = [sys.executable, "-m", "hvae_codec.server", *serve[2:]]
-    command += ["--port", "0", "--port-file", "port", "--warm", "cifar10"]
+    command += ["--port", "0", "--port-file", "port", "--preload", "cifar10"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120

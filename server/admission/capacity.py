@@ -203,7 +203,7 @@ class Held:
                 if self._waits:
                     await pool.grow(size)
                 elif not pool.try_grow(size):
-                    self._admission.refuse(pool)
+                    self._admission.reject(pool)
                 grown.append(pool)
         except BaseException:
             for pool in grown:
@@ -256,7 +256,7 @@ class Admission:
         self._owners: dict[str, _Pool] = {}
         self._seconds_held = _LEAST_RETRY_SECONDS
         self._full = False
-        self.refused = 0
+        self.rejected = 0
 
     @property
     def items(self) -> int:
@@ -278,7 +278,7 @@ class Admission:
             share = max(self.items / most.items, self.bytes / most.bytes)
             self._full = share > 1 - _FREE_AGAIN
         if self._full:
-            self.refuse(self._pool)
+            self.reject(self._pool)
 
     def take(self, items: int, size: int, owner: str | None = None) -> Held:
         """Hold so much. Raises OverloadError where it does not fit."""
@@ -287,7 +287,7 @@ class Admission:
             if not pool.try_take(items, size):
                 for other in taken:
                     other.leave(items, size)
-                self.refuse(pool)
+                self.reject(pool)
             taken.append(pool)
         return Held(self, taken, items, size, waits=False)
 
@@ -304,9 +304,9 @@ class Admission:
             raise
         return Held(self, taken, items, size, waits=True)
 
-    def refuse(self, pool: _Pool) -> NoReturn:
+    def reject(self, pool: _Pool) -> NoReturn:
         """Raise OverloadError for what does not fit into a pool."""
-        self.refused += 1
+        self.rejected += 1
         retry = min(max(self._seconds_held, _LEAST_RETRY_SECONDS), _MOST_RETRY_SECONDS)
         most = pool.capacity
         if pool is self._pool:

@@ -101,7 +101,7 @@ class Silence:
         """The error of a call that was ended; `since` says what did not come."""
         return SilentCallError(
             f"{since} did not come in time: this server waits {self.seconds:g} s for it, or "
-            f"{PATIENCE_SECONDS:g} s while others wait for a place; send it in a new call"
+            f"{PATIENCE_SECONDS:g} s while others are rejected for it; send it in a new call"
         )
 
     def _end(self, call: _Silent) -> None:

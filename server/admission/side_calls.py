@@ -15,7 +15,7 @@ from ..rpc.status import abort_with
 
 
 class SideCalls:
-    """Takes the place of a server where services are added; ends their streams when told to."""
+    """Stands in for a server where services are added; ends their streams when told to."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server

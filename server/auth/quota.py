@@ -10,7 +10,7 @@ from ..observability.calls import Quota
 from .tokens import Token
 
 _BUSY_SECONDS: Final = 0.5
-"""When to come back where nothing says when calls in flight will end."""
+"""Delay after which to retry: nothing says when calls in flight will end."""
 
 
 class TokenQuota(Quota):

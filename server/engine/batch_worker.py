@@ -45,23 +45,23 @@ def key_of(codec: Codec) -> CodecKey:
     return CodecKey(codec.info.model_id, codec.point)
 
 
-def preparing(warm: Sequence[tuple[str, float | None]]) -> Callable[[], None]:
+def preparing(preload: Sequence[tuple[str, float | None]]) -> Callable[[], None]:
     """What makes another process ready to compute batches on one core, with this one's models and
     device: it has loaded these, and their qualities (None: the default).
     """
     # Passed explicitly: the fork server may have started before the variables were set.
-    return partial(_prepare, {name: os.environ.get(name) for name in _VARIABLES}, tuple(warm))
+    return partial(_prepare, {name: os.environ.get(name) for name in _VARIABLES}, tuple(preload))
 
 
-def _prepare(variables: dict[str, str | None], warm: Sequence[tuple[str, float | None]]) -> None:
+def _prepare(variables: dict[str, str | None], preload: Sequence[tuple[str, float | None]]) -> None:
     for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
     keep_freed_memory()
-    _place()
-    for name, quality in warm:
+    _executor()
+    for name, quality in preload:
         with suppress(HvaeCodecError):  # the server loads the same, and says what is wrong
             hvae_codec.load(name, quality)
     gc.freeze()  # collections need not walk all of torch's objects
@@ -81,13 +81,13 @@ def compute_now(
     """
     if checkpoint is not None:
         _taught[codec.model_id] = Codec(checkpoint)
-    place = TimedExecutor(_place())
-    results = _at_once(compute(place, _opened(codec), operation, values))
-    return results, place.seconds
+    executor = TimedExecutor(_executor())
+    results = _at_once(compute(executor, _opened(codec), operation, values))
+    return results, executor.seconds
 
 
 @lru_cache(maxsize=1)
-def _place() -> InlineExecutor:
+def _executor() -> InlineExecutor:
     return InlineExecutor(time.thread_time)
 
 
@@ -109,4 +109,4 @@ def _at_once(work: Coroutine[Any, Any, Result]) -> Result:
     except StopIteration as end:
         result: Result = end.value
         return result
-    raise AssertionError("computing in one place waits for nothing")
+    raise AssertionError("an inline executor waits for nothing")

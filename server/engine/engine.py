@@ -33,9 +33,9 @@ from .coding_pool import CodingPool
 from .fairness import Turns
 from .operations import (
     Call,
+    ImageArray,
     InlineExecutor,
     Operation,
-    Picture,
     ThreadExecutor,
     TimedExecutor,
     compute,
@@ -66,12 +66,12 @@ Value = TypeVar("Value")
 
 
 class MetricsSink(Protocol):
-    """Who wants to know of batches: a server's metrics."""
+    """Records what batches did: a server's metrics."""
 
     def batch(self, model: str, kind: str, items: int, seconds: float) -> None:
         """A batch of items of one kind ("encode", ...) went through a model in so many seconds."""
 
-    def coded(self, model: str, kind: str, picture_bytes: int, encoded_bytes: int) -> None:
+    def coded(self, model: str, kind: str, image_bytes: int, encoded_bytes: int) -> None:
         """Images of so many bytes of samples went to or from files of so many bytes."""
 
 
@@ -102,20 +102,20 @@ class LatencyEstimator:
         # For each kind seconds per weight, by the number of bits of a batch's weight.
         self._seconds: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
 
-    def saw(self, kind: Hashable, weight: int, seconds: float) -> None:
+    def observe(self, kind: Hashable, weight: int, seconds: float) -> None:
         """A batch of a kind and weight took so long; one of weight 0 says nothing."""
         if weight > 0:
-            paces, size = self._seconds[kind], weight.bit_length()
+            known, size = self._seconds[kind], weight.bit_length()
             each = seconds / weight
-            paces[size] = min(each, _SLOWING * paces.get(size, each))
+            known[size] = min(each, _SLOWING * known.get(size, each))
 
-    def fits_loop(self, kind: Hashable, weight: int, calls: int) -> bool:
+    def should_run_inline(self, kind: Hashable, weight: int, calls: int) -> bool:
         """Whether a batch of so many calls takes no more of the loop than the calls themselves;
         False for a kind not seen yet.
         """
-        # A larger batch takes less for its weight, so the paces of smaller ones are bounds.
-        paces, size = self._seconds[kind], weight.bit_length()
-        each = min((pace for bits, pace in paces.items() if bits <= size), default=math.inf)
+        # A larger batch takes less for its weight, so the times of smaller ones are bounds.
+        known, size = self._seconds[kind], weight.bit_length()
+        each = min((seconds for bits, seconds in known.items() if bits <= size), default=math.inf)
         return each * weight <= _CALL_SECONDS * max(calls, _LEAST_CALLS)
 
 
@@ -123,32 +123,32 @@ class Engine:
     """Encodes, decodes, reads features and draws samples for many callers at once.
 
     `run` gives a result, or the error of the item, for every item. Methods raise
-    DeadlinePassedError where `until`, a time of the event loop's clock, passes before the work is
-    begun, and stop waiting for it where the caller is cancelled.
+    DeadlinePassedError where `deadline`, a time of the event loop's clock, passes before the work
+    is begun, and stop waiting for it where the caller is cancelled.
     """
 
-    def __init__(self, settings: EngineSettings, seen: MetricsSink | None = None) -> None:
+    def __init__(self, settings: EngineSettings, metrics: MetricsSink | None = None) -> None:
         threads = settings.threads
         self._coding = CodingPool(
-            settings.coding_processes, preparing(settings.warm) if threads == 0 else None
+            settings.coding_processes, preparing(settings.preload) if threads == 0 else None
         )
-        self._seen = seen
+        self._metrics = metrics
         cores = torch.get_num_threads()
         # None: the coding processes take whole batches.
         self._fast = ThreadExecutor("fast", threads, cores, self._coding) if threads else None
         self._slow = ThreadExecutor("slow", 1, cores, self._coding)
         self._in_loop = InlineExecutor()
-        self._pace = LatencyEstimator()
+        self._latency = LatencyEstimator()
         # Reading and writing PNG, JPEG and WebP files.
         self._files = ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="files")
         alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
-        places = threads or settings.coding_processes
+        parallel = threads or settings.coding_processes
         # Two more than are computed at once: they are coded meanwhile, or next.
         self._fast_lane: Batcher[BatchKey, Any, Any] = Batcher(
-            self._run_fast, settings.batches, places + 2, self._tell, places
+            self._run_fast, settings.batches, parallel + 2, self._record_batch, parallel
         )
         self._slow_lane: Batcher[BatchKey, Any, Any] = Batcher(
-            self._run_slow, alone, _SLOW_AT_ONCE, self._tell
+            self._run_slow, alone, _SLOW_AT_ONCE, self._record_batch
         )
         self._turns = Turns(_SLOW_AT_ONCE)  # of what waits for the slow lane
         self._file_turns = Turns(FILES_AT_ONCE)
@@ -173,9 +173,9 @@ class Engine:
             "waiting_items": (
                 self._fast_lane.waiting + self._slow_lane.waiting + self._turns.waiting
             ),
-            "batches_under_way": self._fast_lane.under_way + self._slow_lane.under_way,
+            "batches_in_flight": self._fast_lane.under_way + self._slow_lane.under_way,
             "coding_processes": self._coding.count,
-            "coding_processes_replaced_total": self._coding.replaced,
+            "worker_restarts_total": self._coding.restarts,
         }
 
     def processes(self) -> list[int]:
@@ -199,20 +199,22 @@ class Engine:
         codec: Codec,
         values: Sequence[Value],
         pixels: Sequence[int],
-        until: float | None = None,
+        deadline: float | None = None,
     ) -> list[Result | Exception]:
         """The results of an operation by a codec; `pixels` are those of each value's image."""
         key = BatchKey.of(operation, codec)
         slow = [operation.is_slow or size >= SLOW_PIXELS for size in pixels]
 
         async def alone(number: int) -> Result | Exception:
-            (result,) = await self._slow_lane.submit(key, [values[number]], [pixels[number]], until)
+            (result,) = await self._slow_lane.submit(
+                key, [values[number]], [pixels[number]], deadline
+            )
             return result
 
         light = [number for number, is_slow in enumerate(slow) if not is_slow]
         heavy = [number for number, is_slow in enumerate(slow) if is_slow]
         fast = self._fast_lane.submit(
-            key, [values[n] for n in light], [pixels[n] for n in light], until
+            key, [values[n] for n in light], [pixels[n] for n in light], deadline
         )
         if not heavy:
             return await fast
@@ -221,39 +223,39 @@ class Engine:
         return [answers[number] for number in range(len(values))]
 
     async def call(
-        self, codec: Codec, function: Callable[[], Result], until: float | None = None
+        self, codec: Codec, function: Callable[[], Result], deadline: float | None = None
     ) -> Result:
         """What a function of a codec gives that takes long; what it raises is raised."""
         work = BatchKey.of(Call(), codec)
         async with self._turns.turn():
-            (result,) = await self._slow_lane.submit(work, [function], [1], until)
+            (result,) = await self._slow_lane.submit(work, [function], [1], deadline)
         if isinstance(result, Exception):
             raise result
         answer: Result = result
         return answer
 
-    def tell_coded(
+    def record_coded(
         self,
         model: str,
         kind: str,
-        pictures: Sequence[Picture | Exception],
+        images: Sequence[ImageArray | Exception],
         files: Sequence[bytes | Exception],
     ) -> None:
-        """Tell how many bytes of samples and files were coded; what failed does not count."""
-        if self._seen is not None:
+        """Record how many bytes of samples and files were coded; what failed does not count."""
+        if self._metrics is not None:
             both = [
-                (picture.nbytes, len(file))
-                for picture, file in zip(pictures, files, strict=True)
-                if not isinstance(picture, Exception) and not isinstance(file, Exception)
+                (image.nbytes, len(file))
+                for image, file in zip(images, files, strict=True)
+                if not isinstance(image, Exception) and not isinstance(file, Exception)
             ]
             samples = sum(size for size, _ in both)
             encoded = sum(size for _, size in both)
-            self._seen.coded(model, kind, samples, encoded)
+            self._metrics.coded(model, kind, samples, encoded)
 
     async def _run_fast(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
         kind = work.operation, work.codec.info.name
-        if self._pace.fits_loop(kind, batch.weight, batch.calls):
+        if self._latency.should_run_inline(kind, batch.weight, batch.calls):
             results, seconds = await _timed(self._in_loop, work, batch.values)
         elif self._fast is not None:
             results, seconds = await _timed(self._fast, work, batch.values)
@@ -264,8 +266,8 @@ class Engine:
             for weight, result in zip(batch.weights, results, strict=True)
             if not isinstance(result, Exception)
         )
-        self._pace.saw(kind, done, seconds)
-        self._count(work, batch.values, results)
+        self._latency.observe(kind, done, seconds)
+        self._record(work, batch.values, results)
         return results
 
     async def _in_process(self, work: BatchKey, values: list[Any]) -> tuple[list[Any], float]:
@@ -283,17 +285,17 @@ class Engine:
     async def _run_slow(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
         results = await compute(self._slow, work.codec, work.operation, batch.values)
-        self._count(work, batch.values, results)
+        self._record(work, batch.values, results)
         return results
 
-    def _count(self, work: BatchKey, values: list[Any], results: list[Any]) -> None:
-        """Tell what was coded."""
+    def _record(self, work: BatchKey, values: list[Any], results: list[Any]) -> None:
+        """Record what was coded."""
         if (coded := work.operation.coded(values, results)) is not None:
-            self.tell_coded(_label(work.codec), work.operation.kind, *coded)
+            self.record_coded(_label(work.codec), work.operation.kind, *coded)
 
-    def _tell(self, work: BatchKey, items: int, seconds: float) -> None:
-        if self._seen is not None:
-            self._seen.batch(_label(work.codec), work.operation.kind, items, seconds)
+    def _record_batch(self, work: BatchKey, items: int, seconds: float) -> None:
+        if self._metrics is not None:
+            self._metrics.batch(_label(work.codec), work.operation.kind, items, seconds)
 
 
 def _label(codec: Codec) -> str:
@@ -303,9 +305,9 @@ def _label(codec: Codec) -> str:
 
 
 async def _timed(
-    place: InlineExecutor | ThreadExecutor, work: BatchKey, values: list[Any]
+    executor: InlineExecutor | ThreadExecutor, work: BatchKey, values: list[Any]
 ) -> tuple[list[Any], float]:
     """The results of a batch, and the seconds that its networks took."""
-    timed = TimedExecutor(place)
+    timed = TimedExecutor(executor)
     results = await compute(timed, work.codec, work.operation, values)
     return results, timed.seconds

@@ -24,7 +24,7 @@ from hvae_codec.errors import HvaeCodecError
 
 from .coding_pool import CodingPool
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 """One image, uint8 [height, width, channels]."""
 
 Result = TypeVar("Result")
@@ -48,7 +48,7 @@ class BatchExecutor(Protocol):
 
 
 class ThreadExecutor:
-    """Networks in threads that share so many cores evenly, coding in processes."""
+    """Networks in threads that share `cores` evenly, coding in processes."""
 
     def __init__(self, name: str, threads: int, cores: int, coding: CodingPool) -> None:
         self._threads = ThreadPoolExecutor(
@@ -97,17 +97,17 @@ class InlineExecutor:
 
 
 class TimedExecutor:
-    """A place, and the `seconds` that networks took there."""
+    """An executor, and the `seconds` that networks took there."""
 
-    def __init__(self, place: BatchExecutor) -> None:
-        self._place = place
-        self.clock = place.clock
-        self.write = place.write
-        self.read = place.read
+    def __init__(self, executor: BatchExecutor) -> None:
+        self._executor = executor
+        self.clock = executor.clock
+        self.write = executor.write
+        self.read = executor.read
         self.seconds = 0.0
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """What the place gives."""
+        """What the executor gives."""
 
         def timed() -> Result:
             began = self.clock()
@@ -116,7 +116,7 @@ class TimedExecutor:
             finally:
                 self.seconds += self.clock() - began
 
-        return await self._place.run(timed)
+        return await self._executor.run(timed)
 
 
 async def in_thread(executor: Executor, function: Callable[..., Result], *args: Any) -> Result:
@@ -126,7 +126,7 @@ async def in_thread(executor: Executor, function: Callable[..., Result], *args: 
 
 
 def _compute_on(cores: int) -> None:
-    """Let torch use so many cores for what this thread computes."""
+    """Let torch use N cores for what this thread computes."""
     torch.set_num_threads(cores)
     torch.get_num_threads()  # or the first computation would take over what another thread set
 
@@ -170,7 +170,7 @@ async def compute(
 
 
 @dataclass(frozen=True)
-class Encode(Operation[Picture, bytes]):
+class Encode(Operation[ImageArray, bytes]):
     """Images uint8 [H, W, C] to files; effort None: the codec's."""
 
     effort: int | None = None
@@ -183,7 +183,7 @@ class Encode(Operation[Picture, bytes]):
         return self.effort is not None and self.effort > 0
 
     async def run(
-        self, executor: BatchExecutor, codec: Codec, values: list[Picture]
+        self, executor: BatchExecutor, codec: Codec, values: list[ImageArray]
     ) -> list[bytes]:
         """Of Operation."""
         batches = await executor.run(partial(codec.quantise, values, effort=self.effort))
@@ -195,7 +195,7 @@ class Encode(Operation[Picture, bytes]):
 
 
 @dataclass(frozen=True)
-class Decode(Operation[bytes, Picture]):
+class Decode(Operation[bytes, ImageArray]):
     """Files to images uint8 [H, W, C], from their first `layers` layers; None: all."""
 
     layers: int | None = None
@@ -203,7 +203,7 @@ class Decode(Operation[bytes, Picture]):
 
     async def run(
         self, executor: BatchExecutor, codec: Codec, values: list[bytes]
-    ) -> list[Picture | Exception]:
+    ) -> list[ImageArray | Exception]:
         """Of Operation."""
         return await _from_files(executor, codec, values, self.layers, codec.images_of)
 
@@ -213,7 +213,7 @@ class Decode(Operation[bytes, Picture]):
 
 
 @dataclass(frozen=True)
-class ReadFeatures(Operation[Picture, Features]):
+class ReadFeatures(Operation[ImageArray, Features]):
     """Images to features [1, D] of the layer at an index (top first)."""
 
     layer: int
@@ -221,7 +221,7 @@ class ReadFeatures(Operation[Picture, Features]):
     by_point = True
 
     async def run(
-        self, executor: BatchExecutor, codec: Codec, values: list[Picture]
+        self, executor: BatchExecutor, codec: Codec, values: list[ImageArray]
     ) -> list[Features]:
         """Of Operation."""
         read = partial(codec.layer_features, values, self.layer + 1)

@@ -137,7 +137,7 @@ class ProcessPool:
 
     def __init__(self, count: int, prepare: Callable[[], object] | None = None) -> None:
         self.count = count
-        self.replaced = 0
+        self.restarts = 0
         self._prepare = prepare or os.getpid
         self._context: Any = multiprocessing.get_context("spawn")
         if prepare is not None and "forkserver" in multiprocessing.get_all_start_methods():
@@ -228,7 +228,7 @@ class ProcessPool:
             stopped = self._stopped
         if not stopped:
             _logger.error("a coding process ended unexpectedly: starting a new one")
-            self.replaced += 1
+            self.restarts += 1
             process.end()
 
 

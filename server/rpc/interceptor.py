@@ -125,7 +125,7 @@ class _UnaryReader:
                 return await self._read_unless_silent(context, name)
 
     async def _make_room(self) -> None:
-        """End silent calls for those that wait, while any do: none is told to come back."""
+        """End silent calls for those that wait, while any do: none is rejected."""
         while (waiting := self._turns.waiting) > 0:
             for _ in range(min(waiting, AT_ONCE)):
                 self._silence.make_room(reading=True)

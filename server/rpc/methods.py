@@ -28,7 +28,7 @@ from ..admission.capacity import (
     check_response,
 )
 from ..engine.engine import Engine
-from ..engine.operations import Decode, Encode, Picture, ReadFeatures, ReadFileFeatures
+from ..engine.operations import Decode, Encode, ImageArray, ReadFeatures, ReadFileFeatures
 from ..errors import InvalidRequestError
 from ..settings import Limits
 from .requests import (
@@ -58,7 +58,7 @@ _NATS_PER_BIT: Final = float(np.log(2.0))
 
 
 class Calls:
-    """The calls of `CodecService`. `until` is the deadline, a time of the event loop's
+    """The calls of `CodecService`. `deadline` is the deadline, a time of the event loop's
     clock; work that has not begun by then never is.
 
     Raised are InvalidRequestError, LimitError, UnknownModelError and UnknownQualityError for the
@@ -74,7 +74,7 @@ class Calls:
         self._sampling = Sampling(engine, limits, self._reader)
 
     async def encode(
-        self, request: codec_pb2.EncodeRequest, until: float | None, held: Held
+        self, request: codec_pb2.EncodeRequest, deadline: float | None, held: Held
     ) -> codec_pb2.EncodeResponse:
         """Encode images, one file each."""
         check_items(self._limits, "images", len(request.images))
@@ -82,14 +82,14 @@ class Calls:
         encoding = encoding_of(request.model, effort, request.max_bytes)
         if encoding.name != AUTO:
             await self._codecs.named(encoding.name, encoding.quality)  # or fail as a whole
-        pictures = await self._reader.read(request.images, held)
-        groups = await self._by_encoder(encoding, pictures)
+        images = await self._reader.read(request.images, held)
+        groups = await self._by_encoder(encoding, images)
 
         async def encoded(codec: Codec, some: Sequence[int]) -> Sequence[bytes | Exception]:
-            chosen = [one for n in some if not isinstance(one := pictures[n], Exception)]
-            return await self._encoded(encoding, codec, chosen, until)
+            chosen = [one for n in some if not isinstance(one := images[n], Exception)]
+            return await self._encoded(encoding, codec, chosen, deadline)
 
-        results = await self._in_groups(pictures, groups, encoded)
+        results = await self._in_groups(images, groups, encoded)
         response = codec_pb2.EncodeResponse()
         for number, result in enumerate(results):
             if isinstance(result, Exception):
@@ -102,7 +102,7 @@ class Calls:
         return response
 
     async def decode(
-        self, request: codec_pb2.DecodeRequest, until: float | None, held: Held
+        self, request: codec_pb2.DecodeRequest, deadline: float | None, held: Held
     ) -> codec_pb2.DecodeResponse:
         """Decode files, whole or as previews."""
         check_items(self._limits, "encoded", len(request.encoded))
@@ -113,27 +113,27 @@ class Calls:
         size = await self._writer.hold_answer(shapes.values(), request.format, held)
         layers = 1 if request.preview else None
 
-        async def decoded(codec: Codec, some: Sequence[int]) -> Sequence[Picture | Exception]:
+        async def decoded(codec: Codec, some: Sequence[int]) -> Sequence[ImageArray | Exception]:
             pixels = [_pixels(shapes[number]) for number in some]
             wanted = [request.encoded[number] for number in some]
-            return await self._engine.run(Decode(layers), codec, wanted, pixels, until)
+            return await self._engine.run(Decode(layers), codec, wanted, pixels, deadline)
 
         results = await self._in_groups(files, groups, decoded)
         response = codec_pb2.DecodeResponse()
-        images, pictures = [], []
-        for number, picture in enumerate(results):
+        messages, images = [], []
+        for number, image in enumerate(results):
             result = response.results.add()
-            if isinstance(picture, Exception):
-                result.status.CopyFrom(_failed("encoded", number, picture))
+            if isinstance(image, Exception):
+                result.status.CopyFrom(_failed("encoded", number, image))
             else:
-                images.append(result.image)
-                pictures.append(picture)
-        await self._writer.write(images, pictures, request.format)
+                messages.append(result.image)
+                images.append(image)
+        await self._writer.write(messages, images, request.format)
         held.answered(answer_footprint(size))
         return response
 
     async def extract_features(
-        self, request: codec_pb2.ExtractFeaturesRequest, until: float | None, held: Held
+        self, request: codec_pb2.ExtractFeaturesRequest, deadline: float | None, held: Held
     ) -> codec_pb2.ExtractFeaturesResponse:
         """Read features of images and of files."""
         check_items(self._limits, "sources", len(request.sources))
@@ -146,20 +146,20 @@ class Calls:
         named = None if by_size else await self._named(request)
         if named is None and not by_size and "image" in kinds:
             named = await self._codecs.selected(request.model)  # which says what is missing
-        sources: list[Picture | bytes | Exception] = [
+        sources: list[ImageArray | bytes | Exception] = [
             InvalidRequestError("empty: set `image` or `encoded`") for _ in kinds
         ]
         for number, kind in enumerate(kinds):
             if kind == "encoded":
                 sources[number] = request.sources[number].encoded
-        in_pictures = [number for number, kind in enumerate(kinds) if kind == "image"]
-        images = [request.sources[number].image for number in in_pictures]
-        pictures = await self._reader.read(images, held)
-        for number, picture in zip(in_pictures, pictures, strict=True):
-            sources[number] = picture
+        of_images = [number for number, kind in enumerate(kinds) if kind == "image"]
+        messages = [request.sources[number].image for number in of_images]
+        images = await self._reader.read(messages, held)
+        for number, image in zip(of_images, images, strict=True):
+            sources[number] = image
         groups, shapes = await self._by_codec(named, sources, whole=False)
         check_pixels(self._limits, sum(map(_pixels, shapes.values())))
-        fit = [n for n in in_pictures if not isinstance(sources[n], Exception)]
+        fit = [n for n in of_images if not isinstance(sources[n], Exception)]
         if named is not None:
             groups = [*groups, (named, fit)]
         elif fit:
@@ -176,10 +176,12 @@ class Calls:
             if files:
                 pixels = [_pixels(shapes[number]) for number in some]
                 read_files = ReadFileFeatures(layers[codec])
-                return await self._engine.run(read_files, codec, files, pixels, until)
+                return await self._engine.run(read_files, codec, files, pixels, deadline)
             arrays = [value for value in values if isinstance(value, np.ndarray)]
             pixels = [_pixels(array.shape) for array in arrays]
-            return await self._engine.run(ReadFeatures(layers[codec]), codec, arrays, pixels, until)
+            return await self._engine.run(
+                ReadFeatures(layers[codec]), codec, arrays, pixels, deadline
+            )
 
         results = await self._in_groups(sources, groups, read)
         response = codec_pb2.ExtractFeaturesResponse()
@@ -193,7 +195,7 @@ class Calls:
         return response
 
     async def sample(
-        self, request: codec_pb2.SampleRequest, until: float | None, held: Held
+        self, request: codec_pb2.SampleRequest, deadline: float | None, held: Held
     ) -> codec_pb2.SampleResponse:
         """Draw images from the prior, or below given latents of the top layer."""
         check_items(self._limits, "count", request.count)
@@ -202,22 +204,22 @@ class Calls:
         channels, height, width = codec.info.image_shape
         shapes = [(height, width, channels)] * request.count
         size = await self._writer.hold_answer(shapes, request.format, held)
-        pictures = await self._sampling.draw(codec, request, until, held)
+        images = await self._sampling.draw(codec, request, deadline, held)
         response = codec_pb2.SampleResponse()
-        images = [response.results.add().image for _ in pictures]
-        await self._writer.write(images, list(pictures), request.format)
+        messages = [response.results.add().image for _ in images]
+        await self._writer.write(messages, list(images), request.format)
         held.answered(answer_footprint(size))
         return response
 
     async def list_models(
-        self, request: codec_pb2.ListModelsRequest, until: float | None, held: Held
+        self, request: codec_pb2.ListModelsRequest, deadline: float | None, held: Held
     ) -> codec_pb2.ListModelsResponse:
         """List the models."""
         models = [to_description(info) for info in hvae_codec.models()]
         return codec_pb2.ListModelsResponse(models=models, limits=self._call_limits())
 
     async def get_model(
-        self, request: codec_pb2.GetModelRequest, until: float | None, held: Held
+        self, request: codec_pb2.GetModelRequest, deadline: float | None, held: Held
     ) -> codec_pb2.GetModelResponse:
         """Describe one model."""
         info = (await self._codecs.selected(request.model)).info
@@ -225,28 +227,28 @@ class Calls:
         return codec_pb2.GetModelResponse(model=model, limits=self._call_limits())
 
     async def evaluate(
-        self, request: codec_pb2.EvaluateRequest, until: float | None, held: Held
+        self, request: codec_pb2.EvaluateRequest, deadline: float | None, held: Held
     ) -> codec_pb2.EvaluateResponse:
         """Encode and decode an image, and say what it cost and how good it is."""
         check_known("format", request.format, codec_pb2.ImageFormat)
         encoding = encoding_of(request.model)
-        (picture,) = await self._reader.read([request.image], held)
-        if isinstance(picture, Exception):
-            raise picture
-        answer = result_bytes(picture.shape, request.format)
-        await held.more(2 * picture.nbytes + answer_footprint(answer))  # decoded, and compared
-        codec = await self._codecs.named(encoding.model_of(picture), encoding.quality)
-        (file,) = await self._encoded(encoding, codec, [picture], until)
+        (image,) = await self._reader.read([request.image], held)
+        if isinstance(image, Exception):
+            raise image
+        answer = result_bytes(image.shape, request.format)
+        await held.more(2 * image.nbytes + answer_footprint(answer))  # decoded, and compared
+        codec = await self._codecs.named(encoding.model_of(image), encoding.quality)
+        (file,) = await self._encoded(encoding, codec, [image], deadline)
         if isinstance(file, Exception):
             raise file
         codec = await self._codecs.of_id(parse(file).header.model_id)
 
-        def evaluated() -> tuple[list[float], Picture]:
+        def evaluated() -> tuple[list[float], ImageArray]:
             (part,) = codec.file_coder.read([file])
             return codec.file_coder.information_bits(part).tolist(), codec.images_of([part])[0]
 
-        bits, decoded = await self._engine.call(codec, evaluated, until)
-        error = squared_error_each(codec.reference(picture[None]), decoded[None])
+        bits, decoded = await self._engine.call(codec, evaluated, deadline)
+        error = squared_error_each(codec.reference(image[None]), decoded[None])
         response = codec_pb2.EvaluateResponse(
             encoded=file,
             payload_bytes=len(file) - parse(file).payload_at,
@@ -262,31 +264,31 @@ class Calls:
         return response
 
     async def _by_encoder(
-        self, encoding: Encoding, pictures: list[Picture | Exception]
+        self, encoding: Encoding, images: list[ImageArray | Exception]
     ) -> list[tuple[Codec, list[int]]]:
         """Images by the codec that takes them; one that none takes becomes an error."""
         groups: dict[Codec, list[int]] = defaultdict(list)
         codecs: dict[str, Codec] = {}
-        for number, picture in enumerate(pictures):
-            if isinstance(picture, Exception):
+        for number, image in enumerate(images):
+            if isinstance(image, Exception):
                 continue
-            name = encoding.model_of(picture)
+            name = encoding.model_of(image)
             if name not in codecs:
                 codecs[name] = await self._codecs.named(name, encoding.quality)
             codec = codecs[name]
             try:
-                codec.shape.check_channels(picture.shape[2])
+                codec.shape.check_channels(image.shape[2])
                 groups[codec].append(number)
             except ImageError as error:
-                pictures[number] = error
+                images[number] = error
         return list(groups.items())
 
     async def _encoded(
         self,
         encoding: Encoding,
         codec: Codec,
-        pictures: Sequence[Picture],
-        until: float | None,
+        images: Sequence[ImageArray],
+        deadline: float | None,
     ) -> list[bytes | Exception]:
         if (effort := encoding.effort) is not None:
             try:
@@ -295,31 +297,31 @@ class Calls:
                 raise InvalidRequestError(f"effort: {error}") from error
         target = encoding.target
         if target is None:
-            pixels = [_pixels(picture.shape) for picture in pictures]
-            return await self._engine.run(Encode(effort), codec, pictures, pixels, until)
+            pixels = [_pixels(image.shape) for image in images]
+            return await self._engine.run(Encode(effort), codec, images, pixels, deadline)
         files: list[bytes | Exception] = []
-        for picture in pictures:
+        for image in images:
 
-            def search(picture: Picture = picture) -> bytes:
-                return target.encode(picture, codec.info.name)
+            def search(image: ImageArray = image) -> bytes:
+                return target.encode(image, codec.info.name)
 
             try:
-                files.append(await self._engine.call(codec, search, until))
+                files.append(await self._engine.call(codec, search, deadline))
             except HvaeCodecError as error:
                 files.append(error)
-        self._engine.tell_coded(codec.info.name, "encode", pictures, files)
+        self._engine.record_coded(codec.info.name, "encode", images, files)
         return files
 
     async def _by_size(
-        self, encoding: Encoding, sources: list[Picture | bytes | Exception], numbers: list[int]
+        self, encoding: Encoding, sources: list[ImageArray | bytes | Exception], numbers: list[int]
     ) -> list[tuple[Codec, list[int]]]:
         """The images of these numbers by the codec of their size, as `_by_encoder` has them."""
-        pictures = [one for n in numbers if isinstance(one := sources[n], np.ndarray)]
-        some: list[Picture | Exception] = [*pictures]
-        groups = await self._by_encoder(encoding, some)
-        for number, picture in zip(numbers, some, strict=True):
-            sources[number] = picture
-        return [(codec, [numbers[place] for place in places]) for codec, places in groups]
+        some = [one for n in numbers if isinstance(one := sources[n], np.ndarray)]
+        images: list[ImageArray | Exception] = [*some]
+        groups = await self._by_encoder(encoding, images)
+        for number, image in zip(numbers, images, strict=True):
+            sources[number] = image
+        return [(codec, [numbers[n] for n in some_numbers]) for codec, some_numbers in groups]
 
     async def _named(
         self, request: codec_pb2.DecodeRequest | codec_pb2.ExtractFeaturesRequest
@@ -330,7 +332,7 @@ class Calls:
     async def _by_codec(
         self,
         named: Codec | None,
-        files: list[bytes | Exception] | list[Picture | bytes | Exception],
+        files: list[bytes | Exception] | list[ImageArray | bytes | Exception],
         *,
         whole: bool,
     ) -> tuple[list[tuple[Codec, list[int]]], dict[int, Shape]]:
@@ -380,7 +382,7 @@ def _pixels(shape: Shape) -> int:
 
 
 def _failed(field: str, number: int, error: Exception) -> codec_pb2.Status:
-    """The status of an item's error, its message led by the item's place."""
+    """The status of an item's error, its message led by the item's position."""
     status = item_status(error)
     if status.code == grpc.StatusCode.INTERNAL.value[0]:
         _logger.error("%s[%d] failed", field, number, exc_info=error)

@@ -21,7 +21,7 @@ from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Held, check_pixels, file_footprint, sample_footprint
 from ..engine.engine import Engine
-from ..engine.operations import Picture
+from ..engine.operations import ImageArray
 from ..errors import InvalidRequestError
 from ..settings import Limits
 
@@ -38,9 +38,9 @@ class Target:
 
     arguments: dict[str, Any]
 
-    def encode(self, picture: Picture, name: str) -> bytes:
+    def encode(self, image: ImageArray, name: str) -> bytes:
         """An image by a model of that name. Raises RateError and what else that raises."""
-        return hvae_codec.encode(picture, name, **self.arguments)
+        return hvae_codec.encode(image, name, **self.arguments)
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Encoding:
     effort: int | None
     target: Target | None
 
-    def model_of(self, picture: Picture) -> str:
+    def model_of(self, image: ImageArray) -> str:
         """The name of the model that takes an image."""
-        return model_for(*picture.shape[:2]) if self.name == AUTO else self.name
+        return model_for(*image.shape[:2]) if self.name == AUTO else self.name
 
 
 def encoding_of(
@@ -67,11 +67,13 @@ def encoding_of(
     name = _name_of(selector)
     if effort is not None and effort > MAX_EFFORT:
         raise InvalidRequestError(f"effort: 0 to {MAX_EFFORT}, got {effort}")
-    rung = selector.WhichOneof("rung")
-    wanted: dict[str, Any] = {rung: getattr(selector, rung)} if rung in _TARGETS else {}
+    kind = selector.WhichOneof("rung")
+    wanted: dict[str, Any] = {kind: getattr(selector, kind)} if kind in _TARGETS else {}
     if max_bytes:
-        if rung is not None and rung not in _TARGETS:
-            raise InvalidRequestError("max_bytes: give it alone or beside a target, not a quality")
+        if kind is not None and kind not in _TARGETS:
+            raise InvalidRequestError(
+                "max_bytes: give it by itself or beside a target, not a quality"
+            )
         wanted["max_bytes"] = max_bytes
     if not wanted:
         return Encoding(name, _quality_of(selector), effort, None)
@@ -115,9 +117,9 @@ class Codecs:
 
 
 def refuse_targets(selector: codec_pb2.ModelSelector) -> None:
-    """Raise InvalidRequestError where a target stands in the place of a quality."""
-    if (rung := selector.WhichOneof("rung")) in _TARGETS:
-        raise InvalidRequestError(f"model: {rung} is for Encode and Evaluate alone")
+    """Raise InvalidRequestError where a target is given in place of a quality."""
+    if (kind := selector.WhichOneof("rung")) in _TARGETS:
+        raise InvalidRequestError(f"model: {kind} is for Encode and Evaluate only")
 
 
 def _name_of(selector: codec_pb2.ModelSelector) -> str:
@@ -127,8 +129,8 @@ def _name_of(selector: codec_pb2.ModelSelector) -> str:
 
 
 def _quality_of(selector: codec_pb2.ModelSelector) -> float | None:
-    rung = selector.WhichOneof("rung")
-    return None if rung is None else getattr(selector, rung)
+    kind = selector.WhichOneof("rung")
+    return None if kind is None else getattr(selector, kind)
 
 
 def layer_index(codec: Codec, layer: int) -> int:
@@ -159,39 +161,39 @@ class ImageReader:
         self._limits = limits
 
     async def read(
-        self, images: Sequence[codec_pb2.Image], held: Held
-    ) -> list[Picture | Exception]:
+        self, messages: Sequence[codec_pb2.Image], held: Held
+    ) -> list[ImageArray | Exception]:
         """Samples of the images of a request, or the error of each that cannot be read.
 
         Raises LimitError where their sizes together do not fit, and OverloadError as `held` does,
         before files are decoded.
         """
-        pictures: list[Picture | Exception] = []
+        images: list[ImageArray | Exception] = []
         pixels, file_pixels, files = 0, 0, []
-        for number, image in enumerate(images):
+        for number, message in enumerate(messages):
             try:
-                kind = image.WhichOneof("content")
+                kind = message.WhichOneof("content")
                 if kind == "raw":
-                    pictures.append(_from_raw(image.raw))
-                    pixels += image.raw.height * image.raw.width
+                    images.append(_from_raw(message.raw))
+                    pixels += message.raw.height * message.raw.width
                 elif kind == "file":
-                    file_pixels += _pixels_of_file(image.file)
-                    pictures.append(ImageError("not read yet"))
+                    file_pixels += _pixels_of_file(message.file)
+                    images.append(ImageError("not read yet"))
                     files.append(number)
                 else:
                     raise InvalidRequestError("the image is empty: set `file` or `raw`")
             except HvaeCodecError as error:
-                pictures.append(error)
+                images.append(error)
         check_pixels(self._limits, pixels + file_pixels)
         await held.more(sample_footprint(pixels) + file_footprint(file_pixels))
         if files:
-            found = await self._engine.on_files(_decoded, [images[n].file for n in files])
-            for number, picture in zip(files, found, strict=True):
-                pictures[number] = picture
-        return pictures
+            found = await self._engine.on_files(_decoded, [messages[n].file for n in files])
+            for number, image in zip(files, found, strict=True):
+                images[number] = image
+        return images
 
 
-def _from_raw(raw: codec_pb2.RawImage) -> Picture:
+def _from_raw(raw: codec_pb2.RawImage) -> ImageArray:
     """Samples of a raw image.
 
     Raises ImageError, ImageTooLargeError.
@@ -216,15 +218,15 @@ def _pixels_of_file(data: bytes) -> int:
     return header.width * header.height
 
 
-def _decoded(files: Sequence[bytes]) -> list[Picture | Exception]:
-    pictures: list[Picture | Exception] = []
+def _decoded(files: Sequence[bytes]) -> list[ImageArray | Exception]:
+    images: list[ImageArray | Exception] = []
     for file in files:
         check()
         try:
-            pictures.append(decode_image_bytes(file))
+            images.append(decode_image_bytes(file))
         except HvaeCodecError as error:
-            pictures.append(error)
-    return pictures
+            images.append(error)
+    return images
 
 
 def shape_of(encoded: bytes, frame: Frame, codec: Codec, *, whole: bool) -> Shape:

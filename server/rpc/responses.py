@@ -16,7 +16,7 @@ from ..admission.capacity import (
     sample_footprint,
 )
 from ..engine.engine import Engine
-from ..engine.operations import Picture
+from ..engine.operations import ImageArray
 from ..settings import Limits
 from .requests import Shape
 
@@ -36,19 +36,19 @@ class ImageWriter:
 
     async def write(
         self,
-        images: Sequence[codec_pb2.Image],
-        pictures: Sequence[Picture],
+        messages: Sequence[codec_pb2.Image],
+        images: Sequence[ImageArray],
         image_format: codec_pb2.ImageFormat,
     ) -> None:
         """Put images into the messages of an answer, one into each."""
-        both = zip(images, pictures, strict=True)
+        both = zip(messages, images, strict=True)
         if image_format == codec_pb2.IMAGE_FORMAT_RAW:
-            for image, picture in both:
-                _fill_raw(image, picture)
+            for message, image in both:
+                _fill_raw(message, image)
             return
-        files = await self._engine.on_files(_encoded, pictures)
-        for (image, _), file in zip(both, files, strict=True):
-            image.file = file
+        files = await self._engine.on_files(_encoded, images)
+        for (message, _), file in zip(both, files, strict=True):
+            message.file = file
 
     async def hold_answer(
         self, shapes: Collection[Shape], image_format: codec_pb2.ImageFormat, held: Held
@@ -67,18 +67,18 @@ class ImageWriter:
         return answer
 
 
-def _fill_raw(image: codec_pb2.Image, picture: Picture) -> None:
+def _fill_raw(message: codec_pb2.Image, image: ImageArray) -> None:
     """Put an image's samples into a message, in place: they are many, and copied once."""
-    raw = image.raw
-    raw.height, raw.width, raw.channels = picture.shape
-    raw.data = picture.tobytes()
+    raw = message.raw
+    raw.height, raw.width, raw.channels = image.shape
+    raw.data = image.tobytes()
 
 
-def _encoded(pictures: Sequence[Picture]) -> list[bytes]:
+def _encoded(images: Sequence[ImageArray]) -> list[bytes]:
     files = []
-    for picture in pictures:
+    for image in images:
         check()
-        files.append(encode_png(picture))
+        files.append(encode_png(image))
     return files
 
 

@@ -30,7 +30,7 @@ class Sampling:
         self._reader = reader
 
     async def draw(
-        self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None, held: Held
+        self, codec: Codec, request: codec_pb2.SampleRequest, deadline: float | None, held: Held
     ) -> NDArray[np.uint8]:
         """Images uint8 [count, H, W, C]. Raises InvalidRequestError."""
         temperature = request.temperature if request.HasField("temperature") else 1.0
@@ -38,15 +38,17 @@ class Sampling:
             raise InvalidRequestError(f"temperature: must be finite and >= 0, got {temperature}")
         if request.seed > _MAX_SEED:
             raise InvalidRequestError(f"seed: at most {_MAX_SEED}, got {request.seed}")
-        top = await self._given(codec, request, until, held) if request.HasField("given") else None
+        top = (
+            await self._given(codec, request, deadline, held) if request.HasField("given") else None
+        )
         drawn = partial(codec.sample, request.count, request.seed, temperature, top=top)
         try:
-            return await self._engine.call(codec, drawn, until)
+            return await self._engine.call(codec, drawn, deadline)
         except ValueError as error:
             raise InvalidRequestError(f"given: {error}") from error
 
     async def _given(
-        self, codec: Codec, request: codec_pb2.SampleRequest, until: float | None, held: Held
+        self, codec: Codec, request: codec_pb2.SampleRequest, deadline: float | None, held: Held
     ) -> NDArray[np.float32]:
         """The top layer's latents [D] or [count, D]."""
         given = request.given
@@ -54,15 +56,15 @@ class Sampling:
             case "values":
                 return np.array(given.values.values, np.float32)
             case "source":
-                return await self._latents("given.source", codec, given.source, until, held)
+                return await self._latents("given.source", codec, given.source, deadline, held)
             case "between":
                 if request.count < 2:
                     raise InvalidRequestError(
                         f"count: the way between two takes 2 images or more, got {request.count}"
                     )
                 way = given.between
-                first = await self._latents("given.between.first", codec, way.first, until, held)
-                last = await self._latents("given.between.last", codec, way.last, until, held)
+                first = await self._latents("given.between.first", codec, way.first, deadline, held)
+                last = await self._latents("given.between.last", codec, way.last, deadline, held)
                 along: NDArray[np.float32] = np.linspace(first, last, request.count, dtype="f4")
                 return along
             case _:
@@ -73,26 +75,26 @@ class Sampling:
         field: str,
         codec: Codec,
         source: codec_pb2.FeatureSource,
-        until: float | None,
+        deadline: float | None,
         held: Held,
     ) -> NDArray[np.float32]:
         """The mean [D] of the top layer of an image or file."""
         match source.WhichOneof("source"):
             case "image":
-                (picture,) = await self._reader.read([source.image], held)
-                if isinstance(picture, Exception):
-                    raise picture
-                height, width, channels = picture.shape
+                (image,) = await self._reader.read([source.image], held)
+                if isinstance(image, Exception):
+                    raise image
+                height, width, channels = image.shape
                 codec.shape.check_channels(channels)
                 (features,) = await self._engine.run(
-                    ReadFeatures(0), codec, [picture], [height * width], until
+                    ReadFeatures(0), codec, [image], [height * width], deadline
                 )
             case "encoded":
                 frame = parse(source.encoded)
                 height, width, _ = shape_of(source.encoded, frame, codec, whole=False)
                 check_pixels(self._limits, height * width)
                 (features,) = await self._engine.run(
-                    ReadFileFeatures(0), codec, [source.encoded], [height * width], until
+                    ReadFileFeatures(0), codec, [source.encoded], [height * width], deadline
                 )
             case _:
                 raise InvalidRequestError(f"{field}: empty; set `image` or `encoded`")

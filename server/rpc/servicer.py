@@ -124,8 +124,10 @@ class CodecServicer:
                 with current_call().quota.taken(items):
                     size = message_footprint(size)
                     held = self._admission.take(max(1, items), size, _owner(context))
-                    _until_taken(held)
-                    response: Message = await self._methods[method](request, _until(context), held)
+                    _hold_until_taken(held)
+                    response: Message = await self._methods[method](
+                        request, _deadline(context), held
+                    )
             except Exception as error:
                 _log(error, request)
                 await abort_with(context, error)
@@ -140,7 +142,7 @@ class CodecServicer:
         """
         answers: asyncio.Queue[tuple[asyncio.Task[Any], Held] | None] = asyncio.Queue()
         window = asyncio.Semaphore(WINDOW)
-        until, owner, quota = _until(context), _owner(context), current_call().quota
+        deadline, owner, quota = _deadline(context), _owner(context), current_call().quota
         tasks: set[asyncio.Task[Any]] = set()
         all_held: set[Held] = set()  # of answers that were not taken yet
         taken: deque[int] = deque()  # items of the quota, by message
@@ -164,7 +166,7 @@ class CodecServicer:
                         max(1, items), message_footprint(size), owner
                     )
                     all_held.add(held)
-                    answer = self._answer_message(method, request, until, held)
+                    answer = self._answer_message(method, request, deadline, held)
                     task = asyncio.create_task(answer)
                     tasks.add(task)
                     answers.put_nowait((task, held))
@@ -204,13 +206,13 @@ class CodecServicer:
                 quota.release(sum(taken))
 
     async def _answer_message(
-        self, method: str, request: Message, until: float | None, held: Held
+        self, method: str, request: Message, deadline: float | None, held: Held
     ) -> Message:
         """The answer of one message of a stream: a response, or the status of its error."""
         kind = GetMessageClass(SERVICE.methods_by_name[method].output_type)
         try:
             call = self._methods[method.removeprefix(_STREAM)]
-            return kind(response=await call(request, until, held))
+            return kind(response=await call(request, deadline, held))
         except Exception as error:
             held.release()
             _log(error, request)
@@ -234,7 +236,7 @@ def _owner(context: Context) -> str | None:
     return call.owner
 
 
-def _until_taken(held: Held) -> None:
+def _hold_until_taken(held: Held) -> None:
     """Hold so much until the answer of the call that this task answers has been taken."""
     task = asyncio.current_task()
     assert task is not None
@@ -249,7 +251,7 @@ def _items(request: Message) -> int:
     return 0 if count is None else count(request)
 
 
-def _until(context: Context) -> float | None:
+def _deadline(context: Context) -> float | None:
     """The call's deadline by the event loop's clock."""
     remaining = context.time_remaining()
     return None if remaining is None else asyncio.get_running_loop().time() + remaining

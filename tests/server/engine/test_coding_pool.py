@@ -84,7 +84,7 @@ def test_a_process_that_dies_is_replaced_and_its_work_done(codec, pictures):
             await asyncio.sleep(0.002)
             os.kill(pid, signal.SIGKILL)
             files += await asyncio.gather(*writing)
-        return files, processes.replaced
+        return files, processes.restarts
 
     files, replaced = run(2, work)
     assert len(files) == 24
@@ -157,7 +157,7 @@ def test_processes_that_are_killed_in_the_middle_of_batches(codec, pictures):
             await asyncio.sleep(0.02)
             os.kill(next(iter(processes._all))._process.pid, signal.SIGKILL)
             ended += await asyncio.gather(*batches)
-        return ended, processes.replaced
+        return ended, processes.restarts
 
     ended, replaced = run(2, work, preparing([("cifar10", None)]))
     assert [files for files, _ in ended] == [expected] * 16
@@ -188,7 +188,7 @@ def test_a_stop_waits_for_no_work():
         await asyncio.to_thread(processes.stop)
         with pytest.raises(WorkerLostError):
             await sleeping
-        return time.monotonic() - began, processes.replaced
+        return time.monotonic() - began, processes.restarts
 
     seconds, replaced = run(1, work)
     assert seconds < 10

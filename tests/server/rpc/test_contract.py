@@ -88,7 +88,7 @@ def test_features_of_auto_are_those_of_the_model_of_each_size(stub, client, smoo
     with pytest.raises(HvaeCodecError, match="of several models; name one"):
         client.features(pictures, model="auto")
     request.model.target_bytes = 60
-    with pytest.raises(grpc.RpcError, match="target_bytes is for Encode and Evaluate alone"):
+    with pytest.raises(grpc.RpcError, match="target_bytes is for Encode and Evaluate only"):
         stub.ExtractFeatures(request, timeout=SECONDS)
 
 

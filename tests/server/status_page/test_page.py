@@ -90,7 +90,7 @@ def test_a_picture_there_and_back(shown, file, picture):
     assert (answer["model"], answer["quality"], answer["bytes"]) == ("cifar10", 2, len(blob))
     assert len(answer["rates_nats"]) == 2
     assert 0 < sum(answer["rates_nats"]) < 8 * len(blob)
-    decoded = Image.open(io.BytesIO(base64.b64decode(answer["picture"].partition(",")[2])))
+    decoded = Image.open(io.BytesIO(base64.b64decode(answer["image"].partition(",")[2])))
     assert np.array_equal(np.asarray(decoded), codec.decode(blob))
     error = np.mean((np.asarray(decoded).astype(float) - picture) ** 2)
     assert answer["psnr_db"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
