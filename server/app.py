@@ -180,7 +180,7 @@ class App:
         self._background.append(asyncio.create_task(self._silence.watch()))
         if self.page_url is not None:
             self._background.append(asyncio.create_task(self._look()))
-        files = [each.refresh for each in (self._tokens, self._tls) if each is not None]
+        files = [each for each in (self._tokens, self._tls) if each is not None]
         if files:
             self._background.append(asyncio.create_task(watch(files)))
         if self._settings.reuse_port:

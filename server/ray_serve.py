@@ -120,7 +120,7 @@ class RayCodecService:
         if settings.token_file is not None:
             tokens = TokenFile(settings.token_file)
             self._access = Access(tokens)
-            self._watching = asyncio.create_task(watch([tokens.refresh]))
+            self._watching = asyncio.create_task(watch([tokens]))
         for each in settings.preload or ():
             hvae_codec.load(each.name, each.quality)
         await self._engine.start()

@@ -45,7 +45,7 @@ class Access:
         # A call without any is compared like the others.
         value = authorizations[0] if len(authorizations) == 1 else ""
         scheme, _, presented = value.partition(" ")
-        token = self._file.tokens.find(presented.strip())
+        token = self._file.value.find(presented.strip())
         if token is None or scheme.lower() != "bearer":
             raise UnauthenticatedError(_NO_TOKEN)
         return token

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import torch
 
@@ -26,6 +26,7 @@ from hvae_codec import Codec
 from hvae_codec.codec.operating_point import OperatingPoint
 from hvae_codec.utils.cancellation import Cancellation, cancelled_by
 
+from ..observability.metrics import Metrics
 from ..settings import BatchLimits, EngineSettings
 from .batch_worker import ModelNeededError, compute_now, key_of, preparing
 from .batcher import Batch, Batcher
@@ -63,16 +64,6 @@ _SLOWING: Final = 1.02
 
 Result = TypeVar("Result")
 Value = TypeVar("Value")
-
-
-class MetricsSink(Protocol):
-    """Records what batches did: a server's metrics."""
-
-    def batch(self, model: str, kind: str, items: int, seconds: float) -> None:
-        """A batch of items of one kind ("encode", ...) went through a model in so many seconds."""
-
-    def coded(self, model: str, kind: str, image_bytes: int, encoded_bytes: int) -> None:
-        """Images of so many bytes of samples went to or from files of so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,7 @@ class Engine:
     is begun, and stop waiting for it where the caller is cancelled.
     """
 
-    def __init__(self, settings: EngineSettings, metrics: MetricsSink | None = None) -> None:
+    def __init__(self, settings: EngineSettings, metrics: Metrics | None = None) -> None:
         threads = settings.threads
         self._coding = CodingPool(
             settings.coding_processes, preparing(settings.preload) if threads == 0 else None

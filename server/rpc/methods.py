@@ -6,7 +6,7 @@ raised, before anything is computed.
 
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import grpc
@@ -49,7 +49,6 @@ from .status import item_status
 _logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-Item = TypeVar("Item")
 
 _RESULT_BYTES: Final = 16
 """Tags and lengths around the features of an item, at most."""
@@ -58,8 +57,8 @@ _NATS_PER_BIT: Final = float(np.log(2.0))
 
 
 class Calls:
-    """The calls of `CodecService`. `deadline` is the deadline, a time of the event loop's
-    clock; work that has not begun by then never is.
+    """The calls of `CodecService`. `deadline` is a time of the event loop's clock; work that has
+    not begun by then never is.
 
     Raised are InvalidRequestError, LimitError, UnknownModelError and UnknownQualityError for the
     request as a whole, DeadlinePassedError, and whatever is no fault of the request.
@@ -82,16 +81,15 @@ class Calls:
         encoding = encoding_of(request.model, effort, request.max_bytes)
         if encoding.name != AUTO:
             await self._codecs.named(encoding.name, encoding.quality)  # or fail as a whole
-        images = await self._reader.read(request.images, held)
-        groups = await self._by_encoder(encoding, images)
+        images = dict(enumerate(await self._reader.read(request.images, held)))
+        codecs = await self._encoders(encoding, images)
 
-        async def encoded(codec: Codec, some: Sequence[int]) -> Sequence[bytes | Exception]:
-            chosen = [one for n in some if not isinstance(one := images[n], Exception)]
-            return await self._encoded(encoding, codec, chosen, deadline)
+        async def encoded(codec: Codec, numbers: list[int]) -> Sequence[bytes | Exception]:
+            return await self._encoded(encoding, codec, _arrays(images, numbers), deadline)
 
-        results = await self._in_groups(images, groups, encoded)
+        results = await _in_groups(codecs, encoded)
         response = codec_pb2.EncodeResponse()
-        for number, result in enumerate(results):
+        for number, result in results.items():
             if isinstance(result, Exception):
                 response.results.add(status=_failed("images", number, result))
             else:
@@ -107,21 +105,21 @@ class Calls:
         """Decode files, whole or as previews."""
         check_items(self._limits, "encoded", len(request.encoded))
         check_known("format", request.format, codec_pb2.ImageFormat)
-        files: list[bytes | Exception] = list(request.encoded)
+        files = dict(enumerate(request.encoded))
         named = await self._named(request)
-        groups, shapes = await self._by_codec(named, files, whole=not request.preview)
+        codecs, shapes = await self._decoders(named, files, whole=not request.preview)
         size = await self._writer.hold_answer(shapes.values(), request.format, held)
-        layers = 1 if request.preview else None
+        decode = Decode(1 if request.preview else None)
 
-        async def decoded(codec: Codec, some: Sequence[int]) -> Sequence[ImageArray | Exception]:
-            pixels = [_pixels(shapes[number]) for number in some]
-            wanted = [request.encoded[number] for number in some]
-            return await self._engine.run(Decode(layers), codec, wanted, pixels, deadline)
+        async def decoded(codec: Codec, numbers: list[int]) -> Sequence[ImageArray | Exception]:
+            pixels = [_pixels(shapes[number]) for number in numbers]
+            wanted = [files[number] for number in numbers]
+            return await self._engine.run(decode, codec, wanted, pixels, deadline)
 
-        results = await self._in_groups(files, groups, decoded)
+        results = await _in_groups(codecs, decoded)
         response = codec_pb2.DecodeResponse()
         messages, images = [], []
-        for number, image in enumerate(results):
+        for number, image in results.items():
             result = response.results.add()
             if isinstance(image, Exception):
                 result.status.CopyFrom(_failed("encoded", number, image))
@@ -146,46 +144,46 @@ class Calls:
         named = None if by_size else await self._named(request)
         if named is None and not by_size and "image" in kinds:
             named = await self._codecs.selected(request.model)  # which says what is missing
-        sources: list[ImageArray | bytes | Exception] = [
-            InvalidRequestError("empty: set `image` or `encoded`") for _ in kinds
-        ]
-        for number, kind in enumerate(kinds):
-            if kind == "encoded":
-                sources[number] = request.sources[number].encoded
-        of_images = [number for number, kind in enumerate(kinds) if kind == "image"]
-        messages = [request.sources[number].image for number in of_images]
-        images = await self._reader.read(messages, held)
-        for number, image in zip(of_images, images, strict=True):
-            sources[number] = image
-        groups, shapes = await self._by_codec(named, sources, whole=False)
+        given = {kind: [n for n, one in enumerate(kinds) if one == kind] for kind in set(kinds)}
+        files = {n: request.sources[n].encoded for n in given.get("encoded", ())}
+        messages = {n: request.sources[n].image for n in given.get("image", ())}
+        read = await self._reader.read(list(messages.values()), held)
+        images = dict(zip(messages, read, strict=True))
+        decoders, shapes = await self._decoders(named, files, whole=False)
         check_pixels(self._limits, sum(map(_pixels, shapes.values())))
-        fit = [n for n in of_images if not isinstance(sources[n], Exception)]
         if named is not None:
-            groups = [*groups, (named, fit)]
-        elif fit:
-            groups = [*groups, *await self._by_size(encoding_of(request.model), sources, fit)]
-        layers = {codec: layer_index(codec, request.layer) for codec, _ in groups}
+            encoders = {
+                n: one if isinstance(one, Exception) else named for n, one in images.items()
+            }
+        else:
+            encoders = await self._encoders(encoding_of(request.model), images) if images else {}
+        layers = {
+            codec: layer_index(codec, request.layer)
+            for codec in (named, *decoders.values(), *encoders.values())
+            if isinstance(codec, Codec)
+        }
         dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
-        size = len(sources) * (8 * dims + _RESULT_BYTES)
+        size = len(kinds) * (8 * dims + _RESULT_BYTES)
         check_response(self._limits, size)
         await held.more(answer_footprint(size))
 
-        async def read(codec: Codec, some: Sequence[int]) -> Sequence[Features | Exception]:
-            values = [sources[number] for number in some]
-            files = [value for value in values if isinstance(value, bytes)]
-            if files:
-                pixels = [_pixels(shapes[number]) for number in some]
-                read_files = ReadFileFeatures(layers[codec])
-                return await self._engine.run(read_files, codec, files, pixels, deadline)
-            arrays = [value for value in values if isinstance(value, np.ndarray)]
-            pixels = [_pixels(array.shape) for array in arrays]
-            return await self._engine.run(
-                ReadFeatures(layers[codec]), codec, arrays, pixels, deadline
-            )
+        async def of_files(codec: Codec, numbers: list[int]) -> Sequence[Features | Exception]:
+            pixels = [_pixels(shapes[number]) for number in numbers]
+            read = ReadFileFeatures(layers[codec])
+            wanted = [files[number] for number in numbers]
+            return await self._engine.run(read, codec, wanted, pixels, deadline)
 
-        results = await self._in_groups(sources, groups, read)
+        async def of_images(codec: Codec, numbers: list[int]) -> Sequence[Features | Exception]:
+            arrays = _arrays(images, numbers)
+            pixels = [_pixels(array.shape) for array in arrays]
+            read = ReadFeatures(layers[codec])
+            return await self._engine.run(read, codec, arrays, pixels, deadline)
+
+        empty = InvalidRequestError("empty: set `image` or `encoded`")
+        results = await _in_groups(decoders, of_files) | await _in_groups(encoders, of_images)
         response = codec_pb2.ExtractFeaturesResponse()
-        for number, result in enumerate(results):
+        for number in range(len(kinds)):
+            result = results.get(number, empty)
             if isinstance(result, Exception):
                 response.results.add(status=_failed("sources", number, result))
             else:
@@ -263,25 +261,43 @@ class Calls:
         held.answered(answer_footprint(size))
         return response
 
-    async def _by_encoder(
-        self, encoding: Encoding, images: list[ImageArray | Exception]
-    ) -> list[tuple[Codec, list[int]]]:
-        """Images by the codec that takes them; one that none takes becomes an error."""
-        groups: dict[Codec, list[int]] = defaultdict(list)
+    async def _encoders(
+        self, encoding: Encoding, images: Mapping[int, ImageArray | Exception]
+    ) -> dict[int, Codec | Exception]:
+        """The codec that takes each image, or the error of an image that none takes."""
         codecs: dict[str, Codec] = {}
-        for number, image in enumerate(images):
+        found: dict[int, Codec | Exception] = {}
+        for number, image in images.items():
             if isinstance(image, Exception):
+                found[number] = image
                 continue
             name = encoding.model_of(image)
             if name not in codecs:
                 codecs[name] = await self._codecs.named(name, encoding.quality)
-            codec = codecs[name]
             try:
-                codec.shape.check_channels(image.shape[2])
-                groups[codec].append(number)
+                codecs[name].shape.check_channels(image.shape[2])
+                found[number] = codecs[name]
             except ImageError as error:
-                images[number] = error
-        return list(groups.items())
+                found[number] = error
+        return found
+
+    async def _decoders(
+        self, named: Codec | None, files: Mapping[int, bytes], *, whole: bool
+    ) -> tuple[dict[int, Codec | Exception], dict[int, Shape]]:
+        """The codec that reads each file, or the error of a file that none reads: the one that is
+        named, else that of each file. With them the shapes of the images that the files state.
+        """
+        found: dict[int, Codec | Exception] = {}
+        shapes: dict[int, Shape] = {}
+        for number, file in files.items():
+            try:
+                frame = parse(file)
+                codec = named or await self._codecs.of_id(frame.header.model_id)
+                shapes[number] = shape_of(file, frame, codec, whole=whole)
+                found[number] = codec
+            except HvaeCodecError as error:
+                found[number] = error
+        return found, shapes
 
     async def _encoded(
         self,
@@ -312,69 +328,43 @@ class Calls:
         self._engine.record_coded(codec.info.name, "encode", images, files)
         return files
 
-    async def _by_size(
-        self, encoding: Encoding, sources: list[ImageArray | bytes | Exception], numbers: list[int]
-    ) -> list[tuple[Codec, list[int]]]:
-        """The images of these numbers by the codec of their size, as `_by_encoder` has them."""
-        some = [one for n in numbers if isinstance(one := sources[n], np.ndarray)]
-        images: list[ImageArray | Exception] = [*some]
-        groups = await self._by_encoder(encoding, images)
-        for number, image in zip(numbers, images, strict=True):
-            sources[number] = image
-        return [(codec, [numbers[n] for n in some_numbers]) for codec, some_numbers in groups]
-
     async def _named(
         self, request: codec_pb2.DecodeRequest | codec_pb2.ExtractFeaturesRequest
     ) -> Codec | None:
         """The codec that a request names, None where it names none."""
         return await self._codecs.selected(request.model) if request.HasField("model") else None
 
-    async def _by_codec(
-        self,
-        named: Codec | None,
-        files: list[bytes | Exception] | list[ImageArray | bytes | Exception],
-        *,
-        whole: bool,
-    ) -> tuple[list[tuple[Codec, list[int]]], dict[int, Shape]]:
-        """Files by the codec that reads them: the one that is named, else that of each file.
-
-        With them the shapes of the images that they say they hold. A file that cannot be read
-        becomes an error.
-        """
-        groups: dict[Codec, list[int]] = defaultdict(list)
-        shapes: dict[int, Shape] = {}
-        for number, file in enumerate(files):
-            if not isinstance(file, bytes):
-                continue
-            try:
-                frame = parse(file)
-                codec = named or await self._codecs.of_id(frame.header.model_id)
-                shapes[number] = shape_of(file, frame, codec, whole=whole)
-                groups[codec].append(number)
-            except HvaeCodecError as error:
-                files[number] = error
-        return list(groups.items()), shapes
-
-    async def _in_groups(
-        self,
-        items: Sequence[Item | Exception],
-        groups: Sequence[tuple[Codec, list[int]]],
-        work: Callable[[Codec, Sequence[int]], Awaitable[Sequence[Result | Exception]]],
-    ) -> list[Result | Exception]:
-        """The results of all items: those of each group, and the errors of items in none."""
-        results: dict[int, Result | Exception] = {
-            number: item for number, item in enumerate(items) if isinstance(item, Exception)
-        }
-        for codec, numbers in groups:
-            if numbers:
-                results |= zip(numbers, await work(codec, numbers), strict=True)
-        return [results[number] for number in range(len(items))]
-
     def _call_limits(self) -> codec_pb2.CallLimits:
         limits = self._limits
         return codec_pb2.CallLimits(
             message_bytes=limits.message_bytes, items=limits.items, pixels=limits.pixels
         )
+
+
+async def _in_groups(
+    codecs: Mapping[int, Codec | Exception],
+    work: Callable[[Codec, list[int]], Awaitable[Sequence[Result | Exception]]],
+) -> dict[int, Result | Exception]:
+    """The results of all items, in order: those of the items of each codec, and the errors of items
+    that have none.
+    """
+    results: dict[int, Result | Exception] = {}
+    groups: dict[Codec, list[int]] = defaultdict(list)
+    for number, codec in codecs.items():
+        if isinstance(codec, Exception):
+            results[number] = codec
+        else:
+            groups[codec].append(number)
+    for codec, numbers in groups.items():
+        results |= zip(numbers, await work(codec, numbers), strict=True)
+    return {number: results[number] for number in codecs}
+
+
+def _arrays(
+    images: Mapping[int, ImageArray | Exception], numbers: Sequence[int]
+) -> list[ImageArray]:
+    """The images of these numbers, which have no errors."""
+    return [one for number in numbers if not isinstance(one := images[number], Exception)]
 
 
 def _pixels(shape: Shape) -> int:

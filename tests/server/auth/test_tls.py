@@ -192,7 +192,7 @@ def test_certificates_that_change_hold_for_new_connections(
         wait_for("certificates stay as they are")
         assert models(server.address, credentials(authority.ca))
         replace(key, paths[1])
-        wait_for("certificate read from")
+        wait_for("certificates read from")
         assert stub.ListModels(request, timeout=SECONDS).models
     assert models(server.address, credentials(other_authority.ca))
     with pytest.raises(grpc.RpcError):
