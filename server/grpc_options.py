@@ -67,8 +67,8 @@ class ConnectionAge:
 def server_options(
     message_bytes: int, *, reuse_port: bool = False, age: ConnectionAge | None = None
 ) -> list[tuple[str, int]]:
-    """Options of a gRPC server whose messages have at most so many bytes, either way, that shares
-    its port with others that do, or lets no other have it, and whose connections have an age.
+    """Options of a gRPC server: the most bytes of a message, either way; whether others may listen
+    on its port, too; the age of its connections.
     """
     return [
         *(age or ConnectionAge()).options,

@@ -1,7 +1,8 @@
-"""Work that nobody waits for any more ends between two of its steps.
+"""Cancellation of work between two of its steps, once no caller waits for it.
 
-Whoever starts work says how to find out (`cancelled_if`). What takes long calls `check` between its
-steps: passes through networks, strips of an image, candidates of a search.
+The function that starts work says how to find out (`cancelled_if`), or gives it a `Cancellation`
+(`cancelled_by`). What takes long calls `check` between its steps: passes through networks, strips of
+an image, candidates of a search.
 """
 
 import threading
@@ -13,14 +14,14 @@ _is_cancelled: ContextVar[Callable[[], bool] | None] = ContextVar("is_cancelled"
 
 
 class CancelledWorkError(Exception):
-    """The work was given up, since nobody waits for it."""
+    """The work was given up, since no caller waits for it."""
 
 
 def check() -> None:
-    """Raise CancelledWorkError where nobody waits for what this thread or task computes."""
+    """Raise CancelledWorkError where no caller waits for what this thread or task computes."""
     is_cancelled = _is_cancelled.get()
     if is_cancelled is not None and is_cancelled():
-        raise CancelledWorkError("nobody waits for this work any more")
+        raise CancelledWorkError("no caller waits for this work any more")
 
 
 @contextmanager

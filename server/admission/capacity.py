@@ -68,22 +68,22 @@ def check_response(limits: Limits, response_bytes: int) -> None:
 
 
 def message_footprint(size: int) -> int:
-    """Bytes of a request whose message has so many bytes on the wire."""
+    """Bytes of memory of a request whose message has `size` bytes on the wire."""
     return _MESSAGE_COPIES * size
 
 
 def answer_footprint(size: int) -> int:
-    """Bytes of an answer whose message has at most so many bytes."""
+    """Bytes of memory of an answer whose message has at most `size` bytes."""
     return _ANSWER_COPIES * size
 
 
 def sample_footprint(pixels: int) -> int:
-    """Bytes of images of so many pixels together, decoded."""
+    """Bytes of memory of images of `pixels` pixels together, decoded."""
     return _PIXEL_BYTES * pixels
 
 
 def file_footprint(pixels: int) -> int:
-    """Bytes of image files of so many pixels together that are being decoded."""
+    """Bytes of memory of image files of `pixels` pixels together that are being decoded."""
     return (_PIXEL_BYTES + _READER_PIXEL_BYTES) * pixels
 
 
@@ -106,7 +106,7 @@ class _Pool:
         return self.holders == 0 and not self._turn.locked()
 
     def try_take(self, items: int, size: int) -> bool:
-        """Take so much where it fits and no other waits; returns whether it did."""
+        """Take items and bytes where they fit and no other waits; returns whether it did."""
         # Streams that wait come first, or a flood of single calls would starve them.
         if self._turn.locked() or not self._fits(items, size):
             return False
@@ -114,21 +114,21 @@ class _Pool:
         return True
 
     async def take(self, items: int, size: int) -> None:
-        """Take so much, from when it fits."""
+        """Wait until items and bytes fit, and take them."""
         async with self._turn:
             while not self._fits(items, size):
                 await self._change()
             self._add(items, size)
 
     def try_grow(self, size: int) -> bool:
-        """Take so many bytes more for a holder where they fit; returns whether it did."""
+        """Take `size` more bytes for a holder where they fit; returns whether it did."""
         if not self._has(size) and self.holders > self._stalled + 1:
             return False
         self.bytes += size
         return True
 
     async def grow(self, size: int) -> None:
-        """Take so many bytes more for a holder, from when they fit.
+        """Wait until `size` more bytes for a holder fit, and take them.
 
         Where all holders wait, the first goes on, or none of them ever would.
         """
@@ -146,7 +146,7 @@ class _Pool:
             self._changed.set()
 
     def give_back(self, size: int) -> None:
-        """Free so many bytes of a holder."""
+        """Free `size` bytes of a holder."""
         self.bytes -= size
         self._changed.set()
 
@@ -190,7 +190,7 @@ class Held:
         self._answered = self._released = False
 
     async def more(self, size: int) -> None:
-        """Hold so many bytes more: streams from when they fit.
+        """Hold `size` more bytes: streams wait until they fit.
 
         Raises:
             OverloadError: they do not fit now, of a call of one message.
@@ -212,7 +212,7 @@ class Held:
         self._size += size
 
     def answered(self, size: int) -> None:
-        """Hold from now on the message and an answer of so many bytes: the rest is freed."""
+        """Hold from now on the message and an answer of `size` bytes: the rest is freed."""
         if self._released:
             return
         self._note_end()
@@ -244,7 +244,7 @@ class Held:
 
 
 class Admission:
-    """Counts what is in the server. A message that alone is over the capacity is let in when
+    """Counts what is in the server. A message larger than the capacity is let in when
     nothing else is there.
 
     Of the bytes, one `owner` may hold a half; None: all.
@@ -281,7 +281,7 @@ class Admission:
             self.reject(self._pool)
 
     def take(self, items: int, size: int, owner: str | None = None) -> Held:
-        """Hold so much. Raises OverloadError where it does not fit."""
+        """Hold items and bytes. Raises OverloadError where they do not fit."""
         taken: list[_Pool] = []
         for pool in self._pools(owner):
             if not pool.try_take(items, size):
@@ -292,7 +292,7 @@ class Admission:
         return Held(self, taken, items, size, waits=False)
 
     async def take_in_turn(self, items: int, size: int, owner: str | None = None) -> Held:
-        """Hold so much, from when it fits."""
+        """Wait until items and bytes fit, and hold them."""
         taken: list[_Pool] = []
         try:
             for pool in self._pools(owner):

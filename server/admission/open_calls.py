@@ -72,8 +72,8 @@ class Silence:
         return lambda: self._calls.pop(call, None)
 
     def make_room(self, owner: str | None = None, *, reading: bool = False) -> None:
-        """End the longest silent call of a kind, of this owner alone unless that is None, if it was
-        silent longer than patience lasts. `reading` as for `begin`.
+        """End the longest silent call of a kind, of this owner unless that is None, if it was
+        silent for longer than PATIENCE_SECONDS. `reading` as for `begin`.
         """
         latest = self._clock() - PATIENCE_SECONDS
         for call in list(self._calls):
@@ -214,7 +214,7 @@ class OverloadGuard:
         self._others[service].enter(None, stream=True)
 
     async def empty(self, seconds: float) -> None:
-        """Wait until no more calls come, or so many seconds at most; those that come are let in."""
+        """Wait until no more calls come, `seconds` at most; those that come are let in."""
         began = time.monotonic()
         while (now := time.monotonic()) < began + seconds:
             if now - max(began, self._entered) >= _QUIET_SECONDS:
@@ -223,9 +223,9 @@ class OverloadGuard:
 
     async def close(self, seconds: float) -> None:
         """Reject all calls from now on; returns when those inside have ended and no more come,
-        or at the latest after so many seconds.
+        or at the latest after `seconds`.
 
-        Calls that come while gRPC itself stops are cancelled by it, without a word of why.
+        gRPC cancels calls that come while it stops itself, without a reason.
         """
         self._closed = True
         began = time.monotonic()

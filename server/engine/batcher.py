@@ -36,8 +36,7 @@ taken a call until it gets here, the loop turns about ten times; it takes one af
 
 
 _LEAST_SHARE: Final = 1 << 16
-"""Weight below which an entry is not shared out: so much takes milliseconds, and sharing it out a
-part of one."""
+"""Weight below which an entry is not shared out: it takes milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ class _Queue(Generic[Value, Result]):
         return max(_LEAST_SHARE, math.ceil(self.weight / idle))
 
     def take(self, items: int, most: float, now: float) -> list[_Slice[Value, Result]]:
-        """At most so many items of at most so much weight, but one at least, for a batch; entries
+        """At most `items` items of at most `most` weight, but one at least, for a batch; entries
         whose deadline has passed are ended instead.
         """
         batch: list[_Slice[Value, Result]] = []

@@ -57,7 +57,7 @@ _CALL_SECONDS: Final = 0.00025
 """What the loop spends on a call beside its computing."""
 
 _LEAST_CALLS: Final = 16
-"""So many calls' worth may always be computed in the loop: beside calls, it takes as long there."""
+"""Calls whose time may always be computed in the loop: beside calls, it takes as long there."""
 
 _SLOWING: Final = 1.02
 """Growth of the estimate per batch; lets a one-off fast batch decay."""
@@ -94,14 +94,14 @@ class LatencyEstimator:
         self._seconds: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
 
     def observe(self, kind: Hashable, weight: int, seconds: float) -> None:
-        """A batch of a kind and weight took so long; one of weight 0 says nothing."""
+        """Note how long a batch of a kind and weight took; one of weight 0 says nothing."""
         if weight > 0:
             known, size = self._seconds[kind], weight.bit_length()
             each = seconds / weight
             known[size] = min(each, _SLOWING * known.get(size, each))
 
     def should_run_inline(self, kind: Hashable, weight: int, calls: int) -> bool:
-        """Whether a batch of so many calls takes no more of the loop than the calls themselves;
+        """Whether a batch of `calls` calls takes no more of the loop than the calls themselves;
         False for a kind not seen yet.
         """
         # A larger batch takes less for its weight, so the times of smaller ones are bounds.

@@ -45,7 +45,7 @@ class Shares:
         return max(self._had.get(caller, 0.0), self._level)
 
     def add(self, caller: str | None, weight: float, waiting: int) -> None:
-        """Give a caller work of a weight, one of so many that wait."""
+        """Give a caller work of a weight; `waiting` callers wait, this one included."""
         self._had[caller] = self.of(caller) + weight
         # What each was due; without it, new callers would always be served first.
         self._level += weight / waiting
@@ -54,14 +54,14 @@ class Shares:
 
 
 class Turns:
-    """Lets so many go on at once; those that wait take turns, by caller and then by call."""
+    """Lets `at_once` tasks run at once; those that wait take turns, by caller and then by call."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
         self._under_way = 0
         self._callers: dict[str | None, dict[int, _Waiting]] = {}
-        # Of callers, and of each with its calls, the latest last. Whoever asks again a moment after
-        # its turn would else find those before it that had theirs later.
+        # Of callers, and of each with its calls, the latest last. One that asks again a moment
+        # after its turn would else come before those that had theirs later.
         self._last_turns: dict[Hashable, float] = {}
         self._turn_number = 0
 
@@ -113,7 +113,7 @@ class Turns:
         call = current_call()
         future = asyncio.get_running_loop().create_future()
         for key in (call.owner, (call.owner, call.number)):
-            # Who is new comes before the latest alone: else new ones would keep others waiting.
+            # A new one comes before the latest only: else new ones would keep others waiting.
             self._last_turns.setdefault(key, self._turn_number - 0.5)
         queue = self._callers.setdefault(call.owner, {}).setdefault(call.number, deque())
         queue.append(future)

@@ -201,7 +201,7 @@ class ProcessPool:
     ) -> Result:
         for _ in range(_TRIES):
             if cancellation.cancelled:
-                raise CancelledWorkError("nobody waits for this work any more")
+                raise CancelledWorkError("no caller waits for this work any more")
             process = self._idle.get()  # there is one: as many as threads
             try:
                 process = process or self._new()

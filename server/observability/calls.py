@@ -63,13 +63,13 @@ class Quota:
     """Most open streams; None: as any caller."""
 
     def take(self, items: int) -> None:
-        """Begin a request of so many items."""
+        """Begin a request of `items` items."""
 
     async def take_in_turn(self, items: int) -> None:
         """Begin a request as soon as it may; for streams, which are read no faster than that."""
 
     def release(self, items: int) -> None:
-        """End a request of so many items."""
+        """End a request of `items` items."""
 
     @contextmanager
     def taken(self, items: int) -> Iterator[None]:
@@ -142,14 +142,14 @@ class CallObserver:
         """Of a context."""
 
     def request(self, items: int, size: int) -> None:
-        """A request of so many items and bytes came."""
+        """A request of `items` items and `size` bytes arrived."""
 
     def response(self, message: Any) -> None:
         """A response is about to be sent."""
 
 
 class Observation:
-    """Metrics, logs and traces of the calls of one service; other services are left alone: probes
+    """Metrics, logs and traces of the calls of one service; other services are not observed: probes
     would drown the rest."""
 
     def __init__(

@@ -41,8 +41,8 @@ class Metrics:
     """All counters of one server. Methods are safe in any thread and take microseconds.
 
     `method` is a method of CodecService, `code` the name of a gRPC status code, `model` a model's
-    name with its quality level ("cifar10-q3") or alone ("photo", or where a search chose the
-    quality level): never anything that a caller made up.
+    name with its quality level ("cifar10-q3") or without ("photo", or where a search chose the
+    quality level): never text of a caller.
     """
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Metrics:
         self._batch_seconds(model, kind).observe(seconds)
 
     def coded(self, model: str, kind: str, image_bytes: int, encoded_bytes: int) -> None:
-        """Images of so many bytes of samples went to or from files; `kind` as of `batch`."""
+        """Images with `image_bytes` of samples went to or from files; `kind` as of `batch`."""
         self._image_bytes(model, kind).inc(image_bytes)
         self._encoded_bytes(model, kind).inc(encoded_bytes)
 

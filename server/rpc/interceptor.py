@@ -1,7 +1,7 @@
 """What happens to a call before its method runs: it is rejected, or its message is read.
 
 Calls are rejected before their message is read. gRPC would read and parse a message first: under
-ten times the load that the machine bears, that alone takes more than the machine has.
+ten times the load that the machine bears, reading alone takes more than the machine has.
 Then the message of a unary call is read beside few others, and no longer than it may take. gRPC
 reads such a message as far as it comes; thousands that are sent slowly would hold the server's
 memory, of which no capacity knows yet.
@@ -25,7 +25,7 @@ AT_ONCE: Final = 64
 """Messages that are read at once; each may hold as much as a message may have."""
 
 _OF_CALLER: Final = AT_ONCE // 2
-"""Those of one token or connection, lest silence of one keeps the others waiting."""
+"""Those of one token or connection, so that one silent caller keeps no others waiting."""
 
 _ROOM_SECONDS: Final = 0.5
 

@@ -229,7 +229,7 @@ async def _cancelled_unless_open(context: Context) -> None:
 
 
 def _owner(context: Context) -> str | None:
-    """Who calls, which the rest of the server is told, too."""
+    """The caller: its token's name, else its connection; noted for the rest of the server."""
     call = current_call()
     if call.owner is None:
         call.owner = call.token or context.peer()
@@ -237,7 +237,7 @@ def _owner(context: Context) -> str | None:
 
 
 def _hold_until_taken(held: Held) -> None:
-    """Hold so much until the answer of the call that this task answers has been taken."""
+    """Release `held` once the answer of the call that this task answers has been taken."""
     task = asyncio.current_task()
     assert task is not None
     task.add_done_callback(lambda _: held.release())
@@ -258,6 +258,6 @@ def _deadline(context: Context) -> float | None:
 
 
 def _log(error: Exception, request: Message) -> None:
-    """The log has what the caller is not told."""
+    """Log an error whose details the caller does not get."""
     if status_of(error).code is grpc.StatusCode.INTERNAL:
         _logger.error("%s failed", type(request).__name__, exc_info=error)
