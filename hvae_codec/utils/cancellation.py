@@ -1,8 +1,8 @@
 """Cancellation of work between two of its steps, once no caller waits for it.
 
 The function that starts work says how to find out (`cancelled_if`), or gives it a `Cancellation`
-(`cancelled_by`). What takes long calls `check` between its steps: passes through networks, strips of
-an image, candidates of a search.
+(`cancelled_by`). What takes long calls `check` between its steps: passes through networks, strips
+of an image, candidates of a search.
 """
 
 import threading
