@@ -25,8 +25,8 @@ Result = TypeVar("Result")
 
 _VARIABLES: Final = (MODELS_VARIABLE, DEVICE_VARIABLE)
 
-_taught: dict[str, Codec] = {}
-"""By model id: what the server handed to this process."""
+_given: dict[str, Codec] = {}
+"""By model id: what the server gave to this process."""
 
 
 class ModelNeededError(Exception):
@@ -45,7 +45,7 @@ def key_of(codec: Codec) -> CodecKey:
     return CodecKey(codec.info.model_id, codec.point)
 
 
-def preparing(preload: Sequence[tuple[str, float | None]]) -> Callable[[], None]:
+def preparation(preload: Sequence[tuple[str, float | None]]) -> Callable[[], None]:
     """What makes another process ready to compute batches on one core, with this one's models and
     device: it has loaded these, and their qualities (None: the default).
     """
@@ -67,7 +67,7 @@ def _prepare(variables: dict[str, str | None], preload: Sequence[tuple[str, floa
     gc.freeze()  # collections need not walk all of torch's objects
 
 
-def compute_now(
+def run_batch(
     codec: CodecKey,
     operation: Operation[Any, Any],
     values: list[Any],
@@ -80,9 +80,9 @@ def compute_now(
     Raises ModelNeededError where it is neither available here nor given.
     """
     if checkpoint is not None:
-        _taught[codec.model_id] = Codec(checkpoint)
+        _given[codec.model_id] = Codec(checkpoint)
     executor = TimedExecutor(_executor())
-    results = _at_once(compute(executor, _opened(codec), operation, values))
+    results = _run_sync(compute(executor, _opened(codec), operation, values))
     return results, executor.seconds
 
 
@@ -93,7 +93,7 @@ def _executor() -> InlineExecutor:
 
 @lru_cache(maxsize=256)
 def _opened(key: CodecKey) -> Codec:
-    codec = _taught.get(key.model_id)
+    codec = _given.get(key.model_id)
     if codec is None:
         try:
             codec = codec_of(bytes.fromhex(key.model_id))
@@ -102,7 +102,7 @@ def _opened(key: CodecKey) -> Codec:
     return codec.at_number(key.point.number).tuned(key.point.effort, key.point.trade)
 
 
-def _at_once(work: Coroutine[Any, Any, Result]) -> Result:
+def _run_sync(work: Coroutine[Any, Any, Result]) -> Result:
     """What a coroutine returns that waits for nothing, as in `InlineExecutor`."""
     try:
         work.send(None)

@@ -14,11 +14,12 @@ from .process_pool import ProcessPool
 
 Result = TypeVar("Result")
 
-_known: dict[bytes, FileCoder] = {}
+_coders: dict[bytes, FileCoder] = {}
+"""In a coding process: those that it was given, by model id."""
 
 
-class _TablesNeeded(Exception):  # noqa: N818 - an answer, no error
-    """This process does not know the model yet."""
+class _TablesMissing(Exception):  # noqa: N818 - an answer, no error
+    """This process was not given the tables of the model yet."""
 
 
 class CodingPool(ProcessPool):
@@ -28,35 +29,36 @@ class CodingPool(ProcessPool):
 
     async def write(self, coder: FileCoder, batch: SymbolBatch) -> list[bytes]:
         """`FileCoder.write`. Raises WorkerLostError."""
-        return await self._taught(_write, coder, batch.narrowed())
+        return await self._run_with_tables(_write, coder, batch.narrowed())
 
     async def read(self, coder: FileCoder, files: Sequence[bytes], layers: int | None) -> Read:
         """`read_good`. Raises WorkerLostError."""
-        return await self._taught(_read, coder, files, layers)
+        return await self._run_with_tables(_read, coder, files, layers)
 
-    async def _taught(
+    async def _run_with_tables(
         self, function: Callable[..., Result], coder: FileCoder, *args: Any
     ) -> Result:
+        """What a function gives in a process that has the tables of `coder`."""
         try:
             return await self.run(function, coder.model_id, None, *args)
-        except _TablesNeeded:
+        except _TablesMissing:
             return await self.run(function, coder.model_id, coder, *args)
 
 
-def _coding(model_id: bytes, taught: FileCoder | None) -> FileCoder:
-    if taught is not None:
-        _known[model_id] = taught
-    if model_id not in _known:
-        raise _TablesNeeded
-    return _known[model_id]
+def _coding(model_id: bytes, given: FileCoder | None) -> FileCoder:
+    if given is not None:
+        _coders[model_id] = given
+    if model_id not in _coders:
+        raise _TablesMissing
+    return _coders[model_id]
 
 
-def _write(model_id: bytes, taught: FileCoder | None, batch: SymbolBatch) -> list[bytes]:
-    return _coding(model_id, taught).write(batch)
+def _write(model_id: bytes, given: FileCoder | None, batch: SymbolBatch) -> list[bytes]:
+    return _coding(model_id, given).write(batch)
 
 
 def _read(
-    model_id: bytes, taught: FileCoder | None, files: Sequence[bytes], layers: int | None
+    model_id: bytes, given: FileCoder | None, files: Sequence[bytes], layers: int | None
 ) -> Read:
-    batches, errors = read_good(_coding(model_id, taught), files, layers)
+    batches, errors = read_good(_coding(model_id, given), files, layers)
     return [batch.narrowed() for batch in batches], errors

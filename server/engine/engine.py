@@ -28,7 +28,7 @@ from hvae_codec.utils.cancellation import Cancellation, cancelled_by
 
 from ..observability.metrics import Metrics
 from ..settings import BatchLimits, EngineSettings
-from .batch_worker import ModelNeededError, compute_now, key_of, preparing
+from .batch_worker import ModelNeededError, key_of, preparation, run_batch
 from .batcher import Batch, Batcher
 from .coding_pool import CodingPool
 from .fairness import Turns
@@ -121,7 +121,7 @@ class Engine:
     def __init__(self, settings: EngineSettings, metrics: Metrics | None = None) -> None:
         threads = settings.threads
         self._coding = CodingPool(
-            settings.coding_processes, preparing(settings.preload) if threads == 0 else None
+            settings.coding_processes, preparation(settings.preload) if threads == 0 else None
         )
         self._metrics = metrics
         cores = torch.get_num_threads()
@@ -268,10 +268,10 @@ class Engine:
         """
         task = key_of(work.codec), work.operation, values
         try:
-            return await self._coding.run(compute_now, *task)
+            return await self._coding.run(run_batch, *task)
         except ModelNeededError as error:
             _logger.warning("a coding process is given %s: %s", _label(work.codec), error)
-            return await self._coding.run(compute_now, *task, work.codec.checkpoint)
+            return await self._coding.run(run_batch, *task, work.codec.checkpoint)
 
     async def _run_slow(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key

@@ -17,9 +17,9 @@ from hvae_codec.errors import BitstreamError
 from hvae_codec.server.engine import coding_pool
 from hvae_codec.server.engine.batch_worker import (
     ModelNeededError,
-    compute_now,
     key_of,
-    preparing,
+    preparation,
+    run_batch,
 )
 from hvae_codec.server.engine.coding_pool import CodingPool
 from hvae_codec.server.engine.operations import Decode, Encode, ReadFeatures
@@ -101,14 +101,14 @@ def test_batches_are_computed_as_by_the_codec(codec, pictures):
     expected = codec.encode_batch(pictures, effort=1, trade=2.0)
 
     async def work(processes):
-        plain = await processes.run(compute_now, key_of(codec), Encode(), list(pictures))
-        tuned = await processes.run(compute_now, key, Encode(), list(pictures))
+        plain = await processes.run(run_batch, key_of(codec), Encode(), list(pictures))
+        tuned = await processes.run(run_batch, key, Encode(), list(pictures))
         files = [*plain[0][:3], b"nonsense", *plain[0][3:]]
-        decoded = await processes.run(compute_now, key_of(codec), Decode(), files)
-        read = await processes.run(compute_now, key_of(codec), ReadFeatures(1), list(pictures))
+        decoded = await processes.run(run_batch, key_of(codec), Decode(), files)
+        read = await processes.run(run_batch, key_of(codec), ReadFeatures(1), list(pictures))
         return plain, tuned, decoded, read
 
-    plain, tuned, decoded, read = run(2, work, preparing([("cifar10", None), ("nonsense", None)]))
+    plain, tuned, decoded, read = run(2, work, preparation([("cifar10", None), ("nonsense", None)]))
     assert plain[0] == codec.encode_batch(pictures)
     assert tuned[0] == expected != plain[0]
     assert isinstance(decoded[0].pop(3), BitstreamError)
@@ -124,10 +124,10 @@ def test_a_quality_of_photographs_and_an_unknown_model(pictures):
 
     async def work(processes):
         with pytest.raises(ModelNeededError, match="not available"):
-            await processes.run(compute_now, unknown, Encode(), list(pictures[:2]))
-        return await processes.run(compute_now, key_of(photo), Encode(), list(pictures[:2]))
+            await processes.run(run_batch, unknown, Encode(), list(pictures[:2]))
+        return await processes.run(run_batch, key_of(photo), Encode(), list(pictures[:2]))
 
-    files, _ = run(1, work, preparing([]))
+    files, _ = run(1, work, preparation([]))
     assert files == photo.encode_batch(pictures[:2])
 
 
@@ -137,9 +137,9 @@ def test_models_and_device_are_those_of_the_server(monkeypatch, tmp_path):
     async def work(processes):
         return await processes.run(os.getenv, "HVAE_MODELS")
 
-    assert run(1, work, preparing([])) == os.getenv("HVAE_MODELS")
+    assert run(1, work, preparation([])) == os.getenv("HVAE_MODELS")
     monkeypatch.setenv("HVAE_MODELS", str(tmp_path))
-    assert run(1, work, preparing([])) == str(tmp_path)
+    assert run(1, work, preparation([])) == str(tmp_path)
 
 
 def test_processes_that_are_killed_in_the_middle_of_batches(codec, pictures):
@@ -150,7 +150,7 @@ def test_processes_that_are_killed_in_the_middle_of_batches(codec, pictures):
         for _ in range(2):
             batches = [
                 asyncio.create_task(
-                    processes.run(compute_now, key_of(codec), Encode(), list(pictures))
+                    processes.run(run_batch, key_of(codec), Encode(), list(pictures))
                 )
                 for _ in range(8)
             ]
@@ -159,21 +159,21 @@ def test_processes_that_are_killed_in_the_middle_of_batches(codec, pictures):
             ended += await asyncio.gather(*batches)
         return ended, processes.restarts
 
-    ended, replaced = run(2, work, preparing([("cifar10", None)]))
+    ended, replaced = run(2, work, preparation([("cifar10", None)]))
     assert [files for files, _ in ended] == [expected] * 16
     assert 1 <= replaced <= 2
 
 
 def test_a_model_that_a_process_cannot_find_is_given_to_it(codec, pictures, monkeypatch, tmp_path):
     monkeypatch.setenv("HVAE_MODELS", str(tmp_path))
-    prepare = preparing([])
+    prepare = preparation([])
 
     async def work(processes):
         task = key_of(codec.tuned(1, 2.0)), Encode(), list(pictures)
         with pytest.raises(ModelNeededError, match=codec.info.model_id):
-            await processes.run(compute_now, *task)
-        given, _ = await processes.run(compute_now, *task, codec.checkpoint)
-        kept, _ = await processes.run(compute_now, *task)
+            await processes.run(run_batch, *task)
+        given, _ = await processes.run(run_batch, *task, codec.checkpoint)
+        kept, _ = await processes.run(run_batch, *task)
         return given, kept
 
     given, kept = run(1, work, prepare)
@@ -232,7 +232,7 @@ def test_work_that_always_kills_its_process_fails_clearly():
 
 ORPHAN = """
 import asyncio, os
-from hvae_codec.server.engine.batch_worker import preparing
+from hvae_codec.server.engine.batch_worker import preparation
 from hvae_codec.server.engine.coding_pool import CodingPool
 if __name__ == "__main__":
     async def main():
@@ -244,7 +244,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("prepare", ["None", "preparing([])"])
+@pytest.mark.parametrize("prepare", ["None", "preparation([])"])
 def test_processes_end_with_a_server_that_was_killed(tmp_path, prepare):
     script = tmp_path / "orphan.py"
     script.write_text(ORPHAN % prepare)

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from hvae_codec.server.engine.batch_worker import preparing
+from hvae_codec.server.engine.batch_worker import preparation
 from hvae_codec.server.engine.coding_pool import CodingPool
 from hvae_codec.server.observability.process_stats import ProcessStats
 
@@ -23,7 +23,7 @@ def spin(seconds):
         pass
 
 
-@pytest.mark.parametrize("prepare", [None, preparing([])], ids=["coding alone", "with networks"])
+@pytest.mark.parametrize("prepare", [None, preparation([])], ids=["coding alone", "with networks"])
 def test_all_processes_count_and_those_that_ended(prepare):
     async def main():
         processes = CodingPool(2, prepare)
