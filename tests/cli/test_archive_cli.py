@@ -5,10 +5,10 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.cli import main
+from tests.photographs import load_sample_image
 
 CODEC = hvae_codec.load("cifar10")
 CHINA = load_sample_image("china.jpg")

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.codec.bitstream.header import parse
@@ -29,6 +28,7 @@ from hvae_codec.errors import (
     WrongModelError,
 )
 from hvae_codec.evaluation import psnr_db
+from tests.photographs import load_sample_image
 
 CODEC = hvae_codec.load("cifar10", quality=3)
 CHINA = load_sample_image("china.jpg")

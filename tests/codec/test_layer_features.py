@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.codec.checkpoint import Checkpoint, load_checkpoint
@@ -15,6 +14,7 @@ from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.errors import CorruptError
 from hvae_codec.models import HierarchicalVAE, get_spec
+from tests.photographs import load_sample_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

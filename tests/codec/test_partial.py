@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.errors import BitstreamError, CorruptError, WrongModelError
+from tests.photographs import load_sample_image
 
 CODEC = hvae_codec.load("cifar10")
 CHINA = load_sample_image("china.jpg")

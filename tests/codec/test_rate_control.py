@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.codec import registry
@@ -21,6 +20,7 @@ from hvae_codec.codec.tiled.rate_search import COARSE_TRADES
 from hvae_codec.errors import CheckpointError, RateError, UnknownModelError, UnknownQualityError
 from hvae_codec.evaluation import psnr_db, psnr_each_db
 from hvae_codec.evaluation.calibrate import calibrate_codec
+from tests.photographs import load_sample_image
 
 CHINA = load_sample_image("china.jpg")
 CROPS = np.stack(

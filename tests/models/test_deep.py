@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_sample_image
 from torch.distributions import Independent, Normal, kl_divergence
 
 import hvae_codec
@@ -20,6 +19,7 @@ from hvae_codec.models import HierarchicalVAE, get_spec
 from hvae_codec.models.hvae import noise_seed, precision_weighted
 from hvae_codec.models.spec import FC, Conv, ConvTransp
 from hvae_codec.training import Recipe, train
+from tests.photographs import load_sample_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.cli import main
 from hvae_codec.cli.jobs import pack_ray
 from hvae_codec.cli.jobs.archive_files import array_sources, open_writer
 from hvae_codec.cli.jobs.pack_ray import pack_on_ray
+from tests.photographs import load_sample_image
 
 pytestmark = [pytest.mark.usefixtures("one_thread", "cluster")]
 

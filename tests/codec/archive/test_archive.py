@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec import Archive, ArchiveWriter
@@ -26,6 +25,7 @@ from hvae_codec.errors import (
     UnknownModelError,
     WrongModelError,
 )
+from tests.photographs import load_sample_image
 
 CODEC = hvae_codec.load("cifar10")
 CHINA = load_sample_image("china.jpg")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec import Archive, ArchiveWriter
 from hvae_codec.codec.archive.format import HEAD_BYTES, HEADER_BYTES, parse_head
 from hvae_codec.codec.archive.index import RecoveredWarning
 from hvae_codec.errors import BitstreamError, CorruptError, HvaeCodecError, NotAnHvaeFileError
+from tests.photographs import load_sample_image
 
 CODEC = hvae_codec.load("cifar10")
 CHINA = load_sample_image("china.jpg")

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.codec.checkpoint import rate_weight
@@ -21,6 +20,7 @@ from hvae_codec.codec.tiled.encoder_search import (
 from hvae_codec.codec.tiled.fit_tables import refit_tables
 from hvae_codec.errors import CheckpointError
 from hvae_codec.evaluation import psnr_each_db
+from tests.photographs import load_sample_image
 
 CODECS = [hvae_codec.load("cifar10", 2), hvae_codec.load("cifar10"), hvae_codec.load("mnist")]
 CHINA, FLOWER = load_sample_image("china.jpg"), load_sample_image("flower.jpg")
