@@ -18,18 +18,19 @@ _left_out = pytest.StashKey[list[str]]()
 
 SLOWEST_FILES = (
     "ray",
-    "tests/test_readme.py",
     "tests/evaluation/test_evaluate.py",
-    "tests/codec/test_rate_control.py",
-    "tests/scale/test_deploy.py",
-    "tests/codec/test_torch_state.py",
-    "tests/ops/test_rules.py",
-    "tests/models/test_deep.py",
-    "tests/codec/tiled/test_encoder_search.py",
-    "tests/codec/bitstream/test_encoded.py",
+    "tests/test_readme.py",
     "tests/codec/tiled/test_streaming.py",
-    "tests/codec/archive/test_damage.py",
+    "tests/codec/test_rate_control.py",
+    "tests/models/test_deep.py",
+    "tests/ops/test_rules.py",
+    "tests/scale/test_deploy.py",
+    "tests/codec/tiled/test_encoder_search.py",
+    "tests/codec/test_torch_state.py",
     "tests/codec/bitstream/test_fuzz.py",
+    "tests/ops/test_determinism.py",
+    "tests/codec/bitstream/test_encoded.py",
+    "tests/codec/archive/test_damage.py",
     "tests/features/test_estimator_checks.py",
 )
 """By measured time, longest first ("ray" is all files of the Ray cluster); others follow."""
