@@ -33,7 +33,6 @@ CROPS = np.stack(
 )
 MIXED = [CHINA[:40, :50], CHINA[:32, :32, :1], CROPS[0], CHINA[:40, :50, :1], CROPS[1], CROPS[2]]
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
