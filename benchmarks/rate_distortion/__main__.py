@@ -251,7 +251,8 @@ def _definitions(similarity: str) -> dict[str, str]:
         similarity: f"mean over images, by pytorch-msssim, Gaussian window of 11 pixels; {note}",
         "bd_rate_percent": f"bytes against {ANCHOR} by the package bjontegaard, method pchip; null "
         "where curves have too little in common",
-        "SSIMULACRA2": "mean over images, by the package ssimulacra2",
+        "SSIMULACRA2": "mean over images with sides of 225 pixels or more, by the package "
+        "ssimulacra2",
         "published": "bits per pixel and PSNR as others published them, by their decoders",
         "equal_psnr": "bytes interpolated (log, PCHIP) over PSNR; a codec that cannot go so low is "
         "charged its coarsest setting",

@@ -18,7 +18,12 @@ import hvae_codec
 from benchmarks.common import progress
 from benchmarks.rate_distortion.classical_peers import Peer, Setting
 from benchmarks.rate_distortion.container_bytes import payload_bytes
-from benchmarks.rate_distortion.ms_ssim import similarities, similarity_name, ssimulacra2
+from benchmarks.rate_distortion.ms_ssim import (
+    has_ssimulacra2,
+    similarities,
+    similarity_name,
+    ssimulacra2,
+)
 from hvae_codec.codec.tiled.tiling import split
 from hvae_codec.evaluation.card_figures import rates_nats
 from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
@@ -84,7 +89,7 @@ def point(pictures: Sequence[Pixels], coded: Coded) -> Row:
     psnr = mean_psnr_db(errors, np.array([picture.size for picture in pictures]))
     name = similarity_name(pictures)
     perceptual = {name: round(float(similarities(pictures, coded.decoded, name).mean()), 5)}
-    if name == "MS-SSIM" and all(picture.shape[2] == 3 for picture in pictures):
+    if has_ssimulacra2(pictures):
         scores = [ssimulacra2(a, b) for a, b in pairs]
         perceptual["SSIMULACRA2"] = round(float(np.mean(scores)), 3)
     return {

@@ -109,7 +109,7 @@ def test_flat_tables_have_one_step(photographs):
 
 def test_photographs_are_measured_as_people_see_them(photographs):
     """SSIMULACRA2: 100 for an exact image; less for one that is further away."""
-    image = np.ascontiguousarray(np.tile(photographs[0], (5, 5, 1)))
+    image = np.ascontiguousarray(np.tile(photographs[0], (8, 8, 1))[:225, :225])
     noise = np.random.default_rng(0).normal(0.0, 1.0, image.shape)
     scores = [
         ssimulacra2(image, np.clip(image + scale * noise, 0, 255).astype(np.uint8))
@@ -120,6 +120,8 @@ def test_photographs_are_measured_as_people_see_them(photographs):
     coded = Coded([b"1234"], [2], [image], 0.0, 0.0)
     assert point([image], coded)["SSIMULACRA2"] == pytest.approx(100.0)
     assert "SSIMULACRA2" not in point([photographs[0]], replace(coded, decoded=photographs[:1]))
+    smaller = image[1:]  # whose score would be of other weights
+    assert "SSIMULACRA2" not in point([smaller], replace(coded, decoded=[smaller]))
 
 
 def test_curves_and_contact_sheet_are_pictures(run):
