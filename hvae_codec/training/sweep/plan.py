@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from msgspec import convert, to_builtins
+from msgspec import convert
 
 from hvae_codec.errors import SpecError, SweepError
 from hvae_codec.training.recipe import Recipe
@@ -84,7 +84,12 @@ class SweepPlan:
             "data": self.data,
             "fingerprint": self.fingerprint,
             "models": [
-                {"index": index, **to_builtins(model)} for index, model in enumerate(self.models)
+                {
+                    "index": index,
+                    "betas": list(model.betas),
+                    "rates": None if model.rates is None else list(model.rates),
+                }
+                for index, model in enumerate(self.models)
             ],
         }
 
