@@ -29,9 +29,11 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
     """Whether Muon takes this parameter, else Adam.
 
     Muon takes the weights of convolutions and linear layers. Tables of values per quality are no
-    matrices. Contexts of priors are linear maps of few, sparse features, which Adam fits better.
+    matrices. Contexts of priors are linear maps of few, sparse features, which Adam fits better; so
+    are the small networks of betas.
     """
-    return parameter.dim() >= 2 and not name.endswith(".table") and ".context." not in name
+    of_adam = any(part in name for part in (".context.", ".modulation.", ".gate.", "steps."))
+    return parameter.dim() >= 2 and not name.endswith(".table") and not of_adam
 
 
 def matrix_view(parameter: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from hvae_codec.data import TrainingPictures
 from hvae_codec.errors import CheckpointError, DivergenceError
 from hvae_codec.models.build import Model, build_model
 from hvae_codec.models.hvae import ForwardOutput, noise_seed
-from hvae_codec.models.zoo import any_spec
+from hvae_codec.models.plane import PlaneVAE
+from hvae_codec.models.zoo import any_spec, get_spec
 from hvae_codec.training.ema import weight_average
 from hvae_codec.training.loop import Step, checked_count, divergence, epoch_row, run_epoch
 from hvae_codec.training.optimisers import Optimiser
@@ -117,7 +118,7 @@ class _Run:
         device: torch.device | str = "cpu",
     ) -> None:
         torch.manual_seed(recipe.first_weights_seed)
-        model = build_model(any_spec(recipe.spec), recipe.posterior)
+        model = _fresh_model(recipe)
         if start is not None:
             model.load_state_dict(dict(start))
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -169,8 +170,7 @@ class _Run:
                 noise_index=recipe.noise_index,
             )
         weights = torch.tensor(step.betas[0], device=parameter.device)
-        losses = outcome.distortion_nats + outcome.rates_nats @ weights
-        loss = (losses if outcome.weights is None else outcome.weights * losses).mean()
+        loss = model.loss(outcome, weights)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -189,6 +189,12 @@ class _Run:
         if self.average is not None:
             self.average.update_parameters(model)
         return np.array([means])
+
+
+def _fresh_model(recipe: Recipe) -> Model:
+    if recipe.beta_ranges is None:
+        return build_model(any_spec(recipe.spec), recipe.posterior)
+    return PlaneVAE(get_spec(recipe.spec), recipe.posterior, ranges=recipe.beta_ranges)
 
 
 def _summary(row: dict[str, Any]) -> str:
