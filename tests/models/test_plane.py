@@ -93,7 +93,7 @@ def test_loss_is_each_images_loss_over_itself():
 @pytest.mark.parametrize("betas", [(0.05, 1.0), (0.1, 2.5), (0.1,), (float("nan"), 1.0)])
 def test_points_outside_the_ranges_are_refused(betas):
     model = PlaneVAE(get_spec("ghvae-28x28x1"), ranges=RANGES[:2])
-    with pytest.raises(SpecError, match="0.1 to 10, 0.5 to 2"):
+    with pytest.raises(SpecError, match=r"0\.1 to 10, 0\.5 to 2"):
         model.at(betas)
     model.at((0.1, 2.0))
 
@@ -107,11 +107,11 @@ def test_ends_of_ranges_that_a_grid_computes_are_within():
     "ranges", [((0.1, 10.0),), ((0.0, 1.0), (0.1, 1.0)), ((1.0, 1.0), (0.1, 1.0))]
 )
 def test_ranges_that_are_none_are_refused(ranges):
-    with pytest.raises(SpecError, match="ranges|above 0"):
+    with pytest.raises(SpecError, match=r"ranges|above 0"):
         PlaneVAE(get_spec("ghvae-28x28x1"), ranges=ranges)
 
 
 def test_without_betas_it_computes_nothing():
     model = plane("ghvae-28x28x1")
-    with pytest.raises(SpecError, match="at\\(betas\\)"):
+    with pytest.raises(SpecError, match=r"at\(betas\)"):
         model.quantise(images(model))
