@@ -17,7 +17,7 @@ from hvae_codec.errors import SweepError
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.recipe import Recipe, beta_per_layer
 from hvae_codec.training.sweep.chunk import described_data, fingerprint_of, pending_chunks
-from hvae_codec.training.sweep.local import SweepJob, run_locally
+from hvae_codec.training.sweep.job import SweepJob, run_sweep
 from hvae_codec.training.sweep.memory import fitting_chunk
 from hvae_codec.training.sweep.plan import (
     PLAN_FILE,
@@ -29,8 +29,13 @@ from hvae_codec.training.sweep.plan import (
     read_plan,
     write_plan,
 )
-from hvae_codec.training.sweep.ray import run_on_ray
 from hvae_codec.utils.atomic_files import locked
+from hvae_codec.utils.executors.base import Executor
+from hvae_codec.utils.executors.local import LocalExecutor
+from hvae_codec.utils.executors.ray import RayExecutor
+
+RAY_RETRIES = 5
+"""Lost workers that a chunk survives."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -104,21 +109,26 @@ def _run(work: SweepJob, plan: SweepPlan, arguments: argparse.Namespace) -> list
     pending = pending_chunks(work.directory)
     models = sum(len(chunks[number]) for number in pending)
     per_epoch = plan.data["train_images"] // plan.recipe.batch_size * plan.recipe.batch_size
-    with tqdm(
-        total=models * plan.recipe.epochs * per_epoch,
-        desc=f"{models} models in {len(pending)} stacks",
-        unit=" model images",
-        unit_scale=True,
-        disable=None,
-        file=sys.stderr,
-    ) as bar:
+    with (
+        _executor(work, arguments) as executor,
+        tqdm(
+            total=models * plan.recipe.epochs * per_epoch,
+            desc=f"{models} models in {len(pending)} stacks",
+            unit=" model images",
+            unit_scale=True,
+            disable=None,
+            file=sys.stderr,
+        ) as bar,
+    ):
+        return run_sweep(work, executor, bar.update)
 
-        def progress(images: int) -> None:
-            bar.update(images)
 
-        if arguments.engine == "ray":
-            return run_on_ray(work, progress)
-        return run_locally(work, arguments.workers, progress)
+def _executor(work: SweepJob, arguments: argparse.Namespace) -> Executor:
+    if arguments.engine == "local":
+        return LocalExecutor(arguments.workers)
+    if work.device.startswith("cuda"):
+        return RayExecutor(gpus=1, retries=RAY_RETRIES)
+    return RayExecutor(cpus=work.threads or 1, retries=RAY_RETRIES)
 
 
 def _report(arguments: argparse.Namespace, plan: SweepPlan) -> None:
