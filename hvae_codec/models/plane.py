@@ -32,6 +32,7 @@ HIDDEN = 32
 LOSS_OFFSET = 5.0
 """Nats added to a loss by which it is divided."""
 
+_TOLERANCE = 1e-6  # of the ends of ranges, which grids compute
 _DRAW = 1  # tells the noise of betas from that of latents
 
 BetaRanges = tuple[tuple[float, float], ...]
@@ -187,7 +188,7 @@ class PlaneVAE(HierarchicalVAE):
         Raises:
             SpecError: there is not one beta per layer, or one lies outside its range.
         """
-        self._check_betas(betas)
+        check_point(betas, self.ranges)
         model = HierarchicalVAE(self.spec, self.posterior)
         self._betas.values = self._scaled(torch.tensor([list(betas)], dtype=torch.float32))
         try:
@@ -205,18 +206,9 @@ class PlaneVAE(HierarchicalVAE):
         """Quantisation step of each dimension of the layer at `index`; fp32 [B or 1, *shape]."""
         if not self.steps:
             return super().step(index)
-        change = self.steps[index]()
-        step: Tensor = (self.log_steps[index] + change.view(-1, *self.log_steps[index].shape)).exp()
-        return step
-
-    def _check_betas(self, betas: Sequence[float]) -> None:
-        allowed = ", ".join(f"{low:g} to {high:g}" for low, high in self.ranges)
-        if len(betas) != len(self.ranges):
-            raise SpecError(f"{len(betas)} betas given; allowed: one per layer, {allowed}")
-        tolerance = 1e-6
-        for beta, (low, high) in zip(betas, self.ranges, strict=True):
-            if not low * (1.0 - tolerance) <= beta <= high * (1.0 + tolerance):
-                raise SpecError(f"betas {', '.join(map(str, betas))}; allowed: {allowed}")
+        log_step: Tensor = self.log_steps[index]
+        change: Tensor = self.steps[index]()
+        return (log_step + change.view(-1, *log_step.shape)).exp()
 
     def _scaled(self, betas: Tensor) -> Tensor:
         """Logarithms of betas [B, L], -1 to 1 within the ranges."""
@@ -240,6 +232,16 @@ def check_ranges(ranges: BetaRanges, layers: int, name: str) -> None:
             raise SpecError(
                 f"betas from {low:g} to {high:g}; allowed: from above 0 to a greater finite one"
             )
+
+
+def check_point(betas: Sequence[float], ranges: BetaRanges) -> None:
+    """Raise SpecError unless there is one beta per layer, each within its range."""
+    allowed = ", ".join(f"{low:g} to {high:g}" for low, high in ranges)
+    if len(betas) != len(ranges):
+        raise SpecError(f"{len(betas)} betas given; allowed: one per layer, {allowed}")
+    for beta, (low, high) in zip(betas, ranges, strict=True):
+        if not low * (1.0 - _TOLERANCE) <= beta <= high * (1.0 + _TOLERANCE):
+            raise SpecError(f"betas {', '.join(map(str, betas))}; allowed: {allowed}")
 
 
 def _modulated(stage: nn.Module) -> Modulated:

@@ -36,6 +36,7 @@ def train(
     start: Mapping[str, Tensor] | None = None,
     device: torch.device | str = "cpu",
     report: Callable[[dict[str, Any]], None] | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> Model:
     """Train the model of `recipe` on `dataset`, keeping its state in `directory` after every epoch.
 
@@ -52,6 +53,8 @@ def train(
         device: where to train.
         report: called after each epoch with its means (rates in nats per layer, PSNR in dB), its
             processor time in seconds and, where they adapt to target rates, the betas reached.
+        advance: called with the images seen, in place of a progress bar; at first with those of
+            epochs that were finished before.
 
     Returns:
         The trained model in evaluation mode, its weights the average where the recipe has one.
@@ -72,11 +75,15 @@ def train(
         total=recipe.epochs * per_epoch,
         initial=progress.epochs * per_epoch,
         unit="img",
-        disable=None,
+        disable=None if advance is None else True,
         file=sys.stderr,
     ) as bar:
+        if advance is not None:
+            advance(progress.epochs * per_epoch)
 
-        def advance(images: int, means: NDArray[np.float64]) -> None:
+        def seen(images: int, means: NDArray[np.float64]) -> None:
+            if advance is not None:
+                advance(images)
             bar.update(images)
             bar.set_postfix_str(_summary(epoch_row(0, means[0])), refresh=False)
 
@@ -84,7 +91,7 @@ def train(
             bar.set_description(f"epoch {progress.epochs + 1}/{recipe.epochs}", refresh=False)
             last = [progress.history[-1] if progress.history else None]
             begun = time.process_time()
-            (row,) = run_epoch(run, dataset, count, progress.epochs, last, advance)
+            (row,) = run_epoch(run, dataset, count, progress.epochs, last, seen)
             seconds = round(time.process_time() - begun, 1)
             row |= {"learning_rate": recipe.learning_rate, "cpu_seconds": seconds}
             progress = Progress(progress.epochs + 1, [*progress.history, row])
