@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import convert
+
 from hvae_codec.errors import SpecError, SweepError
 from hvae_codec.models.plane import check_point
 from hvae_codec.training.recipe import Recipe
@@ -118,24 +120,13 @@ class SweepPlan:
                 raise SweepError(
                     f"a sweep of format {data['format']!r}; this release reads {_FORMAT!r}"
                 )
-            models = tuple(
-                SweepModel(
-                    tuple(float(beta) for beta in model["betas"]),
-                    None
-                    if model["rates"] is None
-                    else tuple(None if rate is None else float(rate) for rate in model["rates"]),
-                )
-                for model in data["models"]
-            )
-            recipe = Recipe.from_json(data["recipe"])
-            fingerprint = data.get("fingerprint")
             return cls(
-                recipe,
-                models,
-                int(data["chunk"]),
-                str(data["name"]),
-                dict(data["data"]),
-                None if fingerprint is None else str(fingerprint),
+                Recipe.from_json(data["recipe"]),
+                convert(data["models"], tuple[SweepModel, ...]),
+                convert(data["chunk"], int),
+                convert(data["name"], str),
+                convert(data["data"], dict[str, Any]),
+                convert(data.get("fingerprint"), str | None),
             )
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, SweepError | SpecError):

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, parent_process
 from multiprocessing.queues import SimpleQueue
-from types import TracebackType
 from typing import Any
 
 from hvae_codec.errors import ExecutorError
@@ -35,12 +34,7 @@ class LocalExecutor(Executor):
         self._pool = ProcessPoolExecutor(max(1, workers), context, _begin, (self._queue,))
         self._unwatched = False
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if error is not None:  # nobody awaits the results of jobs that still run
             for process in list((self._pool._processes or {}).values()):
                 process.terminate()

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cached_property
-from types import TracebackType
 from typing import Any, Self
 
 from hvae_codec.errors import ExecutorError, MissingDependencyError
@@ -59,12 +58,7 @@ class RayExecutor(Executor):
         self.capacity = max(LEAST_CAPACITY, fitting)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         for reference in list(self._running.values()):
             self._ray.cancel(reference, force=True)
         if self._started:
