@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -45,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         load_dataset(arguments.data, split, arguments.root, arguments.download)
         for split in ("train", "test")
     )
-    recipe = _recipe(arguments, models[0])
-    chunk = arguments.chunk or _chunk(arguments, recipe, len(models))
+    recipe = _recipe(arguments, models)
+    chunk = _chunk(arguments, recipe, len(models))
     data = described_data(training, test, recipe.images)
     images = fingerprint_of(training, test)
     plan = SweepPlan(recipe, tuple(models), chunk, arguments.name, data, images)
@@ -86,11 +87,18 @@ def _models(arguments: argparse.Namespace) -> list[SweepModel]:
     return models
 
 
-def _recipe(arguments: argparse.Namespace, first: SweepModel) -> Recipe:
+def _recipe(arguments: argparse.Namespace, models: Sequence[SweepModel]) -> Recipe:
+    betas, ranges = models[0].betas, None
+    if arguments.plane:
+        if arguments.rates:
+            arguments.usage_error("--plane adapts no betas to --rates")
+        ranges = tuple((min(of), max(of)) for of in zip(*(m.betas for m in models), strict=True))
+        betas = (1.0,) * len(betas)
     return Recipe(
         spec=arguments.spec,
         dataset=arguments.data,
-        betas=first.betas,
+        betas=betas,
+        beta_ranges=ranges,
         channels_last=arguments.memory_format == "channels_last",
         seed=arguments.seed,
         **recipe_fields(arguments),
@@ -98,7 +106,11 @@ def _recipe(arguments: argparse.Namespace, first: SweepModel) -> Recipe:
 
 
 def _chunk(arguments: argparse.Namespace, recipe: Recipe, models: int) -> int:
-    """As it was when the sweep began, or what fits now."""
+    """As it was when the sweep began, or what fits now; all models where one stands for them."""
+    if recipe.beta_ranges is not None:
+        return models
+    if arguments.chunk is not None:
+        return int(arguments.chunk)
     if (arguments.out / PLAN_FILE).exists():
         return read_plan(arguments.out).chunk
     return fitting_chunk(recipe, models, arguments.device, arguments.workers)
@@ -108,12 +120,16 @@ def _run(work: SweepJob, plan: SweepPlan, arguments: argparse.Namespace) -> list
     chunks = plan.chunks()
     pending = pending_chunks(work.directory)
     models = sum(len(chunks[number]) for number in pending)
+    if plan.recipe.beta_ranges is None:
+        trained, what = models, f"{models} models in {len(pending)} stacks"
+    else:
+        trained, what = len(pending), f"one model for {models} choices of betas"
     per_epoch = plan.data["train_images"] // plan.recipe.batch_size * plan.recipe.batch_size
     with (
         _executor(work, arguments) as executor,
         tqdm(
-            total=models * plan.recipe.epochs * per_epoch,
-            desc=f"{models} models in {len(pending)} stacks",
+            total=trained * plan.recipe.epochs * per_epoch,
+            desc=what,
             unit=" model images",
             unit_scale=True,
             disable=None,

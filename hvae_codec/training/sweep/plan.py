@@ -18,6 +18,7 @@ from typing import Any
 from msgspec import convert
 
 from hvae_codec.errors import SpecError, SweepError
+from hvae_codec.models.plane import check_point
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.utils.atomic_files import write_atomically
 
@@ -59,13 +60,27 @@ class SweepPlan:
             raise SweepError(f"{len(self.models)} models; a sweep has 1 to {MAX_MODELS}")
         if self.chunk < 1:
             raise SweepError(f"chunks of {self.chunk} models; at least 1 is allowed")
-        for index in range(len(self.models)):
+        for index, model in enumerate(self.models):
             self.recipe_of(index)
+            if self.recipe.beta_ranges is not None:
+                self._check_point(model)
 
     def recipe_of(self, index: int) -> Recipe:
-        """The recipe with which `train` alone makes the model at `index`."""
+        """The recipe with which `train` alone makes the model at `index`.
+
+        Where one model is trained for all betas, it is the plan's.
+        """
+        if self.recipe.beta_ranges is not None:
+            return self.recipe
         model = self.models[index]
         return replace(self.recipe, betas=model.betas, rates=model.rates, noise_index=index)
+
+    def _check_point(self, model: SweepModel) -> None:
+        """Raise SpecError or SweepError unless the one model of all betas can be taken there."""
+        if model.rates is not None:
+            raise SweepError("one model for a range of betas adapts none of them to rates")
+        assert self.recipe.beta_ranges is not None
+        check_point(model.betas, self.recipe.beta_ranges)
 
     def chunks(self) -> list[range]:
         """Indices of the models of each chunk."""

@@ -119,8 +119,9 @@ def trained_alone(plan, index, training, directory):
         {"posterior": "uniform", "rounded_epochs": 1},
         {"spec": "lvae-32x32x3", "rate_warmup_epochs": 1},
         {"betas": [SweepModel((0.5, 0.5), (3.0, 20.0)), (0.1, 2.0), (3.0, 1.0)]},
+        {"optimiser": "muon", "posterior": "uniform", "gradient_norm": 5.0},
     ],
-    ids=["plain", "clipped", "uniform", "lvae", "rates"],
+    ids=["plain", "clipped", "uniform", "lvae", "rates", "muon"],
 )
 def test_a_slice_of_a_stack_is_the_model_trained_alone(make_plan, tmp_path, settings):
     """In double precision: the order of a convolution's sums is all that may differ."""
@@ -135,9 +136,12 @@ def test_a_slice_of_a_stack_is_the_model_trained_alone(make_plan, tmp_path, sett
             torch.testing.assert_close(result.state[name], value, rtol=1e-6, atol=1e-9)
 
 
-def test_a_model_that_diverges_is_reported_and_disturbs_no_other(make_plan, tmp_path, monkeypatch):
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_a_model_that_diverges_is_reported_and_disturbs_no_other(
+    make_plan, tmp_path, monkeypatch, optimiser
+):
     """Bit for bit: the others are what they are beside a healthy model."""
-    plan = make_plan(chunk=3)
+    plan = make_plan(chunk=3, optimiser=optimiser)
     training = load_dataset(plan.recipe.dataset, "train")
     healthy = train_chunk(plan, range(3), training, tmp_path / "healthy")
 
