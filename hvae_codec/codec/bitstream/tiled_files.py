@@ -125,10 +125,21 @@ class TiledFileCoder:
         if len(files) != 1 and all(n == 1 for n in tiles):
             symbols = self.coder.decode_records(payloads, layers)
         else:
-            parts = [self.coder.decode(p, n, layers) for p, n in zip(payloads, tiles, strict=True)]
-            symbols = [np.concatenate(layer) for layer in zip(*parts, strict=True)]
+            symbols = self._decode_each(payloads, tiles, layers)
         _verify_first(opened, tiles, symbols[0])
         return [file.header for file in opened], symbols
+
+    def _decode_each(
+        self, payloads: Sequence[bytes], tiles: Sequence[int], layers: int | None
+    ) -> list[Int32Array]:
+        """Symbols [T, D_l] of payloads of these numbers of tiles; errors say which file."""
+        parts = []
+        for number, (payload, count) in enumerate(zip(payloads, tiles, strict=True)):
+            try:
+                parts.append(self.coder.decode(payload, count, layers))
+            except BitstreamError as error:
+                raise_about(error, number, len(payloads))
+        return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 
     def _write_one(self, header: SizedHeader, symbols: Symbols) -> bytes:
         """The file of all these tiles. Raises ValueError for symbols that do not fit."""
