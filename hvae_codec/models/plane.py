@@ -206,9 +206,10 @@ class PlaneVAE(HierarchicalVAE):
         """Quantisation step of each dimension of the layer at `index`; fp32 [B or 1, *shape]."""
         if not self.steps:
             return super().step(index)
-        log_step: Tensor = self.log_steps[index]
-        change: Tensor = self.steps[index]()
-        return (log_step + change.view(-1, *log_step.shape)).exp()
+        log_step = self.log_steps[index]
+        change = self.steps[index]()
+        step: Tensor = (log_step + change.view(-1, *log_step.shape)).exp()
+        return step
 
     def _scaled(self, betas: Tensor) -> Tensor:
         """Logarithms of betas [B, L], -1 to 1 within the ranges."""
