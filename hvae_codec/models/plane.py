@@ -213,7 +213,8 @@ class PlaneVAE(HierarchicalVAE):
 
     def _scaled(self, betas: Tensor) -> Tensor:
         """Logarithms of betas [B, L], -1 to 1 within the ranges."""
-        low, high = torch.tensor(self.ranges, device=betas.device).log().T
+        ends = torch.tensor(self.ranges, device=betas.device).log()
+        low, high = ends[:, 0], ends[:, 1]
         return 2.0 * (betas.log() - low) / (high - low).clamp(min=1e-6) - 1.0
 
     def _branches_of_latents(self) -> list[nn.Module]:
