@@ -72,7 +72,7 @@ def core_seconds(folder: Path) -> float | None:
     if not path.exists():
         return None
     history = next(iter(json.loads(path.read_text()).values()))
-    return round(sum(row["cpu_seconds"] for row in history), 1)
+    return round(math.fsum(row["cpu_seconds"] for row in history), 1)
 
 
 def measure(arguments: Namespace) -> Result:

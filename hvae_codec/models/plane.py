@@ -206,13 +206,15 @@ class PlaneVAE(HierarchicalVAE):
         """Quantisation step of each dimension of the layer at `index`; fp32 [B or 1, *shape]."""
         if not self.steps:
             return super().step(index)
-        log_step: Tensor = self.log_steps[index]
-        change: Tensor = self.steps[index]()
-        return (log_step + change.view(-1, *log_step.shape)).exp()
+        log_step = self.log_steps[index]
+        change = self.steps[index]()
+        step: Tensor = (log_step + change.view(-1, *log_step.shape)).exp()
+        return step
 
     def _scaled(self, betas: Tensor) -> Tensor:
         """Logarithms of betas [B, L], -1 to 1 within the ranges."""
-        low, high = torch.tensor(self.ranges, device=betas.device).log().T
+        ends = torch.tensor(self.ranges, device=betas.device).log()
+        low, high = ends[:, 0], ends[:, 1]
         return 2.0 * (betas.log() - low) / (high - low).clamp(min=1e-6) - 1.0
 
     def _branches_of_latents(self) -> list[nn.Module]:

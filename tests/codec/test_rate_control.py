@@ -31,13 +31,13 @@ FEW = CROPS[[0, 2, 4, 7, 9, 14]]
 
 
 @pytest.fixture(scope="module")
-def ladder():
-    return registry.ladder("cifar10")
+def family():
+    return registry.family("cifar10")
 
 
 @pytest.fixture(scope="module")
-def pair(ladder):
-    return ladder[-2:]
+def pair(family):
+    return family[-2:]
 
 
 def between(low, high):
@@ -55,7 +55,7 @@ def test_target_bytes_is_met_and_more_bytes_are_a_better_picture(pair):
     assert psnr == sorted(psnr)
 
 
-def test_target_psnr_is_met_with_the_smallest_file(ladder, pair):
+def test_target_psnr_is_met_with_the_smallest_file(family, pair):
     ends = [pair[0].encode(IMAGE, effort=1, trade=trade) for trade in (4.0, 0.25)]
     sizes = []
     targets = between(*(psnr_db(IMAGE, hvae_codec.decode(blob)) for blob in ends))
@@ -65,25 +65,25 @@ def test_target_psnr_is_met_with_the_smallest_file(ladder, pair):
         assert target <= reached < target + 0.5
         sizes.append(len(blob))
     assert sizes == sorted(sizes)
-    plain = [codec.encode(IMAGE) for codec in ladder]
+    plain = [codec.encode(IMAGE) for codec in family]
     good = [len(blob) for blob in plain if psnr_db(IMAGE, hvae_codec.decode(blob)) >= targets[1]]
     assert sizes[1] <= min(good, default=10**6)
 
 
 @pytest.mark.parametrize("limit", [50, 61, 85, 100_000])
-def test_max_bytes_always_holds(ladder, limit):
+def test_max_bytes_always_holds(family, limit):
     for image in (IMAGE, CROPS[0], CHINA[300:340, 200:250]):
         tried = [image] * len(COARSE_TRADES)
-        smallest = min(map(len, ladder[0].encode_batch(tried, effort=1, trade=COARSE_TRADES)))
+        smallest = min(map(len, family[0].encode_batch(tried, effort=1, trade=COARSE_TRADES)))
         if smallest <= limit:
-            assert len(hvae_codec.encode(image, ladder[:1], max_bytes=limit)) <= limit
+            assert len(hvae_codec.encode(image, family[:1], max_bytes=limit)) <= limit
         else:
             with pytest.raises(RateError, match=f"at most {limit} bytes; the nearest has"):
-                hvae_codec.encode(image, ladder[:1], max_bytes=limit)
+                hvae_codec.encode(image, family[:1], max_bytes=limit)
 
 
-def test_a_limit_and_a_psnr_hold_together(ladder):
-    known = ladder[0].encode(IMAGE, effort=1, trade=1.0)
+def test_a_limit_and_a_psnr_hold_together(family):
+    known = family[0].encode(IMAGE, effort=1, trade=1.0)
     psnr = psnr_db(IMAGE, hvae_codec.decode(known))
     both = hvae_codec.encode(IMAGE, target_psnr=psnr - 0.05, max_bytes=len(known) + 2)
     assert len(both) <= len(known) + 2
@@ -171,8 +171,8 @@ def calibrated(info, quality, sizes, psnr):
     return replace(info, quality=quality, card={**info.card, "calibration": calibration})
 
 
-def test_operating_point_of_curves_worked_out_by_hand(ladder):
-    info = ladder[0].info
+def test_operating_point_of_curves_worked_out_by_hand(family):
+    info = family[0].info
     rungs = [
         calibrated(info, 1, [60.0, 50.0, 40.0], [24.0, 22.0, 20.0]),
         calibrated(info, 2, [110.0, 100.0, 58.0], [28.0, 26.0, 23.0]),
