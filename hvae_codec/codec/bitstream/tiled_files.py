@@ -23,7 +23,7 @@ from hvae_codec.codec.bitstream.files import block_of, refuse_block
 from hvae_codec.codec.bitstream.header import SizedHeader, write_file, write_files
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.entropy.tables import FloatArray, Int32Array, SymbolTables
-from hvae_codec.codec.entropy.tile_coder import SymbolCoder
+from hvae_codec.codec.entropy.tile_coder import TileCoder
 from hvae_codec.errors import BitstreamError
 from hvae_codec.utils.arguments import layer_count
 
@@ -48,9 +48,9 @@ class TiledFileCoder:
         return self.form.own_size
 
     @cached_property
-    def coder(self) -> SymbolCoder:
+    def coder(self) -> TileCoder:
         """The coder with its tables prepared."""
-        return SymbolCoder(self.tables)
+        return TileCoder(self.tables)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "coder"}
