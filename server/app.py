@@ -10,11 +10,11 @@ import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 import hvae_codec
 from hvae_codec.codec.registry import check_at_hand
@@ -24,11 +24,8 @@ from hvae_codec.utils.signals import STOPPING
 from hvae_codec.v1 import codec_pb2
 
 from .admission.capacity import Admission, message_footprint
-from .admission.open_calls import OpenCalls
-from .admission.overload import OverloadGuard
-from .admission.receiving import ReceivingInterceptor
+from .admission.open_calls import OpenCalls, OverloadGuard, Silence
 from .admission.side_calls import SideCalls
-from .admission.silence import Silence
 from .auth.access import Access
 from .auth.file_watcher import watch
 from .auth.tls import Tls
@@ -36,21 +33,20 @@ from .auth.token_file import TokenFile
 from .engine.engine import Engine
 from .grpc_options import AGE_SPREAD, server_options
 from .listening import address_of, cannot_listen, cannot_write, is_unix, stop_listening
-from .observability.call_context import current_call
+from .observability.calls import Observation, current_call
 from .observability.metrics import Metrics
-from .observability.observation import Observation
 from .observability.process_stats import ProcessStats
 from .observability.tracing import start_tracing
 from .output import announce
-from .rpc.interceptors import CallInterceptor
+from .rpc.interceptor import CallInterceptor
 from .rpc.methods import Calls
 from .rpc.servicer import SERVICE, CodecServicer
-from .settings import Settings, Warm
+from .settings import Preload, Settings
 from .status_page.page import StatusPage
 
 _logger = logging.getLogger(__name__)
 
-USUALLY_WARM: Final = (Warm("cifar10"), Warm("photo"))
+USUALLY_PRELOADED: Final = (Preload("cifar10"), Preload("photo"))
 """Loaded before serving where they are available and nothing else was asked for."""
 
 _ENDING_SECONDS: Final = 2.0
@@ -78,7 +74,7 @@ class App:
         Raises:
             SecurityError, TracingError: as `Tls`, `TokenFile` and `start_tracing`.
             CheckpointError: a model's card is damaged.
-            UnknownModelError, UnknownQualityError: of the models to be warm.
+            UnknownModelError, UnknownQualityError: of the models to preload.
         """
         self._settings = settings
         if settings.models is not None:
@@ -91,11 +87,11 @@ class App:
         self._tokens = TokenFile(settings.token_file) if settings.token_file else None
         self.access = Access(self._tokens) if self._tokens else None
         self._tracing = start_tracing(settings.otlp_endpoint)
-        self._warm_models = _warm_models(settings)
-        for each in self._warm_models:
+        self._preloaded = _preloaded(settings)
+        for each in self._preloaded:
             check_at_hand(each.name, each.quality)
-        warm = [(each.name, each.quality) for each in self._warm_models]
-        self.engine = Engine(replace(settings.engine, warm=warm), self.metrics)
+        preload = [(each.name, each.quality) for each in self._preloaded]
+        self.engine = Engine(replace(settings.engine, preload=preload), self.metrics)
         self.calls = Calls(self.engine, settings.limits)
         self.admission = Admission(settings.capacity)
         self._usage = ProcessStats()
@@ -103,16 +99,19 @@ class App:
         self._silence = Silence(settings.open_calls.idle_seconds)
         self._open_calls = OpenCalls(settings.open_calls, self._silence)
         self._overload = OverloadGuard(SERVICE, self.admission, self._open_calls)
-        self._side_calls = SideCalls(SERVICE)
         self._observation = Observation(SERVICE, self.metrics, self._tracing)
         observe = self._observation.observe
         self._servicer = CodecServicer(self.calls, self.admission, self._silence, observe)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._grpc_server()
         self._server.add_generic_rpc_handlers((self._servicer.handlers(self.metrics.sent),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._side_calls = SideCalls(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._side_calls)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer(names),  # type: ignore[attr-defined]
+            self._side_calls,
+        )
         self._background: list[asyncio.Task[None]] = []
         self._port = 0
         self._serving = False
@@ -132,9 +131,9 @@ class App:
         return {
             **self.engine.figures(),
             **self._usage.figures(),
-            "held_items": held.items,
-            "held_bytes": held.bytes,
-            "refused_calls_total": held.refused,
+            "queued_items": held.items,
+            "queued_bytes": held.bytes,
+            "rejected_calls_total": held.rejected,
             "open_streams": self._open_calls.streams,
         }
 
@@ -145,37 +144,33 @@ class App:
             return await self.calls.evaluate(request, None, held)
 
     def _grpc_server(self) -> grpc.aio.Server:
-        interceptors: list[Any] = [
-            ReceivingInterceptor(SERVICE, self._silence),
-            self._side_calls,
-            CallInterceptor(self._observation, self.access, self._overload),
-        ]
+        interceptor = CallInterceptor(self._observation, self.access, self._overload, self._silence)
         return grpc.aio.server(
-            interceptors=interceptors,
+            interceptors=[interceptor],
             options=server_options(
                 self._settings.limits.message_bytes,
-                share_port=self._settings.share_port,
+                reuse_port=self._settings.reuse_port,
                 age=self._settings.age,
             ),
         )
 
     async def start(self) -> str:
-        """Bind, load the models to be warm, serve and say so in the port file; returns HOST:PORT.
+        """Bind, load the models to preload, serve and say so in the port file; returns HOST:PORT.
 
         Raises:
             StartError: an address is taken or not this machine's, or the port file not writable.
-            CheckpointError: of the models to be warm.
+            CheckpointError: of the models to preload.
         """
         began = time.monotonic()
         # Of a port that others share, calls that come meanwhile are theirs, who can answer them.
-        if not self._settings.share_port:
+        if not self._settings.reuse_port:
             self._port = self._bind()
         await self._start_page()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-        if not self._settings.share_port:
+        if not self._settings.reuse_port:
             await self._server.start()
-        await asyncio.gather(self.engine.start(), self._warm())
+        await asyncio.gather(self.engine.start(), self._preload())
         # The networks' thread waits this long for the interpreter's lock whenever calls have it.
         sys.setswitchinterval(_SWITCH_SECONDS)
         # What is there now stays: without it, collections walk all of torch's objects under load.
@@ -185,10 +180,10 @@ class App:
         self._background.append(asyncio.create_task(self._silence.watch()))
         if self.page_url is not None:
             self._background.append(asyncio.create_task(self._look()))
-        files = [each.refresh for each in (self._tokens, self._tls) if each is not None]
+        files = [each for each in (self._tokens, self._tls) if each is not None]
         if files:
             self._background.append(asyncio.create_task(watch(files)))
-        if self._settings.share_port:
+        if self._settings.reuse_port:
             self._port = self._bind()
             await self._server.start()
         for service in ("", SERVICE.full_name):
@@ -226,12 +221,12 @@ class App:
         except RuntimeError as error:
             raise StartError(f"cannot listen on {address}: {error}") from error
 
-    async def _warm(self) -> None:
+    async def _preload(self) -> None:
         """Load models, so that no caller waits for it."""
-        for warm in self._warm_models:
+        for each in self._preloaded:
             began = time.monotonic()
-            await asyncio.to_thread(hvae_codec.load, warm.name, warm.quality)
-            _logger.info("%s loaded in %.1f s", warm, time.monotonic() - began)
+            await asyncio.to_thread(hvae_codec.load, each.name, each.quality)
+            _logger.info("%s loaded in %.1f s", each, time.monotonic() - began)
 
     async def _tidy(self) -> None:
         """Give memory back after bursts: allocators keep what overload took."""
@@ -256,8 +251,8 @@ class App:
         await _bounded(self._health.enter_graceful_shutdown(), "a health stream does not read")
         await self._leave_port()
         self._servicer.stop()
-        ends = time.monotonic() + self._settings.grace_seconds
-        await self._overload.close(self._settings.grace_seconds)
+        ends = time.monotonic() + self._settings.shutdown_grace_seconds
+        await self._overload.close(self._settings.shutdown_grace_seconds)
         self._background.append(asyncio.create_task(self._end_side_calls()))
         await self._server.stop(max(0.0, ends - time.monotonic()))
         await _bounded(self._page.stop(), "a request to the status page did not end")
@@ -276,8 +271,8 @@ class App:
         they connect again when their connections have their greatest age.
         """
         age = self._settings.age.seconds
-        if self._settings.share_port and age is not None and stop_listening(self._port):
-            await self._overload.empty(min(self._settings.grace_seconds, AGE_SPREAD * age))
+        if self._settings.reuse_port and age is not None and stop_listening(self._port):
+            await self._overload.empty(min(self._settings.shutdown_grace_seconds, AGE_SPREAD * age))
 
     async def _end_side_calls(self) -> None:
         """End streams of health and reflection once the last call has ended."""
@@ -295,11 +290,11 @@ class App:
                 self._settings.port_file.unlink(missing_ok=True)
 
 
-def _warm_models(settings: Settings) -> Sequence[Warm]:
-    if settings.warm is not None:
-        return settings.warm
+def _preloaded(settings: Settings) -> Sequence[Preload]:
+    if settings.preload is not None:
+        return settings.preload
     at_hand = {info.name for info in hvae_codec.models()}
-    return [warm for warm in USUALLY_WARM if warm.name in at_hand]
+    return [each for each in USUALLY_PRELOADED if each.name in at_hand]
 
 
 async def _bounded(waiting: Awaitable[object], late: str) -> None:
@@ -336,7 +331,7 @@ async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
             lines.append(f"hvae-codec status page on {app.page_url}")
         announce(sys.stdout, lines)
         await stopped
-        _logger.info("stopping; calls in flight have %g s", settings.grace_seconds)
+        _logger.info("stopping; calls in flight have %g s", settings.shutdown_grace_seconds)
     finally:
         await app.stop()
         if stopping.is_set():

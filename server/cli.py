@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.utils.signals import ended_by_signals
 
-from .engine.process_pool import BATCH_FUNCTIONS, share_imports
+from .engine.process_pool import share_imports
 from .listening import AddressError, check_address, check_file, check_host, check_ports_differ
 from .options import add_flags, build
 from .output import put
@@ -51,10 +51,11 @@ def _run(args: argparse.Namespace) -> int:
     except AddressError as error:
         return _fail(1, str(error))
     if settings.engine.threads == 0:
-        share_imports(BATCH_FUNCTIONS)  # while this process imports the rest
+        share_imports()  # while this process imports the rest
     try:
         from .app import StartError, serve
         from .errors import SecurityError
+        from .observability.calls import current_call
         from .observability.logs import Logs
         from .observability.metrics import Metrics
         from .observability.tracing import TracingError
@@ -63,7 +64,12 @@ def _run(args: argparse.Namespace) -> int:
             raise
         return _fail(1, f"{error}: install the server with pip install 'hvae-codec[server]'")
     metrics = Metrics()
-    logs = Logs(settings.log_format, settings.log_level, metrics.log_lines_dropped.inc)
+    logs = Logs(
+        settings.log_format,
+        settings.log_level,
+        metrics.log_lines_dropped.inc,
+        lambda: current_call().request_id,
+    )
     logs.start()
     try:
         asyncio.run(serve(settings, metrics))
@@ -78,7 +84,7 @@ def _check_addresses(settings: Settings) -> None:
     """Check that both addresses can be had and the port file written; this comes before imports,
     which take seconds. Raises AddressError.
     """
-    check_address(settings.host, settings.port, share_port=settings.share_port)
+    check_address(settings.host, settings.port, reuse_port=settings.reuse_port)
     if settings.metrics_port is not None:
         check_address(settings.metrics_host, settings.metrics_port)
     if settings.port_file is not None:

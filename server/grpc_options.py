@@ -32,8 +32,8 @@ class ConnectionAge:
     seconds: float | None = option(
         None,
         "send clients away from connections that are older, so that their next calls may "
-        "reach a server that was added (default: 10 with --share-port, less where --grace is, else "
-        "any age)",
+        "reach a server that was added (default: 10 with --reuse-port, less where "
+        "--shutdown-grace-seconds is, else any age)",
         flag="max-connection-age",
         type=parse_seconds,
         metavar="SECONDS",
@@ -65,10 +65,10 @@ class ConnectionAge:
 
 
 def server_options(
-    message_bytes: int, *, share_port: bool = False, age: ConnectionAge | None = None
+    message_bytes: int, *, reuse_port: bool = False, age: ConnectionAge | None = None
 ) -> list[tuple[str, int]]:
-    """Options of a gRPC server whose messages have at most so many bytes, either way, that shares
-    its port with others that do, or lets no other have it, and whose connections have an age.
+    """Options of a gRPC server: the most bytes of a message, either way; whether others may listen
+    on its port, too; the age of its connections.
     """
     return [
         *(age or ConnectionAge()).options,
@@ -93,7 +93,7 @@ def server_options(
         ("grpc.server.max_pending_requests", _MOST_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
         # A peer that is gone without a word, behind a firewall that forgot it or on a machine that
-        # lost power, is found after a minute, its calls cancelled and their places freed.
+        # lost power, is found after a minute, and its calls are cancelled.
         ("grpc.keepalive_time_ms", 45_000),
         ("grpc.keepalive_timeout_ms", 15_000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -105,5 +105,5 @@ def server_options(
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_connection_idle_ms", 15 * 60_000),
         # gRPC shares by default: a second server on a busy port would silently get half its calls.
-        ("grpc.so_reuseport", int(share_port)),
+        ("grpc.so_reuseport", int(reuse_port)),
     ]

@@ -55,7 +55,7 @@ def cannot_write(path: Path, error: OSError) -> str:
     return f"cannot write the port file {path}: {reason}"
 
 
-def check_address(host: str, port: int, *, share_port: bool = False) -> None:
+def check_address(host: str, port: int, *, reuse_port: bool = False) -> None:
     """Try to listen on an address as the server will, and let go of it.
 
     Raises AddressError where none of the host's addresses can be had.
@@ -72,7 +72,7 @@ def check_address(host: str, port: int, *, share_port: bool = False) -> None:
     for family, kind, protocol, _, each in found:
         try:
             with socket.socket(family, kind, protocol) as tried:
-                _bind(tried, each, share_port=share_port)
+                _bind(tried, each, reuse_port=reuse_port)
         except OSError as error:
             errors.append(error)
         else:
@@ -107,9 +107,9 @@ def _is_any(address: str) -> bool:
     return _is_address(address) and ipaddress.ip_address(address).is_unspecified
 
 
-def _bind(tried: socket.socket, address: Any, *, share_port: bool) -> None:
+def _bind(tried: socket.socket, address: Any, *, reuse_port: bool) -> None:
     tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if share_port and hasattr(socket, "SO_REUSEPORT"):
+    if reuse_port and hasattr(socket, "SO_REUSEPORT"):
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if tried.family == socket.AF_INET6:  # or it would take the port of IPv4, too
         tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -124,7 +124,7 @@ def cannot_listen(address: str, error: OSError) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` can be reached from this machine alone."""
+    """Whether `host` can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -5,7 +5,7 @@ The figures that are measured are those of `docs/CAPACITY.md`.
 
 from typing import Final, NamedTuple
 
-from .admission.receiving import AT_ONCE
+from .rpc.interceptor import AT_ONCE
 from .settings import Settings
 
 _MIB: Final = 1024 * 1024

@@ -70,9 +70,12 @@ def parse_collector(text: str) -> str:
 
 
 class _Option(NamedTuple):
-    """How a field is given from outside; `name` is its flag's, as Python writes it."""
+    """How a field is given from outside; `name` is its flag's, as Python writes it, and `old` that
+    of the last release, "" where there was no other.
+    """
 
     name: str
+    old: str
     section: str
     per_unit: float | None
     convert: Callable[[Any], Any]
@@ -84,6 +87,7 @@ def option(
     text: str,
     *,
     flag: str = "",
+    old: str = "",
     section: str = "",
     per_unit: float | None = None,
     convert: Callable[[Any], Any] = lambda given: given,
@@ -95,12 +99,13 @@ def option(
         default: of the field, or a function that makes it.
         text: the flag's help.
         flag: its name; "": that of the field.
+        old: the flag's spelling of the last release, which works on but is not in the help.
         section: the heading in the help that begins with this option.
         per_unit: units of the flag in one of the field.
         convert: makes the field's value of what the flag gives, unless that is None.
         keywords: of `argparse`'s `add_argument`; `type` checks the range.
     """
-    declared = _Option(flag, section, per_unit, convert, {"help": text, **keywords})
+    declared = _Option(flag, old, section, per_unit, convert, {"help": text, **keywords})
     kind = {"default_factory": default} if callable(default) else {"default": default}
     made: Any = field(metadata={"option": declared}, **kind)
     return made
@@ -118,7 +123,8 @@ def _declared(settings: type[Any]) -> Iterator[tuple[str, "_Option | type[Any]"]
             if found.per_unit is not None:
                 default *= found.per_unit
             keywords = {"default": default, **found.keywords}
-            yield each.name, found._replace(name=name.replace("-", "_"), keywords=keywords)
+            name, old = name.replace("-", "_"), found.old.replace("-", "_")
+            yield each.name, found._replace(name=name, old=old, keywords=keywords)
 
 
 def add_flags(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
@@ -127,7 +133,14 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
     for _, found in _options(settings):
         if found.section:
             group = parser.add_argument_group(found.section)
-        group.add_argument(f"--{found.name.replace('_', '-')}", **found.keywords)
+        group.add_argument(_flag(found.name), **found.keywords)
+        if found.old:
+            hidden = {"dest": found.name, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+            group.add_argument(_flag(found.old), **{**found.keywords, **hidden})
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _options(settings: type[Any]) -> Iterator[tuple[Any, _Option]]:
@@ -140,12 +153,21 @@ def _options(settings: type[Any]) -> Iterator[tuple[Any, _Option]]:
             yield from _options(found)
 
 
-def arguments_of(settings: type[Any]) -> dict[str, tuple[Any, Any]]:
-    """The type and default of each option, by its flag's name as Python writes it."""
+class Argument(NamedTuple):
+    """An option as a value from outside: its type, default, and name of the last release."""
+
+    kind: Any
+    default: Any
+    old: str
+
+
+def arguments_of(settings: type[Any]) -> dict[str, Argument]:
+    """All options, by their flags' names as Python writes them."""
     return {
-        found.name: (
+        found.name: Argument(
             list[str] if found.keywords.get("action") == "append" else kind,
             found.keywords["default"],
+            found.old,
         )
         for kind, found in _options(settings)
     }

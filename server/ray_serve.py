@@ -22,7 +22,7 @@ from typing import Any, Final, NoReturn
 import grpc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from pydantic import ConfigDict, create_model
+from pydantic import AliasChoices, ConfigDict, Field, create_model
 from ray import serve
 
 import hvae_codec
@@ -35,22 +35,27 @@ from .engine.engine import Engine
 from .errors import LimitError, UnauthenticatedError
 from .options import arguments_of
 from .options import build as build_settings
-from .rpc.messages import set_wire_bytes
 from .rpc.methods import Calls
-from .rpc.servicer import SERVICE, CodecServicer
+from .rpc.servicer import SERVICE, CodecServicer, wire_bytes
 from .rpc.status import abort_with
 from .settings import Settings
 
-_DEFAULTS: Final[dict[str, Any]] = {"warm": ["cifar10"], "coding_processes": 1}
+_DEFAULTS: Final[dict[str, Any]] = {"preload": ["cifar10"], "coding_processes": 1}
 """Of a replica, where they are not the server's."""
 
 _ARGUMENTS: Final[dict[str, Any]] = {
-    name: (kind, _DEFAULTS.get(name, default))
-    for name, (kind, default) in arguments_of(Settings).items()
+    name: (
+        each.kind,
+        Field(
+            _DEFAULTS.get(name, each.default),
+            validation_alias=AliasChoices(name, each.old) if each.old else None,
+        ),
+    )
+    for name, each in arguments_of(Settings).items()
     if name
     in {
-        *("models", "warm", "coding_processes", "token_file"),
-        *("max_message_bytes", "max_items", "max_pixels", "capacity_items", "capacity_bytes"),
+        *("models", "preload", "coding_processes", "token_file"),
+        *("max_message_bytes", "max_items", "max_pixels", "max_queued_items", "max_queued_bytes"),
     }
 }
 
@@ -102,7 +107,7 @@ class RayCodecService:
         """Load models and bring the engine up; Ray sends calls when this is done.
 
         Raises:
-            UnknownModelError, UnknownQualityError, CheckpointError: of the models to be warm.
+            UnknownModelError, UnknownQualityError, CheckpointError: of the models to preload.
             TokenFileError: as `TokenFile`.
         """
         if settings.models is not None:
@@ -115,9 +120,9 @@ class RayCodecService:
         if settings.token_file is not None:
             tokens = TokenFile(settings.token_file)
             self._access = Access(tokens)
-            self._watching = asyncio.create_task(watch([tokens.refresh]))
-        for warm in settings.warm or ():
-            hvae_codec.load(warm.name, warm.quality)
+            self._watching = asyncio.create_task(watch([tokens]))
+        for each in settings.preload or ():
+            hvae_codec.load(each.name, each.quality)
         await self._engine.start()
 
     async def __del__(self) -> None:
@@ -160,7 +165,7 @@ class RayCodecService:
     async def _check_size(self, message: Message, context: _Context) -> None:
         """Ray's proxy takes messages of any size."""
         size = message.ByteSize()
-        set_wire_bytes(size)
+        wire_bytes.set(size)
         if size > self._message_bytes:
             text = f"a message of {size:,} bytes; at most {self._message_bytes:,}"
             await abort_with(context, LimitError(text))

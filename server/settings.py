@@ -13,7 +13,6 @@ from typing import Final, Literal, Self
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS
 
 from . import options
-from .errors import InvalidRequestError, LimitError
 from .grpc_options import ConnectionAge, shared_age
 from .listening import is_loopback, is_unix
 from .options import option
@@ -51,7 +50,7 @@ class TlsFiles:
 
 
 @dataclass(frozen=True)
-class Warm:
+class Preload:
     """A model to load before the server says that it serves; quality None: its default."""
 
     name: str
@@ -66,7 +65,7 @@ class Warm:
         except ValueError:
             quality = 0.0
         if not name or (quality is not None and not 0 < quality < float("inf")):
-            raise ValueError(f"--warm wants MODEL or MODEL@QUALITY, got {text!r}")
+            raise ValueError(f"--preload takes MODEL or MODEL@QUALITY, got {text!r}")
         return cls(name, quality)
 
     @classmethod
@@ -107,32 +106,6 @@ class Limits:
                 f"codec; got {self.pixels:,}"
             )
 
-    def check_items(self, field: str, count: int) -> None:
-        """Raise InvalidRequestError for no items in `field`, LimitError for too many."""
-        if count < 1:
-            raise InvalidRequestError(f"{field}: the request has none, at least 1 is needed")
-        if count > self.items:
-            raise LimitError(
-                f"{field}: {count:,} items in one call, this server allows {self.items:,}; "
-                "send them in several calls"
-            )
-
-    def check_pixels(self, pixels: int) -> None:
-        """Raise LimitError for too many pixels of a call's images together."""
-        if pixels > self.pixels:
-            raise LimitError(
-                f"the images of this call have {pixels:,} pixels or more, this server allows "
-                f"{self.pixels:,} in one call; send fewer at a time"
-            )
-
-    def check_response(self, response_bytes: int) -> None:
-        """Raise LimitError for an answer that would not fit into one message."""
-        if response_bytes > self.message_bytes:
-            raise LimitError(
-                f"the answer may take {response_bytes:,} bytes, this server allows "
-                f"{self.message_bytes:,} in one message; ask for fewer items in one call"
-            )
-
 
 @dataclass(frozen=True)
 class OpenLimits:
@@ -146,7 +119,7 @@ class OpenLimits:
     idle_seconds: float = _seconds(
         300.0,
         "time for the next message of a stream, or that of a call, to come, once the caller "
-        "has taken all answers; 5 s while others are refused for it (default: %(default)g)",
+        "has taken all answers; 5 s while others are rejected for it (default: %(default)g)",
     )
     calls: int = 4_096
 
@@ -175,13 +148,15 @@ class BatchLimits:
     items: int = _number(
         256,
         "most items that go through the networks together (default: %(default)s)",
-        flag="batch-items",
+        flag="max-batch-items",
+        old="batch-items",
     )
     delay_seconds: float = option(
         0.01,
         "longest wait of an item for others to join it while other batches are under way; "
         "where none is, it does not wait (default: %(default)g)",
-        flag="batch-delay-ms",
+        flag="max-batch-delay-ms",
+        old="batch-delay-ms",
         type=options.parse_seconds,
         metavar="MS",
         per_unit=1000,
@@ -203,7 +178,8 @@ class EngineSettings:
         whole batches, each on one core: cores that share a batch or an interpreter wait for each
         other. None: what suits the device, as `threads` has it.
     coding_processes: 0 codes in a thread of the server.
-    warm: models, and qualities (None: the default), that coding processes with networks load first.
+    preload: models, and qualities (None: the default), that coding processes with networks load
+        first.
     """
 
     device: str | None = option(
@@ -228,7 +204,7 @@ class EngineSettings:
         metavar="N",
     )
     batches: BatchLimits = field(default_factory=BatchLimits)
-    warm: Sequence[tuple[str, float | None]] = ()
+    preload: Sequence[tuple[str, float | None]] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.threads <= 256:
@@ -253,16 +229,18 @@ class Capacity:
 
     items: int = _number(
         16_384,
-        "most items in the server at once; beyond it calls are told to come back "
+        "most items in the server at once; beyond it calls are rejected with a time to retry "
         "(default: %(default)s)",
-        flag="capacity-items",
+        flag="max-queued-items",
+        old="capacity-items",
     )
     bytes: int = _number(
         256 * _MIB,
         "most bytes of memory that they take: messages, decoded images, and answers until "
         "they are read; a half of it for one token, or one connection where there are no tokens "
         "(default: %(default)s)",
-        flag="capacity-bytes",
+        flag="max-queued-bytes",
+        old="capacity-bytes",
     )
 
     def __post_init__(self) -> None:
@@ -290,19 +268,20 @@ class Settings:
         type=Path,
         metavar="PATH",
     )
-    share_port: bool = option(
+    reuse_port: bool = option(
         False,
         "other servers with this flag may listen on the same port; the system spreads "
         "connections over them (Linux, macOS)",
+        old="share-port",
         action="store_true",
     )
     connection_age: ConnectionAge = field(default_factory=ConnectionAge)
-    grace_seconds: float = _seconds(
+    shutdown_grace_seconds: float = _seconds(
         10.0,
-        "time for calls in flight when stopped, and before that, with --share-port, for "
+        "time for calls in flight when stopped, and before that, with --reuse-port, for "
         "callers to move to other servers (default: %(default)g); a second signal ends them at "
         "once",
-        flag="grace",
+        old="grace",
     )
     tls: TlsFiles = field(default_factory=TlsFiles)
     token_file: Path | None = option(
@@ -325,12 +304,13 @@ class Settings:
         metavar="DIR",
         section="models",
     )
-    warm: tuple[Warm, ...] | None = option(
+    preload: tuple[Preload, ...] | None = option(
         None,
         "load this before serving; may be given again (default: cifar10 and photo, where "
         "they are available)",
+        old="warm",
         metavar="MODEL[@QUALITY]",
-        convert=Warm.parse_all,
+        convert=Preload.parse_all,
         action="append",
     )
     limits: Limits = field(default_factory=Limits)
@@ -342,7 +322,7 @@ class Settings:
         "serve Prometheus metrics and a status page here (default: nowhere)",
         type=options.parse_port,
         metavar="PORT",
-        section="being watched",
+        section="observability",
     )
     metrics_host: str = option(
         "127.0.0.1", "address to bind for them (default: %(default)s)", metavar="HOST"
@@ -378,6 +358,8 @@ class Settings:
     @property
     def age(self) -> ConnectionAge:
         """`connection_age`, with the age that suits a shared port where none is given."""
-        if self.connection_age.seconds is not None or not self.share_port:
+        if self.connection_age.seconds is not None or not self.reuse_port:
             return self.connection_age
-        return ConnectionAge(shared_age(self.grace_seconds), self.connection_age.grace_seconds)
+        return ConnectionAge(
+            shared_age(self.shutdown_grace_seconds), self.connection_age.grace_seconds
+        )

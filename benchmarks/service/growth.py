@@ -38,7 +38,7 @@ def _servers(stack: ExitStack, cpus: Sequence[Sequence[int]]) -> list[Server]:
     """A server on each of these sets of cores, all on one port."""
     servers: list[Server] = []
     for cores in cpus:
-        flags = ["--coding-processes", str(len(cores)), "--share-port"]
+        flags = ["--coding-processes", str(len(cores)), "--reuse-port"]
         if servers:
             flags += ["--port", servers[0].address.rpartition(":")[2]]
         servers.append(stack.enter_context(codec_server(flags, cpus=cores)))

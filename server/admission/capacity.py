@@ -1,4 +1,6 @@
-"""How much the server holds at once: beyond it a call is told to come back, and nothing grows.
+"""How much one call may ask, and how much the server holds at once.
+
+Beyond its capacity the server rejects calls with a time to retry, and nothing grows.
 
 A request is counted by the memory that it takes, in upper bounds: its message, its images decoded,
 and its answer until the transport has taken that. What it takes beside its message is known once
@@ -10,8 +12,8 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final, NoReturn, Self
 
-from ..errors import OverloadError
-from ..settings import Capacity
+from ..errors import InvalidRequestError, LimitError, OverloadError
+from ..settings import Capacity, Limits
 
 _LEAST_RETRY_SECONDS: Final = 0.05
 _MOST_RETRY_SECONDS: Final = 5.0
@@ -36,23 +38,52 @@ _READER_PIXEL_BYTES: Final = 4
 """Of the image library, while it reads a file beside the array that it gives."""
 
 
+def check_items(limits: Limits, field: str, count: int) -> None:
+    """Raise InvalidRequestError for no items in `field`, LimitError for too many."""
+    if count < 1:
+        raise InvalidRequestError(f"{field}: the request has none, at least 1 is needed")
+    if count > limits.items:
+        raise LimitError(
+            f"{field}: {count:,} items in one call, this server allows {limits.items:,}; "
+            "send them in several calls"
+        )
+
+
+def check_pixels(limits: Limits, pixels: int) -> None:
+    """Raise LimitError for too many pixels of a call's images together."""
+    if pixels > limits.pixels:
+        raise LimitError(
+            f"the images of this call have {pixels:,} pixels or more, this server allows "
+            f"{limits.pixels:,} in one call; send fewer at a time"
+        )
+
+
+def check_response(limits: Limits, response_bytes: int) -> None:
+    """Raise LimitError for an answer that would not fit into one message."""
+    if response_bytes > limits.message_bytes:
+        raise LimitError(
+            f"the answer may take {response_bytes:,} bytes, this server allows "
+            f"{limits.message_bytes:,} in one message; ask for fewer items in one call"
+        )
+
+
 def message_footprint(size: int) -> int:
-    """Bytes of a request whose message has so many bytes on the wire."""
+    """Bytes of memory of a request whose message has `size` bytes on the wire."""
     return _MESSAGE_COPIES * size
 
 
 def answer_footprint(size: int) -> int:
-    """Bytes of an answer whose message has at most so many bytes."""
+    """Bytes of memory of an answer whose message has at most `size` bytes."""
     return _ANSWER_COPIES * size
 
 
 def sample_footprint(pixels: int) -> int:
-    """Bytes of images of so many pixels together, decoded."""
+    """Bytes of memory of images of `pixels` pixels together, decoded."""
     return _PIXEL_BYTES * pixels
 
 
 def file_footprint(pixels: int) -> int:
-    """Bytes of image files of so many pixels together that are being decoded."""
+    """Bytes of memory of image files of `pixels` pixels together that are being decoded."""
     return (_PIXEL_BYTES + _READER_PIXEL_BYTES) * pixels
 
 
@@ -75,7 +106,7 @@ class _Pool:
         return self.holders == 0 and not self._turn.locked()
 
     def try_take(self, items: int, size: int) -> bool:
-        """Take so much where it fits and no other waits; returns whether it did."""
+        """Take items and bytes where they fit and no other waits; returns whether it did."""
         # Streams that wait come first, or a flood of single calls would starve them.
         if self._turn.locked() or not self._fits(items, size):
             return False
@@ -83,21 +114,21 @@ class _Pool:
         return True
 
     async def take(self, items: int, size: int) -> None:
-        """Take so much, from when it fits."""
+        """Wait until items and bytes fit, and take them."""
         async with self._turn:
             while not self._fits(items, size):
                 await self._change()
             self._add(items, size)
 
     def try_grow(self, size: int) -> bool:
-        """Take so many bytes more for a holder where they fit; returns whether it did."""
+        """Take `size` more bytes for a holder where they fit; returns whether it did."""
         if not self._has(size) and self.holders > self._stalled + 1:
             return False
         self.bytes += size
         return True
 
     async def grow(self, size: int) -> None:
-        """Take so many bytes more for a holder, from when they fit.
+        """Wait until `size` more bytes for a holder fit, and take them.
 
         Where all holders wait, the first goes on, or none of them ever would.
         """
@@ -115,7 +146,7 @@ class _Pool:
             self._changed.set()
 
     def give_back(self, size: int) -> None:
-        """Free so many bytes of a holder."""
+        """Free `size` bytes of a holder."""
         self.bytes -= size
         self._changed.set()
 
@@ -159,7 +190,7 @@ class Held:
         self._answered = self._released = False
 
     async def more(self, size: int) -> None:
-        """Hold so many bytes more: streams from when they fit.
+        """Hold `size` more bytes: streams wait until they fit.
 
         Raises:
             OverloadError: they do not fit now, of a call of one message.
@@ -172,7 +203,7 @@ class Held:
                 if self._waits:
                     await pool.grow(size)
                 elif not pool.try_grow(size):
-                    self._admission.refuse(pool)
+                    self._admission.reject(pool)
                 grown.append(pool)
         except BaseException:
             for pool in grown:
@@ -181,7 +212,7 @@ class Held:
         self._size += size
 
     def answered(self, size: int) -> None:
-        """Hold from now on the message and an answer of so many bytes: the rest is freed."""
+        """Hold from now on the message and an answer of `size` bytes: the rest is freed."""
         if self._released:
             return
         self._note_end()
@@ -213,7 +244,7 @@ class Held:
 
 
 class Admission:
-    """Counts what is in the server. A message that alone is over the capacity is let in when
+    """Counts what is in the server. A message larger than the capacity is let in when
     nothing else is there.
 
     Of the bytes, one `owner` may hold a half; None: all.
@@ -225,7 +256,7 @@ class Admission:
         self._owners: dict[str, _Pool] = {}
         self._seconds_held = _LEAST_RETRY_SECONDS
         self._full = False
-        self.refused = 0
+        self.rejected = 0
 
     @property
     def items(self) -> int:
@@ -247,21 +278,21 @@ class Admission:
             share = max(self.items / most.items, self.bytes / most.bytes)
             self._full = share > 1 - _FREE_AGAIN
         if self._full:
-            self.refuse(self._pool)
+            self.reject(self._pool)
 
     def take(self, items: int, size: int, owner: str | None = None) -> Held:
-        """Hold so much. Raises OverloadError where it does not fit."""
+        """Hold items and bytes. Raises OverloadError where they do not fit."""
         taken: list[_Pool] = []
         for pool in self._pools(owner):
             if not pool.try_take(items, size):
                 for other in taken:
                     other.leave(items, size)
-                self.refuse(pool)
+                self.reject(pool)
             taken.append(pool)
         return Held(self, taken, items, size, waits=False)
 
     async def take_in_turn(self, items: int, size: int, owner: str | None = None) -> Held:
-        """Hold so much, from when it fits."""
+        """Wait until items and bytes fit, and hold them."""
         taken: list[_Pool] = []
         try:
             for pool in self._pools(owner):
@@ -273,9 +304,9 @@ class Admission:
             raise
         return Held(self, taken, items, size, waits=True)
 
-    def refuse(self, pool: _Pool) -> NoReturn:
+    def reject(self, pool: _Pool) -> NoReturn:
         """Raise OverloadError for what does not fit into a pool."""
-        self.refused += 1
+        self.rejected += 1
         retry = min(max(self._seconds_held, _LEAST_RETRY_SECONDS), _MOST_RETRY_SECONDS)
         most = pool.capacity
         if pool is self._pool:

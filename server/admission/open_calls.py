@@ -1,21 +1,112 @@
-"""How many calls may be open at once: in all, and of one caller, streams apart from other calls.
+"""Which calls may be open: how many, how long without a message, and none once the server stops.
 
-gRPC's own bound counts calls of all kinds and callers together, health included, and refuses
-without saying when to come back.
+Calls are counted in all and of each caller, streams apart from other calls. gRPC's own bound counts
+calls of all kinds and callers together, health included, and refuses without a time to retry.
+A silent call is one whose next message does not come. It holds one of the calls that may be open,
+so it ends after a while, and soon where others are rejected for it.
 """
 
 import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from ..errors import OverloadError
+from google.protobuf.descriptor import ServiceDescriptor
+
+from ..errors import OverloadError, SilentCallError, StoppingError
+from ..observability.calls import current_call
 from ..settings import OpenLimits
-from .silence import Silence
+from .capacity import Admission
+
+PATIENCE_SECONDS: Final = 5.0
+"""How long a call may be silent while others are refused."""
 
 _RETRY_SECONDS: Final = 1.0
-"""When to come back: nothing says when calls that are open will end."""
+"""Delay after which to retry: nothing says when calls that are open will end."""
 
 _CALLER_SHARE: Final = 4
-"""The n-th part of the places that one caller may have, where nothing else is said of it."""
+"""By default one caller may have the n-th part of the open calls."""
+
+_OTHER_STREAMS: Final = OpenLimits(streams=128)
+"""Of each of the other services, whose calls of one message are answered at once."""
+
+_SILENCE_LOOK_SECONDS: Final = 1.0
+_QUIET_SECONDS: Final = 0.1
+_MOST_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.01
+
+
+@dataclass(eq=False)
+class _Silent:
+    owner: str | None
+    since: float
+    end: Callable[[], object]
+    reading: bool
+
+
+class Silence:
+    """The calls that are silent at the moment, the longest silent first.
+
+    Args:
+        seconds: how long a call may be silent.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._calls: dict[_Silent, None] = {}
+
+    def begin(
+        self, owner: str | None, end: Callable[[], object], *, reading: bool = False
+    ) -> Callable[[], object]:
+        """A call of an owner is silent from now on; returns what says that it is no more.
+
+        `end` ends the call; it is called once at most. `reading`: it is a call of one message,
+        which is being read, not a stream.
+        """
+        call = _Silent(owner, self._clock(), end, reading)
+        self._calls[call] = None
+        return lambda: self._calls.pop(call, None)
+
+    def make_room(self, owner: str | None = None, *, reading: bool = False) -> None:
+        """End the longest silent call of a kind, of this owner unless that is None, if it was
+        silent for longer than PATIENCE_SECONDS. `reading` as for `begin`.
+        """
+        latest = self._clock() - PATIENCE_SECONDS
+        for call in list(self._calls):
+            if call.since > latest:
+                return
+            if call.reading == reading and owner in (None, call.owner):
+                self._end(call)
+                return
+
+    def look(self) -> None:
+        """End the calls that have been silent for too long."""
+        latest = self._clock() - self.seconds
+        for call in list(self._calls):
+            if call.since > latest:
+                return
+            self._end(call)
+
+    async def watch(self) -> None:
+        """`look` again and again, for ever."""
+        while True:
+            await asyncio.sleep(min(_SILENCE_LOOK_SECONDS, self.seconds / 2))
+            self.look()
+
+    def error(self, since: str) -> SilentCallError:
+        """The error of a call that was ended; `since` says what did not come."""
+        return SilentCallError(
+            f"{since} did not come in time: this server waits {self.seconds:g} s for it, or "
+            f"{PATIENCE_SECONDS:g} s while others are rejected for it; send it in a new call"
+        )
+
+    def _end(self, call: _Silent) -> None:
+        del self._calls[call]
+        call.end()
 
 
 class OpenCalls:
@@ -73,3 +164,74 @@ class OpenCalls:
             left = self._of_caller.pop((caller, stream)) - 1
             if left:
                 self._of_caller[caller, stream] = left
+
+
+class OverloadGuard:
+    """Bounds the calls of one service, and of others only the streams: probes get answers to the
+    end, whatever else is open.
+    """
+
+    def __init__(
+        self, service: ServiceDescriptor, admission: Admission, open_calls: OpenCalls
+    ) -> None:
+        self._prefix = f"/{service.full_name}/"
+        self._admission = admission
+        self._open = open_calls
+        self._others: dict[str, OpenCalls] = {}
+        self._closed = False
+        self._rejected = 0.0
+        self._entered = 0.0
+
+    def check(self, method: str, *, stream: bool) -> None:
+        """Count the call of a method that this task answers.
+
+        Raises:
+            StoppingError: the server is stopping.
+            OverloadError: as many calls are open as may be, or the capacity is taken.
+        """
+        try:
+            if method.startswith(self._prefix):
+                self._enter(stream)
+            elif stream:
+                self._enter_other(method)
+        except (StoppingError, OverloadError):
+            self._rejected = time.monotonic()
+            raise
+
+    def _enter(self, stream: bool) -> None:
+        if self._closed:
+            raise StoppingError("the server is stopping; call again, and another one answers")
+        if not stream:
+            self._admission.check()
+        call = current_call()
+        self._open.enter(call.token, call.quota.max_streams, stream=stream)
+        self._entered = time.monotonic()
+
+    def _enter_other(self, method: str) -> None:
+        service = method.rpartition("/")[0]
+        if service not in self._others:
+            self._others[service] = OpenCalls(_OTHER_STREAMS, Silence(math.inf))
+        self._others[service].enter(None, stream=True)
+
+    async def empty(self, seconds: float) -> None:
+        """Wait until no more calls come, `seconds` at most; those that come are let in."""
+        began = time.monotonic()
+        while (now := time.monotonic()) < began + seconds:
+            if now - max(began, self._entered) >= _QUIET_SECONDS:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def close(self, seconds: float) -> None:
+        """Reject all calls from now on; returns when those inside have ended and no more come,
+        or at the latest after `seconds`.
+
+        gRPC cancels calls that come while it stops itself, without a reason.
+        """
+        self._closed = True
+        began = time.monotonic()
+        latest = began + min(seconds, _MOST_SECONDS)
+        while (now := time.monotonic()) < latest:
+            since = max(began, self._rejected)
+            if self._admission.items == 0 and now - since >= _QUIET_SECONDS:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)

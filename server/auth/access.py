@@ -5,8 +5,8 @@ from typing import Any, Final
 from grpc_health.v1 import health
 
 from ..errors import UnauthenticatedError
-from ..observability.call_context import current_call
-from .quota import Quota
+from ..observability.calls import current_call
+from .quota import TokenQuota
 from .token_file import TokenFile
 from .tokens import Token
 
@@ -23,7 +23,7 @@ class Access:
 
     def __init__(self, file: TokenFile) -> None:
         self._file = file
-        self._quotas: dict[str, Quota] = {}
+        self._quotas: dict[str, TokenQuota] = {}
 
     def check(self, method: str, metadata: Any) -> None:
         """Note the token of the call that this task answers. Health needs none.
@@ -45,13 +45,13 @@ class Access:
         # A call without any is compared like the others.
         value = authorizations[0] if len(authorizations) == 1 else ""
         scheme, _, presented = value.partition(" ")
-        token = self._file.tokens.find(presented.strip())
+        token = self._file.value.find(presented.strip())
         if token is None or scheme.lower() != "bearer":
             raise UnauthenticatedError(_NO_TOKEN)
         return token
 
-    def quota_of(self, token: Token) -> Quota:
+    def quota_of(self, token: Token) -> TokenQuota:
         """The quota of the token; its limits are those of the file's last reading."""
-        quota = self._quotas.setdefault(token.name, Quota(token))
+        quota = self._quotas.setdefault(token.name, TokenQuota(token))
         quota.token = token
         return quota

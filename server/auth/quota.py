@@ -2,18 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final
 
 from ..errors import TokenLimitError
+from ..observability.calls import Quota
 from .tokens import Token
 
 _BUSY_SECONDS: Final = 0.5
-"""When to come back where nothing says when calls in flight will end."""
+"""Delay after which to retry: nothing says when calls in flight will end."""
 
 
-class Quota:
+class TokenQuota(Quota):
     """What a token has in flight, and how many requests it may still begin.
 
     Requests are counted by a bucket that holds those of one second and fills at that rate.
@@ -26,8 +26,13 @@ class Quota:
         self._looked = time.monotonic()
         self._freed = asyncio.Event()
 
+    @property
+    def max_streams(self) -> int | None:  # type: ignore[override]
+        """Of Quota."""
+        return self.token.max_streams
+
     def take(self, items: int) -> None:
-        """Begin a request of so many items.
+        """Of Quota.
 
         Raises:
             TokenLimitError: not now, or, with `retry_seconds` None, never.
@@ -63,7 +68,7 @@ class Quota:
         return max(0.0, self._begun + 1 - most) / most
 
     async def take_in_turn(self, items: int) -> None:
-        """Begin a request as soon as it may; for streams, which are read no faster than that.
+        """Of Quota.
 
         Raises:
             TokenLimitError: it never may.
@@ -80,19 +85,6 @@ class Quota:
                         await self._freed.wait()
 
     def release(self, items: int) -> None:
-        """End a request of so many items."""
+        """Of Quota."""
         self._items -= items
         self._freed.set()
-
-    @contextmanager
-    def taken(self, items: int) -> Iterator[None]:
-        """`take` for a block."""
-        self.take(items)
-        try:
-            yield
-        finally:
-            self.release(items)
-
-
-UNLIMITED: Final = Quota(Token("", b""))
-"""Of callers without a token."""

@@ -1,6 +1,5 @@
 """Who may connect: which addresses may be bound, and the certificates of TLS and mutual TLS."""
 
-import logging
 import ssl
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,15 @@ import grpc
 
 from ..errors import SecurityError
 from ..settings import TlsFiles
-from .file_watcher import FileVersion
-
-_logger = logging.getLogger(__name__)
+from .file_watcher import WatchedFiles
 
 
-class Tls:
-    """Certificates that were read and found to fit, for both ports of the server; read again when
-    the files change."""
+class Tls(WatchedFiles["_Loaded"]):
+    """Certificates that were read and found to fit, for both ports of the server. Connections that
+    are open keep those with which they began.
+    """
+
+    what = "certificates"
 
     def __init__(self, files: TlsFiles) -> None:
         """Read and check the files.
@@ -25,43 +25,26 @@ class Tls:
             SecurityError: a file is missing, no PEM of its kind, or the key of another certificate.
         """
         self._files = files
-        self._versions = self._look()
-        self._loaded = _Loaded(files)
-        self._offered = self._loaded
+        paths = (files.certificate, files.key, files.client_ca)
+        super().__init__([path for path in paths if path is not None])
+        self._offered = self.value
+
+    def _read(self) -> "_Loaded":
+        return _Loaded(self._files)
 
     @property
     def wants_client_certificate(self) -> bool:
         """Whether this is mutual TLS."""
         return self._files.client_ca is not None
 
-    def refresh(self) -> None:
-        """Read the files again if one changed; connections that are open stay as they are. What
-        does not fit is logged, and the old ones stay: files are seldom replaced at the same moment.
-        """
-        versions = self._look()
-        if versions == self._versions:
-            return
-        self._versions = versions
-        try:
-            self._loaded = _Loaded(self._files)
-        except SecurityError as error:
-            _logger.error("certificates stay as they are: %s", error)
-        else:
-            _logger.info("certificate read from %s", self._files.certificate)
-
-    def _look(self) -> list[FileVersion | None]:
-        files = self._files
-        paths = (files.certificate, files.key, files.client_ca)
-        return [FileVersion.at(path) for path in paths if path is not None]
-
     def credentials(self) -> grpc.ServerCredentials:
         """For a port of gRPC."""
 
         def newer() -> Any:
             """What changed since gRPC asked last, at every connection: None for nothing."""
-            if self._offered is self._loaded:
+            if self._offered is self.value:
                 return None
-            self._offered = self._loaded
+            self._offered = self.value
             return self._offered.configuration()
 
         return grpc.dynamic_ssl_server_credentials(
@@ -77,7 +60,7 @@ class Tls:
         front = _Loaded(self._files).context
 
         def newest(socket: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-            socket.context = self._loaded.context
+            socket.context = self.value.context
 
         front.sni_callback = newest  # called for every connection, whether it names a server or not
         return front

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from .file_watcher import FileVersion
+from .file_watcher import WatchedFiles
 from .token_lines import is_old_form, parse_lines
 from .tokens import TokenFileError, Tokens, parse_tokens
 
@@ -15,8 +15,10 @@ _logger = logging.getLogger(__name__)
 _MAX_FILE_BYTES: Final = 1024 * 1024
 
 
-class TokenFile:
-    """The tokens of a file, read again when it changes."""
+class TokenFile(WatchedFiles[Tokens]):
+    """The tokens of a file."""
+
+    what = "tokens"
 
     def __init__(self, path: Path) -> None:
         """Read the file.
@@ -25,15 +27,12 @@ class TokenFile:
             TokenFileError: it cannot be read, others could read it, or it is wrong.
         """
         self._path = path
-        self._version: FileVersion | None = None
-        self.tokens = self._read()
+        super().__init__([path])
 
     def _read(self) -> Tokens:
         try:
             with self._path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                self._version = FileVersion.of(status)
-                _check_mode(self._path, status)
+                _check_mode(self._path, os.fstat(file.fileno()))
                 content = file.read(_MAX_FILE_BYTES + 1)
         except OSError as error:
             raise TokenFileError(f"{self._path}: {error.strerror or error}") from error
@@ -52,23 +51,6 @@ class TokenFile:
             )
             return parse_lines(text, str(self._path))
         return parse_tokens(text, str(self._path))
-
-    def refresh(self) -> None:
-        """Read the file again if it changed; one that is wrong is logged and the old tokens stay.
-
-        So does a file that is gone: what removes it by mistake should not lock everybody out, and
-        who wants that stops the server.
-        """
-        version = FileVersion.at(self._path)
-        if version == self._version:
-            return
-        try:
-            self.tokens = self._read()
-        except TokenFileError as error:
-            self._version = version
-            _logger.error("tokens stay as they are: %s", error)
-        else:
-            _logger.info("%d tokens read from %s", len(self.tokens), self._path)
 
 
 def _check_mode(path: Path, status: os.stat_result) -> None:

@@ -68,7 +68,7 @@ class Tokens:
             names[token.name] = token
             positions[token.digest] = position
         if not names:
-            raise TokenFileError(f"{source} has no token, so nobody could call")
+            raise TokenFileError(f"{source} has no token, so no call could be made")
         return cls(names.values())
 
     def __len__(self) -> int:

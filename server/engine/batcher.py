@@ -5,7 +5,7 @@ from as many entries as fit, by equal shares of the callers. Of a caller the old
 and what is left of a long one queues up behind the others.
 If no batch is running, the next starts as soon as no new call arrives, however small it is: a
 single caller never waits for the batch delay. While a batch runs, the next one fills up. A long
-entry that finds places idle is shared out among them.
+entry is shared out among executors that are idle.
 An entry whose caller went away leaves the queue at once, and one whose deadline has passed is never
 computed. (Packages that batch for asyncio know neither.)
 """
@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from typing import Final, Generic, TypeVar
 
-from ..admission.cancelling import Cancellation, cancelled_by
+from hvae_codec.utils.cancellation import Cancellation, cancelled_by
+
 from ..errors import DeadlinePassedError
-from ..observability.call_context import current_call
+from ..observability.calls import current_call
 from ..settings import BatchLimits
-from .shares import Shares
+from .fairness import Shares
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -35,8 +36,7 @@ taken a call until it gets here, the loop turns about ten times; it takes one af
 
 
 _LEAST_SHARE: Final = 1 << 16
-"""Weight below which an entry is not shared out: so much takes milliseconds, and sharing it out a
-part of one."""
+"""Weight below which an entry is not shared out: it takes milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Batch(Generic[Key, Value]):
 class _Entry(Generic[Value, Result]):
     values: Sequence[Value]
     weights: Sequence[int]
-    until: float | None
+    deadline: float | None
     since: float
     future: asyncio.Future[list[Result | Exception]]
     caller: str | None
@@ -141,16 +141,16 @@ class _Queue(Generic[Value, Result]):
         """What the caller had that comes first."""
         return min(map(self._shares.of, self._of_caller))
 
-    def share(self, places: int) -> float:
-        """Most weight of a batch where so many places are idle: any, unless they outnumber the
+    def share(self, idle: int) -> float:
+        """Most weight of a batch where N executors are idle: any, unless they outnumber the
         entries.
         """
-        if len(self.entries) >= places:
+        if len(self.entries) >= idle:
             return math.inf
-        return max(_LEAST_SHARE, math.ceil(self.weight / places))
+        return max(_LEAST_SHARE, math.ceil(self.weight / idle))
 
     def take(self, items: int, most: float, now: float) -> list[_Slice[Value, Result]]:
-        """At most so many items of at most so much weight, but one at least, for a batch; entries
+        """At most `items` items of at most `most` weight, but one at least, for a batch; entries
         whose deadline has passed are ended instead.
         """
         batch: list[_Slice[Value, Result]] = []
@@ -172,7 +172,7 @@ class _Queue(Generic[Value, Result]):
                 return batch
             waiting, before = self._shares.waiting, weight
             self.remove(entry)
-            if entry.until is not None and entry.until <= now:
+            if entry.deadline is not None and entry.deadline <= now:
                 entry.fail(DeadlinePassedError("the deadline passed before this was computed"))
             else:
                 while entry.waiting and not full(item := entry.weights[entry.begun]):
@@ -198,16 +198,16 @@ class Batcher(Generic[Key, Value, Result]):
         run: Callable[[Batch[Key, Value]], Awaitable[Sequence[Result | Exception]]],
         limits: BatchLimits,
         at_once: int,
-        seen: Callable[[Key, int, float], None] = lambda key, items, seconds: None,
-        places: int = 1,
+        observe: Callable[[Key, int, float], None] = lambda key, items, seconds: None,
+        parallel: int = 1,
     ) -> None:
-        """at_once: batches that are under way together. seen: is told the key, number of items and
-        seconds of every batch. places: how many of them are computed at once.
+        """at_once: batches that are under way together. parallel: how many of them are computed at
+        once. observe: is told the key, number of items and seconds of every batch.
         """
         self._run = run
         self._limits = limits
-        self._seen = seen
-        self._places = places
+        self._observe = observe
+        self._parallel = parallel
         self._queues: dict[Key, _Queue[Value, Result]] = {}
         self._shares = Shares()
         self._entries = 0
@@ -231,11 +231,11 @@ class Batcher(Generic[Key, Value, Result]):
         key: Key,
         values: Sequence[Value],
         weights: Sequence[int],
-        until: float | None = None,
+        deadline: float | None = None,
     ) -> list[Result | Exception]:
         """What `run` gives for the values, in their order.
 
-        until: deadline, a time of the event loop's clock. Raises
+        deadline: a time of the event loop's clock. Raises
         DeadlinePassedError where it passes before all of it was begun.
         """
         if not values:
@@ -244,7 +244,7 @@ class Batcher(Generic[Key, Value, Result]):
         if self._server is None:
             self._server = loop.create_task(self._serve())
         entry: _Entry[Value, Result] = _Entry(
-            values, weights, until, loop.time(), loop.create_future(), current_call().owner
+            values, weights, deadline, loop.time(), loop.create_future(), current_call().owner
         )
         queue = self._queues.setdefault(key, _Queue(self._shares))
         queue.add(entry)
@@ -282,8 +282,8 @@ class Batcher(Generic[Key, Value, Result]):
 
     @property
     def _idle(self) -> int:
-        """Places that compute nothing."""
-        return self._places - len(self._under_way)
+        """Executors that compute nothing."""
+        return self._parallel - len(self._under_way)
 
     def _ended(self, batch: asyncio.Task[None]) -> None:
         self._under_way.discard(batch)
@@ -358,4 +358,4 @@ class Batcher(Generic[Key, Value, Result]):
             self._room.release()
         for (entry, number), result in zip(slices, results, strict=True):
             entry.finish(number, result)
-        self._seen(key, len(slices), time.perf_counter() - started)
+        self._observe(key, len(slices), time.perf_counter() - started)

@@ -4,36 +4,44 @@ Two lanes share the cores. Items of many callers go through the fast one in batc
 by itself (a large image, a search for a size or a quality, samples) goes through the slow one,
 piece by piece, and delays no small images; callers take turns there. Bytes and images
 do not depend on what an item shares a batch with: symbols are equal whatever the batch.
+
+A batch is computed beside the event loop, in threads or in coding processes, where cores work at
+once. In threads networks share the interpreter's lock with the loop, and each waits for the other
+at every step; processes take the cores from a loop that is busy with calls. For a few small images
+of many calls both take longer than to compute them in between.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import torch
 
 from hvae_codec import Codec
 from hvae_codec.codec.operating_point import OperatingPoint
+from hvae_codec.utils.cancellation import Cancellation, cancelled_by
 
-from ..admission.cancelling import Cancellation, cancelled_by, in_thread
+from ..observability.metrics import Metrics
 from ..settings import BatchLimits, EngineSettings
-from .batch_functions import (
-    Call,
-    ModelNeededError,
-    Operation,
-    Picture,
-    compute,
-    compute_now,
-    key_of,
-    preparing,
-)
+from .batch_worker import ModelNeededError, key_of, preparation, run_batch
 from .batcher import Batch, Batcher
-from .coding_pool import CodingProcesses
-from .executors import InlineExecutor, LatencyEstimator, ThreadExecutor, TimedExecutor
-from .turns import Turns
+from .coding_pool import CodingPool
+from .fairness import Turns
+from .operations import (
+    Call,
+    ImageArray,
+    InlineExecutor,
+    Operation,
+    ThreadExecutor,
+    TimedExecutor,
+    compute,
+    in_thread,
+)
 
 _SLOW_AT_ONCE: Final = 2
 """Of the slow lane: one in the networks, and one that is coded meanwhile."""
@@ -45,18 +53,17 @@ _logger = logging.getLogger(__name__)
 SLOW_PIXELS: Final = 1 << 20
 """Pixels of one item from which it goes through the slow lane."""
 
+_CALL_SECONDS: Final = 0.00025
+"""What the loop spends on a call beside its computing."""
+
+_LEAST_CALLS: Final = 16
+"""Calls whose time may always be computed in the loop: beside calls, it takes as long there."""
+
+_SLOWING: Final = 1.02
+"""Growth of the estimate per batch; lets a one-off fast batch decay."""
+
 Result = TypeVar("Result")
 Value = TypeVar("Value")
-
-
-class MetricsSink(Protocol):
-    """Who wants to know of batches: a server's metrics."""
-
-    def batch(self, model: str, kind: str, items: int, seconds: float) -> None:
-        """A batch of items of one kind ("encode", ...) went through a model in so many seconds."""
-
-    def coded(self, model: str, kind: str, picture_bytes: int, encoded_bytes: int) -> None:
-        """Images of so many bytes of samples went to or from files of so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -77,36 +84,62 @@ class BatchKey:
         return cls(operation, codec.info.model_id, point, codec)
 
 
+class LatencyEstimator:
+    """How long the networks take for work of a kind and size, from the fastest batches of late:
+    what else a machine does makes others slower, wherever they are computed.
+    """
+
+    def __init__(self) -> None:
+        # For each kind seconds per weight, by the number of bits of a batch's weight.
+        self._seconds: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
+
+    def observe(self, kind: Hashable, weight: int, seconds: float) -> None:
+        """Note how long a batch of a kind and weight took; one of weight 0 says nothing."""
+        if weight > 0:
+            known, size = self._seconds[kind], weight.bit_length()
+            each = seconds / weight
+            known[size] = min(each, _SLOWING * known.get(size, each))
+
+    def should_run_inline(self, kind: Hashable, weight: int, calls: int) -> bool:
+        """Whether a batch of `calls` calls takes no more of the loop than the calls themselves;
+        False for a kind not seen yet.
+        """
+        # A larger batch takes less for its weight, so the times of smaller ones are bounds.
+        known, size = self._seconds[kind], weight.bit_length()
+        each = min((seconds for bits, seconds in known.items() if bits <= size), default=math.inf)
+        return each * weight <= _CALL_SECONDS * max(calls, _LEAST_CALLS)
+
+
 class Engine:
     """Encodes, decodes, reads features and draws samples for many callers at once.
 
     `run` gives a result, or the error of the item, for every item. Methods raise
-    DeadlinePassedError where `until`, a time of the event loop's clock, passes before the work is
-    begun, and stop waiting for it where the caller is cancelled.
+    DeadlinePassedError where `deadline`, a time of the event loop's clock, passes before the work
+    is begun, and stop waiting for it where the caller is cancelled.
     """
 
-    def __init__(self, settings: EngineSettings, seen: MetricsSink | None = None) -> None:
+    def __init__(self, settings: EngineSettings, metrics: Metrics | None = None) -> None:
         threads = settings.threads
-        self._coding = CodingProcesses(
-            settings.coding_processes, preparing(settings.warm) if threads == 0 else None
+        self._coding = CodingPool(
+            settings.coding_processes, preparation(settings.preload) if threads == 0 else None
         )
-        self._seen = seen
+        self._metrics = metrics
         cores = torch.get_num_threads()
         # None: the coding processes take whole batches.
         self._fast = ThreadExecutor("fast", threads, cores, self._coding) if threads else None
         self._slow = ThreadExecutor("slow", 1, cores, self._coding)
         self._in_loop = InlineExecutor()
-        self._pace = LatencyEstimator()
+        self._latency = LatencyEstimator()
         # Reading and writing PNG, JPEG and WebP files.
         self._files = ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="files")
         alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
-        places = threads or settings.coding_processes
+        parallel = threads or settings.coding_processes
         # Two more than are computed at once: they are coded meanwhile, or next.
         self._fast_lane: Batcher[BatchKey, Any, Any] = Batcher(
-            self._run_fast, settings.batches, places + 2, self._tell, places
+            self._run_fast, settings.batches, parallel + 2, self._record_batch, parallel
         )
         self._slow_lane: Batcher[BatchKey, Any, Any] = Batcher(
-            self._run_slow, alone, _SLOW_AT_ONCE, self._tell
+            self._run_slow, alone, _SLOW_AT_ONCE, self._record_batch
         )
         self._turns = Turns(_SLOW_AT_ONCE)  # of what waits for the slow lane
         self._file_turns = Turns(FILES_AT_ONCE)
@@ -131,9 +164,9 @@ class Engine:
             "waiting_items": (
                 self._fast_lane.waiting + self._slow_lane.waiting + self._turns.waiting
             ),
-            "batches_under_way": self._fast_lane.under_way + self._slow_lane.under_way,
+            "batches_in_flight": self._fast_lane.under_way + self._slow_lane.under_way,
             "coding_processes": self._coding.count,
-            "coding_processes_replaced_total": self._coding.replaced,
+            "worker_restarts_total": self._coding.restarts,
         }
 
     def processes(self) -> list[int]:
@@ -157,20 +190,22 @@ class Engine:
         codec: Codec,
         values: Sequence[Value],
         pixels: Sequence[int],
-        until: float | None = None,
+        deadline: float | None = None,
     ) -> list[Result | Exception]:
         """The results of an operation by a codec; `pixels` are those of each value's image."""
         key = BatchKey.of(operation, codec)
         slow = [operation.is_slow or size >= SLOW_PIXELS for size in pixels]
 
         async def alone(number: int) -> Result | Exception:
-            (result,) = await self._slow_lane.submit(key, [values[number]], [pixels[number]], until)
+            (result,) = await self._slow_lane.submit(
+                key, [values[number]], [pixels[number]], deadline
+            )
             return result
 
         light = [number for number, is_slow in enumerate(slow) if not is_slow]
         heavy = [number for number, is_slow in enumerate(slow) if is_slow]
         fast = self._fast_lane.submit(
-            key, [values[n] for n in light], [pixels[n] for n in light], until
+            key, [values[n] for n in light], [pixels[n] for n in light], deadline
         )
         if not heavy:
             return await fast
@@ -179,39 +214,39 @@ class Engine:
         return [answers[number] for number in range(len(values))]
 
     async def call(
-        self, codec: Codec, function: Callable[[], Result], until: float | None = None
+        self, codec: Codec, function: Callable[[], Result], deadline: float | None = None
     ) -> Result:
         """What a function of a codec gives that takes long; what it raises is raised."""
         work = BatchKey.of(Call(), codec)
         async with self._turns.turn():
-            (result,) = await self._slow_lane.submit(work, [function], [1], until)
+            (result,) = await self._slow_lane.submit(work, [function], [1], deadline)
         if isinstance(result, Exception):
             raise result
         answer: Result = result
         return answer
 
-    def tell_coded(
+    def record_coded(
         self,
         model: str,
         kind: str,
-        pictures: Sequence[Picture | Exception],
+        images: Sequence[ImageArray | Exception],
         files: Sequence[bytes | Exception],
     ) -> None:
-        """Tell how many bytes of samples and files were coded; what failed does not count."""
-        if self._seen is not None:
+        """Record how many bytes of samples and files were coded; what failed does not count."""
+        if self._metrics is not None:
             both = [
-                (picture.nbytes, len(file))
-                for picture, file in zip(pictures, files, strict=True)
-                if not isinstance(picture, Exception) and not isinstance(file, Exception)
+                (image.nbytes, len(file))
+                for image, file in zip(images, files, strict=True)
+                if not isinstance(image, Exception) and not isinstance(file, Exception)
             ]
             samples = sum(size for size, _ in both)
             encoded = sum(size for _, size in both)
-            self._seen.coded(model, kind, samples, encoded)
+            self._metrics.coded(model, kind, samples, encoded)
 
     async def _run_fast(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
         kind = work.operation, work.codec.info.name
-        if self._pace.fits_loop(kind, batch.weight, batch.calls):
+        if self._latency.should_run_inline(kind, batch.weight, batch.calls):
             results, seconds = await _timed(self._in_loop, work, batch.values)
         elif self._fast is not None:
             results, seconds = await _timed(self._fast, work, batch.values)
@@ -222,8 +257,8 @@ class Engine:
             for weight, result in zip(batch.weights, results, strict=True)
             if not isinstance(result, Exception)
         )
-        self._pace.saw(kind, done, seconds)
-        self._count(work, batch.values, results)
+        self._latency.observe(kind, done, seconds)
+        self._record(work, batch.values, results)
         return results
 
     async def _in_process(self, work: BatchKey, values: list[Any]) -> tuple[list[Any], float]:
@@ -233,25 +268,25 @@ class Engine:
         """
         task = key_of(work.codec), work.operation, values
         try:
-            return await self._coding.run(compute_now, *task)
+            return await self._coding.run(run_batch, *task)
         except ModelNeededError as error:
             _logger.warning("a coding process is given %s: %s", _label(work.codec), error)
-            return await self._coding.run(compute_now, *task, work.codec.checkpoint)
+            return await self._coding.run(run_batch, *task, work.codec.checkpoint)
 
     async def _run_slow(self, batch: Batch[BatchKey, Any]) -> list[Any]:
         work = batch.key
         results = await compute(self._slow, work.codec, work.operation, batch.values)
-        self._count(work, batch.values, results)
+        self._record(work, batch.values, results)
         return results
 
-    def _count(self, work: BatchKey, values: list[Any], results: list[Any]) -> None:
-        """Tell what was coded."""
+    def _record(self, work: BatchKey, values: list[Any], results: list[Any]) -> None:
+        """Record what was coded."""
         if (coded := work.operation.coded(values, results)) is not None:
-            self.tell_coded(_label(work.codec), work.operation.kind, *coded)
+            self.record_coded(_label(work.codec), work.operation.kind, *coded)
 
-    def _tell(self, work: BatchKey, items: int, seconds: float) -> None:
-        if self._seen is not None:
-            self._seen.batch(_label(work.codec), work.operation.kind, items, seconds)
+    def _record_batch(self, work: BatchKey, items: int, seconds: float) -> None:
+        if self._metrics is not None:
+            self._metrics.batch(_label(work.codec), work.operation.kind, items, seconds)
 
 
 def _label(codec: Codec) -> str:
@@ -261,9 +296,9 @@ def _label(codec: Codec) -> str:
 
 
 async def _timed(
-    place: InlineExecutor | ThreadExecutor, work: BatchKey, values: list[Any]
+    executor: InlineExecutor | ThreadExecutor, work: BatchKey, values: list[Any]
 ) -> tuple[list[Any], float]:
     """The results of a batch, and the seconds that its networks took."""
-    timed = TimedExecutor(place)
+    timed = TimedExecutor(executor)
     results = await compute(timed, work.codec, work.operation, values)
     return results, timed.seconds

@@ -21,16 +21,20 @@ from functools import partial
 from multiprocessing import forkserver
 from typing import Any, Final, TypeVar
 
-from hvae_codec.utils.cancellation import CancelledWorkError, cancelled_if
+from hvae_codec.utils.cancellation import (
+    Cancellation,
+    CancelledWorkError,
+    cancelled_if,
+    current_cancellation,
+)
 
-from ..admission.cancelling import Cancellation, current
 from ..errors import WorkerLostError
 
 _logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-BATCH_FUNCTIONS: Final = f"{__package__}.batch_functions"
+BATCH_WORKER: Final = f"{__package__}.batch_worker"
 """The module whose imports coding processes with networks share."""
 
 _TRIES: Final = 2
@@ -101,40 +105,54 @@ class _Process:
         self._cancels.close()
 
 
-def share_imports(module: str) -> None:
-    """Begin to import a module where `Processes` with the same `shared` will find it. An import of
-    torch takes longer than all else at a server's start, so this comes first.
+class _ThisProcess:
+    """In place of another process: work is done in the thread that asks for it."""
+
+    def do(
+        self,
+        function: Callable[..., Result],
+        *args: Any,
+        cancellation: Cancellation | None = None,
+    ) -> Result:
+        """What a function gives."""
+        return function(*args)
+
+
+def share_imports() -> None:
+    """Begin to import what coding processes with networks share. An import of torch takes longer
+    than all else at a server's start, so this comes first.
     """
     if "forkserver" in multiprocessing.get_all_start_methods():
-        multiprocessing.get_context("forkserver").set_forkserver_preload([module])
+        multiprocessing.get_context("forkserver").set_forkserver_preload([BATCH_WORKER])
         forkserver.ensure_running()
 
 
-class Processes:
-    """So many processes, at least one. One that dies is replaced, and its work is tried once more.
+class ProcessPool:
+    """N processes; with 0, one thread of this one. A process that dies is replaced, and its work is
+    tried once more.
 
-    prepare: what each does first; what it raises is logged there. shared: module whose imports the
-    processes are to share the memory of.
+    prepare: what each process with networks does first; what it raises is logged there. None: the
+    processes have no networks.
     """
 
-    def __init__(
-        self, count: int, prepare: Callable[[], object] = os.getpid, shared: str | None = None
-    ) -> None:
+    def __init__(self, count: int, prepare: Callable[[], object] | None = None) -> None:
         self.count = count
-        self.replaced = 0
-        self._prepare = prepare
+        self.restarts = 0
+        self._prepare = prepare or os.getpid
         self._context: Any = multiprocessing.get_context("spawn")
-        if shared is not None and "forkserver" in multiprocessing.get_all_start_methods():
-            share_imports(shared)
+        if prepare is not None and "forkserver" in multiprocessing.get_all_start_methods():
+            share_imports()
             self._context = multiprocessing.get_context("forkserver")
         # The one that was busy last comes first: its memory is still in the cores' caches.
-        self._idle: queue.LifoQueue[_Process | None] = queue.LifoQueue()
+        self._idle: queue.LifoQueue[_Process | _ThisProcess | None] = queue.LifoQueue()
         for _ in range(count):
             self._idle.put(None)
+        if count == 0:
+            self._idle.put(_ThisProcess())
         self._all: set[_Process] = set()
         self._lock = threading.Lock()
         self._stopped = False
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="processes")
+        self._threads = ThreadPoolExecutor(max(1, count), thread_name_prefix="processes")
 
     @property
     def pids(self) -> list[int]:
@@ -152,7 +170,7 @@ class Processes:
 
         Raises WorkerLostError.
         """
-        work = (function, args, current())
+        work = (function, args, current_cancellation())
         return await get_running_loop().run_in_executor(self._threads, self._do, *work)
 
     def stop(self) -> None:
@@ -183,13 +201,13 @@ class Processes:
     ) -> Result:
         for _ in range(_TRIES):
             if cancellation.cancelled:
-                raise CancelledWorkError("nobody waits for this work any more")
+                raise CancelledWorkError("no caller waits for this work any more")
             process = self._idle.get()  # there is one: as many as threads
             try:
                 process = process or self._new()
                 return process.do(function, *args, cancellation=cancellation)
             except _LostError:
-                assert process is not None
+                assert isinstance(process, _Process)
                 self._remove(process)
                 process = None
             finally:
@@ -210,7 +228,7 @@ class Processes:
             stopped = self._stopped
         if not stopped:
             _logger.error("a coding process ended unexpectedly: starting a new one")
-            self.replaced += 1
+            self.restarts += 1
             process.end()
 
 

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from ..output import put
-from .call_context import current_call
 
 LogFormat = Literal["text", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -76,8 +75,14 @@ class TextFormatter(logging.Formatter):
 class _Keep(logging.Handler):
     """Keeps records for a thread that writes them, and counts those that find no room."""
 
-    def __init__(self, records: "deque[logging.LogRecord]", dropped: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        records: "deque[logging.LogRecord]",
+        dropped: Callable[[], None],
+        request_id: Callable[[], str],
+    ) -> None:
         super().__init__()
+        self._request_id = request_id
         self._records = records
         self._dropped = dropped
 
@@ -86,7 +91,7 @@ class _Keep(logging.Handler):
         if len(self._records) >= _MOST_LINES:
             self._dropped()
             return
-        record.request_id = current_call().request_id
+        record.request_id = self._request_id()
         self._records.append(record)
 
 
@@ -106,9 +111,16 @@ class Logs:
     would cost a call more than all the rest of its log.
     """
 
-    def __init__(self, log_format: LogFormat, level: str, dropped: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        log_format: LogFormat,
+        level: str,
+        dropped: Callable[[], None],
+        request_id: Callable[[], str] = str,
+    ) -> None:
+        """request_id: that of the call which the current task answers; "" outside of calls."""
         self._records: deque[logging.LogRecord] = deque()
-        self._keep = _Keep(self._records, dropped)
+        self._keep = _Keep(self._records, dropped, request_id)
         self._keep.addFilter(lambda record: not _of_a_caller_gone(record))
         self._stream = sys.stderr
         self._formatter = JsonFormatter() if log_format == "json" else TextFormatter()

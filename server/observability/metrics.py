@@ -41,8 +41,8 @@ class Metrics:
     """All counters of one server. Methods are safe in any thread and take microseconds.
 
     `method` is a method of CodecService, `code` the name of a gRPC status code, `model` a model's
-    name with its quality level ("cifar10-q3") or alone ("photo", or where a search chose the
-    quality level): never anything that a caller made up.
+    name with its quality level ("cifar10-q3") or without ("photo", or where a search chose the
+    quality level): never text of a caller.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Metrics:
             ("method", "code"),
         )
         self._seconds = self._histogram(
-            "request_seconds",
+            "request_duration_seconds",
             "Seconds from a request's arrival to its answer",
             ("method",),
             _SECONDS,
@@ -73,10 +73,10 @@ class Metrics:
             "batch_items", "Items of a batch", ("model", "kind"), _BATCH_ITEMS
         )
         self._batch_seconds = self._histogram(
-            "batch_seconds", "Seconds that a batch took", ("model", "kind"), _SECONDS
+            "batch_duration_seconds", "Seconds that a batch took", ("model", "kind"), _SECONDS
         )
-        self._picture_bytes = self._counter(
-            "picture_bytes", "Bytes of samples of images encoded or decoded", ("model", "kind")
+        self._image_bytes = self._counter(
+            "image_bytes", "Bytes of samples of images encoded or decoded", ("model", "kind")
         )
         self._encoded_bytes = self._counter(
             "encoded_bytes", "Bytes of their `.hvae` files", ("model", "kind")
@@ -118,9 +118,9 @@ class Metrics:
         self._batches(model, kind).observe(items)
         self._batch_seconds(model, kind).observe(seconds)
 
-    def coded(self, model: str, kind: str, picture_bytes: int, encoded_bytes: int) -> None:
-        """Images of so many bytes of samples went to or from files; `kind` as of `batch`."""
-        self._picture_bytes(model, kind).inc(picture_bytes)
+    def coded(self, model: str, kind: str, image_bytes: int, encoded_bytes: int) -> None:
+        """Images with `image_bytes` of samples went to or from files; `kind` as of `batch`."""
+        self._image_bytes(model, kind).inc(image_bytes)
         self._encoded_bytes(model, kind).inc(encoded_bytes)
 
     def show(self, figures: Figures) -> None:

@@ -1,6 +1,6 @@
 """Processor seconds and memory of all processes of a server.
 
-The metrics that are usual for a process are the main one's alone, and batches are computed in
+The metrics that are usual for a process are those of the main one only, and batches are computed in
 others.
 """
 
@@ -29,7 +29,7 @@ class ProcessStats:
             with suppress(psutil.Error):  # it has ended
                 times = process.cpu_times()
                 self._seconds[process] = times.user + times.system
-                # A page that n processes share counts as an n-th of one; Linux alone knows that.
+                # A page that n processes share counts as an n-th of one; only Linux knows that.
                 memory += getattr(process.memory_full_info(), "pss", 0)
         self._figures = {"cpu_seconds_total": sum(self._seconds.values())}
         if memory:  # which some systems hide

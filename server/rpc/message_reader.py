@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
-from ..admission.silence import Silence
-from .messages import wire_bytes
+from ..admission.open_calls import Silence
+
+Arrived = TypeVar("Arrived")
 
 _CANCELLATION_SECONDS: Final = 0.005
 """From the end of a cancelled call's requests until gRPC cancels its method: as a rule below a
 millisecond, or some where other programs take the cores."""
 
 
-class MessageReader:
+class MessageReader(Generic[Arrived]):
     """Reads until the caller ends the stream, the server stops, or the caller is silent: it has
     taken all answers and sends nothing.
 
@@ -22,7 +23,7 @@ class MessageReader:
         stopping: set when the server stops.
         silence: says when a caller has been silent for too long.
         owner: whose stream it is.
-        arrived: is told each message and its bytes; the next is read when it returns.
+        arrived: what it makes of a message is what `next` returns; then the next one is read.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class MessageReader:
         stopping: asyncio.Event,
         silence: Silence,
         owner: str | None,
-        arrived: Callable[[Any, int], Awaitable[None]],
+        arrived: Callable[[Any], Awaitable[Arrived]],
     ) -> None:
         self._messages = messages
         self._stopping = stopping
@@ -43,8 +44,8 @@ class MessageReader:
         self._reading = False
         self._unanswered = 0
 
-    async def next(self) -> tuple[Any, int] | None:
-        """The next message and its bytes; None where there is none, or the server is stopping.
+    async def next(self) -> Arrived | None:
+        """The next message; None where there is none, or the server is stopping.
 
         Raises:
             SilentCallError: it does not come.
@@ -78,18 +79,16 @@ class MessageReader:
         self._unanswered -= 1
         self._note_silence()
 
-    async def _read(self) -> tuple[Any, int] | None:
+    async def _read(self) -> Arrived | None:
         message = await anext(self._messages, None)
         if message is None:
             # A method that ended meanwhile would pass for one that ended well. What is still to be
             # answered is computed in between.
             await asyncio.sleep(_CANCELLATION_SECONDS)
             return None
-        size = wire_bytes()
         self._unanswered += 1
         self._note_silence()  # a caller that waits for its token's quota is not silent
-        await self._arrived(message, size)
-        return message, size
+        return await self._arrived(message)
 
     def _note_silence(self) -> None:
         silent = self._reading and self._unanswered == 0

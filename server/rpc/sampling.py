@@ -11,13 +11,12 @@ from hvae_codec import Codec
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import Held
-from ..engine.batch_functions import ReadFeatures, ReadFileFeatures
+from ..admission.capacity import Held, check_pixels
 from ..engine.engine import Engine
+from ..engine.operations import ReadFeatures, ReadFileFeatures
 from ..errors import InvalidRequestError
 from ..settings import Limits
-from . import convert
-from .pictures import Pictures, Warned
+from .requests import ImageReader, Warned, shape_of
 
 _MAX_SEED: Final = 2**63 - 1
 
@@ -25,16 +24,16 @@ _MAX_SEED: Final = 2**63 - 1
 class Sampling:
     """Answers SampleRequests."""
 
-    def __init__(self, engine: Engine, limits: Limits, pictures: Pictures) -> None:
+    def __init__(self, engine: Engine, limits: Limits, reader: ImageReader) -> None:
         self._engine = engine
         self._limits = limits
-        self._pictures = pictures
+        self._reader = reader
 
     async def draw(
         self,
         codec: Codec,
         request: codec_pb2.SampleRequest,
-        until: float | None,
+        deadline: float | None,
         held: Held,
         warned: list[codec_pb2.Warning],
     ) -> NDArray[np.uint8]:
@@ -48,10 +47,10 @@ class Sampling:
             raise InvalidRequestError(f"seed: at most {_MAX_SEED}, got {request.seed}")
         top = None
         if request.HasField("given"):
-            top = await self._given(codec, request, until, held, warned)
+            top = await self._given(codec, request, deadline, held, warned)
         drawn = partial(codec.sample, request.count, request.seed, temperature, top=top)
         try:
-            return await self._engine.call(codec, drawn, until)
+            return await self._engine.call(codec, drawn, deadline)
         except ValueError as error:
             raise InvalidRequestError(f"given: {error}") from error
 
@@ -59,7 +58,7 @@ class Sampling:
         self,
         codec: Codec,
         request: codec_pb2.SampleRequest,
-        until: float | None,
+        deadline: float | None,
         held: Held,
         warned: list[codec_pb2.Warning],
     ) -> NDArray[np.float32]:
@@ -67,7 +66,7 @@ class Sampling:
         given = request.given
 
         async def latents(field: str, source: codec_pb2.FeatureSource) -> NDArray[np.float32]:
-            return await self._latents(field, codec, source, until, held, warned)
+            return await self._latents(field, codec, source, deadline, held, warned)
 
         match given.WhichOneof("given"):
             case "values":
@@ -92,7 +91,7 @@ class Sampling:
         field: str,
         codec: Codec,
         source: codec_pb2.FeatureSource,
-        until: float | None,
+        deadline: float | None,
         held: Held,
         warned: list[codec_pb2.Warning],
     ) -> NDArray[np.float32]:
@@ -100,23 +99,23 @@ class Sampling:
         match source.WhichOneof("source"):
             case "image":
                 found: Warned = {}
-                (picture,) = await self._pictures.read([source.image], held, found)
+                (image,) = await self._reader.read([source.image], held, found)
                 for each in found.get(0, ()):
                     message = f"{field}: {each.message}"
                     warned.append(codec_pb2.Warning(message=message, reason=each.reason))
-                if isinstance(picture, Exception):
-                    raise picture
-                height, width, channels = picture.shape
+                if isinstance(image, Exception):
+                    raise image
+                height, width, channels = image.shape
                 codec.shape.check_channels(channels)
                 (features,) = await self._engine.run(
-                    ReadFeatures(0), codec, [picture], [height * width], until
+                    ReadFeatures(0), codec, [image], [height * width], deadline
                 )
             case "encoded":
                 frame = parse(source.encoded)
-                height, width, _ = convert.shape_of(source.encoded, frame, codec, whole=False)
-                self._limits.check_pixels(height * width)
+                height, width, _ = shape_of(source.encoded, frame, codec, whole=False)
+                check_pixels(self._limits, height * width)
                 (features,) = await self._engine.run(
-                    ReadFileFeatures(0), codec, [source.encoded], [height * width], until
+                    ReadFileFeatures(0), codec, [source.encoded], [height * width], deadline
                 )
             case _:
                 raise InvalidRequestError(f"{field}: empty; set `image` or `encoded`")

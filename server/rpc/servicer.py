@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, Final
 
 import grpc
@@ -17,12 +18,10 @@ from prometheus_client import Counter
 from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Admission, Held, message_footprint
-from ..admission.silence import Silence
+from ..admission.open_calls import Silence
 from ..errors import SilentCallError, StoppingError, TokenLimitError
-from ..observability.call_context import current_call
-from ..observability.observation import CallObserver
+from ..observability.calls import CallObserver, current_call
 from .message_reader import MessageReader
-from .messages import items_of, set_wire_bytes, wire_bytes
 from .methods import Calls
 from .status import abort_with, item_status, over_is_cancelled, status_of
 
@@ -38,6 +37,19 @@ SERVICE: Final = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]
 
 _STREAM: Final = "Stream"
 """Begins the name of a method that is another one for many messages."""
+
+_ITEMS: Final[dict[type[Any], Callable[[Any], int]]] = {
+    codec_pb2.EncodeRequest: lambda request: len(request.images),
+    codec_pb2.DecodeRequest: lambda request: len(request.encoded),
+    codec_pb2.ExtractFeaturesRequest: lambda request: len(request.sources),
+    codec_pb2.SampleRequest: lambda request: int(request.count),
+    codec_pb2.EvaluateRequest: lambda request: 1,
+}
+"""Items of a request, by its class; others are about none."""
+
+wire_bytes: Final[ContextVar[int]] = ContextVar("wire_bytes")
+"""Bytes of the request that this task was given last. A message that is asked for its size is
+serialised for that, images and all."""
 
 
 class CodecServicer:
@@ -81,7 +93,7 @@ class CodecServicer:
         counter = sent(name)
 
         def parse(data: bytes) -> Message:
-            set_wire_bytes(len(data))
+            wire_bytes.set(len(data))
             return request_type.FromString(data)
 
         def serialise(response: Message) -> bytes:
@@ -107,12 +119,15 @@ class CodecServicer:
         """Answer a call of one message; its errors end it with their status."""
         with self._observe(context) as observer:
             try:
-                observer.request(request, wire_bytes())
-                with current_call().quota.taken(items_of(request)):
-                    size = message_footprint(wire_bytes())
-                    held = self._admission.take(_items(request), size, _owner(context))
-                    _until_taken(held)
-                    response: Message = await self._methods[method](request, _until(context), held)
+                items, size = _items(request), wire_bytes.get()
+                observer.request(items, size)
+                with current_call().quota.taken(items):
+                    size = message_footprint(size)
+                    held = self._admission.take(max(1, items), size, _owner(context))
+                    _hold_until_taken(held)
+                    response: Message = await self._methods[method](
+                        request, _deadline(context), held
+                    )
             except Exception as error:
                 _log(error, request)
                 await abort_with(context, error)
@@ -127,15 +142,17 @@ class CodecServicer:
         """
         answers: asyncio.Queue[tuple[asyncio.Task[Any], Held] | None] = asyncio.Queue()
         window = asyncio.Semaphore(WINDOW)
-        until, owner, quota = _until(context), _owner(context), current_call().quota
+        deadline, owner, quota = _deadline(context), _owner(context), current_call().quota
         tasks: set[asyncio.Task[Any]] = set()
         all_held: set[Held] = set()  # of answers that were not taken yet
         taken: deque[int] = deque()  # items of the quota, by message
 
-        async def arrived(message: Any, size: int) -> None:
-            observer.request(message, size)
-            await quota.take_in_turn(items_of(message))
-            taken.append(items_of(message))
+        async def arrived(message: Any) -> tuple[Message, int, int]:
+            request, items, size = message.request, _items(message.request), wire_bytes.get()
+            observer.request(items, size)
+            await quota.take_in_turn(items)
+            taken.append(items)
+            return request, items, size
 
         async def read() -> None:
             try:
@@ -144,10 +161,12 @@ class CodecServicer:
                     following = await reader.next()
                     if following is None:
                         return
-                    request, size = following[0].request, message_footprint(following[1])
-                    held = await self._admission.take_in_turn(_items(request), size, owner)
+                    request, items, size = following
+                    held = await self._admission.take_in_turn(
+                        max(1, items), message_footprint(size), owner
+                    )
                     all_held.add(held)
-                    answer = self._answer_message(method, request, until, held)
+                    answer = self._answer_message(method, request, deadline, held)
                     task = asyncio.create_task(answer)
                     tasks.add(task)
                     answers.put_nowait((task, held))
@@ -187,13 +206,13 @@ class CodecServicer:
                 quota.release(sum(taken))
 
     async def _answer_message(
-        self, method: str, request: Message, until: float | None, held: Held
+        self, method: str, request: Message, deadline: float | None, held: Held
     ) -> Message:
         """The answer of one message of a stream: a response, or the status of its error."""
         kind = GetMessageClass(SERVICE.methods_by_name[method].output_type)
         try:
             call = self._methods[method.removeprefix(_STREAM)]
-            return kind(response=await call(request, until, held))
+            return kind(response=await call(request, deadline, held))
         except Exception as error:
             held.release()
             _log(error, request)
@@ -210,32 +229,35 @@ async def _cancelled_unless_open(context: Context) -> None:
 
 
 def _owner(context: Context) -> str | None:
-    """Who calls, which the rest of the server is told, too."""
+    """The caller: its token's name, else its connection; noted for the rest of the server."""
     call = current_call()
     if call.owner is None:
         call.owner = call.token or context.peer()
     return call.owner
 
 
-def _until_taken(held: Held) -> None:
-    """Hold so much until the answer of the call that this task answers has been taken."""
+def _hold_until_taken(held: Held) -> None:
+    """Release `held` once the answer of the call that this task answers has been taken."""
     task = asyncio.current_task()
     assert task is not None
     task.add_done_callback(lambda _: held.release())
 
 
 def _items(request: Message) -> int:
-    """What a request counts for: its items, or one where it is about none."""
-    return max(1, items_of(request))
+    """Images, files or sources that a request asks about; of Sample the images that it wants. 0
+    where it is about none.
+    """
+    count = _ITEMS.get(type(request))
+    return 0 if count is None else count(request)
 
 
-def _until(context: Context) -> float | None:
+def _deadline(context: Context) -> float | None:
     """The call's deadline by the event loop's clock."""
     remaining = context.time_remaining()
     return None if remaining is None else asyncio.get_running_loop().time() + remaining
 
 
 def _log(error: Exception, request: Message) -> None:
-    """The log has what the caller is not told."""
+    """Log an error whose details the caller does not get."""
     if status_of(error).code is grpc.StatusCode.INTERNAL:
         _logger.error("%s failed", type(request).__name__, exc_info=error)

@@ -27,7 +27,7 @@ from ..errors import (
     UnauthenticatedError,
     WorkerLostError,
 )
-from ..observability.call_context import answer_metadata
+from ..observability.calls import answer_metadata
 
 MAX_MESSAGE_BYTES: Final = 1_000
 """Longest status message, in UTF-8: the metadata of a call are limited to 8 KiB, and the message

@@ -89,8 +89,8 @@ function showMethods(live, seconds, then) {
     const failures = all - sum(live, "hvae_requests_total", {method, code: "OK"});
     row(body, [
       method, rate(change("hvae_requests_total")), rate(change("hvae_items_total")),
-      duration(quantile(live, then, "hvae_request_seconds", {method}, 0.5)),
-      duration(quantile(live, then, "hvae_request_seconds", {method}, 0.95)),
+      duration(quantile(live, then, "hvae_request_duration_seconds", {method}, 0.5)),
+      duration(quantile(live, then, "hvae_request_duration_seconds", {method}, 0.95)),
       sum(live, "hvae_calls_in_flight", {method}), all, failures,
     ]);
   }
@@ -106,10 +106,10 @@ function showModels(live) {
       if (!batches) continue;
       const items = sum(live, "hvae_batch_items_sum", labels);
       const encoded = sum(live, "hvae_encoded_bytes_total", labels);
-      const ratio = encoded ? `${(sum(live, "hvae_picture_bytes_total", labels) / encoded).toFixed(1)} : 1` : "–";
+      const ratio = encoded ? `${(sum(live, "hvae_image_bytes_total", labels) / encoded).toFixed(1)} : 1` : "–";
       row(body, [
         model, kind, batches, items, (items / batches).toFixed(1),
-        sum(live, "hvae_batch_seconds_sum", labels).toFixed(1), ratio,
+        sum(live, "hvae_batch_duration_seconds_sum", labels).toFixed(1), ratio,
       ]);
     }
   }
@@ -171,8 +171,8 @@ async function listModels() {
   };
   option("auto", "auto");
   for (const name of new Set(answer.models.map(model => model.name))) {
-    const rungs = answer.models.filter(model => model.name === name);
-    const range = rungs[0].continuous ? "1 to 100" : rungs.map(model => model.quality).join(", ");
+    const levels = answer.models.filter(model => model.name === name);
+    const range = levels[0].continuous ? "1 to 100" : levels.map(model => model.quality).join(", ");
     option(name, `${name} (${range})`);
   }
   at("token-choice").hidden = !answer.token;
@@ -182,12 +182,12 @@ async function listModels() {
 let shown = null;
 
 function showResult(file, answer) {
-  const pictures = at("original"), decoded = at("decoded");
+  const original = at("original"), decoded = at("decoded");
   if (shown) URL.revokeObjectURL(shown);
   shown = URL.createObjectURL(file);
   decoded.onload = () => {
     const small = Math.max(decoded.naturalWidth, decoded.naturalHeight) <= 128;
-    for (const each of [pictures, decoded]) each.classList.toggle("small", small);
+    for (const each of [original, decoded]) each.classList.toggle("small", small);
     const samplesBytes = 3 * decoded.naturalWidth * decoded.naturalHeight;
     at("original-text").textContent = `${file.name}: ${file.size.toLocaleString("en")} bytes`;
     at("decoded-text").textContent = `${answer.model}: ${answer.bytes.toLocaleString("en")} bytes`;
@@ -202,8 +202,8 @@ function showResult(file, answer) {
     row(body, ["PSNR", answer.psnr_db === null ? "equal" : `${answer.psnr_db.toFixed(2)} dB`]);
     at("result").hidden = false;
   };
-  pictures.src = shown;
-  decoded.src = answer.picture;
+  original.src = shown;
+  decoded.src = answer.image;
 }
 
 async function evaluate(file) {
@@ -228,7 +228,7 @@ async function evaluate(file) {
 
 const drop = at("drop");
 for (const name of ["dragover", "drop"]) {
-  // A file that misses the place would otherwise replace the page.
+  // A file that misses the field would otherwise replace the page.
   window.addEventListener(name, event => event.preventDefault());
 }
 drop.addEventListener("dragover", () => drop.classList.add("over"));

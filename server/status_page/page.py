@@ -24,7 +24,7 @@ from ..auth.access import Access
 from ..auth.tls import Tls
 from ..errors import InvalidRequestError, UnauthenticatedError
 from ..listening import is_loopback
-from ..observability.call_context import CallContext, request_id_of, set_current_call
+from ..observability.calls import CallContext, request_id_of, set_current_call
 from ..observability.logs import event
 from ..observability.metrics import CONTENT_TYPE, Metrics
 from ..rpc.status import status_of
@@ -207,7 +207,7 @@ class StatusPage:
 
     @asynccontextmanager
     async def _admitted(self, request: web.Request) -> AsyncIterator[None]:
-        """Take the image's place among what the token has in use."""
+        """Count the image to what the token has in use."""
         call = CallContext("Evaluate", request_id_of(()), owner=request.remote)
         set_current_call(call)
         if self._access is None:
@@ -254,7 +254,7 @@ def _request(query: Any, content: bytes) -> codec_pb2.EvaluateRequest:
 
 
 def _answer(response: codec_pb2.EvaluateResponse) -> dict[str, Any]:
-    picture = base64.b64encode(response.decoded.file).decode("ascii")
+    image = base64.b64encode(response.decoded.file).decode("ascii")
     return {
         "model": response.model.name,
         "quality": response.model.quality,
@@ -262,5 +262,5 @@ def _answer(response: codec_pb2.EvaluateResponse) -> dict[str, Any]:
         "payload_bytes": response.payload_bytes,
         "rates_nats": list(response.rates_nats),
         "psnr_db": response.psnr_db if response.HasField("psnr_db") else None,
-        "picture": f"data:image/png;base64,{picture}",
+        "image": f"data:image/png;base64,{image}",
     }

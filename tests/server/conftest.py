@@ -106,7 +106,7 @@ def server(start_server: StartServer) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="session")
 def watched(start_server: StartServer) -> Iterator[ServerProcess]:
     """A server with metrics, and logs in JSON."""
-    server = start_server("--metrics-port", "0", "--log-format", "json", "--warm", "mnist")
+    server = start_server("--metrics-port", "0", "--log-format", "json", "--preload", "mnist")
     yield server
     assert "Traceback" not in server.log, server.log
 

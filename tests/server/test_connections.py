@@ -14,7 +14,7 @@ from hvae_codec.client import Client
 from hvae_codec.server.app import App
 from hvae_codec.server.grpc_options import ConnectionAge, server_options, shared_age
 from hvae_codec.server.listening import stop_listening
-from hvae_codec.server.settings import EngineSettings, Settings, Warm
+from hvae_codec.server.settings import EngineSettings, Preload, Settings
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.scraping import Scrape
 
@@ -36,7 +36,7 @@ def calls_of(server):
 def on_port(start_server):
     """Starts servers that share one port; the address is that of all."""
     port = str(free_port())
-    flags = ("--share-port", "--coding-processes", "1", "--warm", "mnist", "--metrics-port", "0")
+    flags = ("--reuse-port", "--coding-processes", "1", "--preload", "mnist", "--metrics-port", "0")
 
     def start(*more):
         return start_server("--port", port, *flags, *more)
@@ -67,7 +67,7 @@ def test_a_restart_behind_a_shared_port_refuses_nobody(on_port):
     """Plain callers that call all the time, while one of two servers is stopped: all get answers,
     in time for its grace, and the other one has all that come after.
     """
-    age = ("--max-connection-age", "1", "--grace", "20")
+    age = ("--max-connection-age", "1", "--shutdown-grace-seconds", "20")
     first, second = on_port(*age), on_port(*age)
     over = threading.Event()
     found, lock = Counter(), threading.Lock()
@@ -114,7 +114,7 @@ def test_a_port_that_is_shared_is_joined_once_the_models_are_there(shares, liste
 
     monkeypatch.setattr("hvae_codec.codec.registry.load", load)
     engine = EngineSettings(network_threads=1, coding_processes=0)
-    settings = Settings(port=port, share_port=shares, engine=engine, warm=(Warm("mnist"),))
+    settings = Settings(port=port, reuse_port=shares, engine=engine, preload=(Preload("mnist"),))
 
     async def main():
         app = App(settings)
@@ -139,7 +139,7 @@ def test_connections_to_a_shared_port_end_within_the_grace(grace, age):
 
 def test_a_client_spreads_over_all_addresses_or_takes_the_first(start_server):
     port = free_port()
-    flags = ("--port", str(port), "--coding-processes", "1", "--warm", "mnist")
+    flags = ("--port", str(port), "--coding-processes", "1", "--preload", "mnist")
     hosts = ("127.0.0.1", "127.0.0.2")
     servers = [start_server(*flags, "--host", host, "--metrics-port", "0") for host in hosts]
     target = "ipv4:" + ",".join(f"{host}:{port}" for host in hosts)

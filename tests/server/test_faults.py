@@ -109,7 +109,7 @@ def test_a_stop_answers_what_it_took(start_server, encode_request):
 
 
 def test_a_stream_ends_after_the_messages_that_were_taken(start_server, encode_request):
-    server = start_server("--grace", "20")
+    server = start_server("--shutdown-grace-seconds", "20")
     answered = []
 
     def requests():

@@ -67,7 +67,7 @@ def test_a_deadline_that_passes_leaves_the_server_well(client, model, smooth_pic
 
 def test_sigterm_lets_calls_in_flight_finish(start_server, codec, model, smooth_picture):
     """Eight calls are under way; all are answered, new ones are refused, and the exit code is 0."""
-    server = start_server("--grace", "60", "--metrics-port", "0")
+    server = start_server("--shutdown-grace-seconds", "60", "--metrics-port", "0")
     pictures = [smooth_picture(1_000, 1_000, seed=seed) for seed in range(8)]
     with Client(server.address) as client, ThreadPoolExecutor(8) as pool:
         client.encode(pictures[0][None, :32, :32], **model)
@@ -108,7 +108,7 @@ def large_file():
 
 def test_the_grace_ends(start_server, model, tiles, large_file):
     """With no grace a call in flight is given up, and the server still exits with 0."""
-    server = start_server("--grace", "0")
+    server = start_server("--shutdown-grace-seconds", "0")
     with Client(server.address) as client, ThreadPoolExecutor(1) as pool:
         client.encode(tiles[:1], **model)
         call = pool.submit(client.encode, [large_file], **model)
@@ -124,7 +124,7 @@ def test_the_grace_ends(start_server, model, tiles, large_file):
 
 def test_a_second_signal_ends_at_once(start_server, model, large_file):
     """Whatever is under way, and with all processes of the server."""
-    server = start_server("--grace", "60")
+    server = start_server("--shutdown-grace-seconds", "60")
     children = psutil.Process(server.process.pid).children()
     assert children
     with (
@@ -213,11 +213,11 @@ def test_a_port_that_is_taken(server, capsys):
 
 def test_servers_that_share_a_port(start_server, selector, tiles, capsys):
     """One event loop bears so many calls; two servers on a port bear those of two."""
-    servers = [start_server("--share-port")]
+    servers = [start_server("--reuse-port")]
     port = servers[0].address.rpartition(":")[2]
     assert hvae_codec.server.main(["--port", port]) == 1  # not without the flag
     assert "cannot listen" in capsys.readouterr().err
-    servers.append(start_server("--share-port", "--port", port))
+    servers.append(start_server("--reuse-port", "--port", port))
     assert servers[1].address == servers[0].address
     request = codec_pb2.EncodeRequest(model=selector, images=[raw_image(tiles[0])])
 
@@ -236,7 +236,13 @@ def test_servers_that_share_a_port(start_server, selector, tiles, capsys):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--port", "65536"], ["--max-items", "0"], ["--grace", "-1"], ["--grace", "nan"]]
+    "flags",
+    [
+        ["--port", "65536"],
+        ["--max-items", "0"],
+        ["--shutdown-grace-seconds", "-1"],
+        ["--shutdown-grace-seconds", "nan"],
+    ],
 )
 def test_flags_out_of_range(flags, capsys):
     with pytest.raises(SystemExit) as raised:
@@ -248,11 +254,11 @@ def test_flags_out_of_range(flags, capsys):
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["--warm", "none"], 1, "unknown model 'none'; available: cifar10"),
-        (["--warm", "cifar10@77"], 1, "has no quality 77"),
-        (["--warm", "cifar10@"], 2, "MODEL or MODEL@QUALITY, got 'cifar10@'"),
-        (["--warm", "@3"], 2, "MODEL or MODEL@QUALITY"),
-        (["--warm", "photo@-1"], 2, "MODEL or MODEL@QUALITY"),
+        (["--preload", "none"], 1, "unknown model 'none'; available: cifar10"),
+        (["--preload", "cifar10@77"], 1, "has no quality 77"),
+        (["--preload", "cifar10@"], 2, "MODEL or MODEL@QUALITY, got 'cifar10@'"),
+        (["--preload", "@3"], 2, "MODEL or MODEL@QUALITY"),
+        (["--preload", "photo@-1"], 2, "MODEL or MODEL@QUALITY"),
         (["--models", "no/such/folder"], 2, "no/such/folder is not a directory"),
     ],
 )
@@ -270,7 +276,7 @@ def test_models_that_are_not_there_end_the_start(flags, code, words, capsys):
     [("none", "unknown model 'none'"), ("cifar10@77", "no quality 77"), ("photo@101", "1..100")],
 )
 def test_models_to_be_warm_are_looked_for_before_any_is_loaded(wanted, words, capsys):
-    flags = ["--port", "0", "--warm", "mnist", "--warm", wanted]
+    flags = ["--port", "0", "--preload", "mnist", "--preload", wanted]
     assert hvae_codec.server.main(flags) == 1
     heard = capsys.readouterr().err
     assert words in heard

@@ -117,7 +117,7 @@ def test_a_port_that_is_shared():
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        check_address("127.0.0.1", port, share_port=True)
+        check_address("127.0.0.1", port, reuse_port=True)
         with pytest.raises(AddressError, match="already in use"):
             check_address("127.0.0.1", port)
 
@@ -128,7 +128,7 @@ def test_a_socket_in_the_file_system(start_server, tiles, tmp_path):
     host = f"unix:{path}"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    server = start_server("--host", host, "--warm", "mnist")
+    server = start_server("--host", host, "--preload", "mnist")
     assert server.port_file.read_text() == f"{host}\n"
     with Client(host, token="any-token-may-travel-so") as client:
         (file,) = client.encode([tiles[0]], model="cifar10", quality=3)

@@ -41,7 +41,7 @@ def test_output_that_goes_nowhere(which, made, tmp_path):
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, which: ends[0]}
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "hvae_codec.server", "--port", "0", "--warm", "mnist"),
+            *(sys.executable, "-m", "hvae_codec.server", "--port", "0", "--preload", "mnist"),
             *("--port-file", str(port_file), "--metrics-port", "0"),
         ],
         **streams,

@@ -23,8 +23,8 @@ SECONDS = 120
 
 @pytest.fixture(scope="module")
 def small(start_server):
-    flags = ("--capacity-bytes", str(CAPACITY), "--coding-processes", "1", "--metrics-port", "0")
-    server = start_server(*flags, "--warm", "cifar10")
+    flags = ("--max-queued-bytes", str(CAPACITY), "--coding-processes", "1", "--metrics-port", "0")
+    server = start_server(*flags, "--preload", "cifar10")
     yield server
     assert "Traceback" not in server.log, server.log
 
@@ -52,7 +52,7 @@ class Peak:
 
     def _look(self):
         while not self._over.wait(0.1):
-            self.held = max(self.held, Scrape(self._server)("hvae_held_bytes"))
+            self.held = max(self.held, Scrape(self._server)("hvae_queued_bytes"))
             self.grown = max(self.grown, memory(self._server) - self._before)
 
     def __exit__(self, *error):
@@ -95,7 +95,7 @@ def test_images_that_wait_decoded_are_counted(small, poster):
     assert all("bytes to work on" in str(error) for error in refused)
     assert 7 * 4_000_000 < peak.held < CAPACITY
     assert peak.grown < 120 * MIB, "16 * 12 MB decoded are 183 MiB, without what they are read to"
-    assert scraped_when(small, lambda scrape: scrape("hvae_held_bytes") == 0)
+    assert scraped_when(small, lambda scrape: scrape("hvae_queued_bytes") == 0)
 
 
 def test_streams_wait_for_memory_and_lose_nothing(small, poster):
@@ -122,7 +122,7 @@ def test_streams_wait_for_memory_and_lose_nothing(small, poster):
     assert [len(answer.results) for answer in answers[0]] == [1, 1]
     # Where all that are in wait for more, one of them goes on beyond the capacity.
     assert peak.held < CAPACITY + 7 * 4_000_000
-    assert scraped_when(small, lambda scrape: scrape("hvae_held_bytes") == 0)
+    assert scraped_when(small, lambda scrape: scrape("hvae_queued_bytes") == 0)
 
 
 def test_answers_that_nobody_reads_are_counted_and_leave_room_for_others(small, tiles, model):
@@ -146,7 +146,7 @@ def test_answers_that_nobody_reads_are_counted_and_leave_room_for_others(small, 
 
             tasks = [asyncio.create_task(feed(call)) for call in calls]
             await asyncio.sleep(8)
-            held = await asyncio.to_thread(lambda: Scrape(small)("hvae_held_bytes"))
+            held = await asyncio.to_thread(lambda: Scrape(small)("hvae_queued_bytes"))
             answer = await asyncio.to_thread(other)
             # It goes on where answers are read. Which streams had room is the order of arrival.
             reads = [asyncio.create_task(call.read()) for call in calls]
@@ -173,7 +173,7 @@ def test_answers_that_nobody_reads_are_counted_and_leave_room_for_others(small, 
     # 1,300 images of 3,072 bytes as answers, three times each, and what the request had.
     assert 3 * 1300 * 3072 < held <= CAPACITY // 2
     assert peak.grown < 150 * MIB, "twenty times three answers of 4 MB: 229 MiB and their copies"
-    assert scraped_when(small, lambda scrape: scrape("hvae_held_bytes") == 0)
+    assert scraped_when(small, lambda scrape: scrape("hvae_queued_bytes") == 0)
 
 
 def test_an_unread_answer_of_a_single_call_is_counted(small, tiles, model):
@@ -191,10 +191,10 @@ def test_an_unread_answer_of_a_single_call_is_counted(small, tiles, model):
         )
         call = decode(request, timeout=SECONDS)
         time.sleep(3)
-        assert Scrape(small)("hvae_held_bytes") > 3 * 1300 * 3072
+        assert Scrape(small)("hvae_queued_bytes") > 3 * 1300 * 3072
         answer = next(call)
         assert len(answer.results) == 1300
-    assert scraped_when(small, lambda scrape: scrape("hvae_held_bytes") == 0)
+    assert scraped_when(small, lambda scrape: scrape("hvae_queued_bytes") == 0)
 
 
 def test_an_image_of_more_pixels_than_a_call_may_have_is_refused_unread(small):

@@ -12,8 +12,7 @@ from grpc_status import rpc_status
 
 from hvae_codec.client import Client
 from hvae_codec.client.blocking import streams
-from hvae_codec.server.admission.open_calls import OpenCalls
-from hvae_codec.server.admission.silence import Silence
+from hvae_codec.server.admission.open_calls import OpenCalls, Silence
 from hvae_codec.server.errors import OverloadError
 from hvae_codec.server.settings import OpenLimits
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
@@ -50,7 +49,7 @@ def small(start_server, tmp_path_factory):
     path.write_text(greedy + token_table("other", OTHER, streams=3))
     path.chmod(0o600)
     flags = ("--max-streams", str(STREAMS), "--idle-seconds", str(IDLE_SECONDS))
-    server = start_server("--token-file", str(path), *flags, "--warm", "cifar10")
+    server = start_server("--token-file", str(path), *flags, "--preload", "cifar10")
     yield server
     assert "Traceback" not in server.log, server.log
 
@@ -210,7 +209,7 @@ def test_silent_calls_of_one_token_do_not_keep_those_of_others_waiting(small, ti
 
 def test_silent_calls_on_many_connections_do_not_keep_others_waiting(start_server, tiles, selector):
     """Where there are no tokens, and more calls than messages are read at once."""
-    server = start_server("--warm", "cifar10")
+    server = start_server("--preload", "cifar10")
     own = [("grpc.use_local_subchannel_pool", 1)]
     hold = threading.Event()
 

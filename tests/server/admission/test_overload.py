@@ -19,7 +19,7 @@ CALLERS, CALLS, ITEMS, CAPACITY = 12, 6, 24, 48
 
 @pytest.fixture(scope="module")
 def small(start_server):
-    return start_server("--capacity-items", str(CAPACITY), "--coding-processes", "1")
+    return start_server("--max-queued-items", str(CAPACITY), "--coding-processes", "1")
 
 
 @pytest.fixture

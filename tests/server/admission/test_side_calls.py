@@ -33,7 +33,9 @@ def test_open_streams_do_not_delay_a_stop(start_server):
     """Of health, of reflection and of the codec, none of them with work under way; and a request to
     the status page whose body never comes.
     """
-    server = start_server("--grace", "40", "--warm", "mnist", "--metrics-port", "0")
+    server = start_server(
+        "--shutdown-grace-seconds", "40", "--preload", "mnist", "--metrics-port", "0"
+    )
     page = http.client.HTTPConnection(urllib.parse.urlsplit(server.page).netloc, timeout=60)
     page.putrequest("POST", "/evaluate")
     page.putheader("Content-Type", "application/octet-stream")
@@ -64,7 +66,7 @@ def test_streams_that_watch_last_while_calls_do(start_server, model, smooth_pict
     """A call in flight has its grace, and whoever watches hears NOT_SERVING at once and the end
     with it.
     """
-    server = start_server("--grace", "120", "--warm", "mnist")
+    server = start_server("--shutdown-grace-seconds", "120", "--preload", "mnist")
     picture = smooth_picture(800, 800)
     with (
         Client(server.address) as client,

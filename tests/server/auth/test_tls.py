@@ -89,7 +89,7 @@ def certificate(authority):
 def mutual(start_server, authority, certificate):
     """A server that wants certificates of its callers."""
     flags = ["--tls-certificate", certificate[0], "--tls-key", certificate[1]]
-    flags += ["--client-ca", authority.ca, "--metrics-port", "0", "--warm", "mnist"]
+    flags += ["--client-ca", authority.ca, "--metrics-port", "0", "--preload", "mnist"]
     return start_server(*map(str, flags))
 
 
@@ -115,7 +115,7 @@ def test_tls_is_for_those_who_trust_its_certificate(
 ):
     """It may be bound where other machines reach it."""
     flags = ["--host", "0.0.0.0", "--tls-certificate", certificate[0], "--tls-key", certificate[1]]
-    server = start_server(*map(str, flags), "--warm", "mnist")
+    server = start_server(*map(str, flags), "--preload", "mnist")
     assert models(server.address, credentials(authority.ca))
     for wrong in (None, credentials(other_authority.ca)):
         with pytest.raises(grpc.RpcError) as raised:
@@ -174,7 +174,7 @@ def test_certificates_that_change_hold_for_new_connections(
     for new, old in zip(authority.issue("first"), paths, strict=True):
         replace(new, old)
     flags = ["--tls-certificate", str(paths[0]), "--tls-key", str(paths[1])]
-    server = start_server(*flags, "--metrics-port", "0", "--warm", "mnist")
+    server = start_server(*flags, "--metrics-port", "0", "--preload", "mnist")
     trusting_new = ssl.create_default_context(cafile=other_authority.ca)
 
     def wait_for(words):
@@ -192,7 +192,7 @@ def test_certificates_that_change_hold_for_new_connections(
         wait_for("certificates stay as they are")
         assert models(server.address, credentials(authority.ca))
         replace(key, paths[1])
-        wait_for("certificate read from")
+        wait_for("certificates read from")
         assert stub.ListModels(request, timeout=SECONDS).models
     assert models(server.address, credentials(other_authority.ca))
     with pytest.raises(grpc.RpcError):

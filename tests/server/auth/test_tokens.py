@@ -112,7 +112,7 @@ def alice_and_bob():
 def test_a_file_has_names_tokens_and_limits(tmp_path, caplog, text, warns):
     path = tmp_path / "tokens"
     write(path, text)
-    tokens = TokenFile(path).tokens
+    tokens = TokenFile(path).value
     assert len(tokens) == 2
     alice, bob = tokens.find(ALICE), tokens.find(BOB)
     assert (alice.name, alice.max_items, alice.max_requests) == ("alice", 7, 5)
@@ -134,7 +134,7 @@ def test_a_file_that_others_can_read_is_refused(tmp_path):
         with pytest.raises(TokenFileError, match=f"mode 0{mode:o}.*chmod 600"):
             TokenFile(path)
     path.chmod(0o400)
-    assert len(TokenFile(path).tokens) == 1
+    assert len(TokenFile(path).value) == 1
 
 
 @pytest.mark.parametrize(

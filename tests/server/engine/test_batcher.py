@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hvae_codec.server.engine.batcher import Batcher
 from hvae_codec.server.errors import DeadlinePassedError
-from hvae_codec.server.observability.call_context import CallContext, set_current_call
+from hvae_codec.server.observability.calls import CallContext, set_current_call
 from hvae_codec.server.settings import BatchLimits
 
 
@@ -136,7 +136,7 @@ def test_a_long_entry_alone_is_shared_out_among_idle_places():
     tile = 1 << 10
 
     async def main():
-        batcher = Batcher(recorder.run, BatchLimits(delay_seconds=50.0), 4, places=2)
+        batcher = Batcher(recorder.run, BatchLimits(delay_seconds=50.0), 4, parallel=2)
         answers = await batcher.submit("k", list(range(200)), [tile] * 200)
         alone = [list(values) for _, values in recorder.batches]
         recorder.batches.clear()

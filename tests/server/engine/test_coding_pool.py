@@ -15,17 +15,15 @@ import pytest
 import hvae_codec
 from hvae_codec.errors import BitstreamError
 from hvae_codec.server.engine import coding_pool
-from hvae_codec.server.engine.batch_functions import (
-    Decode,
-    Encode,
+from hvae_codec.server.engine.batch_worker import (
     ModelNeededError,
-    ReadFeatures,
-    compute_now,
     key_of,
-    preparing,
+    preparation,
+    run_batch,
 )
-from hvae_codec.server.engine.coding_pool import CodingProcesses
-from hvae_codec.server.engine.process_pool import BATCH_FUNCTIONS
+from hvae_codec.server.engine.coding_pool import CodingPool
+from hvae_codec.server.engine.operations import Decode, Encode, ReadFeatures
+from hvae_codec.server.engine.process_pool import BATCH_WORKER
 from hvae_codec.server.errors import WorkerLostError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,7 +36,7 @@ def pool_threads():
 
 def run(count, work, prepare=None):
     async def main():
-        processes = CodingProcesses(count, prepare)
+        processes = CodingPool(count, prepare)
         await processes.start()
         try:
             return await work(processes)
@@ -86,7 +84,7 @@ def test_a_process_that_dies_is_replaced_and_its_work_done(codec, pictures):
             await asyncio.sleep(0.002)
             os.kill(pid, signal.SIGKILL)
             files += await asyncio.gather(*writing)
-        return files, processes.replaced
+        return files, processes.restarts
 
     files, replaced = run(2, work)
     assert len(files) == 24
@@ -103,14 +101,14 @@ def test_batches_are_computed_as_by_the_codec(codec, pictures):
     expected = codec.encode_batch(pictures, effort=1, trade=2.0)
 
     async def work(processes):
-        plain = await processes.run(compute_now, key_of(codec), Encode(), list(pictures))
-        tuned = await processes.run(compute_now, key, Encode(), list(pictures))
+        plain = await processes.run(run_batch, key_of(codec), Encode(), list(pictures))
+        tuned = await processes.run(run_batch, key, Encode(), list(pictures))
         files = [*plain[0][:3], b"nonsense", *plain[0][3:]]
-        decoded = await processes.run(compute_now, key_of(codec), Decode(), files)
-        read = await processes.run(compute_now, key_of(codec), ReadFeatures(1), list(pictures))
+        decoded = await processes.run(run_batch, key_of(codec), Decode(), files)
+        read = await processes.run(run_batch, key_of(codec), ReadFeatures(1), list(pictures))
         return plain, tuned, decoded, read
 
-    plain, tuned, decoded, read = run(2, work, preparing([("cifar10", None), ("nonsense", None)]))
+    plain, tuned, decoded, read = run(2, work, preparation([("cifar10", None), ("nonsense", None)]))
     assert plain[0] == codec.encode_batch(pictures)
     assert tuned[0] == expected != plain[0]
     assert isinstance(decoded[0].pop(3), BitstreamError)
@@ -126,10 +124,10 @@ def test_a_quality_of_photographs_and_an_unknown_model(pictures):
 
     async def work(processes):
         with pytest.raises(ModelNeededError, match="not available"):
-            await processes.run(compute_now, unknown, Encode(), list(pictures[:2]))
-        return await processes.run(compute_now, key_of(photo), Encode(), list(pictures[:2]))
+            await processes.run(run_batch, unknown, Encode(), list(pictures[:2]))
+        return await processes.run(run_batch, key_of(photo), Encode(), list(pictures[:2]))
 
-    files, _ = run(1, work, preparing([]))
+    files, _ = run(1, work, preparation([]))
     assert files == photo.encode_batch(pictures[:2])
 
 
@@ -139,9 +137,9 @@ def test_models_and_device_are_those_of_the_server(monkeypatch, tmp_path):
     async def work(processes):
         return await processes.run(os.getenv, "HVAE_MODELS")
 
-    assert run(1, work, preparing([])) == os.getenv("HVAE_MODELS")
+    assert run(1, work, preparation([])) == os.getenv("HVAE_MODELS")
     monkeypatch.setenv("HVAE_MODELS", str(tmp_path))
-    assert run(1, work, preparing([])) == str(tmp_path)
+    assert run(1, work, preparation([])) == str(tmp_path)
 
 
 def test_processes_that_are_killed_in_the_middle_of_batches(codec, pictures):
@@ -152,30 +150,30 @@ def test_processes_that_are_killed_in_the_middle_of_batches(codec, pictures):
         for _ in range(2):
             batches = [
                 asyncio.create_task(
-                    processes.run(compute_now, key_of(codec), Encode(), list(pictures))
+                    processes.run(run_batch, key_of(codec), Encode(), list(pictures))
                 )
                 for _ in range(8)
             ]
             await asyncio.sleep(0.02)
-            os.kill(next(iter(processes._place._all))._process.pid, signal.SIGKILL)
+            os.kill(next(iter(processes._all))._process.pid, signal.SIGKILL)
             ended += await asyncio.gather(*batches)
-        return ended, processes.replaced
+        return ended, processes.restarts
 
-    ended, replaced = run(2, work, preparing([("cifar10", None)]))
+    ended, replaced = run(2, work, preparation([("cifar10", None)]))
     assert [files for files, _ in ended] == [expected] * 16
     assert 1 <= replaced <= 2
 
 
 def test_a_model_that_a_process_cannot_find_is_given_to_it(codec, pictures, monkeypatch, tmp_path):
     monkeypatch.setenv("HVAE_MODELS", str(tmp_path))
-    prepare = preparing([])
+    prepare = preparation([])
 
     async def work(processes):
         task = key_of(codec.tuned(1, 2.0)), Encode(), list(pictures)
         with pytest.raises(ModelNeededError, match=codec.info.model_id):
-            await processes.run(compute_now, *task)
-        given, _ = await processes.run(compute_now, *task, codec.checkpoint)
-        kept, _ = await processes.run(compute_now, *task)
+            await processes.run(run_batch, *task)
+        given, _ = await processes.run(run_batch, *task, codec.checkpoint)
+        kept, _ = await processes.run(run_batch, *task)
         return given, kept
 
     given, kept = run(1, work, prepare)
@@ -190,7 +188,7 @@ def test_a_stop_waits_for_no_work():
         await asyncio.to_thread(processes.stop)
         with pytest.raises(WorkerLostError):
             await sleeping
-        return time.monotonic() - began, processes.replaced
+        return time.monotonic() - began, processes.restarts
 
     seconds, replaced = run(1, work)
     assert seconds < 10
@@ -234,11 +232,11 @@ def test_work_that_always_kills_its_process_fails_clearly():
 
 ORPHAN = """
 import asyncio, os
-from hvae_codec.server.engine.batch_functions import preparing
-from hvae_codec.server.engine.coding_pool import CodingProcesses
+from hvae_codec.server.engine.batch_worker import preparation
+from hvae_codec.server.engine.coding_pool import CodingPool
 if __name__ == "__main__":
     async def main():
-        processes = CodingProcesses(1, %s)
+        processes = CodingPool(1, %s)
         await processes.start()
         print(await processes.run(os.getpid), flush=True)
         os.kill(os.getpid(), 9)
@@ -246,7 +244,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("prepare", ["None", "preparing([])"])
+@pytest.mark.parametrize("prepare", ["None", "preparation([])"])
 def test_processes_end_with_a_server_that_was_killed(tmp_path, prepare):
     script = tmp_path / "orphan.py"
     script.write_text(ORPHAN % prepare)
@@ -284,7 +282,7 @@ def test_a_coding_process_has_no_torch():
 
 def test_what_coding_processes_share_has_nothing_of_grpc():
     """gRPC's threads do not survive the fork that they come from."""
-    command = f"import sys, {BATCH_FUNCTIONS}; print(*sys.modules)"
+    command = f"import sys, {BATCH_WORKER}; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", command],
         stdout=subprocess.PIPE,

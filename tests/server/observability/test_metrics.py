@@ -47,7 +47,7 @@ def test_calls_items_bytes_and_batches_are_counted(stub, watched):
 
     assert change("hvae_requests_total", method="Encode", code="OK") == 1
     assert change("hvae_requests_total", method="Encode", code="NOT_FOUND") == 1
-    assert change("hvae_request_seconds_count", method="Encode") == 2
+    assert change("hvae_request_duration_seconds_count", method="Encode") == 2
     assert change("hvae_items_total", method="Encode", code="OK") == 5
     assert change("hvae_items_total", method="Decode", code="OK") == 5
     assert change("hvae_items_total", method="Decode", code="INVALID_ARGUMENT") == 1
@@ -55,9 +55,9 @@ def test_calls_items_bytes_and_batches_are_counted(stub, watched):
     assert change("hvae_sent_bytes_total", method="Encode") == encoded.ByteSize()
     assert change("hvae_batch_items_sum", model="mnist-q1", kind="encode") == 5
     assert change("hvae_batch_items_sum", model="mnist-q1", kind="decode") == 5
-    assert change("hvae_batch_seconds_sum", model="mnist-q1") > 0
+    assert change("hvae_batch_duration_seconds_sum", model="mnist-q1") > 0
     for kind in ("encode", "decode"):
-        assert change("hvae_picture_bytes_total", model="mnist-q1", kind=kind) == 5 * 28 * 28
+        assert change("hvae_image_bytes_total", model="mnist-q1", kind=kind) == 5 * 28 * 28
         counted = change("hvae_encoded_bytes_total", model="mnist-q1", kind=kind)
         assert counted == sum(map(len, files))
     assert after("hvae_calls_in_flight") == 0
@@ -70,7 +70,7 @@ def test_bytes_of_a_search_are_counted(stub, watched):
     request = codec_pb2.EncodeRequest(model=model, images=images(2))
     answer = stub.Encode(request, timeout=SECONDS)
     after = Scrape(watched)
-    wanted = {"picture_bytes": 2 * 28 * 28}
+    wanted = {"image_bytes": 2 * 28 * 28}
     wanted["encoded_bytes"] = sum(len(result.encoded) for result in answer.results)
     assert wanted["encoded_bytes"] > 0
     for name, count in wanted.items():
@@ -95,7 +95,7 @@ def test_messages_of_streams_are_requests(stub, watched):
 
     assert change("hvae_requests_total", code="OK") == 2
     assert change("hvae_requests_total", code="INVALID_ARGUMENT") == 1
-    assert change("hvae_request_seconds_count") == 3
+    assert change("hvae_request_duration_seconds_count") == 3
     assert change("hvae_items_total", code="OK") == 4
     assert change("hvae_streams_total", code="OK") == 1
 
@@ -168,9 +168,9 @@ def test_gauges_of_the_moment(watched):
     assert scrape("hvae_cpu_seconds_total") > 1
     assert scrape("hvae_memory_bytes") > 100 * 2**20
     names = {sample.name for sample in scrape.samples}
-    assert {"hvae_held_items", "hvae_held_bytes", "hvae_waiting_items"} <= names
+    assert {"hvae_queued_items", "hvae_queued_bytes", "hvae_waiting_items"} <= names
     assert scrape("process_resident_memory_bytes") > 50 * 2**20
-    assert scrape("hvae_held_items") == 0
+    assert scrape("hvae_queued_items") == 0
 
 
 def test_what_only_grows_is_a_counter(watched):
@@ -180,12 +180,12 @@ def test_what_only_grows_is_a_counter(watched):
         if line.startswith("# TYPE "):
             name, kind = line.split()[2:]
             kinds[name] = kind
-    for name in ("refused_calls", "coding_processes_replaced", "cpu_seconds", "log_lines_dropped"):
+    for name in ("rejected_calls", "worker_restarts", "cpu_seconds", "log_lines_dropped"):
         assert kinds[f"hvae_{name}_total"] == "counter"
         assert f"hvae_{name}" not in kinds
     own = {name: kind for name, kind in kinds.items() if not name.endswith("_created")}
     gauges = {name for name, kind in own.items() if kind == "gauge" and "hvae_" in name}
-    growing = ("refused", "replaced", "dropped", "ended", "total")
+    growing = ("rejected", "restarts", "dropped", "ended", "total")
     assert not [name for name in gauges if any(word in name for word in growing)]
 
 

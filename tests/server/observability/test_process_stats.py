@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
-from hvae_codec.server.engine.batch_functions import preparing
-from hvae_codec.server.engine.coding_pool import CodingProcesses
+from hvae_codec.server.engine.batch_worker import preparation
+from hvae_codec.server.engine.coding_pool import CodingPool
 from hvae_codec.server.observability.process_stats import ProcessStats
 
 
@@ -23,10 +23,10 @@ def spin(seconds):
         pass
 
 
-@pytest.mark.parametrize("prepare", [None, preparing([])], ids=["coding alone", "with networks"])
+@pytest.mark.parametrize("prepare", [None, preparation([])], ids=["coding alone", "with networks"])
 def test_all_processes_count_and_those_that_ended(prepare):
     async def main():
-        processes = CodingProcesses(2, prepare)
+        processes = CodingPool(2, prepare)
         await processes.start()
         usage = ProcessStats()
         try:

@@ -80,7 +80,7 @@ def test_calls_are_spans_below_their_callers_and_the_last_are_sent(start_server,
     """
     environment = {"OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_RESOURCE_ATTRIBUTES": "zone=test"}
     environment |= BEHIND_PROXY
-    flags = ["--otlp-endpoint", collector.url, "--warm", "mnist"]
+    flags = ["--otlp-endpoint", collector.url, "--preload", "mnist"]
     server = start_server(*flags, environment=environment)
     request = codec_pb2.SampleRequest(model=codec_pb2.ModelSelector(name="mnist"), count=3)
     metadata = [("traceparent", f"00-{TRACE}-{PARENT}-01"), ("x-request-id", "traced")]

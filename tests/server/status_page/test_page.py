@@ -20,7 +20,7 @@ from PIL import Image
 import hvae_codec
 from hvae_codec.server.auth.access import Access
 from hvae_codec.server.auth.token_file import TokenFile
-from hvae_codec.server.observability.call_context import current_call
+from hvae_codec.server.observability.calls import current_call
 from hvae_codec.server.observability.metrics import Metrics
 from hvae_codec.server.status_page.page import StatusPage
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
@@ -90,7 +90,7 @@ def test_a_picture_there_and_back(shown, file, picture):
     assert (answer["model"], answer["quality"], answer["bytes"]) == ("cifar10", 2, len(blob))
     assert len(answer["rates_nats"]) == 2
     assert 0 < sum(answer["rates_nats"]) < 8 * len(blob)
-    decoded = Image.open(io.BytesIO(base64.b64decode(answer["picture"].partition(",")[2])))
+    decoded = Image.open(io.BytesIO(base64.b64decode(answer["image"].partition(",")[2])))
     assert np.array_equal(np.asarray(decoded), codec.decode(blob))
     error = np.mean((np.asarray(decoded).astype(float) - picture) ** 2)
     assert answer["psnr_db"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)

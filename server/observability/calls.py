@@ -1,33 +1,133 @@
-"""Around every method of the service: request id, logs, metrics and traces."""
+"""One call, from its first byte to its end: who calls, its request id, log line, metrics and trace.
+
+What the engine and the limits want to know of the call that they work for is in `current_call`.
+"""
 
 import asyncio
 import logging
+import random
+import re
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final, Self
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from ..rpc.messages import item_codes, items_of, message_code
-from .call_context import (
-    CallContext,
-    answer_metadata,
-    current_call,
-    request_id_of,
-    set_current_call,
-)
+from hvae_codec.v1 import codec_pb2
+
 from .logs import event
 from .metrics import Metrics
-from .tracing import Tracing
+from .tracing import Span, Tracing
 
 _logger = logging.getLogger("hvae_codec.server.calls")
+
+REQUEST_ID: Final = "x-request-id"
+"""Metadata key: the caller's name for a call, which logs repeat and the answer carries."""
+
+_SANE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 
 _WAY_SECONDS: Final = 0.02
 _ROUNDING: Final = 0.02
 
 _OK: Final = grpc.StatusCode.OK.name
 _CODE_NAMES: Final = {int(code.value[0]): str(code.name) for code in grpc.StatusCode}
+
+_STREAM_RESPONSES: Final[frozenset[type[Any]]] = frozenset(
+    {
+        *(codec_pb2.StreamEncodeResponse, codec_pb2.StreamDecodeResponse),
+        *(codec_pb2.StreamExtractFeaturesResponse, codec_pb2.StreamSampleResponse),
+    }
+)
+"""Looked up by class: this runs for every call, and descriptors are slow to ask."""
+
+_WITH_RESULTS: Final[frozenset[type[Any]]] = frozenset(
+    {
+        *(codec_pb2.EncodeResponse, codec_pb2.DecodeResponse),
+        *(codec_pb2.ExtractFeaturesResponse, codec_pb2.SampleResponse),
+    }
+)
+
+_numbers = count()
+
+
+class Quota:
+    """What the calls of one caller may have at once; without a token, anything."""
+
+    max_streams: int | None = None
+    """Most open streams; None: as any caller."""
+
+    def take(self, items: int) -> None:
+        """Begin a request of `items` items."""
+
+    async def take_in_turn(self, items: int) -> None:
+        """Begin a request as soon as it may; for streams, which are read no faster than that."""
+
+    def release(self, items: int) -> None:
+        """End a request of `items` items."""
+
+    @contextmanager
+    def taken(self, items: int) -> Iterator[None]:
+        """`take` for a block."""
+        self.take(items)
+        try:
+            yield
+        finally:
+            self.release(items)
+
+
+_UNLIMITED: Final = Quota()
+
+
+@dataclass
+class CallContext:
+    """One call. `method` is its name without the service's; `token` the token's name, if any, and
+    `quota` the token's; `owner` the token's name or the connection, once its message is there. No
+    two calls of a process have one `number`.
+    """
+
+    method: str = ""
+    request_id: str = ""
+    stream: bool = False
+    token: str | None = None
+    quota: Quota = _UNLIMITED
+    owner: str | None = None
+    span: Span | None = None
+    items: int = 0
+    began: float = field(default_factory=time.perf_counter)
+    number: int = field(default_factory=lambda: next(_numbers))
+
+
+_current: ContextVar[CallContext | None] = ContextVar("call", default=None)
+
+
+def current_call() -> CallContext:
+    """The call that this task answers; outside of calls an empty one."""
+    return _current.get() or CallContext()
+
+
+def set_current_call(call: CallContext) -> None:
+    """Say that this task answers `call`. gRPC makes a task for every call."""
+    _current.set(call)
+
+
+def answer_metadata() -> tuple[tuple[str, str], ...]:
+    """Trailing metadata of the call that this task answers, if it is of the codec's service."""
+    request_id = current_call().request_id
+    return ((REQUEST_ID, request_id),) if request_id else ()
+
+
+def request_id_of(metadata: Any) -> str:
+    """The caller's request id where it is one word of sane characters, else a new one."""
+    given = [value for key, value in metadata if key == REQUEST_ID]
+    if len(given) == 1 and isinstance(given[0], str) and _SANE.fullmatch(given[0]):
+        return given[0]
+    return f"{random.getrandbits(64):016x}"
 
 
 class CallObserver:
@@ -41,15 +141,15 @@ class CallObserver:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Of a context."""
 
-    def request(self, message: Any, size: int) -> None:
-        """A request of so many bytes came."""
+    def request(self, items: int, size: int) -> None:
+        """A request of `items` items and `size` bytes arrived."""
 
     def response(self, message: Any) -> None:
         """A response is about to be sent."""
 
 
 class Observation:
-    """Metrics, logs and traces of the calls of one service; other services are left alone: probes
+    """Metrics, logs and traces of the calls of one service; other services are not observed: probes
     would drown the rest."""
 
     def __init__(
@@ -110,11 +210,11 @@ class _MethodObserver(CallObserver):
         self._unary_code: str | None = None
         metrics.call_began(call.method)
 
-    def request(self, message: Any, size: int) -> None:
+    def request(self, items: int, size: int) -> None:
         """Of CallObserver."""
         # A unary call is measured from its first byte, a stream's message from its last.
         self._arrivals.append(time.perf_counter() if self._call.stream else self._call.began)
-        self._call.items += items_of(message)
+        self._call.items += items
         self._metrics.received(self._call.method).inc(size)
 
     def response(self, message: Any) -> None:
@@ -122,12 +222,14 @@ class _MethodObserver(CallObserver):
         self._answered += 1
         now = time.perf_counter()
         arrived = self._arrivals.popleft() if self._arrivals else self._call.began
-        code = _CODE_NAMES.get(message_code(message), "UNKNOWN")
-        if not self._call.stream:
+        if type(message) in _STREAM_RESPONSES:
+            code = _CODE_NAMES.get(message.status.code, "UNKNOWN")
+            message = message.response
+        else:
             code = self._unary_code = _unless_late(self._grpc, grpc.StatusCode.OK)
         method = self._call.method
         self._metrics.request(method, code, now - arrived)
-        good, failed = item_codes(message)
+        good, failed = _item_codes(message)
         if good:
             self._metrics.items(method, _OK).inc(good)
         if failed:
@@ -180,3 +282,11 @@ class _MethodObserver(CallObserver):
             case _:
                 _logger.error("%s failed", self._call.method, exc_info=error)
                 return str(grpc.StatusCode.UNKNOWN.name)
+
+
+def _item_codes(response: Any) -> tuple[int, list[int]]:
+    """How many items of a response have a result, and the status codes of those that have none."""
+    if type(response) in _WITH_RESULTS:
+        failed = [each.status.code for each in response.results if each.HasField("status")]
+        return len(response.results) - len(failed), failed
+    return int(type(response) is codec_pb2.EvaluateResponse), []

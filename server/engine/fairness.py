@@ -1,28 +1,67 @@
-"""Fair queuing of slow work: round-robin by caller, then by call."""
+"""Fair queuing of callers: by the work that each got in batches, and by turns of slow work."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from ..observability.call_context import current_call
+from ..observability.calls import current_call
 
 _REMEMBERED: Final = 4_096
-"""Callers and calls whose last turn is known."""
+"""Most callers, or callers and calls, whose work or last turn is known."""
 
 _Waiting = deque[asyncio.Future[None]]
 
 
+class Shares:
+    """The work that each caller got, as virtual time.
+
+    An idle caller gains no claim: it starts again at the level of the others.
+    """
+
+    def __init__(self) -> None:
+        self._had: dict[str | None, float] = {}
+        self._level = 0.0
+        self._waiting: Counter[str | None] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """Number of callers with waiting entries."""
+        return len(self._waiting)
+
+    def wait(self, caller: str | None) -> None:
+        """Count a waiting entry of a caller."""
+        self._waiting[caller] += 1
+
+    def leave(self, caller: str | None) -> None:
+        """Count a waiting entry less."""
+        self._waiting[caller] -= 1
+        if not self._waiting[caller]:
+            del self._waiting[caller]
+
+    def of(self, caller: str | None) -> float:
+        """Work of a caller; the least is served first."""
+        return max(self._had.get(caller, 0.0), self._level)
+
+    def add(self, caller: str | None, weight: float, waiting: int) -> None:
+        """Give a caller work of a weight; `waiting` callers wait, this one included."""
+        self._had[caller] = self.of(caller) + weight
+        # What each was due; without it, new callers would always be served first.
+        self._level += weight / waiting
+        if len(self._had) > _REMEMBERED:
+            self._had = {name: had for name, had in self._had.items() if had > self._level}
+
+
 class Turns:
-    """Lets so many go on at once; those that wait take turns."""
+    """Lets `at_once` tasks run at once; those that wait take turns, by caller and then by call."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
         self._under_way = 0
         self._callers: dict[str | None, dict[int, _Waiting]] = {}
-        # Of callers, and of each with its calls, the latest last. Whoever asks again a moment after
-        # its turn would else find those before it that had theirs later.
+        # Of callers, and of each with its calls, the latest last. One that asks again a moment
+        # after its turn would else come before those that had theirs later.
         self._last_turns: dict[Hashable, float] = {}
         self._turn_number = 0
 
@@ -74,7 +113,7 @@ class Turns:
         call = current_call()
         future = asyncio.get_running_loop().create_future()
         for key in (call.owner, (call.owner, call.number)):
-            # Who is new comes before the latest alone: else new ones would keep others waiting.
+            # A new one comes before the latest only: else new ones would keep others waiting.
             self._last_turns.setdefault(key, self._turn_number - 0.5)
         queue = self._callers.setdefault(call.owner, {}).setdefault(call.number, deque())
         queue.append(future)

@@ -8,8 +8,8 @@ import pytest
 
 from hvae_codec.client import Client
 from hvae_codec.server.engine.engine import Engine, EngineSettings
-from hvae_codec.server.engine.turns import Turns
-from hvae_codec.server.observability.call_context import CallContext, set_current_call
+from hvae_codec.server.engine.fairness import Turns
+from hvae_codec.server.observability.calls import CallContext, set_current_call
 
 
 def order_of(turns, waiting):

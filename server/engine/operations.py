@@ -1,54 +1,134 @@
-"""What is done to the items of a batch, wherever that is: through networks and entropy coding.
+"""What is done to the items of a batch, and where: in the event loop, or in threads beside it.
 
-Coding processes import this where they have networks, and nothing of gRPC with it.
+Coding processes with networks import this, too, and nothing of gRPC with it.
 """
 
-import gc
-import os
+import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-import hvae_codec
 from hvae_codec import Codec, Features
+from hvae_codec.codec.bitstream.files import FileCoder, Read, read_good
 from hvae_codec.codec.bitstream.symbols import SymbolBatch, in_order
-from hvae_codec.codec.checkpoint import Checkpoint
-from hvae_codec.codec.operating_point import OperatingPoint
-from hvae_codec.codec.registry import DEVICE_VARIABLE, MODELS_VARIABLE, codec_of
-from hvae_codec.errors import CheckpointError, HvaeCodecError, UnknownModelError
-from hvae_codec.utils.malloc import keep_freed_memory
+from hvae_codec.errors import HvaeCodecError
 
-from .executors import BatchExecutor, InlineExecutor, TimedExecutor
+from .coding_pool import CodingPool
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 """One image, uint8 [height, width, channels]."""
 
 Result = TypeVar("Result")
 Value = TypeVar("Value")
 
-_VARIABLES: Final = (MODELS_VARIABLE, DEVICE_VARIABLE)
+
+class BatchExecutor(Protocol):
+    """Runs networks and codes symbols."""
+
+    clock: Callable[[], float]
+    """Seconds of a thread of networks, as they would pass in the loop."""
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """What a function of the networks gives."""
+
+    async def write(self, coder: FileCoder, batches: Sequence[SymbolBatch]) -> list[list[bytes]]:
+        """`FileCoder.write` of each batch."""
+
+    async def read(self, coder: FileCoder, files: Sequence[bytes], layers: int | None) -> Read:
+        """`read_good`."""
 
 
-_taught: dict[str, Codec] = {}
-"""By model id: what the server handed to this process."""
+class ThreadExecutor:
+    """Networks in threads that share `cores` evenly, coding in processes."""
+
+    def __init__(self, name: str, threads: int, cores: int, coding: CodingPool) -> None:
+        self._threads = ThreadPoolExecutor(
+            threads,
+            thread_name_prefix=name,
+            initializer=_compute_on,
+            initargs=(cores if threads == 1 else 1,),
+        )
+        self.clock = time.thread_time  # without the time in which others hold the interpreter
+        self._coding = coding
+        self.read = coding.read
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """In a thread."""
+        return await in_thread(self._threads, function)
+
+    async def write(self, coder: FileCoder, batches: Sequence[SymbolBatch]) -> list[list[bytes]]:
+        """All batches at once."""
+        return await asyncio.gather(*(self._coding.write(coder, batch) for batch in batches))
+
+    def stop(self) -> None:
+        """Drop what has not begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class ModelNeededError(Exception):
-    """This process cannot get at the files of a model that the server has loaded."""
+class InlineExecutor:
+    """Everything at once in the thread that asks for it, on one core: an event loop's, in which
+    nothing else happens meanwhile, or a coding process's. No method waits for anything.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
+        _compute_on(1)
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """Now."""
+        return function()
+
+    async def write(self, coder: FileCoder, batches: Sequence[SymbolBatch]) -> list[list[bytes]]:
+        """Now."""
+        return [coder.write(batch) for batch in batches]
+
+    async def read(self, coder: FileCoder, files: Sequence[bytes], layers: int | None) -> Read:
+        """Now."""
+        return read_good(coder, files, layers)
 
 
-class CodecKey(NamedTuple):
-    """Which codec: its model's id, and what it encodes with."""
+class TimedExecutor:
+    """An executor, and the `seconds` that networks took there."""
 
-    model_id: str
-    point: OperatingPoint
+    def __init__(self, executor: BatchExecutor) -> None:
+        self._executor = executor
+        self.clock = executor.clock
+        self.write = executor.write
+        self.read = executor.read
+        self.seconds = 0.0
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """What the executor gives."""
+
+        def timed() -> Result:
+            began = self.clock()
+            try:
+                return function()
+            finally:
+                self.seconds += self.clock() - began
+
+        return await self._executor.run(timed)
+
+
+async def in_thread(executor: Executor, function: Callable[..., Result], *args: Any) -> Result:
+    """What a function gives in a thread, which sees this task's cancellation."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(executor, copy_context().run, function, *args)
+
+
+def _compute_on(cores: int) -> None:
+    """Let torch use N cores for what this thread computes."""
+    torch.set_num_threads(cores)
+    torch.get_num_threads()  # or the first computation would take over what another thread set
 
 
 class Operation(ABC, Generic[Value, Result]):
@@ -89,80 +169,8 @@ async def compute(
     return [(await compute(executor, codec, operation, [value]))[0] for value in values]
 
 
-def key_of(codec: Codec) -> CodecKey:
-    """What tells a codec from all others: two of a model may have different qualities."""
-    return CodecKey(codec.info.model_id, codec.point)
-
-
-def preparing(warm: Sequence[tuple[str, float | None]]) -> Callable[[], None]:
-    """What makes another process ready to compute batches on one core, with this one's models and
-    device: it has loaded these, and their qualities (None: the default).
-    """
-    # Passed explicitly: the fork server may have started before the variables were set.
-    return partial(_prepare, {name: os.environ.get(name) for name in _VARIABLES}, tuple(warm))
-
-
-def _prepare(variables: dict[str, str | None], warm: Sequence[tuple[str, float | None]]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    keep_freed_memory()
-    _place()
-    for name, quality in warm:
-        with suppress(HvaeCodecError):  # the server loads the same, and says what is wrong
-            hvae_codec.load(name, quality)
-    gc.freeze()  # collections need not walk all of torch's objects
-
-
-def compute_now(
-    codec: CodecKey,
-    operation: Operation[Any, Any],
-    values: list[Any],
-    checkpoint: Checkpoint | None = None,
-) -> tuple[list[Any], float]:
-    """`compute` in this process, and the seconds that the networks took.
-
-    checkpoint: the model, where this process has said that it needs it.
-
-    Raises ModelNeededError where it is neither available here nor given.
-    """
-    if checkpoint is not None:
-        _taught[codec.model_id] = Codec(checkpoint)
-    place = TimedExecutor(_place())
-    results = _at_once(compute(place, _opened(codec), operation, values))
-    return results, place.seconds
-
-
-@lru_cache(maxsize=1)
-def _place() -> InlineExecutor:
-    return InlineExecutor(time.thread_time)
-
-
-@lru_cache(maxsize=256)
-def _opened(key: CodecKey) -> Codec:
-    codec = _taught.get(key.model_id)
-    if codec is None:
-        try:
-            codec = codec_of(bytes.fromhex(key.model_id))
-        except (UnknownModelError, CheckpointError, OSError) as error:
-            raise ModelNeededError(str(error)) from error
-    return codec.at_number(key.point.number).tuned(key.point.effort, key.point.trade)
-
-
-def _at_once(work: Coroutine[Any, Any, Result]) -> Result:
-    """What a coroutine returns that waits for nothing, as in `InlineExecutor`."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        result: Result = end.value
-        return result
-    raise AssertionError("computing in one place waits for nothing")
-
-
 @dataclass(frozen=True)
-class Encode(Operation[Picture, bytes]):
+class Encode(Operation[ImageArray, bytes]):
     """Images uint8 [H, W, C] to files; effort None: the codec's."""
 
     effort: int | None = None
@@ -175,7 +183,7 @@ class Encode(Operation[Picture, bytes]):
         return self.effort is not None and self.effort > 0
 
     async def run(
-        self, executor: BatchExecutor, codec: Codec, values: list[Picture]
+        self, executor: BatchExecutor, codec: Codec, values: list[ImageArray]
     ) -> list[bytes]:
         """Of Operation."""
         batches = await executor.run(partial(codec.quantise, values, effort=self.effort))
@@ -187,7 +195,7 @@ class Encode(Operation[Picture, bytes]):
 
 
 @dataclass(frozen=True)
-class Decode(Operation[bytes, Picture]):
+class Decode(Operation[bytes, ImageArray]):
     """Files to images uint8 [H, W, C], from their first `layers` layers; None: all."""
 
     layers: int | None = None
@@ -195,7 +203,7 @@ class Decode(Operation[bytes, Picture]):
 
     async def run(
         self, executor: BatchExecutor, codec: Codec, values: list[bytes]
-    ) -> list[Picture | Exception]:
+    ) -> list[ImageArray | Exception]:
         """Of Operation."""
         return await _from_files(executor, codec, values, self.layers, codec.images_of)
 
@@ -205,7 +213,7 @@ class Decode(Operation[bytes, Picture]):
 
 
 @dataclass(frozen=True)
-class ReadFeatures(Operation[Picture, Features]):
+class ReadFeatures(Operation[ImageArray, Features]):
     """Images to features [1, D] of the layer at an index (top first)."""
 
     layer: int
@@ -213,7 +221,7 @@ class ReadFeatures(Operation[Picture, Features]):
     by_point = True
 
     async def run(
-        self, executor: BatchExecutor, codec: Codec, values: list[Picture]
+        self, executor: BatchExecutor, codec: Codec, values: list[ImageArray]
     ) -> list[Features]:
         """Of Operation."""
         read = partial(codec.layer_features, values, self.layer + 1)

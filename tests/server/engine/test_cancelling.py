@@ -12,11 +12,15 @@ import pytest
 from PIL import Image
 
 from hvae_codec.client import Client, ServiceError
-from hvae_codec.server.admission.cancelling import Cancellation, cancelled_by
 from hvae_codec.server.engine.batcher import Batcher
-from hvae_codec.server.engine.coding_pool import CodingProcesses
+from hvae_codec.server.engine.coding_pool import CodingPool
 from hvae_codec.server.settings import BatchLimits
-from hvae_codec.utils.cancellation import CancelledWorkError, check
+from hvae_codec.utils.cancellation import (
+    Cancellation,
+    CancelledWorkError,
+    cancelled_by,
+    check,
+)
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.messages import raw_image
 from tests.server.scraping import scraped_when
@@ -117,7 +121,7 @@ def test_a_call_that_is_cancelled_ends_its_work(busy, smooth_picture, name):
         assert not call.done()
         call.cancel()
         assert quiet_after(busy) < SECONDS
-    scraped_when(busy, lambda scrape: scrape("hvae_batches_under_way") == 0)
+    scraped_when(busy, lambda scrape: scrape("hvae_batches_in_flight") == 0)
 
 
 def test_a_deadline_that_passes_ends_the_work_and_is_logged_as_such(busy, smooth_picture):
@@ -197,7 +201,7 @@ def _steps(seconds):
 
 def test_work_in_a_process_is_cancelled_and_the_next_is_not():
     async def main():
-        processes = CodingProcesses(1)
+        processes = CodingPool(1)
         await processes.start()
         cancelled = Cancellation()
         with cancelled_by(cancelled):
@@ -216,7 +220,7 @@ def test_work_in_a_process_is_cancelled_and_the_next_is_not():
         late.cancel()  # of work that has ended: whatever follows goes on
         for _ in range(20):
             assert await processes.run(_steps, 0.02) == "done"
-        assert processes.replaced == 0
+        assert processes.restarts == 0
         await asyncio.to_thread(processes.stop)
 
     asyncio.run(asyncio.wait_for(main(), 120))

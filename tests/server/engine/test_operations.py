@@ -11,17 +11,14 @@ import pytest
 
 import hvae_codec
 from hvae_codec.errors import BitstreamError
-from hvae_codec.server.engine.batch_functions import (
+from hvae_codec.server.engine.coding_pool import CodingPool
+from hvae_codec.server.engine.engine import Engine, LatencyEstimator
+from hvae_codec.server.engine.operations import (
     Decode,
     Encode,
+    InlineExecutor,
     ReadFeatures,
     ReadFileFeatures,
-)
-from hvae_codec.server.engine.coding_pool import CodingProcesses
-from hvae_codec.server.engine.engine import Engine
-from hvae_codec.server.engine.executors import (
-    InlineExecutor,
-    LatencyEstimator,
     ThreadExecutor,
     TimedExecutor,
 )
@@ -31,43 +28,49 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_unknown_work_and_long_work_stay_out_of_the_loop():
-    pace = LatencyEstimator()
-    assert not pace.fits_loop("encode", 1, 64)
-    pace.saw("encode", 10_000, 0.01)  # a microsecond each
-    assert pace.fits_loop("encode", 16_000, 64)  # 16 ms for 64 calls, which take a loop as long
-    assert not pace.fits_loop("encode", 17_000, 64)
-    assert not pace.fits_loop("encode", 16_000, 63)
-    assert not pace.fits_loop("decode", 1, 64)
+    latency = LatencyEstimator()
+    assert not latency.should_run_inline("encode", 1, 64)
+    latency.observe("encode", 10_000, 0.01)  # a microsecond each
+    assert latency.should_run_inline(
+        "encode", 16_000, 64
+    )  # 16 ms for 64 calls, which take a loop as long
+    assert not latency.should_run_inline("encode", 17_000, 64)
+    assert not latency.should_run_inline("encode", 16_000, 63)
+    assert not latency.should_run_inline("decode", 1, 64)
 
 
 def test_a_batch_takes_less_for_its_weight_than_a_smaller_one():
-    pace = LatencyEstimator()
-    pace.saw("encode", 1_000, 0.001)
-    assert pace.fits_loop("encode", 4_000, 1)  # at that pace 4 ms, which any batch may take
-    assert not pace.fits_loop("encode", 4_200, 1)
-    pace.saw("encode", 4_200, 0.002)  # half of that
-    assert pace.fits_loop("encode", 8_000, 1)
-    assert not pace.fits_loop("encode", 9_000, 1)
-    assert pace.fits_loop("encode", 4_000, 1)  # the smaller still go at their own pace ...
-    pace.saw("encode", 9_000, 1.0)
-    assert pace.fits_loop("encode", 8_000, 1)  # ... whatever became of larger ones
+    latency = LatencyEstimator()
+    latency.observe("encode", 1_000, 0.001)
+    assert latency.should_run_inline(
+        "encode", 4_000, 1
+    )  # at that pace 4 ms, which any batch may take
+    assert not latency.should_run_inline("encode", 4_200, 1)
+    latency.observe("encode", 4_200, 0.002)  # half of that
+    assert latency.should_run_inline("encode", 8_000, 1)
+    assert not latency.should_run_inline("encode", 9_000, 1)
+    assert latency.should_run_inline(
+        "encode", 4_000, 1
+    )  # the smaller still go at their own pace ...
+    latency.observe("encode", 9_000, 1.0)
+    assert latency.should_run_inline("encode", 8_000, 1)  # ... whatever became of larger ones
 
 
 def test_the_fastest_of_late_counts():
-    pace = LatencyEstimator()
-    pace.saw("encode", 1000, 0.001)
-    pace.saw("encode", 1000, 1.0)  # once, beside other work
-    assert pace.fits_loop("encode", 3_900, 1)
+    latency = LatencyEstimator()
+    latency.observe("encode", 1000, 0.001)
+    latency.observe("encode", 1000, 1.0)  # once, beside other work
+    assert latency.should_run_inline("encode", 3_900, 1)
     for _ in range(400):
-        pace.saw("encode", 1000, 1.0)  # for good
-    assert not pace.fits_loop("encode", 3_900, 1)
+        latency.observe("encode", 1000, 1.0)  # for good
+    assert not latency.should_run_inline("encode", 3_900, 1)
 
 
 def test_a_batch_without_a_result_says_nothing_of_the_pace():
     """Files that cannot be read cost the networks no time; they must not let the next ones in."""
-    pace = LatencyEstimator()
-    pace.saw("decode", 0, 0.0)
-    assert not pace.fits_loop("decode", 1, 64)
+    latency = LatencyEstimator()
+    latency.observe("decode", 0, 0.0)
+    assert not latency.should_run_inline("decode", 1, 64)
     codec = hvae_codec.load("cifar10")
     pictures = list(np.random.default_rng(1).integers(60, 190, (2, 32, 32, 3), np.uint8))
     files = codec.encode_batch(pictures)
@@ -75,7 +78,7 @@ def test_a_batch_without_a_result_says_nothing_of_the_pace():
     async def main():
         engine = Engine(EngineSettings(coding_processes=0))
         seen = []
-        engine._pace.saw = lambda kind, weight, seconds: seen.append(
+        engine._latency.observe = lambda kind, weight, seconds: seen.append(
             (kind[0].kind, weight, seconds)
         )
         await engine.run(Decode(), codec, [b"nonsense"] * 3, [1024] * 3)
@@ -91,7 +94,7 @@ def test_a_batch_without_a_result_says_nothing_of_the_pace():
 
 def test_a_thread_of_networks_counts_no_time_in_which_it_waits():
     async def main():
-        coding = CodingProcesses(0)
+        coding = CodingPool(0)
         beside = ThreadExecutor("test", 1, 1, coding)
         seconds = []
         for place in (TimedExecutor(beside), TimedExecutor(InlineExecutor())):
@@ -123,7 +126,7 @@ def test_in_the_loop_answers_are_the_same():
         engine._in_loop = Spy()
         answers = []
         for fits in (False, True):
-            engine._pace.fits_loop = lambda *_, fits=fits: fits
+            engine._latency.should_run_inline = lambda *_, fits=fits: fits
             answers.append(
                 (
                     await engine.run(Encode(), codec, pictures, [1024] * len(pictures)),
