@@ -162,8 +162,12 @@ def test_what_is_neither_a_model_nor_codecs():
 
 
 @pytest.mark.parametrize("codec", [TILED, MAPS])
-@pytest.mark.parametrize("given", ["x", [1], [None], b"x", 3, [IMAGE], {"a": 1}], ids=repr)
+@pytest.mark.parametrize("given", ["x", [1], [None], b"x", 3, [IMAGE], {"a": 1}, NESTED], ids=repr)
 def test_what_are_no_symbols(codec, given):
+    for empty in ([], ()):
+        assert codec.images_of(empty) == []
+        shapes = [layer.mean.shape for layer in codec.features_of(empty)]
+        assert shapes == [(0, dims) for dims in codec.info.z_dims]
     for call in (codec.images_of, codec.features_of):
         with pytest.raises(HvaeCodecError, match="symbols are a list of SymbolBatch"):
             call(given)

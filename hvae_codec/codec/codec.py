@@ -334,6 +334,8 @@ class Codec(ByReference):
             HvaeCodecError: they are no list of `SymbolBatch`.
         """
         batches = checked_batches(batches)
+        if not batches:
+            return none_of(self.info.z_dims)
         order = order_of(batches)
         found = self.transform.features(batches)
         return [Features(layer.mean[order], layer.std[order]) for layer in found]

@@ -88,16 +88,18 @@ def in_order(batches: Sequence[SymbolBatch], results: Iterable[Iterable[Result]]
     return [flat[position] for position in order]
 
 
-def checked_batches(given: Iterable[SymbolBatch]) -> list[SymbolBatch]:
+def checked_batches(given: Sequence[SymbolBatch]) -> list[SymbolBatch]:
     """Batches that a caller gave. Raises HvaeCodecError for anything else."""
-    found = list(given) if isinstance(given, Iterable) else [given]
+    found: list[object] = list(given) if isinstance(given, Sequence) else [given]
+    batches = []
     for batch in found:
         if not isinstance(batch, SymbolBatch):
             raise HvaeCodecError(
                 "symbols are a list of SymbolBatch, as `quantise` returns it; "
                 f"got {type(batch).__name__}"
             )
-    return found
+        batches.append(batch)
+    return batches
 
 
 def order_of(batches: Sequence[SymbolBatch]) -> npt.NDArray[np.intp]:
