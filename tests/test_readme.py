@@ -137,8 +137,8 @@ def test_pages_with_programs():
 
 def test_quick_start(ran):
     session = ran("README.md")
-    assert "(427, 640, 3) (427, 640, 3)" in session.output("codec.preview")
-    assert session.output("decode_rows").endswith(", 640, 3)\n")
+    assert "(64, 96, 3) (64, 96, 3)" in session.output("codec.preview")
+    assert session.output("decode_rows").endswith(", 96, 3)\n")
     assert session.output("ArchiveWriter") == "3 (64, 96, 3) (64, 96, 3)\n"
     assert float(session.output("HVAEFeatures")) > 0.9, "sky and trees are easily told apart"
     assert session.output("Client").endswith(" (64, 96, 3) (1, 32)\n")
