@@ -91,7 +91,8 @@ class App:
         for each in self._preloaded:
             check_at_hand(each.name, each.quality)
         preload = [(each.name, each.quality) for each in self._preloaded]
-        self.engine = Engine(replace(settings.engine, preload=preload), self.metrics)
+        engine = replace(settings.engine, preload=preload, large_pixels=settings.limits.pixels)
+        self.engine = Engine(engine, self.metrics)
         self.calls = Calls(self.engine, settings.limits)
         self.admission = Admission(settings.capacity)
         self._usage = ProcessStats()

@@ -168,6 +168,10 @@ class BatchLimits:
             raise ValueError(f"batches of at least 1, and a delay below a minute; got {self}")
 
 
+BESIDE_PIXELS: Final = 1 << 21
+"""Pixels of images that are begun beside the largest one, each of no more than that."""
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """How the engine uses the machine for what it does not compute at once in the event loop.
@@ -180,6 +184,7 @@ class EngineSettings:
     coding_processes: 0 codes in a thread of the server.
     preload: models, and qualities (None: the default), that coding processes with networks load
         first.
+    large_pixels: pixels of large images that are begun at once, and BESIDE_PIXELS more of others.
     """
 
     device: str | None = option(
@@ -205,6 +210,7 @@ class EngineSettings:
     )
     batches: BatchLimits = field(default_factory=BatchLimits)
     preload: Sequence[tuple[str, float | None]] = ()
+    large_pixels: int = 16 * _MIB
 
     def __post_init__(self) -> None:
         if not 0 <= self.threads <= 256:

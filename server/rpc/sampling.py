@@ -1,7 +1,6 @@
 """Samples: images drawn from a model's prior, or below latents that a request gives."""
 
 import math
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -13,7 +12,7 @@ from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Held, check_pixels
 from ..engine.engine import Engine
-from ..engine.operations import ReadFeatures, ReadFileFeatures
+from ..engine.operations import Draw, ReadFeatures, ReadFileFeatures, Sample
 from ..errors import InvalidRequestError
 from ..settings import Limits
 from .requests import ImageReader, shape_of
@@ -41,11 +40,14 @@ class Sampling:
         top = (
             await self._given(codec, request, deadline, held) if request.HasField("given") else None
         )
-        drawn = partial(codec.sample, request.count, request.seed, temperature, top=top)
-        try:
-            return await self._engine.call(codec, drawn, deadline)
-        except ValueError as error:
-            raise InvalidRequestError(f"given: {error}") from error
+        draw = Draw(request.count, request.seed, temperature, top)
+        pixels = request.count * codec.computed_pixels(*codec.shape.size)
+        (images,) = await self._engine.run(Sample(), codec, [draw], [pixels], deadline)
+        if isinstance(images, ValueError):
+            raise InvalidRequestError(f"given: {images}") from images
+        if isinstance(images, Exception):
+            raise images
+        return images
 
     async def _given(
         self, codec: Codec, request: codec_pb2.SampleRequest, deadline: float | None, held: Held
@@ -86,15 +88,17 @@ class Sampling:
                     raise image
                 height, width, channels = image.shape
                 codec.shape.check_channels(channels)
+                pixels = codec.computed_pixels(height, width)
                 (features,) = await self._engine.run(
-                    ReadFeatures(0), codec, [image], [height * width], deadline
+                    ReadFeatures(0), codec, [image], [pixels], deadline
                 )
             case "encoded":
                 frame = parse(source.encoded)
                 height, width, _ = shape_of(source.encoded, frame, codec, whole=False)
                 check_pixels(self._limits, height * width)
+                pixels = codec.computed_pixels(height, width)
                 (features,) = await self._engine.run(
-                    ReadFileFeatures(0), codec, [source.encoded], [height * width], deadline
+                    ReadFileFeatures(0), codec, [source.encoded], [pixels], deadline
                 )
             case _:
                 raise InvalidRequestError(f"{field}: empty; set `image` or `encoded`")
