@@ -95,7 +95,7 @@ def test_pods_are_confined_and_drain():
     flags = server_flags(container["args"], DEPLOY)
     assert not flags.insecure
     waits = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert spec["terminationGracePeriodSeconds"] >= waits + flags.grace + 5
+    assert spec["terminationGracePeriodSeconds"] >= waits + flags.shutdown_grace_seconds + 5
     threads = of_kind("ConfigMap")["data"]["OMP_NUM_THREADS"]
     cpus = container["resources"]["limits"]["cpu"]
     assert threads == cpus == str(flags.coding_processes)
@@ -111,7 +111,7 @@ def test_compose_agrees_with_the_server_and_prometheus():
         f"{flags.port}:{flags.port}",
         f"127.0.0.1:{flags.metrics_port}:{flags.metrics_port}",
     ]
-    assert int(server["stop_grace_period"].removesuffix("s")) > flags.grace
+    assert int(server["stop_grace_period"].removesuffix("s")) > flags.shutdown_grace_seconds
     assert server["environment"]["OMP_NUM_THREADS"] == str(server["cpus"])
     assert server["read_only"] is True
     places = [volume.split(":")[1] for volume in server["volumes"]]

@@ -19,7 +19,7 @@ def test_beyond_the_capacity_calls_are_refused():
             admission.take(1, 901)
         with admission.take(4, 900):
             assert (admission.items, admission.bytes) == (10, 1000)
-    assert (admission.items, admission.bytes, admission.refused) == (0, 0, 2)
+    assert (admission.items, admission.bytes, admission.rejected) == (0, 0, 2)
 
 
 def test_what_is_larger_than_the_capacity_goes_alone():
@@ -49,7 +49,7 @@ def test_once_full_calls_are_not_looked_at_until_an_eighth_is_free():
         with pytest.raises(OverloadError):
             admission.check()
     admission.check()
-    assert admission.refused == 4
+    assert admission.rejected == 4
 
 
 def test_an_error_gives_the_place_back():

@@ -180,12 +180,12 @@ def test_what_only_grows_is_a_counter(watched):
         if line.startswith("# TYPE "):
             name, kind = line.split()[2:]
             kinds[name] = kind
-    for name in ("refused_calls", "coding_processes_replaced", "cpu_seconds", "log_lines_dropped"):
+    for name in ("rejected_calls", "worker_restarts", "cpu_seconds", "log_lines_dropped"):
         assert kinds[f"hvae_{name}_total"] == "counter"
         assert f"hvae_{name}" not in kinds
     own = {name: kind for name, kind in kinds.items() if not name.endswith("_created")}
     gauges = {name for name, kind in own.items() if kind == "gauge" and "hvae_" in name}
-    growing = ("refused", "replaced", "dropped", "ended", "total")
+    growing = ("rejected", "restarts", "dropped", "ended", "total")
     assert not [name for name in gauges if any(word in name for word in growing)]
 
 

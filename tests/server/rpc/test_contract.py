@@ -220,7 +220,11 @@ def test_requests_that_are_wrong_as_a_whole(stub, selector, tiles):
     for call, request, message in (
         (stub.Encode, codec_pb2.EncodeRequest(images=one), "the name is missing"),
         (stub.Encode, codec_pb2.EncodeRequest(model=selector, images=one, effort=3), "0 to 2"),
-        (stub.Encode, codec_pb2.EncodeRequest(model=selector, images=one, max_bytes=9), "alone"),
+        (
+            stub.Encode,
+            codec_pb2.EncodeRequest(model=selector, images=one, max_bytes=9),
+            "by itself",
+        ),
         (stub.Encode, codec_pb2.EncodeRequest(model=target, images=one, effort=0), "1 or 2"),
         (
             stub.Encode,
