@@ -1,45 +1,141 @@
-"""Streams of other services than the codec's, such as health and reflection: a stop ends them.
+"""Streams of other services than the codec's, such as health and reflection.
 
-They last as long as their callers like, and no work is lost with them.
+They last as long as their callers like, unless those send nothing where they should ask, and no
+work is lost with them: a stop ends them, and so do other callers where all places are taken.
 """
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
 
 import grpc
 
-from ..errors import StoppingError
+from ..errors import OverloadError, SilentCallError, StoppingError
+from ..observability.calls import current_call
 from ..rpc.status import abort_with
+from .open_calls import Silence, host_of
+
+_MOST: Final = 128
+"""Most streams of each service."""
+
+_TOKEN_SHARE: Final = 4
+"""One token may have the n-th part of them."""
+
+_RETRY_SECONDS: Final = 1.0
+
+_End = asyncio.Future[Exception]
+"""What ends a stream: the error that it is given."""
+
+
+class OpenStreams:
+    """The open streams of one service. Where all places are taken, the caller with the most of them
+    makes room for one with fewer.
+
+    A caller is a token, or a host where there are no tokens.
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        self._of_caller: dict[str, dict[_End, None]] = {}
+        self._count = 0
+
+    def enter(self, caller: str, end: _End, most: int | None = None) -> None:
+        """Count a stream of a caller, until `leave` or until `end` gets an error. `most`: most of
+        them of this caller.
+
+        Raises OverloadError.
+        """
+        own = len(self._of_caller.get(caller, ()))
+        if most is not None and own >= most:
+            raise OverloadError(
+                f"this token has {own:,} streams of this service open, as many as it may have; end "
+                f"some, or try again in {_RETRY_SECONDS:g} s",
+                _RETRY_SECONDS,
+            )
+        if self._count >= self._most:
+            self._make_room(own)
+        self._of_caller.setdefault(caller, {})[end] = None
+        self._count += 1
+
+    def leave(self, caller: str, end: _End) -> None:
+        """Count a stream less; again, it does nothing."""
+        streams = self._of_caller.get(caller, {})
+        if end in streams:
+            del streams[end]
+            self._count -= 1
+            if not streams:
+                del self._of_caller[caller]
+
+    def _make_room(self, own: int) -> None:
+        """End the oldest stream of the caller with the most; raises OverloadError where that would
+        have no more than one who has `own` and gets another.
+        """
+        greatest = max(self._of_caller, key=lambda caller: len(self._of_caller[caller]))
+        streams = self._of_caller[greatest]
+        if len(streams) <= own + 1:
+            raise OverloadError(
+                f"{self._count:,} streams of this service are open, as many as this server has at "
+                f"once; try again in {_RETRY_SECONDS:g} s",
+                _RETRY_SECONDS,
+            )
+        oldest = next(iter(streams))
+        oldest.set_result(
+            OverloadError(
+                f"this stream made room for another caller, since its own has {len(streams):,} "
+                "open; open it again",
+                _RETRY_SECONDS,
+            )
+        )
+        self.leave(greatest, oldest)
 
 
 class SideCalls:
-    """Stands in for a server where services are added; ends their streams when told to."""
+    """Stands in for a server where services are added; ends their streams when told to.
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    Args:
+        server: gRPC's.
+        idle_seconds: how long a stream may be silent that is to send messages.
+    """
+
+    def __init__(self, server: grpc.aio.Server, idle_seconds: float) -> None:
         self._server = server
-        self._over = asyncio.Event()
+        self._idle_seconds = idle_seconds
+        self._ends: set[_End] = set()
+        self._over = False
 
     def end(self) -> None:
         """End their streams, and those that come, with UNAVAILABLE."""
-        self._over.set()
+        self._over = True
+        for end in self._ends:
+            if not end.done():
+                end.set_result(StoppingError("the server is stopping"))
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         """Of gRPC's server."""
-        self._server.add_generic_rpc_handlers([_Handlers(each, self._ending) for each in handlers])
+        self._server.add_generic_rpc_handlers(
+            [_Handlers(each, partial(self._ending, OpenStreams())) for each in handlers]
+        )
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Of gRPC's server, whose asyncio form has no use for it."""
 
-    def _ending(self, handler: Any) -> Any:
+    def _ending(self, streams: OpenStreams, handler: Any) -> Any:
         """A handler whose streams end in time."""
         if handler is None or not handler.response_streaming:
             return handler
         method = handler.stream_stream or handler.unary_stream
 
         async def answered(requests: Any, context: Any) -> None:
-            await self._until_over(method, requests, context)
+            if handler.request_streaming:
+                requests = self._in_time(requests)
+            try:
+                await self._until_over(
+                    streams, partial(_answer, method, requests, context), context
+                )
+            except (OverloadError, SilentCallError, StoppingError) as error:
+                await abort_with(context, error)
 
         make = (
             grpc.stream_stream_rpc_method_handler
@@ -48,19 +144,43 @@ class SideCalls:
         )
         return make(answered, handler.request_deserializer, handler.response_serializer)
 
-    async def _until_over(self, method: Any, requests: Any, context: Any) -> None:
-        answering = asyncio.ensure_future(_answer(method, requests, context))
-        over = asyncio.ensure_future(self._over.wait())
+    async def _until_over(
+        self, streams: OpenStreams, answer: Callable[[], Awaitable[None]], context: Any
+    ) -> None:
+        """Answer a stream; raises the error that ends it."""
+        end: _End = asyncio.get_running_loop().create_future()
+        token = current_call().token
+        caller = token or host_of(context.peer()) or context.peer()
+        streams.enter(caller, end, None if token is None else _MOST // _TOKEN_SHARE)
+        self._ends.add(end)
+        if self._over:
+            self.end()
+        answering = asyncio.ensure_future(answer())
         try:
-            await asyncio.wait((answering, over), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((answering, end), return_when=asyncio.FIRST_COMPLETED)
             if answering.done():
                 answering.result()
                 return
         finally:
-            over.cancel()
             answering.cancel()
+            streams.leave(caller, end)
+            self._ends.discard(end)
         await asyncio.wait((answering,))  # or it might still write after the status
-        await abort_with(context, StoppingError("the server is stopping"))
+        raise end.result()
+
+    async def _in_time(self, requests: Any) -> AsyncIterator[Any]:
+        """The messages of a stream. Raises SilentCallError where the next one does not come."""
+        silence = Silence(self._idle_seconds)
+        following = aiter(requests)
+        while True:
+            try:
+                async with asyncio.timeout(self._idle_seconds):
+                    request = await anext(following, None)
+            except TimeoutError:
+                raise silence.error("the stream's next message") from None
+            if request is None:
+                return
+            yield request
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
