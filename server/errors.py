@@ -36,7 +36,7 @@ class StoppingError(Exception):
 
 
 class SilentCallError(Exception):
-    """A call sent no message, or read no answer, in time; its caller may send the rest in another."""
+    """A call sent no message, or read no answer, in time; the rest may go in another."""
 
 
 class DeadlinePassedError(Exception):

@@ -119,7 +119,8 @@ class OpenLimits:
     idle_seconds: float = _seconds(
         300.0,
         "time for the next message of a stream, or that of a call, to come, once the caller "
-        "has taken all answers; 5 s while others are rejected for it (default: %(default)g)",
+        "has taken all answers, and for it to take them; 5 s while others are rejected for it "
+        "(default: %(default)g)",
     )
     calls: int = 4_096
 

@@ -157,7 +157,8 @@ class _Pool:
 
         Where all holders wait, the first goes on, or none of them ever would.
         """
-        if not self._growth.locked() and self.try_grow(held, size):
+        passes = held + size <= _SMALL_BYTES and self._has(size, held)
+        if (passes or not self._growth.locked()) and self.try_grow(held, size):
             return
         self._stalled += 1
         self._changed.set()
@@ -361,15 +362,21 @@ class Admission:
     async def take_in_turn(self, items: int, size: int, owner: str | None = None) -> Held:
         """Wait until items and bytes fit, and hold them."""
         taken: list[_Pool] = []
+        passes = False
         try:
             for pool in self._pools(owner):
-                await pool.take(items, size)
+                if pool is self._pool and not pool.try_take(items, size):
+                    passes = pool.try_pass(items, size)
+                    if not passes:
+                        await pool.take(items, size)
+                elif pool is not self._pool:
+                    await pool.take(items, size)
                 taken.append(pool)
         except BaseException:
             for pool in taken:
                 pool.leave(items, size)
             raise
-        return Held(self, taken, items, size, waits=True)
+        return Held(self, taken, items, size, waits=True, passes=passes)
 
     def reject(self, pool: _Pool) -> NoReturn:
         """Raise OverloadError for what does not fit into a pool."""

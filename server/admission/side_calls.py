@@ -6,6 +6,7 @@ work is lost with them: a stop ends them, and so do other callers where all plac
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -30,65 +31,64 @@ _End = asyncio.Future[Exception]
 
 
 class OpenStreams:
-    """The open streams of one service. Where all places are taken, the caller with the most of them
-    makes room for one with fewer.
+    """The open streams of one service. Where no more may be open, the caller with the most of them
+    makes room for one with fewer, and of a caller the connection with the most.
 
     A caller is a token, or a host where there are no tokens.
     """
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        self._of_caller: dict[str, dict[_End, None]] = {}
-        self._count = 0
+        self._open: dict[_End, tuple[str, str]] = {}  # caller and connection, the oldest first
 
-    def enter(self, caller: str, end: _End, most: int | None = None) -> None:
-        """Count a stream of a caller, until `leave` or until `end` gets an error. `most`: most of
-        them of this caller.
+    def enter(self, caller: str, peer: str, end: _End, most: int | None = None) -> None:
+        """Count a stream of a caller, until `leave` or until `end` gets an error. `peer`: its
+        connection; `most`: most streams of this caller.
 
         Raises OverloadError.
         """
-        own = len(self._of_caller.get(caller, ()))
+        own = sum(caller == other for other, _ in self._open.values())
         if most is not None and own >= most:
             raise OverloadError(
                 f"this token has {own:,} streams of this service open, as many as it may have; end "
                 f"some, or try again in {_RETRY_SECONDS:g} s",
                 _RETRY_SECONDS,
             )
-        if self._count >= self._most:
-            self._make_room(own)
-        self._of_caller.setdefault(caller, {})[end] = None
-        self._count += 1
+        if len(self._open) >= self._most:
+            self._make_room(caller, peer)
+        self._open[end] = caller, peer
 
-    def leave(self, caller: str, end: _End) -> None:
+    def leave(self, end: _End) -> None:
         """Count a stream less; again, it does nothing."""
-        streams = self._of_caller.get(caller, {})
-        if end in streams:
-            del streams[end]
-            self._count -= 1
-            if not streams:
-                del self._of_caller[caller]
+        self._open.pop(end, None)
 
-    def _make_room(self, own: int) -> None:
-        """End the oldest stream of the caller with the most; raises OverloadError where that would
-        have no more than one who has `own` and gets another.
+    def _make_room(self, caller: str, peer: str) -> None:
+        """End the oldest stream of who has the most; raises OverloadError where that would have no
+        more than who gets another.
         """
-        greatest = max(self._of_caller, key=lambda caller: len(self._of_caller[caller]))
-        streams = self._of_caller[greatest]
-        if len(streams) <= own + 1:
+        callers = Counter(of for of, _ in self._open.values())
+        of, most = callers.most_common(1)[0]
+        if most <= callers[caller] + 1:
+            of = caller
+        peers = Counter(each for other, each in self._open.values() if other == of)
+        if not peers or (of == caller and max(peers.values()) <= peers[peer] + 1):
             raise OverloadError(
-                f"{self._count:,} streams of this service are open, as many as this server has at "
-                f"once; try again in {_RETRY_SECONDS:g} s",
+                f"{len(self._open):,} streams of this service are open, as many as this server has "
+                f"at once; try again in {_RETRY_SECONDS:g} s",
                 _RETRY_SECONDS,
             )
-        oldest = next(iter(streams))
-        oldest.set_result(
+        greatest = of, peers.most_common(1)[0][0]
+        end = next(end for end, each in self._open.items() if each == greatest)
+        self.leave(end)
+        if end.done():  # the server stops
+            return
+        end.set_result(
             OverloadError(
-                f"this stream made room for another caller, since its own has {len(streams):,} "
-                "open; open it again",
+                f"this stream made room for another caller, since its own had {most:,} open; open "
+                "it again",
                 _RETRY_SECONDS,
             )
         )
-        self.leave(greatest, oldest)
 
 
 class SideCalls:
@@ -150,8 +150,9 @@ class SideCalls:
         """Answer a stream; raises the error that ends it."""
         end: _End = asyncio.get_running_loop().create_future()
         token = current_call().token
-        caller = token or host_of(context.peer()) or context.peer()
-        streams.enter(caller, end, None if token is None else _MOST // _TOKEN_SHARE)
+        peer = context.peer()
+        most = None if token is None else _MOST // _TOKEN_SHARE
+        streams.enter(token or host_of(peer) or peer, peer, end, most)
         self._ends.add(end)
         if self._over:
             self.end()
@@ -163,7 +164,7 @@ class SideCalls:
                 return
         finally:
             answering.cancel()
-            streams.leave(caller, end)
+            streams.leave(end)
             self._ends.discard(end)
         await asyncio.wait((answering,))  # or it might still write after the status
         raise end.result()
