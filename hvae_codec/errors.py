@@ -91,6 +91,10 @@ class EvaluationError(HvaeCodecError):
     """A model cannot be evaluated or reported as asked: no labels, no classifier, no rows."""
 
 
+class ExecutorError(HvaeCodecError):
+    """A worker of a sweep, an evaluation or a packing was lost, or its cluster gave up."""
+
+
 class DeviceError(HvaeCodecError):
     """PyTorch has no such device here."""
 

@@ -16,6 +16,25 @@ pytest_plugins = ["tests.ray_cluster"]
 
 _left_out = pytest.StashKey[list[str]]()
 
+SLOWEST_FILES = (
+    "ray",
+    "tests/evaluation/test_evaluate.py",
+    "tests/test_readme.py",
+    "tests/codec/tiled/test_streaming.py",
+    "tests/codec/test_rate_control.py",
+    "tests/models/test_deep.py",
+    "tests/ops/test_rules.py",
+    "tests/scale/test_deploy.py",
+    "tests/codec/tiled/test_encoder_search.py",
+    "tests/codec/test_torch_state.py",
+    "tests/codec/bitstream/test_fuzz.py",
+    "tests/ops/test_determinism.py",
+    "tests/codec/bitstream/test_encoded.py",
+    "tests/codec/archive/test_damage.py",
+    "tests/features/test_estimator_checks.py",
+)
+"""By measured time, longest first ("ray" is all files of the Ray cluster); others follow."""
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -59,11 +78,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Scheduler(LoadFileScheduling):
-    """A worker of xdist takes a whole file, and one all that need the Ray cluster."""
+    """A worker of xdist takes a whole file, and one all that need the Ray cluster.
+
+    The slowest files come first, so that no worker is left with one of them at the end.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
         return "ray" if "ray" in Path(file).stem.split("_") else file
+
+    def _assign_work_unit(self, node: Any) -> None:
+        first = next((file for file in SLOWEST_FILES if file in self.workqueue), None)
+        if first is not None:
+            self.workqueue.move_to_end(first, last=False)
+        super()._assign_work_unit(node)
 
 
 @pytest.hookimpl(optionalhook=True)

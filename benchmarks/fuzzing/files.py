@@ -2,7 +2,7 @@
 available.
 
 Files of maps, whose memory goes by their pixels, are forged in
-`tests/codec/bitstream/test_damage_v2.py`.
+`tests/codec/fully_convolutional/test_damage.py`.
 """
 
 from __future__ import annotations

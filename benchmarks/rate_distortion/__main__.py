@@ -31,14 +31,14 @@ from benchmarks.rate_distortion.classical_peers import (
     JBIG2,
     LeftOut,
     Peer,
-    at_hand,
+    available_peers,
     binary_peers,
     lossy_peers,
     versions,
 )
 from benchmarks.rate_distortion.html_report import write_report
 from benchmarks.rate_distortion.ms_ssim import similarity_name
-from benchmarks.rate_distortion.plots import budget_sheet, ladder_sheet, plot_curves
+from benchmarks.rate_distortion.plots import budget_sheet, levels_sheet, plot_curves
 from benchmarks.rate_distortion.points import our_points, peer_points
 from benchmarks.rate_distortion.tables import (
     OTHER_BD_RATES,
@@ -200,7 +200,7 @@ def published_curves() -> dict[str, list[Result]]:
 def choose_peers(material: Material) -> tuple[list[Peer], list[LeftOut]]:
     """The peers for these images that can run here, and those that cannot."""
     side = min(min(picture.shape[:2]) for picture in material.pictures)
-    peers, left_out = at_hand(binary_peers() if material.binary else lossy_peers(side))
+    peers, left_out = available_peers(binary_peers() if material.binary else lossy_peers(side))
     return peers, left_out + ([JBIG2] if material.binary else [])
 
 
@@ -269,11 +269,11 @@ def contact_sheet(material: Material, result: Result) -> bytes:
     """
     peers, _ = choose_peers(material)
     if material.binary:
-        return encode_png(np.asarray(ladder_sheet(material.model, material.pictures, peers)))
+        return encode_png(np.asarray(levels_sheet(material.model, material.pictures, peers)))
     budget = bytes_at(result["peers"].get(ANCHOR, []), "file_bytes", SHEET_PSNR_DB)
     if budget is None:
-        rungs = result["ours"]["0"]
-        budget = rungs[len(rungs) // 2]["file_bytes"]
+        levels = result["ours"]["0"]
+        budget = levels[len(levels) // 2]["file_bytes"]
     sheet = budget_sheet(material.model, material.pictures, peers, round(budget))
     return encode_png(np.asarray(sheet))
 

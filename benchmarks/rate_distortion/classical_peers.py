@@ -282,7 +282,7 @@ def binary_peers() -> list[Peer]:
 JBIG2 = LeftOut("JBIG2", "no package on PyPI writes it")
 
 
-def at_hand(peers: Sequence[Peer]) -> tuple[list[Peer], list[LeftOut]]:
+def available_peers(peers: Sequence[Peer]) -> tuple[list[Peer], list[LeftOut]]:
     """The peers that can run here, and the others with the reason."""
     reasons = [peer.missing() for peer in peers]
     here = [peer for peer, reason in zip(peers, reasons, strict=True) if reason is None]

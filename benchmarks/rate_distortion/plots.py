@@ -127,16 +127,16 @@ def budget_sheet(
     )
 
 
-def ladder_sheet(model: str, pictures: Sequence[Pixels], peers: Sequence[Peer]) -> Image.Image:
+def levels_sheet(model: str, pictures: Sequence[Pixels], peers: Sequence[Peer]) -> Image.Image:
     """Each image as every quality level gives it back, at effort 2, with its bytes and wrong
     pixels; below the original the smallest lossless file.
     """
     lines = []
-    rungs = [info.quality for info in hvae_codec.models() if info.name == model]
+    levels = [info.quality for info in hvae_codec.models() if info.name == model]
     for picture in pictures[:SHEET_PICTURES]:
         exact = min((len(peer.encode(picture, None)), peer.name) for peer in peers)
         cells = [(_shown(picture), f"{exact[1]}\n{exact[0]} B", "black")]
-        for quality in rungs:
+        for quality in levels:
             codec = hvae_codec.load(model, quality)
             blob = codec.encode(picture, effort=2)
             decoded = codec.decode(blob)
@@ -151,11 +151,11 @@ def _ours_within(model: str, picture: Pixels, budget: int, effort: int) -> bytes
     try:
         return hvae_codec.encode(picture, model, max_bytes=budget, effort=effort)
     except RateError:
-        rungs = [info for info in hvae_codec.models() if info.name == model]
-        if rungs[0].continuous:
+        levels = [info for info in hvae_codec.models() if info.name == model]
+        if levels[0].continuous:
             return hvae_codec.load(model, LOWEST).encode(picture)
-        rung = min(info.quality for info in rungs)
-        return hvae_codec.load(model, rung).encode(picture, effort=effort)
+        level = min(info.quality for info in levels)
+        return hvae_codec.load(model, level).encode(picture, effort=effort)
 
 
 def _peer_within(peer: Peer, picture: Pixels, budget: int) -> bytes:

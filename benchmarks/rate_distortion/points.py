@@ -114,11 +114,11 @@ def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -
     `elbo_bytes`, their sum in bytes: all per image.
     """
     rows = []
-    at_hand = [info for info in hvae_codec.models() if info.name == model]
-    if at_hand[0].continuous:
+    infos = [info for info in hvae_codec.models() if info.name == model]
+    if infos[0].continuous:
         return [_conv_point(model, quality, pictures) for quality in QUALITIES]
-    rungs = [info.quality for info in at_hand]
-    for quality in progress(rungs, "our qualities"):
+    levels = [info.quality for info in infos]
+    for quality in progress(levels, "our qualities"):
         codec = hvae_codec.load(model, quality)
         tiles = _tiles(codec, pictures)
         rates = np.array(rates_nats(codec.model, tiles)) * len(tiles) / len(pictures)

@@ -194,8 +194,8 @@ class Codec(ByReference):
     def decode(self, blob: Encoded, *, partial: bool = False) -> Pixels:
         """The image uint8 [H, W, C] of a `.hvae` file; C is 1 if it was grey, else 3.
 
-        With `partial`, a file that is cut off or damaged behind z2 gives its preview, which z2's
-        own check sum vouches for; without, and where z2 is not whole, that is an error.
+        With `partial`, a file that is cut off or damaged behind the top layer, which has a check
+        sum of its own, gives its preview.
 
         Raises:
             BitstreamError: the bytes are not such a file (`NotAnHvaeFileError`), of another model
@@ -210,7 +210,7 @@ class Codec(ByReference):
         return self.preview(blob)
 
     def preview(self, blob: Encoded) -> Pixels:
-        """The image that z2 alone stands for, uint8 [H, W, C]; the file may be cut off behind z2.
+        """The image that the top layer alone stands for, uint8 [H, W, C], of a file or its start.
 
         Raises:
             BitstreamError: as `decode`, for the part that is read.
@@ -268,7 +268,7 @@ class Codec(ByReference):
         return self.file_coder.symbols(as_files(blobs))
 
     def features(self, images: Pictures) -> Features:
-        """Mean and standard deviation of q(z2|x) of N images, float32 [N, D] each.
+        """Mean and standard deviation of q(z_L|x), the top layer, of N images, float32 [N, D] each.
 
         Raises:
             ImageError: as `encode_batch`.
@@ -289,9 +289,9 @@ class Codec(ByReference):
         return self.transform.posterior_features(prepared, layers, self.point)
 
     def features_from_bytes(self, blobs: Encoded | Iterable[Encoded]) -> Features:
-        """z2 as it was coded, and its standard deviation under quantisation, of one or many files.
+        """The top layer of files as it was coded, and its standard deviation under quantisation.
 
-        Only the first bytes of each file are read; it may be cut off behind z2.
+        Only the first bytes of each file are read; it may be cut off behind them.
 
         Raises:
             BitstreamError: as `decode`, for the part that is read.
@@ -303,7 +303,7 @@ class Codec(ByReference):
     ) -> list[Features]:
         """`features_from_bytes` of the first `layers` layers (None: all), top first.
 
-        No image is decoded: z2 takes no network, a layer below it the priors down to its own.
+        No image is decoded: the top layer takes no network, others the priors down to their own.
         With more than one layer the files must be whole.
 
         Raises:

@@ -82,10 +82,10 @@ def scale_of(name: str) -> str:
     Raises:
         UnknownModelError: there is no such model.
     """
-    rungs = _rungs(name)
-    if rungs[0].continuous:
+    levels = _levels(name)
+    if levels[0].continuous:
         return f"{LOWEST:g} to {HIGHEST:g}"
-    return ", ".join(str(info.quality) for info in rungs)
+    return ", ".join(str(info.quality) for info in levels)
 
 
 def load(name: str, quality: float | None = None, *, effort: int | None = None) -> Codec:
@@ -125,40 +125,40 @@ def check_at_hand(name: str, quality: float | None = None) -> None:
 
 def _chosen(name: str, quality: float | None) -> tuple[ModelInfo, float | None]:
     """The model that `load` takes, and the trade of a quality between two quality levels."""
-    rungs = _rungs(name)
-    if rungs[0].continuous:
+    levels = _levels(name)
+    if levels[0].continuous:
         if quality is not None:
             quality_number(quality)
-        return rungs[0], None
+        return levels[0], None
     if quality is None:
-        return rungs[len(rungs) // 2], None
+        return levels[len(levels) // 2], None
     quality = as_quality(quality)
-    numbers = [info.quality for info in rungs]
+    numbers = [info.quality for info in levels]
     if quality in numbers:
-        return rungs[numbers.index(int(quality))], None
+        return levels[numbers.index(int(quality))], None
     if quality.is_integer():
         raise UnknownQualityError(
             f"model {name!r} has no quality {quality:g}; available: {', '.join(map(str, numbers))}"
         )
-    return operating_point(rungs, quality)
+    return operating_point(levels, quality)
 
 
-def ladder(name: str) -> list[Codec]:
+def family(name: str) -> list[Codec]:
     """The codecs of all quality levels of a model available, by rising quality.
 
     Raises:
         UnknownModelError, CheckpointError: as `load`.
     """
-    return [_loaded(name, info.quality) for info in _rungs(name)]
+    return [_loaded(name, info.quality) for info in _levels(name)]
 
 
-def _rungs(name: str) -> list[ModelInfo]:
-    at_hand = models()
-    rungs = [info for info in at_hand if info.name == name]
-    if not rungs:
-        names = ", ".join(sorted({info.name for info in at_hand})) or "none"
+def _levels(name: str) -> list[ModelInfo]:
+    available = models()
+    levels = [info for info in available if info.name == name]
+    if not levels:
+        names = ", ".join(sorted({info.name for info in available})) or "none"
         raise UnknownModelError(f"unknown model {name!r}; available: {names}")
-    return rungs
+    return levels
 
 
 @loading

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +13,7 @@ from PIL import Image
 from hvae_codec.data.dataset import content_hash
 from hvae_codec.data.sources.photographs import Photos
 from hvae_codec.errors import DatasetError
+from hvae_codec.utils.prefetch import ahead
 
 MAX_SCALE = 2.2
 """Side of the largest window that is reduced to a crop, in sides of the crop."""
@@ -84,17 +83,7 @@ class RandomCrops:
         """The crops [B, h, w, 3] of each index array [B] of `order`, made by a thread of its own
         while the ones before are used.
         """
-        with ThreadPoolExecutor(1, "crops") as thread:
-            waiting: deque[Future[NDArray[np.uint8]]] = deque()
-            try:
-                for indices in order:
-                    waiting.append(thread.submit(self.batch, epoch, indices))
-                    if len(waiting) > _AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                thread.shutdown(cancel_futures=True)
+        return ahead((self.batch(epoch, indices) for indices in order), _AHEAD)
 
     def batch(self, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The crops [B, h, w, 3] of an epoch at `indices` [B]."""

@@ -7,23 +7,19 @@ same settings is not measured again: giving a classifier later adds the Inceptio
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from hvae_codec.codec.checkpoint import read_card
-from hvae_codec.errors import CheckpointError, EvaluationError, HvaeCodecError
+from hvae_codec.errors import CheckpointError, EvaluationError, ExecutorError, HvaeCodecError
 from hvae_codec.evaluation.jsonl import Row, RowFile
 from hvae_codec.evaluation.rows import PROBE_LEVELS, check_pictures
-from hvae_codec.evaluation.worker import EvaluationConfig, Evaluator, Task, start_worker, work
+from hvae_codec.evaluation.worker import EvaluationConfig, Evaluator, Task
 from hvae_codec.models.spec import ModelSpec
+from hvae_codec.utils.executors.local import LocalExecutor
 
 SWEEP_FORMAT = "hvae-codec sweep 1"
 ROWS_FILE = "evaluation.jsonl"
@@ -105,19 +101,12 @@ def evaluate(found: ModelSet, order: EvaluationConfig, out: Path, *, workers: in
             is at it; or `out` holds rows of other settings.
         DatasetError, CheckpointError, MissingDependencyError: what all models need is not there.
     """
-    bench = Evaluator(order)
+    evaluator = Evaluator(order)
     out.parent.mkdir(parents=True, exist_ok=True)
     failures: dict[str, HvaeCodecError] = {}
     with RowFile(out) as file:
-        tasks = _tasks(found, bench, file, failures)
-        with tqdm(total=len(tasks), desc="evaluating", unit="model", disable=None) as bar:
-            run = _in_processes if workers > 1 and len(tasks) > 1 else _here
-            for name, row in run(bench, tasks, workers, bar):
-                if isinstance(row, HvaeCodecError):
-                    failures[name] = row
-                else:
-                    file.append(row)
-                bar.update()
+        tasks = _tasks(found, evaluator, file, failures)
+        _run(evaluator, tasks, workers, file, failures)
         file.tidy()
         rows = [row for row in file.rows if row["model"] in found.models]
     _report(failures, len(found.models))
@@ -125,7 +114,7 @@ def evaluate(found: ModelSet, order: EvaluationConfig, out: Path, *, workers: in
 
 
 def _tasks(
-    found: ModelSet, bench: Evaluator, file: RowFile, failures: dict[str, HvaeCodecError]
+    found: ModelSet, evaluator: Evaluator, file: RowFile, failures: dict[str, HvaeCodecError]
 ) -> list[Task]:
     """What is left to do for each model; models that are complete are none."""
     known = {row["model"]: row for row in file.rows}
@@ -133,83 +122,67 @@ def _tasks(
     for name, path in found.models.items():
         try:
             card = read_card(path.with_suffix(".json"))
-            check_pictures(card, ModelSpec.from_json(card["spec"]).image_shape, bench.dataset)
+            check_pictures(card, ModelSpec.from_json(card["spec"]).image_shape, evaluator.dataset)
         except (HvaeCodecError, KeyError) as error:
             failures[name] = error if isinstance(error, HvaeCodecError) else _no_spec(path)
             continue
         row = known.get(name)
         if row is not None and row["sha256"] != card["sha256"]:
             row = None
-        task = Task(name, path, row, *_missing(bench, row, file.path))
+        task = Task(name, path, row, *_missing(evaluator, row, file.path))
         if task.measure or task.score:
             tasks.append(task)
     return tasks
 
 
-def _missing(bench: Evaluator, row: Row | None, out: Path) -> tuple[bool, bool]:
+def _missing(evaluator: Evaluator, row: Row | None, out: Path) -> tuple[bool, bool]:
     """Whether the figures, and whether the Inception Score, are still to be measured.
 
     Raises:
         EvaluationError: the row is of other settings.
     """
-    classifier = bench.classifier
+    classifier = evaluator.classifier
     if row is None:
         return True, classifier is not None
     settings = dict(row["settings"])
     probes = settings.pop("probes", "none")
-    wanted = bench.order.settings.to_json()
+    order = evaluator.order
+    wanted = order.settings.to_json()
     if settings != wanted:
         different = [key for key in wanted if settings.get(key) != wanted[key]]
         was = ", ".join(f"{key} {settings.get(key)} (now {wanted[key]})" for key in different)
         raise EvaluationError(
             f"{out} holds rows of other settings: {was}; give another --output, or remove it"
         )
-    less = probes not in PROBE_LEVELS or _LEVELS.index(probes) < _LEVELS.index(bench.order.probes)
+    less = probes not in PROBE_LEVELS or _LEVELS.index(probes) < _LEVELS.index(order.probes)
     scored = (row.get("classifier") or {}).get("sha256")
     return less, classifier is not None and scored != classifier.sha256
 
 
-def _here(
-    bench: Evaluator, tasks: Sequence[Task], workers: int, bar: tqdm[Any]
-) -> Iterator[tuple[str, Row | HvaeCodecError]]:
-    for task in tasks:
-        stage = _stage(bar, task.name)
+def _run(
+    evaluator: Evaluator,
+    tasks: list[Task],
+    workers: int,
+    file: RowFile,
+    failures: dict[str, HvaeCodecError],
+) -> None:
+    """Evaluate models; add each row to the file when it is made."""
+    with (
+        LocalExecutor(min(workers, len(tasks))) as executor,
+        tqdm(total=len(tasks), desc="evaluating", unit="model", disable=None) as bar,
+    ):
+        rows = executor.map_unordered(evaluator.attempt, tasks, bar.set_postfix_str)
         try:
-            yield task.name, bench.row(task, stage)
-        except (CheckpointError, EvaluationError) as error:
-            yield task.name, error
-
-
-def _in_processes(
-    bench: Evaluator, tasks: Sequence[Task], workers: int, bar: tqdm[Any]
-) -> Iterator[tuple[str, Row | HvaeCodecError]]:
-    with _pool(bench.order, min(workers, len(tasks))) as pool:
-        running = {pool.submit(work, task): task.name for task in tasks}
-        for future in as_completed(running):
-            try:
-                yield running[future], future.result()
-            except (CheckpointError, EvaluationError) as error:
-                yield running[future], error
-            except BrokenProcessPool as error:
-                raise EvaluationError(
-                    "a worker process was ended, perhaps for lack of memory; what is done is kept: "
-                    "run the same again, with fewer --workers"
-                ) from error
-
-
-@contextmanager
-def _pool(order: EvaluationConfig, workers: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(order,)
-    )
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _stage(bar: tqdm[Any], name: str) -> Any:
-    return lambda part: bar.set_postfix_str(f"{name}: {part}")
+            for name, row in rows:
+                if isinstance(row, HvaeCodecError):
+                    failures[name] = row
+                else:
+                    file.append(row)
+                bar.update()
+        except ExecutorError as error:
+            raise EvaluationError(
+                f"{error}; what is done is kept: run the same again, with fewer --workers"
+            ) from error
 
 
 def _no_spec(path: Path) -> CheckpointError:

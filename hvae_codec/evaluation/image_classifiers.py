@@ -201,17 +201,9 @@ def load_classifier(path: Path) -> Classifier:
 
 
 def _classifier(card: dict[str, Any], module: ClassifierNetwork) -> Classifier:
-    return Classifier(
-        module=module,
-        arch=card["arch"],
-        stem=card["stem"],
-        dataset=card["dataset"],
-        classes=card["classes"],
-        accuracy=card["accuracy"],
-        sha256=card["sha256"],
-        image_shape=ARCHITECTURES[card["arch"]].image_shape,
-        card=card,
-    )
+    names = ("arch", "stem", "dataset", "classes", "accuracy", "sha256")
+    shape = ARCHITECTURES[card["arch"]].image_shape
+    return Classifier(module, image_shape=shape, card=card, **{name: card[name] for name in names})
 
 
 def _read_card(path: Path) -> dict[str, Any]:

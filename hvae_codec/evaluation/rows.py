@@ -33,7 +33,7 @@ PROBE_LEVELS = {"all": PROBES, "fast": FAST_PROBES, "none": ()}
 
 _BATCH = 256
 
-Stage = Callable[[str], None]
+Stage = Callable[[str], object]
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +14,11 @@ import torch
 
 from hvae_codec.codec.checkpoint import load_checkpoint
 from hvae_codec.data import ImageDataset, load_dataset
+from hvae_codec.errors import CheckpointError, EvaluationError, HvaeCodecError
 from hvae_codec.evaluation.jsonl import Row
 from hvae_codec.evaluation.rows import INCEPTION_FIELDS, Settings, Stage, measure_row
 from hvae_codec.evaluation.strips import write_strip
+from hvae_codec.utils.executors.base import Report
 
 if TYPE_CHECKING:
     from hvae_codec.evaluation.image_classifiers import Classifier
@@ -51,7 +51,10 @@ class Task:
 
 
 class Evaluator:
-    """The test images and the classifier, loaded once for all models of a process."""
+    """The test images and the classifier, loaded once for all models of a process.
+
+    Sent to another process, it loads them there, once.
+    """
 
     def __init__(self, order: EvaluationConfig, dataset: ImageDataset | None = None) -> None:
         """
@@ -62,6 +65,16 @@ class Evaluator:
         self.order = order
         self.dataset = dataset or load_dataset(order.settings.data, "test", order.root)
         self.classifier = None if order.classifier is None else _load_classifier(order.classifier)
+
+    def __reduce__(self) -> tuple[Callable[[EvaluationConfig], Evaluator], tuple[EvaluationConfig]]:
+        return _loaded, (self.order,)
+
+    def attempt(self, task: Task, report: Report) -> tuple[str, Row | HvaeCodecError]:
+        """The name of a model and its row, or why it has none; `report` gets each stage's name."""
+        try:
+            return task.name, self.row(task, lambda part: report(f"{task.name}: {part}"))
+        except (CheckpointError, EvaluationError) as error:
+            return task.name, error
 
     def row(self, task: Task, stage: Stage = lambda name: None) -> Row:
         """The whole row of one model, on one thread.
@@ -134,25 +147,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_bench: Evaluator | None = None
-
-
-def start_worker(order: EvaluationConfig) -> None:
-    """Set up a worker process, which ends when the process that started it does."""
-    global _bench
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    _bench = Evaluator(order)
-
-
-def work(task: Task) -> Row:
-    """A worker process's `Evaluator.row`."""
-    assert _bench is not None
-    return _bench.row(task)
-
-
-def _end_with(sentinel: int) -> None:
-    # A killed parent closes nothing: its workers would wait for tasks for ever.
-    connection.wait([sentinel])
-    os._exit(1)
+@lru_cache(maxsize=1)
+def _loaded(order: EvaluationConfig) -> Evaluator:
+    """The evaluator of a worker process."""
+    return Evaluator(order)

@@ -33,12 +33,14 @@ class ForwardOutput:
     7).
     output: the decoder's output [B, C, H, W], to be read by `HierarchicalVAE.likelihood`.
     weights: [B], what the loss of each image counts in a mean; None: alike.
+    betas: [B, L] or [1, L], what the model was conditioned on; None: it has no such input.
     """
 
     distortion_nats: Tensor
     rates_nats: Tensor
     output: Tensor
     weights: Tensor | None = None
+    betas: Tensor | None = None
 
 
 class _LatentLayer(nn.Module):
@@ -167,6 +169,10 @@ class HierarchicalVAE(nn.Module):
         output = self.decode(latents)
         distortion = self._distortion_nats(output, x)
         return ForwardOutput(distortion, torch.stack(rates, dim=1), output)
+
+    def loss(self, output: ForwardOutput, weights: Tensor) -> Tensor:
+        """The mean over images of the loss of Eq. 8, betas being `weights`, fp32 [L]; a scalar."""
+        return (output.distortion_nats + output.rates_nats @ weights).mean()
 
     def _step_of_rows(self, index: int, batch: int) -> Tensor:
         """The step of each row of the latent of a batch, in a shape that broadcasts to it."""

@@ -33,10 +33,12 @@ class GaussianLikelihood:
         """-log p(x|z_1) per image, in nats. `output` = g(z_1) and x: [B, C, H, W]; returns fp32
         [B].
         """
-        dims = x[0].numel()
         squared = (at_least_fp32(output) - x).square().flatten(1).sum(1)
-        log_normaliser = 0.5 * dims * math.log(2 * math.pi * SIGMA_X**2)
-        return squared / (2 * SIGMA_X**2) + log_normaliser
+        return squared / (2 * SIGMA_X**2) + self.least_nats(x[0].numel())
+
+    def least_nats(self, dims: int) -> float:
+        """The distortion of an exact image of so many values."""
+        return 0.5 * dims * math.log(2 * math.pi * SIGMA_X**2)
 
     def shown_nats(self, output: Tensor, x: Tensor) -> Tensor:
         """`distortion_nats` of the image that is shown, which is cut off at 0 and 1; fp32 [B]."""
@@ -63,6 +65,10 @@ class BernoulliLikelihood:
         logits = at_least_fp32(output)
         losses = F.binary_cross_entropy_with_logits(logits, x.to(logits.dtype), reduction="none")
         return losses.flatten(1).sum(1)
+
+    def least_nats(self, dims: int) -> float:
+        """The least distortion of an image of so many values."""
+        return 0.0
 
     def shown_nats(self, output: Tensor, x: Tensor) -> Tensor:
         """`distortion_nats`: an image of two values says nothing of how near it was; fp32 [B]."""

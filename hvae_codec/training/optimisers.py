@@ -25,24 +25,32 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _MOMENTUM = "momentum_buffer"
 
 
+_OF_ADAM = (".context.", ".modulation.", ".gate.", "steps.")
+
+
 def is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether Muon takes this parameter, else Adam.
+    """Whether Muon takes this parameter of one model, else Adam.
 
-    Muon takes the weights of convolutions and linear layers. Tables of values per quality are no
-    matrices. Contexts of priors are linear maps of few, sparse features, which Adam fits better.
+    Muon takes the weights of convolutions and linear layers. Tables of values per quality and steps
+    of quantisation are no matrices. Contexts of priors are linear maps of few, sparse features,
+    which Adam fits better; so are the small networks of betas.
     """
-    return parameter.dim() >= 2 and not name.endswith(".table") and ".context." not in name
+    of_adam = name.endswith(".table") or any(part in name for part in _OF_ADAM)
+    return parameter.dim() >= 2 and not of_adam
 
 
-def matrix_view(parameter: Tensor) -> Tensor:
+def matrix_view(parameter: Tensor, *, stacked: bool = False) -> Tensor:
     """The parameter [outputs, inputs, ...] as a matrix [outputs, rest] that shares its memory.
 
-    Columns are in the order of memory: the update of Muon does not depend on it.
+    Columns are in the order of memory: the update of Muon does not depend on it. stacked: the
+    parameter is [M, outputs, inputs, ...] of M models, and contiguous; they give M matrices.
 
     Raises:
         ValueError: the memory is laid out otherwise than contiguous or channels_last.
     """
     weight = parameter.detach()
+    if stacked:
+        return weight.view(*weight.shape[:2], -1)
     if not weight.is_contiguous() and weight.dim() == 4:
         weight = weight.permute(0, 2, 3, 1)
     if not weight.is_contiguous():
@@ -57,17 +65,24 @@ class Optimiser:
     """Up to two of torch's optimisers over the parameters of a model, stepped as one.
 
     The learning rate of a parameter is that of the step; of values per quality, `table_factor`
-    times that.
+    times that. stacked: the parameters are those of many models, [M, ...] each.
     """
 
-    def __init__(self, model: nn.Module, name: OptimiserName, table_factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        name: OptimiserName,
+        table_factor: float = 1.0,
+        *,
+        stacked: bool = False,
+    ) -> None:
         self._parameters = dict(model.named_parameters())
         self._matrices: dict[str, nn.Parameter] = {}
         if name == "muon":
             self._matrices = {
-                key: nn.Parameter(matrix_view(parameter))
+                key: nn.Parameter(matrix_view(parameter, stacked=stacked))
                 for key, parameter in self._parameters.items()
-                if is_matrix(key, parameter)
+                if is_matrix(key, parameter[0] if stacked else parameter)
             }
         groups: dict[float, list[Tensor]] = {}
         for key, parameter in self._parameters.items():
@@ -88,7 +103,8 @@ class Optimiser:
         """Move all parameters along their gradients, by this learning rate times their factors."""
         for key, matrix in self._matrices.items():
             gradient = self._parameters[key].grad
-            matrix.grad = None if gradient is None else _like(gradient, self._parameters[key])
+            parameter = self._parameters[key]
+            matrix.grad = None if gradient is None else _like(gradient, parameter, matrix)
         for optimiser in (self._adam, self._muon):
             if optimiser is not None:
                 for group in optimiser.param_groups:
@@ -138,8 +154,8 @@ class Optimiser:
             state[moment] = value
 
 
-def _like(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient as a matrix, its columns in the order of the parameter's memory."""
+def _like(gradient: Tensor, parameter: Tensor, matrix: Tensor) -> Tensor:
+    """The gradient in the shape of the matrix, columns in the order of the parameter's memory."""
     if parameter.is_contiguous() or parameter.dim() != 4:
-        return gradient.reshape(len(gradient), -1)
-    return gradient.permute(0, 2, 3, 1).reshape(len(gradient), -1)
+        return gradient.reshape(matrix.shape)
+    return gradient.permute(0, 2, 3, 1).reshape(matrix.shape)

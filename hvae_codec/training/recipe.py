@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 from hvae_codec.errors import SpecError
 from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import POSTERIORS, Posterior, noise_seed
+from hvae_codec.models.plane import BetaRanges, check_ranges
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.optimisers import OPTIMISERS, OptimiserName
 
@@ -20,6 +21,14 @@ SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "hold")
 
 WARMUP_STEPS = 300
 """Steps in which the learning rate of "hold" rises."""
+
+
+FIRST_SHARES = (1 / 30, 1 / 3)
+"""Of their betas, what the top and the bottom layer of a model for a range of betas begin with.
+
+The top layer learns nothing at any beta if its rate costs as much as the bottom one's from the
+first step on.
+"""
 
 
 class Option(NamedTuple):
@@ -48,7 +57,9 @@ class Recipe:
     average of the weights keeps of itself in a step; the model trained is the average.
     `quality_rate`: factor on the learning rate of a map model's values by quality. `crops`: of
     photographs, random crops an epoch. `optimiser`: as `hvae_codec.training.optimisers` has them;
-    with "muon" one learning rate serves matrices and the rest.
+    with "muon" one learning rate serves matrices and the rest. `beta_ranges`: least and greatest
+    beta of each layer, top first, of one model for all of them (`hvae_codec.models.plane`);
+    `betas` are then factors, and in the warm-up rise from `FIRST_SHARES`.
     """
 
     spec: str
@@ -104,6 +115,7 @@ class Recipe:
         OptimiserName,
         Option("muon: orthogonalised momentum for weight matrices, Adam for the rest"),
     ] = "adam"
+    beta_ranges: BetaRanges | None = None
 
     def __post_init__(self) -> None:
         layers = len(any_spec(self.spec).latents)
@@ -143,6 +155,7 @@ class Recipe:
             if getattr(self, name) not in allowed:
                 raise SpecError(f"{name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
         self._check_kind()
+        self._check_ranges()
 
     def _check_kind(self) -> None:
         if isinstance(any_spec(self.spec), ConvSpec):
@@ -160,6 +173,17 @@ class Recipe:
                 "rounded_epochs needs the uniform posterior: a Gaussian one has no grid to round to"
             )
 
+    def _check_ranges(self) -> None:
+        if self.beta_ranges is None:
+            return
+        if isinstance(any_spec(self.spec), ConvSpec):
+            raise SpecError(f"{self.spec} has a quality, no ranges of betas")
+        if self.rates is not None:
+            raise SpecError("rates are reached by adapted betas: a range of betas has none")
+        if self.start is not None:
+            raise SpecError("a model for a range of betas starts from fresh weights")
+        check_ranges(self.beta_ranges, len(self.betas), self.spec)
+
     def _check_rates(self) -> None:
         if self.rates is None:
             return
@@ -176,7 +200,9 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """JSON-ready fields."""
         rates = None if self.rates is None else list(self.rates)
-        return {**asdict(self), "betas": list(self.betas), "rates": rates}
+        fields = {**asdict(self), "betas": list(self.betas), "rates": rates}
+        ranges = fields.pop("beta_ranges")
+        return fields if ranges is None else {**fields, "beta_ranges": [list(r) for r in ranges]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Recipe:
@@ -193,7 +219,10 @@ class Recipe:
             rates = data.get("rates")
             if rates is not None:
                 rates = tuple(None if rate is None else float(rate) for rate in rates)
-            return cls(**{**data, "betas": betas, "rates": rates})
+            ranges = data.get("beta_ranges")
+            if ranges is not None:
+                ranges = tuple((float(low), float(high)) for low, high in ranges)
+            return cls(**{**data, "betas": betas, "rates": rates, "beta_ranges": ranges})
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"not a recipe: {error!r}") from error
 
@@ -236,7 +265,14 @@ class Recipe:
         """The betas after `epoch` epochs (a fraction inside an epoch)."""
         if epoch >= self.rate_warmup_epochs:
             return self.betas
-        return tuple(beta * epoch / self.rate_warmup_epochs for beta in self.betas)
+        share = epoch / self.rate_warmup_epochs
+        if self.beta_ranges is None:
+            return tuple(beta * share for beta in self.betas)
+        first, last = map(math.log, FIRST_SHARES)
+        depth = len(self.betas) - 1
+        starts = [math.exp(first + (last - first) * i / depth) for i in range(depth + 1)]
+        pairs = zip(self.betas, starts, strict=True)
+        return tuple(beta * start ** (1.0 - share) for beta, start in pairs)
 
 
 @cache

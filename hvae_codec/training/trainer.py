@@ -18,7 +18,8 @@ from hvae_codec.data import TrainingPictures
 from hvae_codec.errors import CheckpointError, DivergenceError
 from hvae_codec.models.build import Model, build_model
 from hvae_codec.models.hvae import ForwardOutput, noise_seed
-from hvae_codec.models.zoo import any_spec
+from hvae_codec.models.plane import PlaneVAE
+from hvae_codec.models.zoo import any_spec, get_spec
 from hvae_codec.training.ema import weight_average
 from hvae_codec.training.loop import Step, checked_count, divergence, epoch_row, run_epoch
 from hvae_codec.training.optimisers import Optimiser
@@ -35,6 +36,7 @@ def train(
     start: Mapping[str, Tensor] | None = None,
     device: torch.device | str = "cpu",
     report: Callable[[dict[str, Any]], None] | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> Model:
     """Train the model of `recipe` on `dataset`, keeping its state in `directory` after every epoch.
 
@@ -51,6 +53,8 @@ def train(
         device: where to train.
         report: called after each epoch with its means (rates in nats per layer, PSNR in dB), its
             processor time in seconds and, where they adapt to target rates, the betas reached.
+        advance: called with the images seen, in place of a progress bar; at first with those of
+            epochs that were finished before.
 
     Returns:
         The trained model in evaluation mode, its weights the average where the recipe has one.
@@ -71,11 +75,15 @@ def train(
         total=recipe.epochs * per_epoch,
         initial=progress.epochs * per_epoch,
         unit="img",
-        disable=None,
+        disable=None if advance is None else True,
         file=sys.stderr,
     ) as bar:
+        if advance is not None:
+            advance(progress.epochs * per_epoch)
 
-        def advance(images: int, means: NDArray[np.float64]) -> None:
+        def seen(images: int, means: NDArray[np.float64]) -> None:
+            if advance is not None:
+                advance(images)
             bar.update(images)
             bar.set_postfix_str(_summary(epoch_row(0, means[0])), refresh=False)
 
@@ -83,7 +91,7 @@ def train(
             bar.set_description(f"epoch {progress.epochs + 1}/{recipe.epochs}", refresh=False)
             last = [progress.history[-1] if progress.history else None]
             begun = time.process_time()
-            (row,) = run_epoch(run, dataset, count, progress.epochs, last, advance)
+            (row,) = run_epoch(run, dataset, count, progress.epochs, last, seen)
             seconds = round(time.process_time() - begun, 1)
             row |= {"learning_rate": recipe.learning_rate, "cpu_seconds": seconds}
             progress = Progress(progress.epochs + 1, [*progress.history, row])
@@ -117,7 +125,7 @@ class _Run:
         device: torch.device | str = "cpu",
     ) -> None:
         torch.manual_seed(recipe.first_weights_seed)
-        model = build_model(any_spec(recipe.spec), recipe.posterior)
+        model = _fresh_model(recipe)
         if start is not None:
             model.load_state_dict(dict(start))
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -169,8 +177,7 @@ class _Run:
                 noise_index=recipe.noise_index,
             )
         weights = torch.tensor(step.betas[0], device=parameter.device)
-        losses = outcome.distortion_nats + outcome.rates_nats @ weights
-        loss = (losses if outcome.weights is None else outcome.weights * losses).mean()
+        loss = model.loss(outcome, weights)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -189,6 +196,12 @@ class _Run:
         if self.average is not None:
             self.average.update_parameters(model)
         return np.array([means])
+
+
+def _fresh_model(recipe: Recipe) -> Model:
+    if recipe.beta_ranges is None:
+        return build_model(any_spec(recipe.spec), recipe.posterior)
+    return PlaneVAE(get_spec(recipe.spec), recipe.posterior, ranges=recipe.beta_ranges)
 
 
 def _summary(row: dict[str, Any]) -> str:

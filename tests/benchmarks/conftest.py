@@ -3,19 +3,19 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
-from benchmarks.rate_distortion import __main__
+from tests.photographs import load_sample_image
 
 
 @pytest.fixture(scope="session")
 def photographs():
     """Two crops of 48x40 pixels (width x height): two by two tiles, the lower ones padded."""
-    return [np.ascontiguousarray(image[200:240, 300:348]) for image in load_sample_images().images]
+    return [
+        load_sample_image(name)[200:240, 300:348].copy() for name in ("china.jpg", "flower.jpg")
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +29,8 @@ def folder(photographs, tmp_path_factory):
 @pytest.fixture(scope="session")
 def run(folder, tmp_path_factory):
     """The result of a run, as its JSON has it, and the paths of what it wrote."""
+    from benchmarks.rate_distortion import __main__  # takes seconds to import
+
     place = tmp_path_factory.mktemp("run")
     threads = torch.get_num_threads()
     try:

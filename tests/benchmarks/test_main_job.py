@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 from benchmarks.docs.demo import real_images, webp_within
 from benchmarks.docs.demo_sheet import CELL, HEADING, PART, Row, WebP, contact_sheet
+from tests.photographs import load_sample_image
 
 CHINA = load_sample_image("china.jpg")
 CROP = CHINA[100:300, 100:400]

@@ -5,17 +5,21 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.cli import main
+from tests.photographs import load_sample_image
 
-CODEC = hvae_codec.load("cifar10")
 CHINA = load_sample_image("china.jpg")
 CROPS = np.stack([CHINA[y : y + 32, 200:232] for y in range(0, 160, 32)])
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def tiled_codec():
+    """It is loaded once, by the first test that needs it."""
+    return hvae_codec.load("cifar10")
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ def close_to(found, expected):
 
 
 def coded(picture):
-    return CODEC.decode(CODEC.encode(picture)).squeeze()
+    return tiled_codec().decode(tiled_codec().encode(picture)).squeeze()
 
 
 def opened(path):
@@ -93,7 +97,7 @@ def test_cat_by_name_and_number(run, folder, tmp_path):
 
 
 def test_cat_writes_to_standard_output(tmp_path, capsysbinary):
-    with hvae_codec.ArchiveWriter(tmp_path / "a.hvaa", CODEC) as writer:
+    with hvae_codec.ArchiveWriter(tmp_path / "a.hvaa", tiled_codec()) as writer:
         writer.add(CROPS[0])
     assert main(["cat", str(tmp_path / "a.hvaa"), "0"]) == 0
     assert close_to(opened(io.BytesIO(capsysbinary.readouterr().out)), coded(CROPS[0]))
@@ -104,7 +108,7 @@ def test_arrays_go_in_and_come_out(run, tmp_path):
     archive, out = tmp_path / "a.hvaa", tmp_path / "new" / "out.npy"
     assert run("pack", tmp_path / "in.npy", "-o", archive).code == 0
     assert run("unpack", archive, "-o", out).code == 0
-    expected = CODEC.decode_block(CODEC.encode_block(CROPS))
+    expected = tiled_codec().decode_block(tiled_codec().encode_block(CROPS))
     assert close_to(np.load(out), expected)
     assert run("unpack", archive, "3", "0", "-o", out).code == 0
     assert close_to(np.load(out), expected[[3, 0]])
@@ -167,7 +171,7 @@ def test_a_bad_picture_does_not_stop_the_others(run, folder, tmp_path):
 
 def test_damage_costs_only_its_block(run, folder, tmp_path):
     archive = tmp_path / "a.hvaa"
-    with hvae_codec.ArchiveWriter(archive, CODEC, block_tiles=1) as writer:
+    with hvae_codec.ArchiveWriter(archive, tiled_codec(), block_tiles=1) as writer:
         writer.extend(CROPS[:3], ["0.png", "1.png", "2.png"])
     with hvae_codec.Archive(archive) as opened_archive:
         entry = opened_archive._index.entries[1]
@@ -204,7 +208,7 @@ def test_a_lost_tail_is_a_warning(run, folder, tmp_path):
 )
 def test_names_do_not_lead_out_of_the_folder(run, tmp_path, name):
     archive = tmp_path / "a.hvaa"
-    with hvae_codec.ArchiveWriter(archive, CODEC) as writer:
+    with hvae_codec.ArchiveWriter(archive, tiled_codec()) as writer:
         writer.add(CROPS[0], name)
     outcome = run("unpack", archive, "-o", tmp_path / "out")
     assert outcome.code == 1
@@ -214,7 +218,7 @@ def test_names_do_not_lead_out_of_the_folder(run, tmp_path, name):
 
 def test_names_that_differ_in_the_suffix_keep_it(run, tmp_path):
     archive = tmp_path / "a.hvaa"
-    with hvae_codec.ArchiveWriter(archive, CODEC) as writer:
+    with hvae_codec.ArchiveWriter(archive, tiled_codec()) as writer:
         writer.extend(CROPS[:4], ["a.jpg", "a.png", "b.jpg", "photo.2021"])
     assert run("unpack", archive, "-o", tmp_path / "out").code == 0
     found = sorted(path.name for path in (tmp_path / "out").iterdir())

@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.cli.commands import encode_decode
@@ -17,6 +16,7 @@ from hvae_codec.codec.quality_scale import MAX_NUMBER, quality_number, stated_qu
 from hvae_codec.codec.registry import _directory, _entries, model_for, scale_of
 from hvae_codec.errors import UnknownModelError
 from hvae_codec.evaluation.metrics.psnr import psnr_db
+from tests.photographs import load_sample_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

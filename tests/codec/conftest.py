@@ -1,4 +1,4 @@
-"""A tiny model of maps, its weights random."""
+"""A codec of each family, for tests of what both do; their own images have 32 x 32 pixels."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def tiny_directory(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny(tiny_directory):
-    """Its codec."""
+    """The codec of a tiny fully convolutional model of random weights."""
     return hvae_codec.load_file(tiny_directory / "tiny.safetensors")
 
 
@@ -28,3 +28,21 @@ def tiny(tiny_directory):
 def tiny_at_hand(tiny_directory, monkeypatch):
     """It is what `hvae_codec.load` and readers of files find."""
     monkeypatch.setenv("HVAE_MODELS", str(tiny_directory))
+
+
+@pytest.fixture(scope="session")
+def cifar10():
+    """The codec of a tiled model, as shipped."""
+    return hvae_codec.load("cifar10", quality=3)
+
+
+@pytest.fixture(scope="session", params=["cifar10", "tiny"], ids=["tiled", "conv"])
+def codec(request):
+    """A codec of either family."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def other_point(codec):
+    """The same model at another operating point: a quality, or an effort."""
+    return codec.tuned(1) if codec.number is None else codec.at_quality(9)

@@ -5,20 +5,14 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-from scipy.sparse import csr_array
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 import hvae_codec
 from hvae_codec.errors import HvaeCodecError, ImageError, WrongModelError
-from hvae_codec.features import ArchivePictures, HVAEFeatures
-from hvae_codec.features.inputs import grey_levels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,8 +42,14 @@ def archive(codec, tmp_path_factory):
     return path
 
 
+def grey_levels(values):
+    from hvae_codec.features import inputs
+
+    return inputs.grey_levels(values)
+
+
 def features(**parameters):
-    return HVAEFeatures(quality=1, **parameters)
+    return hvae_codec.HVAEFeatures(quality=1, **parameters)
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 20))))
@@ -109,7 +109,7 @@ def test_flat_rows_are_pictures_in_the_order_height_width_channels(codec):
     with pytest.raises(ImageError, match=r"784 features.*1024 \(32 x 32 x 1\), or 3072"):
         features().transform(np.zeros((2, 784), np.uint8))
     digits = np.zeros((2, 784), np.uint8)
-    assert HVAEFeatures("mnist").transform(digits).shape == (2, 20)
+    assert hvae_codec.HVAEFeatures("mnist").transform(digits).shape == (2, 20)
 
 
 def test_batches_and_kinds_of_pictures_give_the_same_rows(codec, tmp_path):
@@ -128,6 +128,8 @@ def test_batches_and_kinds_of_pictures_give_the_same_rows(codec, tmp_path):
 def test_bytes_files_and_archives_give_one_and_the_same(
     codec, blobs, archive, tmp_path, layers, statistics
 ):
+    from hvae_codec.features import ArchivePictures
+
     model = features(layers=layers, statistics=statistics, batch_size=11)
     found = codec.layer_features_from_bytes(blobs)
     indices = {None: [0], "z1": [1], BOTH: [0, 1]}[layers]
@@ -147,6 +149,10 @@ def test_bytes_files_and_archives_give_one_and_the_same(
 
 
 def test_pictures_of_an_archive_are_chosen_like_rows(archive):
+    from sklearn.model_selection import train_test_split
+
+    from hvae_codec.features import ArchivePictures
+
     pictures = ArchivePictures(archive)
     assert len(pictures) == 30
     assert pictures[3].number == pictures[3:9][0].number == 3
@@ -170,6 +176,13 @@ def test_pictures_of_an_archive_are_chosen_like_rows(archive):
 
 
 def test_a_search_over_layers_and_statistics_straight_from_an_archive(archive):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from hvae_codec.features import ArchivePictures
+
     pipeline = Pipeline(
         [("z", features()), ("scale", StandardScaler()), ("classify", LogisticRegression())]
     )
@@ -184,7 +197,7 @@ def test_a_search_over_layers_and_statistics_straight_from_an_archive(archive):
 def test_saved_as_json_it_comes_back_the_same(tmp_path, archive):
     saved = features(layers=BOTH, statistics="mean+std", batch_size=9)
     saved.save(tmp_path / "z.json")
-    loaded = HVAEFeatures.load(tmp_path / "z.json")
+    loaded = hvae_codec.HVAEFeatures.load(tmp_path / "z.json")
     assert loaded.get_params() == saved.get_params()
     np.testing.assert_array_equal(loaded.transform(archive), saved.transform(archive))
     written = json.loads((tmp_path / "z.json").read_text())
@@ -192,16 +205,16 @@ def test_saved_as_json_it_comes_back_the_same(tmp_path, archive):
     written["parameters"]["quality"] = 2  # another model of that name
     (tmp_path / "z.json").write_text(json.dumps(written))
     with pytest.raises(WrongModelError, match=written["model_id"]):
-        HVAEFeatures.load(tmp_path / "z.json")
+        hvae_codec.HVAEFeatures.load(tmp_path / "z.json")
     for damage in ("[]", "{}", "nonsense", json.dumps({**written, "format": "other"})):
         (tmp_path / "z.json").write_text(damage)
         with pytest.raises(HvaeCodecError, match=r"z\.json"):
-            HVAEFeatures.load(tmp_path / "z.json")
+            hvae_codec.HVAEFeatures.load(tmp_path / "z.json")
 
 
 def test_a_checkpoints_path_is_a_model(codec, blobs):
     path = hvae_codec.__path__[0] + "/checkpoints/cifar10-q1.safetensors"
-    model = HVAEFeatures(path, layers="z1")
+    model = hvae_codec.HVAEFeatures(path, layers="z1")
     np.testing.assert_array_equal(
         model.transform(blobs), codec.layer_features_from_bytes(blobs)[1].mean
     )
@@ -217,10 +230,10 @@ def test_what_cannot_be_told_apart_or_read(blobs, archive):
     with pytest.raises(ImageError, match="one length"):
         features().transform([[1, 2], [3]])
     with pytest.raises(ImageError, match="sparse"):
-        features().fit(csr_array(np.eye(3)))
+        features().fit(scipy.sparse.csr_array(np.eye(3)))
     with pytest.raises(ImageError, match="3 dimensions"):
         features().transform(PICTURES[0])
     with pytest.raises(WrongModelError):
-        HVAEFeatures(quality=2).transform(archive)
+        hvae_codec.HVAEFeatures(quality=2).transform(archive)
     with pytest.raises(FileNotFoundError):
         features().transform(["missing.hvae"])

@@ -2,16 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.base import clone
-from sklearn.datasets import load_sample_image
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import hvae_codec
 from hvae_codec.errors import HvaeCodecError, ImageError, UnknownQualityError
-from hvae_codec.features import ArchivePictures, HVAEFeatures
+from tests.photographs import load_sample_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,7 +22,9 @@ def photo():
 def both_ends(photo):
     """The features of the top layer and of the bottom one."""
     layers = tuple(photo.model.spec.layer_name(index) for index in (0, -1 + len(photo.info.z_dims)))
-    return HVAEFeatures("photo", quality=30, layers=layers, statistics="mean+std", batch_size=3)
+    return hvae_codec.HVAEFeatures(
+        "photo", quality=30, layers=layers, statistics="mean+std", batch_size=3
+    )
 
 
 def test_columns_are_channels_and_have_names(photo, both_ends):
@@ -48,6 +44,8 @@ def test_columns_are_channels_and_have_names(photo, both_ends):
 
 
 def test_pictures_files_and_archives_give_the_same(photo, both_ends, tmp_path):
+    from hvae_codec.features import ArchivePictures
+
     columns = both_ends.transform(PICTURES)
     blobs = photo.encode_batch(PICTURES)
     paths = [tmp_path / f"{number}.hvae" for number in range(4)]
@@ -63,13 +61,21 @@ def test_pictures_files_and_archives_give_the_same(photo, both_ends, tmp_path):
 
 
 def test_clones_pipelines_and_saved_copies(both_ends, tmp_path):
+    from sklearn.base import clone
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     copy = clone(both_ends)
     assert copy.get_params() == both_ends.get_params()
     both_ends.save(tmp_path / "f.json")
-    assert HVAEFeatures.load(tmp_path / "f.json").get_params() == both_ends.get_params()
+    assert hvae_codec.HVAEFeatures.load(tmp_path / "f.json").get_params() == both_ends.get_params()
     crops = np.stack([CHINA[y : y + 48, x : x + 64] for y in (0, 300) for x in range(0, 560, 40)])
     below = np.repeat([False, True], len(crops) // 2)
-    pipeline = make_pipeline(HVAEFeatures("photo"), StandardScaler(), LogisticRegression())
+    pipeline = make_pipeline(
+        hvae_codec.HVAEFeatures("photo"), StandardScaler(), LogisticRegression()
+    )
     search = GridSearchCV(pipeline, {"hvaefeatures__quality": [20, 80.5]}, cv=2).fit(crops, below)
     assert search.best_score_ > 0.9, "sky and trees are easily told apart"
 
@@ -77,8 +83,8 @@ def test_clones_pipelines_and_saved_copies(both_ends, tmp_path):
 def test_what_is_refused(photo):
     count = len(photo.info.z_dims)
     with pytest.raises(HvaeCodecError, match=rf"allowed: one or more of z{count}, .* z1, each"):
-        HVAEFeatures("photo", layers="z99").fit()
+        hvae_codec.HVAEFeatures("photo", layers="z99").fit()
     with pytest.raises(UnknownQualityError, match=r"1\.\.100, not 200"):
-        HVAEFeatures("photo", quality=200).fit()
+        hvae_codec.HVAEFeatures("photo", quality=200).fit()
     with pytest.raises(ImageError, match=r"flat rows of 9216 .* it takes 16384 \(128 x 128 x 1\)"):
-        HVAEFeatures("photo").transform(np.zeros((2, 48 * 64 * 3), np.uint8))
+        hvae_codec.HVAEFeatures("photo").transform(np.zeros((2, 48 * 64 * 3), np.uint8))

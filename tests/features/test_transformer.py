@@ -6,11 +6,6 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import hvae_codec
 from hvae_codec.codec.images.load import encode_png
@@ -24,7 +19,6 @@ from hvae_codec.errors import (
     UnknownQualityError,
     WrongModelError,
 )
-from hvae_codec.features import HVAEFeatures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,7 +30,7 @@ def codec():
 
 @pytest.fixture
 def features():
-    return HVAEFeatures(quality=2)
+    return hvae_codec.HVAEFeatures(quality=2)
 
 
 def two_kinds(count, seed=0):
@@ -54,7 +48,7 @@ def test_features_are_those_of_the_codec(codec, features):
     images, _ = two_kinds(5)
     expected = codec.features(images)
     np.testing.assert_array_equal(features.fit_transform(images), expected.mean)
-    both = HVAEFeatures(quality=2, statistics="mean+std").transform(images)
+    both = hvae_codec.HVAEFeatures(quality=2, statistics="mean+std").transform(images)
     assert both.dtype == np.float32
     np.testing.assert_array_equal(both, np.concatenate([expected.mean, expected.std], axis=1))
 
@@ -92,7 +86,7 @@ def test_paths_and_pictures_of_any_size(features, tmp_path):
 
 @pytest.mark.parametrize("statistics", ["mean", "mean+std"])
 def test_names_of_columns_match_the_matrix(codec, statistics):
-    features = HVAEFeatures(quality=2, statistics=statistics)
+    features = hvae_codec.HVAEFeatures(quality=2, statistics=statistics)
     (dims, _) = codec.info.z_dims
     names = features.get_feature_names_out()
     assert names[0] == "z2_mean_0"
@@ -105,6 +99,8 @@ def test_no_pictures_give_no_rows(codec, features):
 
 
 def test_a_clone_has_the_parameters_and_a_pickle_is_small(features):
+    from sklearn.base import clone
+
     images, _ = two_kinds(4)
     fitted = features.fit(images)
     copy = clone(fitted.set_params(statistics="mean+std"))
@@ -121,8 +117,15 @@ def test_a_clone_has_the_parameters_and_a_pickle_is_small(features):
 
 
 def test_a_classifier_on_z2_tells_pictures_apart_also_from_their_bytes(codec):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     images, labels = two_kinds(120)
-    pipeline = make_pipeline(HVAEFeatures(quality=2), StandardScaler(), LogisticRegression())
+    pipeline = make_pipeline(
+        hvae_codec.HVAEFeatures(quality=2), StandardScaler(), LogisticRegression()
+    )
     pipeline.fit(images[:80], labels[:80])
     assert pipeline.score(images[80:], labels[80:]) > 0.95
     blobs = codec.encode_batch(images[80:])
@@ -134,12 +137,18 @@ def test_a_classifier_on_z2_tells_pictures_apart_also_from_their_bytes(codec):
 
 
 def test_a_classifier_on_z2_of_real_pictures_beats_guessing():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     try:
         test = load_dataset("cifar10", "test")
     except DatasetError as error:
         pytest.skip(str(error))
     images, labels = test.images[:1500], test.labels[:1500]
-    pipeline = make_pipeline(HVAEFeatures(quality=2), StandardScaler(), LogisticRegression())
+    pipeline = make_pipeline(
+        hvae_codec.HVAEFeatures(quality=2), StandardScaler(), LogisticRegression()
+    )
     pipeline.fit(images[:1000], labels[:1000])
     commonest = np.bincount(labels[1000:]).max() / 500
     assert pipeline.score(images[1000:], labels[1000:]) > commonest + 0.05
@@ -158,8 +167,8 @@ def test_a_classifier_on_z2_of_real_pictures_beats_guessing():
 )
 def test_parameters_of_a_grid_are_saved_as_plain_numbers(tmp_path, parameters, plain):
     path = tmp_path / "features.json"
-    HVAEFeatures(**parameters).save(path)
-    loaded = HVAEFeatures.load(path).get_params()
+    hvae_codec.HVAEFeatures(**parameters).save(path)
+    loaded = hvae_codec.HVAEFeatures.load(path).get_params()
     assert {name: loaded[name] for name in plain} == plain
     assert {type(loaded[name]) for name in plain} == {type(value) for value in plain.values()}
 
@@ -191,9 +200,9 @@ def test_encoded_buffers_are_taken_as_their_bytes(codec, features):
 )
 def test_wrong_parameters_are_refused_by_fit_and_transform(parameters, error):
     with pytest.raises(error):
-        HVAEFeatures(**parameters).fit([])
+        hvae_codec.HVAEFeatures(**parameters).fit([])
     with pytest.raises(error):
-        HVAEFeatures(**parameters).transform([])
+        hvae_codec.HVAEFeatures(**parameters).transform([])
 
 
 def test_wrong_input_is_refused(codec, features):
@@ -203,4 +212,4 @@ def test_wrong_input_is_refused(codec, features):
         with pytest.raises(ImageError):
             features.transform(wrong)
     with pytest.raises(WrongModelError):
-        HVAEFeatures(quality=1).transform(blobs)
+        hvae_codec.HVAEFeatures(quality=1).transform(blobs)

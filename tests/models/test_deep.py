@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_sample_image
 from torch.distributions import Independent, Normal, kl_divergence
 
 import hvae_codec
@@ -15,11 +14,11 @@ from hvae_codec.codec.checkpoint import save_checkpoint
 from hvae_codec.codec.tiled.fit_tables import fit_tables
 from hvae_codec.data import ImageDataset
 from hvae_codec.evaluation import psnr_db
-from hvae_codec.features import HVAEFeatures
 from hvae_codec.models import HierarchicalVAE, get_spec
 from hvae_codec.models.hvae import noise_seed, precision_weighted
 from hvae_codec.models.spec import FC, Conv, ConvTransp
 from hvae_codec.training import Recipe, train
+from tests.photographs import load_sample_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -209,5 +208,5 @@ def test_features_of_any_of_four_layers(four):
         part = codec.layer_features_from_bytes(blobs, layers)
         assert len(part) == layers
         np.testing.assert_allclose(part[-1].mean, found[layers - 1].mean, atol=1e-5)
-    rows = HVAEFeatures(four, layers=("z3", "z1")).transform(blobs)
+    rows = hvae_codec.HVAEFeatures(four, layers=("z3", "z1")).transform(blobs)
     np.testing.assert_allclose(rows, np.hstack([found[1].mean, found[3].mean]), atol=1e-5)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+import scipy
 import torch
-from scipy import stats
 
 from hvae_codec import ops
 from hvae_codec.ops import reference
@@ -68,10 +68,10 @@ def test_kernels_draw_the_reference_noise_bit_for_bit(numel, first_index):
 
 def test_normal_noise_is_standard_normal():
     noise = kernel_normals(400_000, 11, 0).numpy()
-    assert stats.kstest(noise, "norm").pvalue > 1e-3
+    assert scipy.stats.kstest(noise, "norm").pvalue > 1e-3
     assert abs(noise.mean()) < 4 / np.sqrt(noise.size)
     assert abs(noise.var() - 1) < 4 * np.sqrt(2 / noise.size)
-    assert abs(stats.kurtosis(noise)) < 4 * np.sqrt(24 / noise.size)
+    assert abs(scipy.stats.kurtosis(noise)) < 4 * np.sqrt(24 / noise.size)
 
 
 def test_neighbours_are_not_correlated():
@@ -85,7 +85,7 @@ def test_neighbours_are_not_correlated():
 
 def test_uniform_noise_is_uniform_on_its_half_open_interval():
     noise = kernel_uniforms(400_000, 12, 0).numpy()
-    assert stats.kstest(noise, stats.uniform(-0.5, 1.0).cdf).pvalue > 1e-3
+    assert scipy.stats.kstest(noise, scipy.stats.uniform(-0.5, 1.0).cdf).pvalue > 1e-3
     assert noise.min() >= -0.5
     assert noise.max() < 0.5
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.cli import main
 from hvae_codec.cli.jobs import pack_ray
 from hvae_codec.cli.jobs.archive_files import array_sources, open_writer
 from hvae_codec.cli.jobs.pack_ray import pack_on_ray
+from hvae_codec.utils.executors.ray import RayExecutor
+from tests.photographs import load_sample_image
 
 pytestmark = [pytest.mark.usefixtures("one_thread", "cluster")]
 
@@ -127,25 +128,27 @@ def test_a_killed_worker_costs_time_alone(tmp_path, monkeypatch):
         writer.extend(CROPS[:768])
     runs = tmp_path / "runs"
     runs.mkdir()
-    mapped = pack_ray._mapped
 
-    def mapped_by_mortals(code, blocks, together):
-        def deadly(block):
-            coded = code(block)
-            (runs / f"{block[0].place.row}-{os.getpid()}").touch()
-            if block[0].place.row == 256 and len(list(runs.glob("256-*"))) == 1:
-                os.kill(os.getpid(), signal.SIGKILL)  # its work is done, and lost
-            return coded
+    def deadly(block, **settings):
+        from hvae_codec.cli.jobs.pack_ray import _code  # the worker's own, which nobody patched
 
-        return mapped(deadly, blocks, together)
+        coded = _code(block, **settings)
+        (runs / f"{block[0].place.row}-{os.getpid()}").touch()
+        if block[0].place.row == 256 and len(list(runs.glob("256-*"))) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)  # its work is done, and lost
+        return coded
 
     def unfinished(pictures):
         assert not (tmp_path / "ray.hvaa").exists()
 
-    monkeypatch.setattr(pack_ray, "_mapped", mapped_by_mortals)
+    monkeypatch.setattr(pack_ray, "_code", deadly)
     wanted = ("cifar10", None, 1)
-    with open_writer(tmp_path / "ray.hvaa", codec, "new", whole=True) as writer:
-        assert pack_on_ray(writer, array_sources(CROPS[:768]), codec, wanted, unfinished) == []
+    sources = array_sources(CROPS[:768])
+    with (
+        RayExecutor() as executor,
+        open_writer(tmp_path / "ray.hvaa", codec, "new", whole=True) as writer,
+    ):
+        assert pack_on_ray(writer, sources, codec, wanted, executor, unfinished) == []
     of_blocks = [path.name.partition("-")[0] for path in runs.iterdir()]
     assert set(of_blocks) == {"0", "256", "512"}
     assert of_blocks.count("256") == 2

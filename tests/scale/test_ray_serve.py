@@ -7,12 +7,9 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from ray import serve
-from ray.serve.schema import ServeDeploySchema
 
 from hvae_codec.client import Client
 from hvae_codec.errors import ImageError, UnknownModelError
-from hvae_codec.server.ray_serve import Arguments, build
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.scale.test_deploy import DEPLOY
 
@@ -38,6 +35,10 @@ def free_port():
 @pytest.fixture(scope="module")
 def address(cluster, tmp_path_factory):
     """Where Ray's gRPC proxy listens; the application takes calls of one token."""
+    from ray import serve
+
+    from hvae_codec.server.ray_serve import Arguments, build
+
     tokens = tmp_path_factory.mktemp("tokens") / "tokens"
     tokens.write_text(token_table("tester", TOKEN))
     tokens.chmod(0o600)
@@ -64,6 +65,10 @@ def channel(address):
 
 
 def test_the_config_file_is_one():
+    from ray.serve.schema import ServeDeploySchema
+
+    from hvae_codec.server.ray_serve import Arguments, build
+
     schema = ServeDeploySchema.model_validate(CONFIG)
     (application,) = schema.applications
     assert application.import_path == f"{build.__module__}:{build.__name__}"

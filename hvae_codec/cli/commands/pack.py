@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hvae_codec
 from hvae_codec.cli.common import (
@@ -28,6 +29,9 @@ from hvae_codec.cli.jobs.archive_files import (
 from hvae_codec.cli.jobs.models import one_model
 from hvae_codec.cli.jobs.pack_progress import Bar, Failure
 from hvae_codec.errors import HvaeCodecError
+
+if TYPE_CHECKING:
+    from hvae_codec.utils.executors.ray import RayExecutor
 
 
 def add_pack(commands: Commands) -> None:
@@ -92,11 +96,11 @@ def _pack(arguments: argparse.Namespace) -> int:
     codec = _codec(arguments, sources, shards)
     mode = "append" if arguments.append else "replace" if arguments.replace else "new"
     rows = []
-    with _cluster(arguments.engine):
+    with _executor(arguments.engine) as executor:
         for number in range(shards):
             share = slice(len(sources) * number // shards, len(sources) * (number + 1) // shards)
             output = _shard_path(arguments.output, number, shards)
-            rows.append(_pack_one(arguments, codec, sources[share], output, mode))
+            rows.append(_pack_one(arguments, codec, sources[share], output, mode, executor))
     if arguments.json:
         print_json(rows[0] if arguments.shards is None else {"archives": rows})
     return 1 if any(row["failed"] for row in rows) else 0
@@ -123,16 +127,13 @@ def _codec(
     return load(arguments)
 
 
-@contextmanager
-def _cluster(engine: str) -> Iterator[None]:
+def _executor(engine: str) -> AbstractContextManager[RayExecutor | None]:
     """For all shards together: joining or starting a cluster takes seconds."""
     if engine == "local":
-        yield
-        return
-    from hvae_codec.cli.jobs.pack_ray import cluster
+        return nullcontext()
+    from hvae_codec.utils.executors.ray import RayExecutor
 
-    with cluster():
-        yield
+    return RayExecutor()
 
 
 def _pack_one(
@@ -141,17 +142,18 @@ def _pack_one(
     sources: Sequence[Source],
     output: Path,
     mode: str,
+    executor: RayExecutor | None,
 ) -> dict[str, object]:
     """Write one archive; what it holds then."""
     # What a cluster codes is no work of this process that its death should spare.
-    whole = arguments.engine == "ray" and mode == "new"
+    whole = executor is not None and mode == "new"
     with open_writer(output, codec, mode, whole=whole) as writer:
         before = len(writer)
-        if arguments.engine == "ray":
+        if executor is not None:
             from hvae_codec.cli.jobs.pack_ray import pack_on_ray
 
             wanted = (arguments.model, arguments.quality, arguments.effort)
-            failed = pack_on_ray(writer, sources, codec, wanted)
+            failed = pack_on_ray(writer, sources, codec, wanted, executor)
         else:
             failed = _add_all(writer, sources)
         added = len(writer) - before

@@ -18,11 +18,7 @@ class Failure:
     @staticmethod
     def of(label: str, error: Exception) -> Failure:
         """Of an error, whose message need not say which image it is about."""
-        return Failure.of_message(label, describe(error))
-
-    @staticmethod
-    def of_message(label: str, message: str) -> Failure:
-        """Of what an error said."""
+        message = describe(error)
         return Failure(label, message if label in message else f"{label}: {message}")
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from hvae_codec.cli.common import int_from
 from hvae_codec.training.recipe import Recipe, recipe_options
 
-ONE_MODEL = ("noise_index", "average", "quality_rate", "crops", "optimiser")
+ONE_MODEL = ("noise_index", "average", "quality_rate", "crops")
 """Fields that a sweep does not take."""
 
 

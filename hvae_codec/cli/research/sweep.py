@@ -46,6 +46,12 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="zN=RATE,...",
         help="one model more, whose betas adapt to these rates (nats, bits or B): z2=12,z1=180",
     )
+    which.add_argument(
+        "--plane",
+        action="store_true",
+        help="train one model for all these betas, and take it at each: by --optimiser muon in a "
+        "few epochs",
+    )
     parser.set_defaults(posterior="gaussian", batch_size=256, learning_rate=3e-4, epochs=500)
     parser.set_defaults(schedule="constant")
     add_renamed(

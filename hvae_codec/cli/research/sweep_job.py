@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from hvae_codec.errors import SweepError
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.recipe import Recipe, beta_per_layer
 from hvae_codec.training.sweep.chunk import described_data, fingerprint_of, pending_chunks
-from hvae_codec.training.sweep.local import SweepJob, run_locally
+from hvae_codec.training.sweep.job import SweepJob, run_sweep
 from hvae_codec.training.sweep.memory import fitting_chunk
 from hvae_codec.training.sweep.plan import (
     PLAN_FILE,
@@ -29,8 +30,13 @@ from hvae_codec.training.sweep.plan import (
     read_plan,
     write_plan,
 )
-from hvae_codec.training.sweep.ray import run_on_ray
 from hvae_codec.utils.atomic_files import locked
+from hvae_codec.utils.executors.base import Executor
+from hvae_codec.utils.executors.local import LocalExecutor
+from hvae_codec.utils.executors.ray import RayExecutor
+
+RAY_RETRIES = 5
+"""Lost workers that a chunk survives."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         load_dataset(arguments.data, split, arguments.root, arguments.download)
         for split in ("train", "test")
     )
-    recipe = _recipe(arguments, models[0])
-    chunk = arguments.chunk or _chunk(arguments, recipe, len(models))
+    recipe = _recipe(arguments, models)
+    chunk = _chunk(arguments, recipe, len(models))
     data = described_data(training, test, recipe.images)
     images = fingerprint_of(training, test)
     plan = SweepPlan(recipe, tuple(models), chunk, arguments.name, data, images)
@@ -81,11 +87,18 @@ def _models(arguments: argparse.Namespace) -> list[SweepModel]:
     return models
 
 
-def _recipe(arguments: argparse.Namespace, first: SweepModel) -> Recipe:
+def _recipe(arguments: argparse.Namespace, models: Sequence[SweepModel]) -> Recipe:
+    betas, ranges = models[0].betas, None
+    if arguments.plane:
+        if arguments.rates:
+            arguments.usage_error("--plane adapts no betas to --rates")
+        ranges = tuple((min(of), max(of)) for of in zip(*(m.betas for m in models), strict=True))
+        betas = (1.0,) * len(betas)
     return Recipe(
         spec=arguments.spec,
         dataset=arguments.data,
-        betas=first.betas,
+        betas=betas,
+        beta_ranges=ranges,
         channels_last=arguments.memory_format == "channels_last",
         seed=arguments.seed,
         **recipe_fields(arguments),
@@ -93,7 +106,11 @@ def _recipe(arguments: argparse.Namespace, first: SweepModel) -> Recipe:
 
 
 def _chunk(arguments: argparse.Namespace, recipe: Recipe, models: int) -> int:
-    """As it was when the sweep began, or what fits now."""
+    """As it was when the sweep began, or what fits now; all models where one stands for them."""
+    if recipe.beta_ranges is not None:
+        return models
+    if arguments.chunk is not None:
+        return int(arguments.chunk)
     if (arguments.out / PLAN_FILE).exists():
         return read_plan(arguments.out).chunk
     return fitting_chunk(recipe, models, arguments.device, arguments.workers)
@@ -103,22 +120,31 @@ def _run(work: SweepJob, plan: SweepPlan, arguments: argparse.Namespace) -> list
     chunks = plan.chunks()
     pending = pending_chunks(work.directory)
     models = sum(len(chunks[number]) for number in pending)
+    if plan.recipe.beta_ranges is None:
+        trained, what = models, f"{models} models in {len(pending)} stacks"
+    else:
+        trained, what = len(pending), f"one model for {models} choices of betas"
     per_epoch = plan.data["train_images"] // plan.recipe.batch_size * plan.recipe.batch_size
-    with tqdm(
-        total=models * plan.recipe.epochs * per_epoch,
-        desc=f"{models} models in {len(pending)} stacks",
-        unit=" model images",
-        unit_scale=True,
-        disable=None,
-        file=sys.stderr,
-    ) as bar:
+    with (
+        _executor(work, arguments) as executor,
+        tqdm(
+            total=trained * plan.recipe.epochs * per_epoch,
+            desc=what,
+            unit=" model images",
+            unit_scale=True,
+            disable=None,
+            file=sys.stderr,
+        ) as bar,
+    ):
+        return run_sweep(work, executor, bar.update)
 
-        def progress(images: int) -> None:
-            bar.update(images)
 
-        if arguments.engine == "ray":
-            return run_on_ray(work, progress)
-        return run_locally(work, arguments.workers, progress)
+def _executor(work: SweepJob, arguments: argparse.Namespace) -> Executor:
+    if arguments.engine == "local":
+        return LocalExecutor(arguments.workers)
+    if work.device.startswith("cuda"):
+        return RayExecutor(gpus=1, retries=RAY_RETRIES)
+    return RayExecutor(cpus=work.threads or 1, retries=RAY_RETRIES)
 
 
 def _report(arguments: argparse.Namespace, plan: SweepPlan) -> None:

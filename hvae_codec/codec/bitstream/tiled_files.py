@@ -23,7 +23,7 @@ from hvae_codec.codec.bitstream.files import block_of, refuse_block
 from hvae_codec.codec.bitstream.header import SizedHeader, write_file, write_files
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.entropy.tables import FloatArray, Int32Array, SymbolTables
-from hvae_codec.codec.entropy.tile_coder import SymbolCoder
+from hvae_codec.codec.entropy.tile_coder import TileCoder
 from hvae_codec.errors import BitstreamError
 from hvae_codec.utils.arguments import layer_count
 
@@ -48,9 +48,9 @@ class TiledFileCoder:
         return self.form.own_size
 
     @cached_property
-    def coder(self) -> SymbolCoder:
+    def coder(self) -> TileCoder:
         """The coder with its tables prepared."""
-        return SymbolCoder(self.tables)
+        return TileCoder(self.tables)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "coder"}
@@ -125,10 +125,21 @@ class TiledFileCoder:
         if len(files) != 1 and all(n == 1 for n in tiles):
             symbols = self.coder.decode_records(payloads, layers)
         else:
-            parts = [self.coder.decode(p, n, layers) for p, n in zip(payloads, tiles, strict=True)]
-            symbols = [np.concatenate(layer) for layer in zip(*parts, strict=True)]
+            symbols = self._decode_each(payloads, tiles, layers)
         _verify_first(opened, tiles, symbols[0])
         return [file.header for file in opened], symbols
+
+    def _decode_each(
+        self, payloads: Sequence[bytes], tiles: Sequence[int], layers: int | None
+    ) -> list[Int32Array]:
+        """Symbols [T, D_l] of payloads of these numbers of tiles; errors say which file."""
+        parts = []
+        for number, (payload, count) in enumerate(zip(payloads, tiles, strict=True)):
+            try:
+                parts.append(self.coder.decode(payload, count, layers))
+            except BitstreamError as error:
+                raise_about(error, number, len(payloads))
+        return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 
     def _write_one(self, header: SizedHeader, symbols: Symbols) -> bytes:
         """The file of all these tiles. Raises ValueError for symbols that do not fit."""

@@ -1,4 +1,6 @@
-"""Static integer probability tables: one per latent dimension, fitted once, kept in a checkpoint.
+"""Static integer probability tables, fitted once and kept in a checkpoint.
+
+Tiled models have one per latent dimension, fully convolutional ones one per context.
 
 A table is a list of integer frequencies over a run of consecutive symbols. No float decides a
 probability anywhere between encoder and decoder, so that decoding is exact on every machine.
@@ -38,7 +40,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class LayerTables:
-    """The tables of one layer of D dimensions; the frequencies of all D lie in one flat array.
+    """The D tables of one layer, of its dimensions or contexts; all frequencies in one flat array.
 
     low: int32 [D], the smallest symbol of each dimension.
     size: int32 [D], the number of symbols of each dimension; 1 means that nothing is coded.

@@ -24,7 +24,7 @@ from hvae_codec.codec.entropy.tables import Int32Array, LayerTables, SymbolTable
 from hvae_codec.errors import CorruptError
 
 RUN = 4096
-"""Images whose symbols of one layer are coded together: bounds the memory of a streaming reader."""
+"""Tiles whose symbols of one layer are coded together: bounds the memory of a streaming reader."""
 
 
 class _TileLayer(TableCoder):
@@ -63,7 +63,7 @@ class _TileLayer(TableCoder):
         return np.arange(self.tables.dims + 1) * n
 
 
-class SymbolCoder:
+class TileCoder:
     """Codes symbols under fixed tables. Build it once per model: it holds the prepared tables."""
 
     def __init__(self, tables: SymbolTables) -> None:

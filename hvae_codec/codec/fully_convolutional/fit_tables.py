@@ -23,7 +23,7 @@ from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import dtype_of
 
 LEVELS = 64
-"""Levels of a layer: deviations from a tenth of a step to LARGEST, evenly spread by ratio."""
+"""Levels of a layer: deviations of 0.1 steps to LARGEST_DEVIATION, evenly spread by ratio."""
 
 LARGEST_DEVIATION = 100.0
 """In steps; symbols beyond what so wide a prior makes likely are rare at any quality."""

@@ -171,11 +171,11 @@ class ConvNetworks:
                     start + (bottom - top) * SECOND_STRIDE, height - top * SECOND_STRIDE + start
                 )
                 shown = self.model.likelihood.mode(output[:, :, start:stop, :width])
-                grey_levels = (shown * 255.0).round_().to(torch.uint8)
-                strip = np.ascontiguousarray(grey_levels.permute(0, 2, 3, 1).cpu().numpy())
+                values = (shown * 255.0).round_().to(torch.uint8)
+                strip = np.ascontiguousarray(values.permute(0, 2, 3, 1).cpu().numpy())
             yield strip
 
 
 def _rows_at_once(count: int, width: int) -> int:
-    """Rows of pixels in a strip, a multiple of the coarsest resolution's stride or so."""
+    """Rows of pixels in a strip: a multiple of 64, twice the coarsest stride."""
     return max(1, STRIP_PIXELS // (count * width * 64)) * 64

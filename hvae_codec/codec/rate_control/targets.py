@@ -13,7 +13,7 @@ from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.model_shape import Pictures
 from hvae_codec.codec.rate_control.budget import spread
 from hvae_codec.codec.rate_control.candidates import Candidate, CandidateSearch
-from hvae_codec.codec.registry import ladder, model_for
+from hvae_codec.codec.registry import family, model_for
 from hvae_codec.codec.tiled.rate_search import TradeSearch, coarse_trades
 from hvae_codec.codec.transform import Pixels
 from hvae_codec.errors import HvaeCodecError, RateError
@@ -102,7 +102,7 @@ def encode_within(
 def _codecs(model: str | Sequence[Codec], picture: Pixels) -> list[Codec]:
     """The codecs that an image may be coded with."""
     if isinstance(model, str):
-        return ladder(model_for(*picture.shape[:2]) if model == AUTO else model)
+        return family(model_for(*picture.shape[:2]) if model == AUTO else model)
     if not model:
         raise HvaeCodecError("no codec to choose from")
     return list(model)

@@ -160,8 +160,8 @@ class Networks:
     def _pictures(self, latents: Sequence[Tensor]) -> Tiles:
         check()
         output = self.model.likelihood.mode(self._direct.decode(latents))
-        grey_levels = (output * 255.0).round_().to(torch.uint8)
-        return np.ascontiguousarray(grey_levels.permute(0, 2, 3, 1).cpu().numpy())
+        values = (output * 255.0).round_().to(torch.uint8)
+        return np.ascontiguousarray(values.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def _concatenated(chunks: list[Symbols]) -> Symbols:

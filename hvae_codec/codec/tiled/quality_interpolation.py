@@ -27,7 +27,7 @@ more than the search can do.
 """
 
 
-def operating_point(rungs: Sequence[ModelInfo], quality: float) -> tuple[ModelInfo, float]:
+def operating_point(levels: Sequence[ModelInfo], quality: float) -> tuple[ModelInfo, float]:
     """The quality level and trade that stand for a `quality` between the first and last quality
     level's.
 
@@ -38,19 +38,20 @@ def operating_point(rungs: Sequence[ModelInfo], quality: float) -> tuple[ModelIn
         UnknownQualityError: `quality` is outside the model family, or a card has no calibration.
         CheckpointError: a calibration is not one.
     """
-    ladder = sorted(rungs, key=lambda info: info.quality)
-    numbers = [info.quality for info in ladder]
+    ordered = sorted(levels, key=lambda info: info.quality)
+    numbers = [info.quality for info in ordered]
     if not numbers[0] <= quality <= numbers[-1]:
         raise UnknownQualityError(
-            f"model {ladder[0].name!r} has qualities {numbers[0]} to {numbers[-1]}; got {quality!r}"
+            f"model {ordered[0].name!r} has qualities {numbers[0]} to {numbers[-1]}; "
+            f"got {quality!r}"
         )
     above = max(int(np.searchsorted(numbers, quality)), 1)
-    pair = [ladder[above - 1], ladder[above]] if len(ladder) > 1 else ladder
+    pair = [ordered[above - 1], ordered[above]] if len(ordered) > 1 else ordered
     curves = [_curve(info) for info in pair]
-    at_rungs = [
+    at_levels = [
         float(np.interp(0.0, np.sort(logs), psnr[np.argsort(logs)])) for logs, _, psnr in curves
     ]
-    wanted = float(np.interp(quality, [info.quality for info in pair], at_rungs))
+    wanted = float(np.interp(quality, [info.quality for info in pair], at_levels))
     found = []
     for info, curve in zip(pair, curves, strict=True):
         logs, sizes, psnr = _efficient(*curve)

@@ -118,6 +118,14 @@ class ConvVAE(nn.Module):
         middle = math.sqrt(math.prod(self.spec.deviations))
         return ForwardOutput(distortion, torch.stack(rates, dim=1), output, deviation / middle)
 
+    def loss(self, output: ForwardOutput, weights: Tensor) -> Tensor:
+        """The mean over images of the loss of Eq. 8, betas being `weights`, fp32 [L]; a scalar.
+
+        Losses count by the `weights` of the output.
+        """
+        assert output.weights is not None
+        return (output.weights * (output.distortion_nats + output.rates_nats @ weights)).mean()
+
     def knot_weights(self, qualities: Tensor) -> Tensor:
         """What each knot contributes at qualities [B] in [0, 1]: [B, K], rows of sum 1."""
         position = qualities[:, None] * (self.spec.knots - 1)

@@ -28,6 +28,7 @@ from hvae_codec.training.sweep.plan import (
     model_path,
     read_plan,
 )
+from hvae_codec.training.sweep.plane import train_plane
 from hvae_codec.training.sweep.stacked_trainer import Advance, TrainedModel, train_chunk
 from hvae_codec.utils.atomic_files import write_atomically
 
@@ -78,7 +79,8 @@ def run_chunk(
         raise SweepError(f"{directory} was begun with other images than {plan.data} has here")
     indices = plan.chunks()[number]
     place = chunk_directory(directory, number)
-    trained = train_chunk(plan, indices, training, place, device=device, advance=advance)
+    train = train_chunk if plan.recipe.beta_ranges is None else train_plane
+    trained = train(plan, indices, training, place, device=device, advance=advance)
     (directory / "models").mkdir(exist_ok=True)
     lines = []
     for index, result in zip(indices, trained, strict=True):
@@ -114,7 +116,7 @@ def export_model(
         "name": plan.name,
         "quality": index + 1,
         "recipe": recipe.to_json(),
-        **({} if recipe.rates is None else {"betas": last["betas"]}),
+        **_betas_reached(plan, index, last),
         "data": plan.data,
         "training": last,
     }
@@ -139,6 +141,14 @@ def described_data(
         "test": f"{test.name} {test.split}",
         "test_images": len(test),
     }
+
+
+def _betas_reached(plan: SweepPlan, index: int, last: dict[str, Any]) -> dict[str, list[float]]:
+    """What a card says of betas that are not those of the recipe."""
+    recipe = plan.recipe_of(index)
+    if recipe.rates is not None:
+        return {"betas": last["betas"]}
+    return {} if recipe.beta_ranges is None else {"betas": list(plan.models[index].betas)}
 
 
 def _betas(plan: SweepPlan, index: int) -> str:

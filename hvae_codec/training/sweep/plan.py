@@ -15,7 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import convert
+
 from hvae_codec.errors import SpecError, SweepError
+from hvae_codec.models.plane import check_point
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.utils.atomic_files import write_atomically
 
@@ -57,13 +60,27 @@ class SweepPlan:
             raise SweepError(f"{len(self.models)} models; a sweep has 1 to {MAX_MODELS}")
         if self.chunk < 1:
             raise SweepError(f"chunks of {self.chunk} models; at least 1 is allowed")
-        for index in range(len(self.models)):
+        for index, model in enumerate(self.models):
             self.recipe_of(index)
+            if self.recipe.beta_ranges is not None:
+                self._check_point(model)
 
     def recipe_of(self, index: int) -> Recipe:
-        """The recipe with which `train` alone makes the model at `index`."""
+        """The recipe with which `train` alone makes the model at `index`.
+
+        Where one model is trained for all betas, it is the plan's.
+        """
+        if self.recipe.beta_ranges is not None:
+            return self.recipe
         model = self.models[index]
         return replace(self.recipe, betas=model.betas, rates=model.rates, noise_index=index)
+
+    def _check_point(self, model: SweepModel) -> None:
+        """Raise SpecError or SweepError unless the one model of all betas can be taken there."""
+        if model.rates is not None:
+            raise SweepError("one model for a range of betas adapts none of them to rates")
+        assert self.recipe.beta_ranges is not None
+        check_point(model.betas, self.recipe.beta_ranges)
 
     def chunks(self) -> list[range]:
         """Indices of the models of each chunk."""
@@ -103,24 +120,13 @@ class SweepPlan:
                 raise SweepError(
                     f"a sweep of format {data['format']!r}; this release reads {_FORMAT!r}"
                 )
-            models = tuple(
-                SweepModel(
-                    tuple(float(beta) for beta in model["betas"]),
-                    None
-                    if model["rates"] is None
-                    else tuple(None if rate is None else float(rate) for rate in model["rates"]),
-                )
-                for model in data["models"]
-            )
-            recipe = Recipe.from_json(data["recipe"])
-            fingerprint = data.get("fingerprint")
             return cls(
-                recipe,
-                models,
-                int(data["chunk"]),
-                str(data["name"]),
-                dict(data["data"]),
-                None if fingerprint is None else str(fingerprint),
+                Recipe.from_json(data["recipe"]),
+                convert(data["models"], tuple[SweepModel, ...]),
+                convert(data["chunk"], int),
+                convert(data["name"], str),
+                convert(data["data"], dict[str, Any]),
+                convert(data.get("fingerprint"), str | None),
             )
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, SweepError | SpecError):

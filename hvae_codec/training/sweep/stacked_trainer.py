@@ -1,8 +1,8 @@
 """Training the models of a chunk as one stack; killed at any moment, it goes on where it was.
 
 What `trainer` does for one model, with the same minibatches for all of them. Adam works element by
-element, so each model's weights follow the path that they would follow alone; a model that diverges
-is set to zero and no longer learns, and the others do not notice.
+element, and Muon matrix by matrix, so each model's weights follow the path that they would follow
+alone; a model that diverges is set to zero and no longer learns, and the others do not notice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_codec.data import ImageDataset
-from hvae_codec.errors import SpecError
 from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
 from hvae_codec.models.stacked import StackedVAE
 from hvae_codec.models.zoo import get_spec
@@ -58,15 +57,12 @@ def train_chunk(
     Raises:
         DatasetError: the images do not fit the model or do not fill a minibatch.
         CheckpointError: `directory` holds another run.
-        SpecError: the optimiser is Muon, which takes the matrices of one model alone.
     """
     recipe = plan.recipe
-    if recipe.optimiser == "muon":
-        raise SpecError("models of a stack train with adam or adamw, not with muon")
     count = checked_count(get_spec(recipe.spec), dataset, recipe)
     directory.mkdir(parents=True, exist_ok=True)
     stack = _fresh_stack(plan, indices).to(device)
-    optimiser = Optimiser(stack, recipe.optimiser)
+    optimiser = Optimiser(stack, recipe.optimiser, stacked=True)
     models = [plan.to_json()["models"][index] for index in indices]
     run = RunState(directory, recipe, stack, optimiser, data_of(dataset), models)
     progress = run.load()

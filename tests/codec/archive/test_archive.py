@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec import Archive, ArchiveWriter
@@ -26,20 +25,28 @@ from hvae_codec.errors import (
     UnknownModelError,
     WrongModelError,
 )
+from tests.photographs import load_sample_image
 
-CODEC = hvae_codec.load("cifar10")
 CHINA = load_sample_image("china.jpg")
 CROPS = np.stack(
     [CHINA[y : y + 32, x : x + 32] for y in range(0, 416, 32) for x in range(0, 640, 32)]
 )
 MIXED = [CHINA[:40, :50], CHINA[:32, :32, :1], CROPS[0], CHINA[:40, :50, :1], CROPS[1], CROPS[2]]
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def tiled_codec():
+    """It is loaded once, by the first test that needs it."""
+    return hvae_codec.load("cifar10")
+
+
+def decoded_block(images):
+    return tiled_codec().decode_block(tiled_codec().encode_block(images))
+
+
 def write(path, images, names=None, **options):
-    with ArchiveWriter(path, CODEC, **options) as writer:
+    with ArchiveWriter(path, tiled_codec(), **options) as writer:
         writer.extend(images, names)
     return path
 
@@ -52,7 +59,7 @@ def close_to(found, expected):
 
 def test_pictures_come_back_as_the_codec_decodes_them(tmp_path):
     path = write(tmp_path / "a.hvaa", CROPS[:20], block_tiles=8)
-    expected = CODEC.decode_batch(CODEC.encode_batch(CROPS[:20]))
+    expected = tiled_codec().decode_batch(tiled_codec().encode_batch(CROPS[:20]))
     with Archive(path) as archive:
         assert len(archive) == 20
         assert archive.info.blocks == 3
@@ -68,16 +75,37 @@ def test_pictures_come_back_as_the_codec_decodes_them(tmp_path):
         assert archive.verify() == []
 
 
-def test_sizes_and_colours_mix_in_the_order_they_were_added(tmp_path):
-    path = write(tmp_path / "a.hvaa", MIXED)
-    with Archive(path) as archive:
-        assert archive.info.blocks == 1
-        for found, picture in zip(archive, MIXED, strict=True):
-            assert close_to(found, CODEC.decode(CODEC.encode(picture)))
-        assert [archive[i].shape for i in range(6)] == [picture.shape for picture in MIXED]
-        assert [archive.decode([4, 1])[i].shape for i in (0, 1)] == [(32, 32, 3), (32, 32, 1)]
+def test_sizes_colours_and_points_mix_in_the_order_they_were_added(
+    codec, other_point, tiny_at_hand, tmp_path
+):
+    path = tmp_path / "a.hvaa"
+    with ArchiveWriter(path, codec, block_tiles=40) as writer:
+        writer.extend(MIXED[:4], ["a", "b", None, "d"])
+    with ArchiveWriter(path, other_point, append=True) as writer:
+        writer.extend(MIXED[4:], ["e", "f"])
+    blobs = [codec.encode(image) for image in MIXED[:4]]
+    blobs += [other_point.encode(image) for image in MIXED[4:]]
+    expected = [codec.decode(blob) for blob in blobs]
+    with Archive(path, codec) as archive:
+        assert archive.verify() == []
+        assert archive.info.blocks == 2
+        assert archive.names == ["a", "b", None, "d", "e", "f"]
+        for found, wanted in zip(archive, expected, strict=True):
+            assert close_to(found, wanted)
+        order = (5, 2, 0, 2)
+        for found, number in zip(archive.decode(order), order, strict=True):
+            assert close_to(found, expected[number])
+        assert close_to(archive["e"], expected[4])
         sizes = [(info.height, info.width, info.channels) for info in archive.listing()]
-        assert sizes == [picture.shape for picture in MIXED]
+        assert sizes == [image.shape for image in MIXED]
+        np.testing.assert_allclose(
+            archive.features([4, 1]).mean,
+            codec.features_from_bytes([blobs[4], blobs[1]]).mean,
+            rtol=1e-4,
+            atol=1e-4,
+        )
+        layers = archive.layer_features()
+        assert [len(layer.mean) for layer in layers] == [6] * len(codec.info.z_dims)
 
 
 SHAPES = [(1, 7, 3), (1, 7, 1), (32, 32, 3), (32, 32, 1), (33, 64, 3), (32, 32, 3)]
@@ -94,11 +122,11 @@ POOL = [CHINA[9 : 9 + h, 80 : 80 + w, :c] for h, w, c in SHAPES]
 def test_any_mixture_comes_back(kinds, block_tiles, flushes, order):
     names = [f"{i:03d}.png" if named else None for i, (_, named) in enumerate(kinds)]
     order = [i for i in order if i < len(kinds)]
-    decoded = CODEC.decode_batch(CODEC.encode_batch(POOL))
+    decoded = tiled_codec().decode_batch(tiled_codec().encode_batch(POOL))
     expected = [decoded[which] for which, _ in kinds]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.hvaa"
-        with ArchiveWriter(path, CODEC, block_tiles=block_tiles) as writer:
+        with ArchiveWriter(path, tiled_codec(), block_tiles=block_tiles) as writer:
             for i, (which, _) in enumerate(kinds):
                 assert writer.add(POOL[which], names[i]) == i
                 if i in flushes:
@@ -133,12 +161,12 @@ def test_names(tmp_path):
 
 def test_a_name_is_taken_once(tmp_path):
     path = tmp_path / "a.hvaa"
-    with ArchiveWriter(path, CODEC) as writer:
+    with ArchiveWriter(path, tiled_codec()) as writer:
         writer.add(CROPS[0], "cat")
         with pytest.raises(ArchiveError, match="named 'cat' already"):
             writer.add(CROPS[1], "cat")
         assert writer.add(CROPS[1], "dog") == 1
-    with ArchiveWriter(path, CODEC, append=True) as writer:
+    with ArchiveWriter(path, tiled_codec(), append=True) as writer:
         with pytest.raises(ArchiveError, match="named 'dog' already"):
             writer.add(CROPS[1], "dog")
         with pytest.raises(ArchiveError, match="1 to 1024 bytes"):
@@ -157,7 +185,7 @@ def test_names_of_equal_hashes_are_told_apart(tmp_path):
 
 def test_overhead_is_at_most_1_1_bytes_a_picture(tmp_path):
     pictures = CROPS[:256]
-    information = CODEC.information_bits(pictures).sum() / 8
+    information = tiled_codec().information_bits(pictures).sum() / 8
     plain = write(tmp_path / "plain.hvaa", pictures).stat().st_size
     assert (plain - information) / len(pictures) <= 0.6  # one block bears the archive's 57 bytes
     more = write(tmp_path / "more.hvaa", np.concatenate([pictures] * 2)).stat().st_size
@@ -171,8 +199,8 @@ def test_overhead_is_at_most_1_1_bytes_a_picture(tmp_path):
 
 def test_features_are_those_of_the_bytes(tmp_path):
     path = write(tmp_path / "a.hvaa", [*CROPS[:9], *MIXED], block_tiles=4)
-    blobs = CODEC.encode_batch([*CROPS[:9], *MIXED])
-    expected = CODEC.features_from_bytes(blobs)
+    blobs = tiled_codec().encode_batch([*CROPS[:9], *MIXED])
+    expected = tiled_codec().features_from_bytes(blobs)
     with Archive(path) as archive:
         every = archive.features()
         np.testing.assert_allclose(every.mean, expected.mean, atol=1e-6)
@@ -187,7 +215,7 @@ def test_appending_keeps_what_is_there_byte_for_byte(tmp_path):
     with Archive(path) as archive:
         end = archive.info.file_bytes - 16 - 10 - 1 - 3 * 4 - 12  # where the index begins
         before = path.read_bytes()
-        with ArchiveWriter(path, CODEC, append=True) as writer:
+        with ArchiveWriter(path, tiled_codec(), append=True) as writer:
             assert len(writer) == 5
             assert writer.extend(CROPS[5:8]) == range(5, 8)
             assert len(writer) == 8
@@ -195,7 +223,10 @@ def test_appending_keeps_what_is_there_byte_for_byte(tmp_path):
         assert len(list(archive)) == 5
     assert path.read_bytes()[:end] == before[:end]
     with Archive(path) as archive:
-        assert close_to(np.stack(list(archive)), CODEC.decode_block(CODEC.encode_block(CROPS[:8])))
+        assert close_to(
+            np.stack(list(archive)),
+            decoded_block(CROPS[:8]),
+        )
 
 
 def test_appending_nothing_changes_nothing(tmp_path):
@@ -220,24 +251,27 @@ def test_all_kinds_of_pictures_and_streams_are_taken(tmp_path):
         torch.tensor(CROPS[3]).permute(2, 0, 1),
     ]
     path = write(tmp_path / "a.hvaa", (kind for kind in kinds))
-    expected = CODEC.decode(CODEC.encode(CROPS[3]))
+    expected = tiled_codec().decode(tiled_codec().encode(CROPS[3]))
     with Archive(path) as archive:
         assert [close_to(picture, expected) for picture in archive] == [True] * 4
 
 
 def test_a_buffer_may_be_filled_anew(tmp_path):
     buffer = np.empty_like(CROPS[0])
-    with ArchiveWriter(tmp_path / "a.hvaa", CODEC) as writer:
+    with ArchiveWriter(tmp_path / "a.hvaa", tiled_codec()) as writer:
         for crop in CROPS[:3]:
             buffer[:] = crop
             writer.add(buffer)
     with Archive(tmp_path / "a.hvaa") as archive:
-        assert close_to(np.stack(list(archive)), CODEC.decode_block(CODEC.encode_block(CROPS[:3])))
+        assert close_to(
+            np.stack(list(archive)),
+            decoded_block(CROPS[:3]),
+        )
 
 
 def test_what_was_added_before_an_error_is_kept(tmp_path):
     path = tmp_path / "a.hvaa"
-    writer = ArchiveWriter(path, CODEC)
+    writer = ArchiveWriter(path, tiled_codec())
     writer.extend(CROPS[:3])
     with pytest.raises(AlphaError):
         writer.add(np.zeros((32, 32, 4), np.uint8))
@@ -265,7 +299,7 @@ def small_disk():
 
 def test_a_full_disk_is_reported_and_earlier_blocks_survive(tmp_path, small_disk):
     path = tmp_path / "a.hvaa"
-    writer = ArchiveWriter(path, CODEC, block_tiles=4)
+    writer = ArchiveWriter(path, tiled_codec(), block_tiles=4)
     with pytest.raises(OSError, match="too large"):
         writer.extend(CROPS[:100])
     with pytest.raises(OSError, match="too large"):
@@ -275,28 +309,28 @@ def test_a_full_disk_is_reported_and_earlier_blocks_survive(tmp_path, small_disk
     with Archive(path) as archive:
         assert 4 <= len(archive) < 96
         assert archive.verify() == []
-        assert close_to(archive[3], CODEC.decode(CODEC.encode(CROPS[3])))
+        assert close_to(archive[3], tiled_codec().decode(tiled_codec().encode(CROPS[3])))
 
 
 def test_files_that_cannot_be_written_to(tmp_path):
     path = write(tmp_path / "a.hvaa", CROPS[:2])
     with pytest.raises(FileExistsError):
-        ArchiveWriter(path, CODEC)
+        ArchiveWriter(path, tiled_codec())
     with pytest.raises(WrongModelError, match=r"a\.hvaa is of model"):
         ArchiveWriter(path, hvae_codec.load("cifar10", quality=1), append=True)
     other = tmp_path / "other"
     other.write_bytes(b"something else entirely")
     with pytest.raises(NotAnHvaeFileError, match=r"736f6d65"):
-        ArchiveWriter(other, CODEC, append=True)
+        ArchiveWriter(other, tiled_codec(), append=True)
     assert other.read_bytes() == b"something else entirely"
     with (
-        ArchiveWriter(path, CODEC, append=True),
+        ArchiveWriter(path, tiled_codec(), append=True),
         pytest.raises(ArchiveError, match="another writer"),
     ):
-        ArchiveWriter(path, CODEC, append=True)
+        ArchiveWriter(path, tiled_codec(), append=True)
     for tiles in (0, 1 << 17, "3", None, 2.5, float("nan"), Decimal("NaN")):
         with pytest.raises(HvaeCodecError, match="block_tiles must"):
-            ArchiveWriter(tmp_path / "new.hvaa", CODEC, block_tiles=tiles)
+            ArchiveWriter(tmp_path / "new.hvaa", tiled_codec(), block_tiles=tiles)
     assert not (tmp_path / "new.hvaa").exists()
     grey = hvae_codec.load("mnist")
     with ArchiveWriter(tmp_path / "grey.hvaa", grey) as writer:
@@ -312,11 +346,11 @@ def test_files_that_cannot_be_read(tmp_path):
     path = write(tmp_path / "a.hvaa", CROPS[:2])
     with pytest.raises(WrongModelError, match=r"a\.hvaa"):
         Archive(path, hvae_codec.load("cifar10", quality=1))
-    assert len(list(Archive(path, CODEC))) == 2
+    assert len(list(Archive(path, tiled_codec()))) == 2
     with pytest.raises(FileNotFoundError):
         Archive(tmp_path / "none.hvaa")
     blob = tmp_path / "a.hvae"
-    blob.write_bytes(CODEC.encode(CROPS[0]))
+    blob.write_bytes(tiled_codec().encode(CROPS[0]))
     for file in (blob, tmp_path / "empty"):
         file.touch()
         with pytest.raises(NotAnHvaeFileError, match=file.name):
@@ -334,13 +368,14 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_an_archive_whose_model_is_not_at_hand_is_listed_and_verified(tmp_path, monkeypatch):
     path = write(tmp_path / "a.hvaa", CROPS[:2], ["a", "b"])
+    model_id = tiled_codec().info.model_id
     monkeypatch.setenv("HVAE_MODELS", str(tmp_path))
     with Archive(path) as archive:
-        assert archive.info.model_id == CODEC.info.model_id
+        assert archive.info.model_id == model_id
         assert archive.info.tile == (32, 32)
         assert archive.names == ["a", "b"]
         assert archive.verify() == []
-        with pytest.raises(UnknownModelError, match=CODEC.info.model_id):
+        with pytest.raises(UnknownModelError, match=model_id):
             archive[0]
 
 

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec import Archive, ArchiveWriter
 from hvae_codec.codec.archive.format import HEAD_BYTES, HEADER_BYTES, parse_head
 from hvae_codec.codec.archive.index import RecoveredWarning
 from hvae_codec.errors import BitstreamError, CorruptError, HvaeCodecError, NotAnHvaeFileError
+from tests.photographs import load_sample_image
 
-CODEC = hvae_codec.load("cifar10")
 CHINA = load_sample_image("china.jpg")
 PICTURES = [CHINA[y : y + 32, 300:332] for y in range(0, 160, 32)] + [CHINA[:20, :40, :1]] * 2
 NAMES = ["a.png", "b.png", "c.png", None, "e.png", "f.png", "g.png"]
@@ -29,11 +28,16 @@ COUNT = len(PICTURES)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def tiled_codec():
+    """It is loaded once, by the first test that needs it."""
+    return hvae_codec.load("cifar10")
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     """An archive of three blocks, the second of two sizes, and where each begins and the index."""
     path = tmp_path_factory.mktemp("sound") / "sound.hvaa"
-    with ArchiveWriter(path, CODEC, block_tiles=3) as writer:
+    with ArchiveWriter(path, tiled_codec(), block_tiles=3) as writer:
         for picture, name in zip(PICTURES, NAMES, strict=True):
             writer.add(picture, name)
     data = path.read_bytes()
@@ -53,7 +57,7 @@ def symbols_of(path):
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        archive = Archive(path, CODEC)
+        archive = Archive(path, tiled_codec())
     with archive:
         found = []
         for i in range(len(archive)):
@@ -155,7 +159,7 @@ def test_without_an_index_blocks_behind_a_damaged_head_are_found(sound, truth, t
                 list(use())
         assert archive.number("g.png") == 6
     with pytest.raises(CorruptError, match="cannot be appended to"):
-        ArchiveWriter(path, CODEC, append=True)
+        ArchiveWriter(path, tiled_codec(), append=True)
     assert path.read_bytes() == damaged
 
 
@@ -171,7 +175,7 @@ def test_a_block_that_stands_in_the_wrong_place_is_not_taken(sound, truth, tmp_p
     path.write_bytes(header + a + b + b + c)
     assert symbols_of(path)[0] == truth
     with pytest.raises(CorruptError, match="cannot be appended to"):
-        ArchiveWriter(path, CODEC, append=True)
+        ArchiveWriter(path, tiled_codec(), append=True)
     path.write_bytes(header + b + a + c + index)
     found, warned, damages = symbols_of(path)
     assert warned == []
@@ -217,14 +221,14 @@ def test_what_a_killed_writer_left_is_read_and_gone_on_with(sound, truth, tmp_pa
     path = tmp_path / "a.hvaa"
     path.write_bytes(data[: starts[2] + 40])
     with pytest.warns(RecoveredWarning, match="behind image 5") as warned:
-        writer = ArchiveWriter(path, CODEC, append=True, block_tiles=3)
+        writer = ArchiveWriter(path, tiled_codec(), append=True, block_tiles=3)
     assert [warning.filename for warning in warned] == [__file__]
     with writer:
         writer.add(PICTURES[6], NAMES[6])
     assert path.read_bytes() == data
     path.write_bytes(data[: starts[2]])
     with pytest.warns(RecoveredWarning):
-        ArchiveWriter(path, CODEC, append=True).close()
+        ArchiveWriter(path, tiled_codec(), append=True).close()
     found, warned, _ = symbols_of(path)
     assert (found, warned) == (truth[:6], [])
 
@@ -265,11 +269,11 @@ def test_kill_9_while_appending_loses_at_most_the_blocks_in_flight(sound, truth,
         assert archive.names[:COUNT] == NAMES
         assert archive.names[COUNT:] == [f"new/{i}" for i in range(COUNT, len(archive))]
         last = archive.decode(range(len(archive) - 4, len(archive)))
-        expected = CODEC.decode_block(CODEC.encode_block(new))
+        expected = tiled_codec().decode_block(tiled_codec().encode_block(new))
         assert np.abs(np.stack(last).astype(int) - expected.astype(int)).max() <= 1
         count = len(archive)
     with pytest.warns(RecoveredWarning):
-        writer = ArchiveWriter(path, CODEC, append=True)
+        writer = ArchiveWriter(path, tiled_codec(), append=True)
     with writer:
         assert writer.add(new[0]) == count
     found, warned, damages = symbols_of(path)

@@ -269,6 +269,7 @@ def directories(draw):
     return Directory(tuple(groups), np.array(order), tuple(names or [None] * len(order)))
 
 
+@settings(max_examples=50, deadline=None)
 @given(directories(), st.integers(0, 2**48 - 1))
 def test_directories_come_back(directory, first):
     files = [bytes(group.file_bytes) for group in directory.groups]

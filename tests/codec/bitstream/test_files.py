@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 
-import hvae_codec
 from hvae_codec.codec.bitstream.files import read_each
 from hvae_codec.errors import BitstreamError, CorruptError
 
@@ -22,11 +21,6 @@ read = entropy.read(files)
 assert "torch" not in sys.modules
 sys.stdout.buffer.write(pickle.dumps((files, read)))
 """
-
-
-@pytest.fixture(params=["cifar10", "photo"])
-def codec(request):
-    return hvae_codec.load(request.param)
 
 
 def pictures():

@@ -87,7 +87,7 @@ def test_a_decoder_that_skips_the_checks_is_caught(targets, monkeypatch):
 
 def test_a_decoder_that_trusts_counts_is_caught(targets, monkeypatch):
     """Without the bound on tiles a forged count takes memory out of proportion."""
-    monkeypatch.setattr(tile_coder.SymbolCoder, "_check_plausible", lambda *arguments: None)
+    monkeypatch.setattr(tile_coder.TileCoder, "_check_plausible", lambda *arguments: None)
     monkeypatch.setattr(campaign_module, "INPUT_SECONDS", 200.0)  # memory alone is at stake
     crops = photographs_crops()[:2, :28, :28, :1]
     data = hvae_codec.load("mnist", quality=1).encode_block(crops)

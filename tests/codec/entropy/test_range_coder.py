@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvae_codec.codec.entropy.tables import TOTAL, LayerTables, SymbolTables
-from hvae_codec.codec.entropy.tile_coder import SymbolCoder
+from hvae_codec.codec.entropy.tile_coder import TileCoder
 from hvae_codec.errors import CorruptError
 from tests.codec.entropy import range_reference
 
@@ -91,7 +91,7 @@ def test_bytes_and_symbols_agree_with_the_second_implementation(seed, n):
     rng = np.random.default_rng(seed)
     tables = random_tables(rng, rng.integers(1, 8, rng.integers(1, 4)))
     symbols = uniform_symbols(rng, tables, n)
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     payload = coder.encode(symbols)
     assert payload == reference_encode(tables, symbols)
     assert_same(coder.decode(payload, n), symbols)
@@ -106,7 +106,7 @@ def test_bytes_and_symbols_agree_with_the_second_implementation(seed, n):
 def test_overhead_over_information_content(log_scale):
     tables, draw = gaussian_tables(np.random.default_rng(3), (32, 512), log_scale)
     symbols = draw(1024)
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     content = tables.information_bits(symbols).sum() / 8
     records = coder.encode_records(symbols)
     assert (sum(map(len, records)) - content) / 1024 <= 0.5
@@ -120,7 +120,7 @@ def test_overhead_over_information_content(log_scale):
 def test_runs_of_a_long_block():
     tables, draw = gaussian_tables(np.random.default_rng(4), (3, 5), 0.0)
     symbols = draw(2 * RUN + 7)
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     payload = coder.encode(symbols)
     assert payload == reference_encode(tables, symbols)
     assert_same(coder.decode(payload, 2 * RUN + 7), symbols)
@@ -138,7 +138,7 @@ def test_symbols_at_either_end_of_all_tables(n, end):
     )
     tables = SymbolTables([quarters, quarters])
     symbols = [np.full((n, 40), 0 if end == "lowest" else 3, np.int32)] * 2
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     payload = coder.encode(symbols)
     assert payload == reference_encode(tables, symbols)
     if end == "lowest":
@@ -149,7 +149,7 @@ def test_symbols_at_either_end_of_all_tables(n, end):
 def test_top_layer_reads_from_a_prefix():
     tables, draw = gaussian_tables(np.random.default_rng(5), (32, 512), -0.7)
     symbols = draw(64)
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     top_bits = tables.information_bits(symbols)[:, 0]
     for image, payload in enumerate(coder.encode_records(symbols)):
         prefix = payload[: int(top_bits[image] / 8) + 5]
@@ -176,7 +176,7 @@ def test_golden_bytes():
             ),
         ]
     )
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     symbols = [np.array([[1, 0]], np.int32), np.array([[0, 4, 1]], np.int32)]
     # [1/2, 1), then its upper 3/4: [5/8, 1); size 2 before size 3: its upper half [13/16, 1);
     # then the middle half: [55/64, 61/64). 0xF4 = 61/64 is its open end, 0xF3 the last byte in it;
@@ -189,7 +189,7 @@ def test_golden_bytes():
 
 def test_wider_symbols_or_wrong_layers_are_refused():
     tables, draw = gaussian_tables(np.random.default_rng(6), (2, 3), 0.0)
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     top, bottom = draw(4)
     with pytest.raises(ValueError, match="outside the support"):
         coder.encode([top + 100, bottom])
@@ -203,7 +203,7 @@ def test_wider_symbols_or_wrong_layers_are_refused():
 
 def test_forged_count_is_refused_before_anything_is_allocated():
     tables, draw = gaussian_tables(np.random.default_rng(7), (32, 512), -0.7)
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     payload = coder.encode(draw(3))
     with pytest.raises(CorruptError, match="cannot hold 1000000000 images"):
         coder.decode(payload, 10**9)
@@ -222,7 +222,7 @@ def test_likeliest_image_passes_the_bound():
         )
         for layer in tables.layers
     ]
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     payload = coder.encode(likeliest)
     assert_same(coder.decode(payload, 300), likeliest)
     assert len(payload) + PAD_BYTES >= 300 * sum(tables.minimum_bits) / 8
@@ -230,7 +230,7 @@ def test_likeliest_image_passes_the_bound():
 
 def test_bytes_no_encoder_writes():
     tables, _ = gaussian_tables(np.random.default_rng(9), (4, 4), 0.0)
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     with pytest.raises(CorruptError, match="no encoder writes"):
         coder.decode(b"\xff" * 40, 1)
     with pytest.raises(CorruptError, match="no encoder writes"):
@@ -241,7 +241,7 @@ def test_bytes_no_encoder_writes():
 @given(st.binary(max_size=80), st.integers(1, 40))
 def test_random_bytes_give_symbols_or_corrupt_error(payload, n):
     tables, _ = gaussian_tables(np.random.default_rng(10), (4, 9), 0.0)
-    coder = SymbolCoder(tables)
+    coder = TileCoder(tables)
     try:
         decoded = coder.decode(payload, n)
     except CorruptError:
@@ -253,7 +253,7 @@ def test_random_bytes_give_symbols_or_corrupt_error(payload, n):
 
 def test_tables_of_one_symbol_each_cost_no_bytes():
     one = LayerTables(np.array([3], np.int32), np.array([1], np.int32), np.array([TOTAL], np.int32))
-    coder = SymbolCoder(SymbolTables([one, one]))
+    coder = TileCoder(SymbolTables([one, one]))
     symbols = [np.full((5, 1), 3, np.int32)] * 2
     assert coder.encode(symbols) == b""
     assert_same(coder.decode(b"", 5), symbols)

@@ -116,3 +116,15 @@ def assert_within_a_level(a, b):
     difference = np.abs(a.astype(int) - b)
     assert difference.max(initial=0) <= 1
     assert (difference > 0).mean() < 0.001
+
+
+def assert_same_image(codec, a, b):
+    """`assert_within_a_level` for either family: softening a seam may double a level."""
+    if codec.number is not None:
+        assert_within_a_level(a, b)
+        return
+    assert a.shape == b.shape
+    assert a.dtype == b.dtype == np.uint8
+    difference = np.abs(a.astype(int) - b)
+    assert difference.max(initial=0) <= 2
+    assert (difference > 0).mean() < 0.01

@@ -1,4 +1,4 @@
-"""The codec of a tiny model of maps: pictures of any size in and out, alone and together."""
+"""What fully convolutional codecs alone do: qualities by number, blocks of maps, strips."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,9 @@ from hvae_codec.codec.quality_scale import quality_number
 from hvae_codec.errors import (
     BitstreamError,
     CheckpointError,
-    ImageError,
     ImageTooLargeError,
-    TruncatedError,
 )
 from tests.codec.fully_convolutional.models import (
-    TINY,
     assert_equal_symbols,
     assert_within_a_level,
     save_tiny,
@@ -28,30 +25,6 @@ from tests.codec.fully_convolutional.models import (
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-LATENTS = [(latent.stride, latent.channels) for latent in TINY.latents]
-SIZES = [(1, 1), (1, 70), (33, 65), (32, 32), (64, 64), (128, 128)]
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_file_holds_the_symbols_of_its_picture(tiny, size, channels):
-    picture = waves(*size, channels)
-    blob = tiny.encode(picture)
-    block = tiny.quantise_block([picture])
-    assert_equal_symbols(tiny.symbols([blob]), block.rows())
-    header = read_header(blob)
-    assert header.quality == block.header.quality == 126  # of 50: round(49 / 99 * 255)
-    assert (header.width is None) == (size == (32, 32))
-    rows, columns = (-(-side // 32) for side in size)
-    dims = [channels * (32 // stride) ** 2 * rows * columns for stride, channels in LATENTS]
-    assert [layer.shape for layer in block.rows()] == [(1, d) for d in dims]
-    decoded = tiny.decode(blob)
-    assert decoded.shape == picture.shape
-    assert_within_a_level(decoded, tiny.images_of([block])[0])
-    assert_within_a_level(tiny.decode_block(tiny.file_coder.write(block)[0])[0], decoded)
-    assert tiny.picture_shape(blob) == (*picture.shape, 1)
-    assert tiny.preview(blob).shape == picture.shape
 
 
 @settings(deadline=None, max_examples=25)
@@ -95,35 +68,6 @@ def test_every_quality_is_its_own_and_more_is_better(tiny):
     assert tiny.at_quality(100.0).encode(picture) == blobs[255]
     numbers = [quality_number(q) for q in np.linspace(1, 100, 256)]
     assert numbers == list(range(256))
-
-
-def test_a_batch_is_its_pictures_one_by_one(tiny):
-    """Sizes, grey and colour, qualities mixed."""
-    pictures = [
-        waves(*size, channels, seed=n)
-        for n, (size, channels) in enumerate(
-            [((40, 50), 3), ((32, 32), 3), ((40, 50), 1), ((7, 9), 1), ((40, 50), 3), ((32, 32), 1)]
-        )
-    ]
-    blobs = tiny.encode_batch(pictures)
-    assert blobs == [tiny.encode(picture) for picture in pictures]
-    blobs[4] = tiny.at_quality(9).encode(pictures[4])
-    decoded = tiny.decode_batch(blobs)
-    assert isinstance(decoded, list)
-    for found, blob, picture in zip(decoded, blobs, pictures, strict=True):
-        assert found.shape == picture.shape
-        assert_within_a_level(found, tiny.decode(blob))
-    same = tiny.decode_batch([blobs[0], blobs[4]])
-    assert isinstance(same, np.ndarray)
-    assert tiny.decode_batch([]) == []
-    assert tiny.encode_batch([]) == []
-    joined = tiny.symbols([blobs[2], blobs[0], blobs[2]])
-    expected = [tiny.symbols([blobs[n]]) for n in (2, 0, 2)]
-    assert_equal_symbols(joined, [np.concatenate(layer) for layer in zip(*expected, strict=True)])
-    assert [layer.shape for layer in tiny.symbols([])] == [(0, d) for d in TINY.dims]
-    for other in (1, 4):
-        with pytest.raises(ValueError, match="several sizes or qualities"):
-            tiny.symbols([blobs[0], blobs[other]])
 
 
 def test_chunks_and_slabs_change_no_symbol(tiny, monkeypatch):
@@ -203,32 +147,15 @@ def test_there_is_no_effort_and_no_trade(tiny):
         tiny.tuned(1)
 
 
-def test_pictures_that_cannot_be_taken(tiny):
-    with pytest.raises(ImageError, match="one shape"):
-        tiny.encode_block([waves(8, 8), waves(8, 9)])
-    with pytest.raises(ImageError, match="one shape"):
-        tiny.encode_block([waves(8, 8), waves(8, 8, 1)])
-    with pytest.raises(ImageError, match="no image"):
-        tiny.encode_block([])
+def test_files_that_make_no_one_array_or_no_one_block(tiny):
+    image = waves(32, 32)
+    for other in (tiny.encode(waves(40, 50)), tiny.at_quality(9).encode(image)):
+        with pytest.raises(ValueError, match="several sizes or qualities"):
+            tiny.symbols([tiny.encode(image), other])
     with pytest.raises(ImageTooLargeError, match="200 images of 1000 x 1000"):
         tiny.encode_block(np.broadcast_to(np.uint8(0), (200, 1000, 1000, 3)))
-    with pytest.raises(ImageError, match="image 1 of the batch"):
-        tiny.encode_batch([waves(8, 8), np.zeros((8, 8, 4), np.uint8)])
-    blob = tiny.encode_block([waves(8, 8)] * 2)
-    for call in (tiny.decode, tiny.preview, tiny.decode_rows, tiny.features_from_bytes):
-        with pytest.raises(BitstreamError, match="a block of 2 images"):
-            call(blob)
     with pytest.raises(BitstreamError, match="file 1 of 2: the file is a block"):
-        tiny.decode_batch([tiny.encode(waves(8, 8)), blob])
-
-
-def test_errors_say_which_file(tiny):
-    good = tiny.encode(waves(100, 100))
-    cut = good[:30]
-    with pytest.raises(TruncatedError, match="file 2 of 3"):
-        tiny.decode_batch([good, good, cut])
-    with pytest.raises(BitstreamError, match="file 1 of 3"):
-        tiny.features_from_bytes([good, cut, good])
+        tiny.decode_batch([tiny.encode(image), tiny.encode_block([image] * 2)])
 
 
 def test_a_card_of_another_quality_is_refused(tmp_path):

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_sample_image
 
 import hvae_codec
 from hvae_codec.codec.checkpoint import rate_weight
@@ -21,9 +20,16 @@ from hvae_codec.codec.tiled.encoder_search import (
 from hvae_codec.codec.tiled.fit_tables import refit_tables
 from hvae_codec.errors import CheckpointError
 from hvae_codec.evaluation import psnr_each_db
+from tests.photographs import load_sample_image
 
-CODECS = [hvae_codec.load("cifar10", 2), hvae_codec.load("cifar10"), hvae_codec.load("mnist")]
+MODELS = ["cifar10-2", "cifar10-3", "mnist-2"]
 CHINA, FLOWER = load_sample_image("china.jpg"), load_sample_image("flower.jpg")
+
+
+@pytest.fixture
+def codec(request):
+    name, quality = getattr(request, "param", "cifar10-3").split("-")
+    return hvae_codec.load(name, int(quality))
 
 
 def crops(codec, count=24):
@@ -59,7 +65,7 @@ def cost_nats(codec, images, blobs, trade):
     return nats + trade * rate_weight(codec.info.card) * bits * math.log(2.0)
 
 
-@pytest.mark.parametrize("codec", CODECS, ids=lambda c: f"{c.info.name}-{c.info.quality}")
+@pytest.mark.parametrize("codec", MODELS, indirect=True, ids=str)
 @pytest.mark.parametrize("trade", [0.5, 1.0, 2.0])
 def test_no_picture_costs_more_with_more_effort(codec, trade):
     images = crops(codec)
@@ -73,7 +79,7 @@ def test_no_picture_costs_more_with_more_effort(codec, trade):
     assert costs[2].mean() < costs[1].mean() < costs[0].mean()
 
 
-@pytest.mark.parametrize("codec", CODECS, ids=lambda c: f"{c.info.name}-{c.info.quality}")
+@pytest.mark.parametrize("codec", MODELS, indirect=True, ids=str)
 def test_the_cost_predicted_is_the_cost_of_the_decoded_file(codec):
     images = crops(codec, 8)
     tables, beta = codec.checkpoint.tables, rate_weight(codec.info.card)
@@ -92,8 +98,7 @@ def test_the_cost_predicted_is_the_cost_of_the_decoded_file(codec):
     np.testing.assert_allclose(predicted, expected, rtol=1e-4)
 
 
-def test_trade_moves_size_and_quality_the_same_way():
-    codec = CODECS[1]
+def test_trade_moves_size_and_quality_the_same_way(codec):
     images = crops(codec)
     sizes, psnr = [], []
     for trade in (4.0, 2.0, 1.0, 0.5, 0.25):
@@ -104,8 +109,7 @@ def test_trade_moves_size_and_quality_the_same_way():
     assert psnr == sorted(psnr)
 
 
-def test_fewer_bytes_at_equal_psnr():
-    codec = CODECS[1]
+def test_fewer_bytes_at_equal_psnr(codec):
     images = crops(codec, 48)
     plain = codec.encode_batch(images)
     size = np.mean([len(blob) for blob in plain])
@@ -115,8 +119,7 @@ def test_fewer_bytes_at_equal_psnr():
     assert psnr_each_db(images, codec.decode_batch(searched)).mean() > psnr
 
 
-def test_repeats_and_agrees_across_ways_to_encode():
-    codec = CODECS[1]
+def test_repeats_and_agrees_across_ways_to_encode(codec):
     images = crops(codec)
     blobs = codec.encode_batch(images, effort=1)
     assert codec.encode_batch(images, effort=1) == blobs
@@ -129,8 +132,7 @@ def test_repeats_and_agrees_across_ways_to_encode():
     assert len(each[1]) > len(codec.encode(images[1], effort=1, trade=4.0))
 
 
-def test_pictures_of_several_tiles_and_grey_ones():
-    codec = CODECS[1]
+def test_pictures_of_several_tiles_and_grey_ones(codec):
     pictures = [CHINA[:40, :70], CHINA[:32, :32, :1], FLOWER[:5, :9]]
     blobs = codec.encode_batch(pictures, effort=1, trade=[1.0, 2.0, 0.5])
     for picture, decoded in zip(pictures, codec.decode_batch(blobs), strict=True):
@@ -138,8 +140,7 @@ def test_pictures_of_several_tiles_and_grey_ones():
     assert codec.encode_batch([], effort=2) == []
 
 
-def test_a_tuned_codec_encodes_with_its_own_effort():
-    codec = CODECS[1]
+def test_a_tuned_codec_encodes_with_its_own_effort(codec):
     tuned = codec.tuned(1, 2.0)
     image = crops(codec, 1)[0]
     assert tuned.encode(image) == codec.encode(image, effort=1, trade=2.0)
@@ -149,8 +150,7 @@ def test_a_tuned_codec_encodes_with_its_own_effort():
     assert codec.point.effort == 0
 
 
-def test_what_is_refused():
-    codec = CODECS[1]
+def test_what_is_refused(codec):
     image = crops(codec, 1)
     for arguments in [
         {"effort": 3},
@@ -191,9 +191,8 @@ def test_code_lengths_are_the_tables_and_straight_lines_between():
     assert torch.isinf(outside).all()
 
 
-def test_refitted_tables_cost_fewer_bits_for_searched_symbols():
-    codec = CODECS[1]
-    images = crops(codec, 400)
+def test_refitted_tables_cost_fewer_bits_for_searched_symbols(codec):
+    images = crops(codec, 200)
     checkpoint = codec.checkpoint
     beta = rate_weight(codec.info.card)
     symbols = codec.transform.networks.symbols(images)

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import scipy.fft
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

@@ -10,13 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io
-from torchvision import datasets
+import scipy
 
 from hvae_codec.data import DATASETS, default_root, load_dataset, search_roots
 from hvae_codec.errors import DatasetError
 
 RNG = np.random.default_rng(6)
+
+
+@pytest.fixture
+def datasets():
+    """`torchvision.datasets`, which takes seconds to import."""
+    return pytest.importorskip("torchvision").datasets
+
+
+def write_svhn(path, images):
+    """torchvision's layout of uint8 images [H, W, C, 4]."""
+    labels = np.array([[1], [10], [2], [9]], np.uint8)
+    scipy.io.savemat(path, {"X": images, "y": labels})
 
 
 def write_mnist(root, images, labels):
@@ -50,7 +61,7 @@ def test_damaged_mnist_file_is_reported(tmp_path):
         load_dataset("mnist", "train", tmp_path)
 
 
-def test_cifar10_in_torchvisions_layout(tmp_path, monkeypatch):
+def test_cifar10_in_torchvisions_layout(tmp_path, monkeypatch, datasets):
     """The files are torchvision's own format; only the checksums it compares with are replaced."""
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
@@ -75,10 +86,10 @@ def test_cifar10_in_torchvisions_layout(tmp_path, monkeypatch):
     assert loaded.name == "CIFAR-10"
 
 
-def test_svhn_in_torchvisions_layout(tmp_path, monkeypatch):
+def test_svhn_in_torchvisions_layout(tmp_path, monkeypatch, datasets):
     images = RNG.integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
     path = tmp_path / "train_32x32.mat"
-    scipy.io.savemat(path, {"X": images, "y": np.array([[1], [10], [2], [9]], np.uint8)})
+    write_svhn(path, images)
     parts = dict(datasets.SVHN.split_list)
     parts["train"] = ["unused", path.name, hashlib.md5(path.read_bytes()).hexdigest()]
     monkeypatch.setattr(datasets.SVHN, "split_list", parts)
@@ -128,11 +139,13 @@ def mirror(tmp_path, monkeypatch):
         thread.join()
 
 
-def test_download_goes_into_the_root_and_is_read_from_there(tmp_path, mirror, monkeypatch):
+def test_download_goes_into_the_root_and_is_read_from_there(
+    tmp_path, mirror, monkeypatch, datasets
+):
     address, folder = mirror
     path = folder / "digits.mat"
     images = RNG.integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
-    scipy.io.savemat(path, {"X": images, "y": np.array([[1], [10], [2], [9]], np.uint8)})
+    write_svhn(path, images)
     listed = [f"{address}/{path.name}", "test.mat", hashlib.md5(path.read_bytes()).hexdigest()]
     monkeypatch.setattr(datasets.SVHN, "split_list", {"test": listed})
     root = tmp_path / "root"
@@ -143,7 +156,7 @@ def test_download_goes_into_the_root_and_is_read_from_there(tmp_path, mirror, mo
 
 
 @pytest.mark.parametrize("name", ["absent.mat", "other.mat"])
-def test_failed_download_is_a_dataset_error(tmp_path, mirror, monkeypatch, name):
+def test_failed_download_is_a_dataset_error(tmp_path, mirror, monkeypatch, name, datasets):
     address, folder = mirror
     (folder / "other.mat").write_bytes(b"fails its checksum")
     listed = [f"{address}/{name}", "train.mat", "0" * 32]

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
+import scipy
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy.spatial import ConvexHull
 
 from hvae_codec.evaluation.metrics.convex_hull import best, optima, upper_hull, value_at
 
@@ -19,7 +19,7 @@ def test_corners_are_those_of_scipys_hull(points):
     left, right = array[:, 0].min(), array[:, 0].max()
     assume(left < right)
     below = [[left, -1e4], [right, -1e4]]
-    hull = ConvexHull(np.concatenate([array, below]))
+    hull = scipy.spatial.ConvexHull(np.concatenate([array, below]))
     expected = {i for i in hull.vertices.tolist() if i < len(array)}
     found = upper_hull(array[:, 0].tolist(), array[:, 1].tolist())
     assert set(found) == expected

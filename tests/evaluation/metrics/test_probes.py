@@ -4,11 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
 from hvae_codec.errors import EvaluationError
 from hvae_codec.evaluation.metrics.probes import LINEAR_TOLERANCE, probe_accuracies
@@ -25,6 +20,9 @@ def blobs():
 
 
 def direct(features, labels, protocol, classifier):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     x = features.astype(np.float64)
     if protocol == "standardised":
         classifier = make_pipeline(StandardScaler(), classifier)
@@ -35,6 +33,10 @@ def direct(features, labels, protocol, classifier):
 
 @pytest.mark.parametrize("protocol", ["paper", "standardised"])
 def test_accuracies_are_scikit_learns(blobs, protocol):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.svm import SVC
+
     features, labels = blobs
     found = probe_accuracies(features, labels, protocol=protocol)
     expected = {

@@ -7,9 +7,10 @@ import time
 import pytest
 
 from hvae_codec.errors import SweepError
-from hvae_codec.training.sweep.local import SweepJob, run_locally
+from hvae_codec.training.sweep.job import SweepJob, run_sweep
 from hvae_codec.training.sweep.plan import write_plan
-from hvae_codec.training.sweep.ray import run_on_ray
+from hvae_codec.utils.executors.local import LocalExecutor
+from hvae_codec.utils.executors.ray import RayExecutor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -19,13 +20,18 @@ def weights(directory, count):
     return [card["sha256"] for card in cards]
 
 
+def run_on_ray(directory, progress):
+    with RayExecutor(retries=5) as executor:
+        return run_sweep(SweepJob(directory, threads=1), executor, progress)
+
+
 def test_errors_are_those_of_the_chunk(cluster, make_plan, tmp_path):
     plan = make_plan()
     write_plan(tmp_path / "s", plan)
     text = (tmp_path / "s/sweep.json").read_text()
     (tmp_path / "s/sweep.json").write_text(text.replace('"test_images": 16', '"test_images": 17'))
     with pytest.raises(SweepError, match="begun with"):
-        run_on_ray(SweepJob(tmp_path / "s", threads=1), lambda images: None)
+        run_on_ray(tmp_path / "s", lambda images: None)
 
 
 def test_a_killed_worker_costs_an_epoch_at_most(cluster, make_plan, tmp_path):
@@ -33,7 +39,8 @@ def test_a_killed_worker_costs_an_epoch_at_most(cluster, make_plan, tmp_path):
     plan = make_plan(epochs=24, chunk=1, betas=((0.1, 0.1), (1.0, 1.0)))
     for name in ("local", "ray"):
         write_plan(tmp_path / name, plan)
-    run_locally(SweepJob(tmp_path / "local", threads=1), 1, lambda images: None)
+    with LocalExecutor(1) as executor:
+        run_sweep(SweepJob(tmp_path / "local", threads=1), executor, lambda images: None)
 
     killed = []
 
@@ -48,7 +55,7 @@ def test_a_killed_worker_costs_an_epoch_at_most(cluster, make_plan, tmp_path):
     killer = threading.Thread(target=kill)
     killer.start()
     seen = []
-    assert run_on_ray(SweepJob(tmp_path / "ray", threads=1), seen.append) == []
+    assert run_on_ray(tmp_path / "ray", seen.append) == []
     killer.join()
     assert killed == [True]  # both were at work when one was killed
     assert weights(tmp_path / "ray", 2) == weights(tmp_path / "local", 2)

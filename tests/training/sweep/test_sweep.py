@@ -25,7 +25,7 @@ from hvae_codec.training import train
 from hvae_codec.training.run_state import RunState
 from hvae_codec.training.sweep import stacked_trainer
 from hvae_codec.training.sweep.chunk import fingerprint_of, pending_chunks
-from hvae_codec.training.sweep.local import SweepJob, run_locally
+from hvae_codec.training.sweep.job import SweepJob, run_sweep
 from hvae_codec.training.sweep.memory import fitting_chunk, model_bytes
 from hvae_codec.training.sweep.plan import (
     PLAN_FILE,
@@ -39,6 +39,7 @@ from hvae_codec.training.sweep.plan import (
     write_plan,
 )
 from hvae_codec.training.sweep.stacked_trainer import train_chunk
+from hvae_codec.utils.executors.local import LocalExecutor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,6 +48,11 @@ def weights(directory, count):
     """SHA-256 of each model, by its card."""
     cards = [json.loads((directory / f"models/{i:04}.json").read_text()) for i in range(count)]
     return [card["sha256"] for card in cards]
+
+
+def run_locally(job, workers, progress):
+    with LocalExecutor(workers) as executor:
+        return run_sweep(job, executor, progress)
 
 
 def test_the_papers_grid():
@@ -113,8 +119,9 @@ def trained_alone(plan, index, training, directory):
         {"posterior": "uniform", "rounded_epochs": 1},
         {"spec": "lvae-32x32x3", "rate_warmup_epochs": 1},
         {"betas": [SweepModel((0.5, 0.5), (3.0, 20.0)), (0.1, 2.0), (3.0, 1.0)]},
+        {"optimiser": "muon", "posterior": "uniform", "gradient_norm": 5.0},
     ],
-    ids=["plain", "clipped", "uniform", "lvae", "rates"],
+    ids=["plain", "clipped", "uniform", "lvae", "rates", "muon"],
 )
 def test_a_slice_of_a_stack_is_the_model_trained_alone(make_plan, tmp_path, settings):
     """In double precision: the order of a convolution's sums is all that may differ."""
@@ -129,9 +136,12 @@ def test_a_slice_of_a_stack_is_the_model_trained_alone(make_plan, tmp_path, sett
             torch.testing.assert_close(result.state[name], value, rtol=1e-6, atol=1e-9)
 
 
-def test_a_model_that_diverges_is_reported_and_disturbs_no_other(make_plan, tmp_path, monkeypatch):
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_a_model_that_diverges_is_reported_and_disturbs_no_other(
+    make_plan, tmp_path, monkeypatch, optimiser
+):
     """Bit for bit: the others are what they are beside a healthy model."""
-    plan = make_plan(chunk=3)
+    plan = make_plan(chunk=3, optimiser=optimiser)
     training = load_dataset(plan.recipe.dataset, "train")
     healthy = train_chunk(plan, range(3), training, tmp_path / "healthy")
 
@@ -219,10 +229,11 @@ def test_a_chunk_that_fails_while_others_report_ends_the_sweep(make_plan, tmp_pa
 KILLED = """
 import sys
 from pathlib import Path
-from hvae_codec.training.sweep.local import SweepJob, run_locally
+from hvae_codec.training.sweep.job import SweepJob, run_sweep
+from hvae_codec.utils.executors.local import LocalExecutor
 import torch
 torch.set_num_threads(1)
-run_locally(SweepJob(Path(sys.argv[1]), threads=1), 1, lambda images: None)
+run_sweep(SweepJob(Path(sys.argv[1]), threads=1), LocalExecutor(1), lambda images: None)
 """
 
 

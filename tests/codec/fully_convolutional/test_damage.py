@@ -1,4 +1,4 @@
-"""Damaged and forged files of a tiny model of maps, and of models of the other kind."""
+"""Forged files and forged qualities of a tiny fully convolutional model."""
 
 import random
 import tracemalloc
@@ -6,22 +6,16 @@ from binascii import crc_hqx
 from collections import Counter
 from zlib import crc32
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-import hvae_codec
 from benchmarks.fuzzing.mutate import changed
 from hvae_codec.codec.bitstream.header import MAGIC, Header, parse, read_header, write_file
 from hvae_codec.errors import (
     BitstreamError,
     CorruptError,
-    TruncatedError,
     UnsupportedVersionError,
-    WrongModelError,
 )
-from tests.codec.fully_convolutional.models import assert_equal_symbols, waves
+from tests.codec.fully_convolutional.models import waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,34 +27,6 @@ def data(tiny, request):
     blob = tiny.encode(pictures[0]) if request.param == "short" else tiny.encode_block(pictures)
     assert (parse(blob).payload_bytes is None) == (request.param == "short")
     return blob
-
-
-def test_every_flipped_bit_is_noticed(tiny, data):
-    for bit in range(8 * len(data)):
-        damaged = bytearray(data)
-        damaged[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(BitstreamError):
-            tiny.file_coder.read_block(bytes(damaged))
-
-
-def test_every_truncation_is_noticed(tiny, data):
-    """A preview of one is that of the whole or an error."""
-    top = tiny.file_coder.read_block(data).symbols[:1]
-    previewed = 0
-    for length in range(len(data)):
-        with pytest.raises(BitstreamError):
-            tiny.file_coder.read_block(data[:length])
-        try:
-            found = tiny.file_coder.read_block(data[:length], 1)
-        except BitstreamError:
-            assert previewed == 0
-        else:
-            assert_equal_symbols(found.symbols, top)
-            previewed += 1
-    assert previewed > len(data) / 4
-    for added in (b"\0", b"\xff", b"ab"):
-        with pytest.raises(CorruptError):
-            tiny.file_coder.read_block(data + added)
 
 
 def test_every_other_quality_is_noticed(tiny, data):
@@ -82,19 +48,6 @@ def test_a_preview_of_another_quality_is_noticed(tiny, data):
         except CorruptError:
             noticed += 1
     assert noticed == 255
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.data())
-def test_random_changes_are_noticed(tiny, data, draw):
-    for _ in range(draw.draw(st.integers(1, 4))):
-        at = draw.draw(st.integers(0, len(data) - 1))
-        data = data[:at] + draw.draw(st.binary(max_size=4)) + data[at + 2 :]
-    try:
-        block = tiny.file_coder.read_block(data)
-    except BitstreamError:
-        return
-    assert tiny.file_coder.write(block)[0] == data  # nothing was changed
 
 
 def sealed(codec, data):
@@ -137,7 +90,7 @@ def test_forgeries_whose_check_sums_hold_are_read_or_refused(tiny):
     ]
     assert [sealed(tiny, seed) for seed in seeds] == seeds
     stages = Counter()
-    for _ in range(1500):
+    for _ in range(600):
         data = sealed(tiny, changed(rng.choice(seeds), rng, seeds))
         try:
             height, width, channels, count = tiny.picture_shape(data)
@@ -149,12 +102,12 @@ def test_forgeries_whose_check_sums_hold_are_read_or_refused(tiny):
             continue
         stages["read"] += 1
         assert [len(layer) for layer in block.rows()] == [count] * 4
-        if height * width * count < 4096 and stages["read"] % 8 == 0:
+        if height * width * count < 4096 and stages["read"] % 20 == 0:
             pictures = tiny.images_of([block])
             assert [p.shape for p in pictures] == [(height, width, channels)] * count
-    assert stages["read"] > 300
-    assert stages[CorruptError] > 50
-    assert stages[UnsupportedVersionError] > 5
+    assert stages["read"] > 120
+    assert stages[CorruptError] > 20
+    assert stages[UnsupportedVersionError] > 1
 
 
 def peak_bytes_of_refusal(call, data, message):
@@ -215,44 +168,3 @@ def test_long_payloads_of_small_pictures_are_damage_or_symbols(tiny):
     forged = write_file(header, several=True, first_layer=b"", payload=bytes(10_000))
     with pytest.raises(CorruptError, match="check sum of header and first layer"):
         tiny.decode(forged)
-
-
-def test_files_of_the_other_kind_of_model(tiny):
-    """By its own id a file names another model; with the id forged it is of the wrong version."""
-    other = hvae_codec.load("cifar10", quality=1)
-    picture = waves(40, 40)
-    ids = bytes.fromhex(tiny.info.model_id), bytes.fromhex(other.info.model_id)
-    files = tiny.encode(picture), other.encode(picture)
-    for codec, file in ((tiny, files[1]), (other, files[0])):
-        for call in (
-            codec.decode,
-            codec.preview,
-            codec.features_from_bytes,
-            codec.file_coder.read_block,
-        ):
-            with pytest.raises(WrongModelError):
-                call(file)
-    first = write_file(Header(ids[0], 40, 40), several=True, first_layer=b"", payload=b"payload")
-    with pytest.raises(CorruptError, match="does not state the quality"):
-        tiny.decode(first)
-    second = write_file(
-        Header(ids[1], 40, 40, quality=3), several=True, first_layer=b"", payload=b"payload"
-    )
-    with pytest.raises(CorruptError, match="states a quality that its model does not have"):
-        other.decode(second)
-
-
-def test_headers_cut_anywhere(tiny, data):
-    for length in range(len(MAGIC), parse(data).payload_at):
-        for call in (read_header, tiny.picture_shape, tiny.preview):
-            with pytest.raises(TruncatedError):
-                call(data[:length])
-    assert tiny.picture_shape(data[: parse(data).payload_at])[:3] == (20, 40, 3)
-
-
-def test_no_array_of_a_read_file_is_shared(tiny, data):
-    first, second = tiny.file_coder.read_block(data), tiny.file_coder.read_block(data)
-    for layer in first.symbols:
-        layer += 1
-    assert all((a - b == 1).all() for a, b in zip(first.symbols, second.symbols, strict=True))
-    assert all(np.issubdtype(layer.dtype, np.int32) for layer in first.symbols)

@@ -1,4 +1,4 @@
-"""Files of a tiny model of maps in archives, in Pillow, and by the models at hand."""
+"""Files of a tiny fully convolutional model: in archives, in Pillow, by the models at hand."""
 
 import numpy as np
 import pytest
@@ -12,37 +12,6 @@ from hvae_codec.errors import ImageTooLargeError, UnknownQualityError
 from tests.codec.fully_convolutional.models import assert_within_a_level, waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def test_an_archive_of_pictures_of_several_sizes(tiny, tiny_at_hand, tmp_path):
-    pictures = [
-        waves(*size, channels, seed=n)
-        for n, (size, channels) in enumerate(
-            [((40, 50), 3), ((32, 32), 3), ((40, 50), 1), ((7, 9), 1), ((40, 50), 3), ((90, 20), 3)]
-        )
-    ]
-    path = tmp_path / "pictures.hvaa"
-    with hvae_codec.ArchiveWriter(path, tiny, block_tiles=6) as archive:
-        archive.extend(pictures[:4], ["a", "b", None, "d"])
-    with hvae_codec.ArchiveWriter(path, tiny.at_quality(80), append=True) as archive:
-        archive.extend(pictures[4:], ["e", "f"])
-    expected = [tiny.decode(tiny.encode(picture)) for picture in pictures[:4]]
-    better = tiny.at_quality(80)
-    expected += [better.decode(better.encode(picture)) for picture in pictures[4:]]
-    with hvae_codec.Archive(path) as archive:
-        assert archive.verify() == []
-        assert len(archive) == 6
-        for number, found in enumerate(archive):
-            assert_within_a_level(found, expected[number])
-        for found, number in zip(archive.decode([5, 2, 0, 2]), (5, 2, 0, 2), strict=True):
-            assert_within_a_level(found, expected[number])
-        assert_within_a_level(archive["e"], expected[4])
-        features = archive.features([4, 1])
-        blobs = [better.encode(pictures[4]), tiny.encode(pictures[1])]
-        np.testing.assert_allclose(
-            features.mean, tiny.features_from_bytes(blobs).mean, rtol=1e-4, atol=1e-5
-        )
-        assert [len(f.mean) for f in archive.layer_features(layers=3)] == [6, 6, 6]
 
 
 def test_an_archive_decodes_few_large_pictures_at_once(tiny, tmp_path):

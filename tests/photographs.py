@@ -1,0 +1,25 @@
+"""scikit-learn's two photographs, read without importing it: that takes seconds."""
+
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+@functools.cache
+def _pixels(name: str) -> NDArray[np.uint8]:
+    found = importlib.util.find_spec("sklearn")
+    assert found is not None
+    assert found.origin is not None
+    pixels = np.asarray(Image.open(Path(found.origin).parent / "datasets" / "images" / name))
+    pixels.flags.writeable = False
+    return pixels
+
+
+def load_sample_image(name: str) -> NDArray[Any]:
+    """As `sklearn.datasets.load_sample_image`: uint8 [427, 640, 3] of china.jpg or flower.jpg."""
+    return _pixels(name).copy()
