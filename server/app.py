@@ -24,9 +24,8 @@ from hvae_codec.utils.signals import STOPPING
 from hvae_codec.v1 import codec_pb2
 
 from .admission.capacity import Admission, message_footprint
-from .admission.open_calls import OpenCalls, OverloadGuard, Silence
+from .admission.open_calls import OpenCalls, OverloadGuard, Silence, UnreadAnswers
 from .admission.side_calls import SideCalls
-from .admission.unread_answers import UnreadAnswers
 from .auth.access import Access
 from .auth.file_watcher import watch
 from .auth.tls import Tls

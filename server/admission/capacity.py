@@ -1,4 +1,4 @@
-"""How much one call may ask, and how much the server holds at once.
+"""How much the server holds at once.
 
 Beyond its capacity the server rejects calls with a time to retry, and nothing grows.
 
@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final, NoReturn, Self
 
-from ..errors import InvalidRequestError, LimitError, OverloadError
-from ..settings import Capacity, Limits
+from ..errors import OverloadError
+from ..settings import Capacity
 
 _LEAST_RETRY_SECONDS: Final = 0.05
 _MOST_RETRY_SECONDS: Final = 5.0
@@ -21,7 +21,6 @@ _RECENT: Final = 0.1  # share of the latest in the running mean of how long call
 _FREE_AGAIN: Final = 1 / 8  # of the capacity, before calls are looked at again after a refusal
 _OWNER_SHARE: Final = 2
 """The n-th part of the bytes that one owner may hold, lest answers that it never reads fill all."""
-
 
 _SMALL_BYTES: Final = 1 << 18
 """Most memory of a small call, such as that of an image of 200x200 pixels."""
@@ -33,7 +32,6 @@ not keep them out."""
 _OWNERS: Final = 1_024
 """Owners that are remembered, before those that hold nothing are forgotten."""
 
-
 _MESSAGE_COPIES: Final = 2
 """gRPC keeps the bytes of a message that it has parsed until its call has ended."""
 
@@ -43,35 +41,6 @@ _ANSWER_COPIES: Final = 3
 _PIXEL_BYTES: Final = 3
 _READER_PIXEL_BYTES: Final = 4
 """Of the image library, while it reads a file beside the array that it gives."""
-
-
-def check_items(limits: Limits, field: str, count: int) -> None:
-    """Raise InvalidRequestError for no items in `field`, LimitError for too many."""
-    if count < 1:
-        raise InvalidRequestError(f"{field}: the request has none, at least 1 is needed")
-    if count > limits.items:
-        raise LimitError(
-            f"{field}: {count:,} items in one call, this server allows {limits.items:,}; "
-            "send them in several calls"
-        )
-
-
-def check_pixels(limits: Limits, pixels: int) -> None:
-    """Raise LimitError for too many pixels of a call's images together."""
-    if pixels > limits.pixels:
-        raise LimitError(
-            f"the images of this call have {pixels:,} pixels or more, this server allows "
-            f"{limits.pixels:,} in one call; send fewer at a time"
-        )
-
-
-def check_response(limits: Limits, response_bytes: int) -> None:
-    """Raise LimitError for an answer that would not fit into one message."""
-    if response_bytes > limits.message_bytes:
-        raise LimitError(
-            f"the answer may take {response_bytes:,} bytes, this server allows "
-            f"{limits.message_bytes:,} in one message; ask for fewer items in one call"
-        )
 
 
 def message_footprint(size: int) -> int:

@@ -11,7 +11,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -246,7 +246,8 @@ class ReadFileFeatures(Operation[bytes, Features]):
         return await _from_files(executor, codec, values, self.layer + 1, rows)
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """Arguments of `Codec.sample`; top: latents [D] or [count, D]."""
 
     count: int

@@ -60,8 +60,12 @@ class _Slice:
 
     def _give_way(self) -> None:
         waiting = asyncio.run_coroutine_threadsafe(self._next_turn(), self._loop)
+
+        def cancel() -> None:
+            waiting.cancel()
+
         try:
-            with self._cancellation.telling(waiting.cancel):
+            with self._cancellation.telling(cancel):
                 waiting.result()
         except CancelledError as error:
             raise CancelledWorkError("no caller waits for this work any more") from error

@@ -23,9 +23,6 @@ from hvae_codec.v1 import codec_pb2
 from ..admission.capacity import (
     Held,
     answer_footprint,
-    check_items,
-    check_pixels,
-    check_response,
 )
 from ..engine.engine import Engine
 from ..engine.operations import Decode, Encode, ImageArray, Measure, ReadFeatures, ReadFileFeatures
@@ -36,7 +33,10 @@ from .requests import (
     Encoding,
     ImageReader,
     Shape,
+    check_items,
     check_known,
+    check_pixels,
+    check_response,
     encoding_of,
     layer_index,
     refuse_targets,
@@ -322,8 +322,8 @@ class Calls:
                 return target.encode(image, codec.info.name)
 
             try:
-                pixels = codec.computed_pixels(*image.shape[:2])
-                files.append(await self._engine.call(codec, search, pixels, deadline))
+                size = codec.computed_pixels(*image.shape[:2])
+                files.append(await self._engine.call(codec, search, size, deadline))
             except HvaeCodecError as error:
                 files.append(error)
         self._engine.record_coded(codec.info.name, "encode", images, files)

@@ -10,12 +10,12 @@ from hvae_codec import Codec
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import Held, check_pixels
+from ..admission.capacity import Held
 from ..engine.engine import Engine
 from ..engine.operations import Draw, ReadFeatures, ReadFileFeatures, Sample
 from ..errors import InvalidRequestError
 from ..settings import Limits
-from .requests import ImageReader, shape_of
+from .requests import ImageReader, check_pixels, shape_of
 
 _MAX_SEED: Final = 2**63 - 1
 

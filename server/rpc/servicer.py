@@ -18,8 +18,7 @@ from prometheus_client import Counter
 from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Admission, Held, message_footprint
-from ..admission.open_calls import OpenCalls, Silence, host_of
-from ..admission.unread_answers import UnreadAnswers
+from ..admission.open_calls import OpenCalls, Silence, UnreadAnswers, host_of
 from ..errors import OverloadError, SilentCallError, StoppingError, TokenLimitError
 from ..observability.calls import CallObserver, current_call
 from .message_reader import MessageReader

@@ -12,9 +12,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import hvae_codec
 from hvae_codec.server.admission.capacity import Admission
-from hvae_codec.server.admission.open_calls import host_of
+from hvae_codec.server.admission.open_calls import UnreadAnswers, host_of
 from hvae_codec.server.admission.side_calls import OpenStreams
-from hvae_codec.server.admission.unread_answers import UnreadAnswers
 from hvae_codec.server.errors import OverloadError
 from hvae_codec.server.settings import Capacity
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc

@@ -38,11 +38,11 @@ def test_short_calls_pass_long_searches(guarded, codec, selector, tiles, smooth_
     searched = codec_pb2.EncodeRequest(model=selector, images=[raw_image(tiles[0])], effort=1)
     with grpc.insecure_channel(guarded.address, OWN) as channel:
         stub = codec_pb2_grpc.CodecServiceStub(channel)
-        alice, others = bearer("alice"), bearer("bob")
+        searching, others = bearer("carol"), bearer("alice")
         stub.Encode(
             searched, metadata=others, timeout=SECONDS
         )  # what is loaded first takes a while
-        searches = [stub.Encode.future(images, metadata=alice) for _ in range(2)]
+        searches = [stub.Encode.future(images, metadata=searching) for _ in range(2)]
         time.sleep(2)
         took = {}
 
