@@ -32,7 +32,7 @@ _End = asyncio.Future[Exception]
 
 class OpenStreams:
     """The open streams of one service. Where no more may be open, the caller with the most of them
-    makes room for one with fewer, and of a caller the connection with the most.
+    makes room for one with less than half as many, and so do connections of one caller.
 
     A caller is a token, or a host where there are no tokens.
     """
@@ -63,15 +63,15 @@ class OpenStreams:
         self._open.pop(end, None)
 
     def _make_room(self, caller: str, peer: str) -> None:
-        """End the oldest stream of who has the most; raises OverloadError where that would have no
-        more than who gets another.
+        """End the oldest stream of who has the most; raises OverloadError where who gets another
+        would have more than half as many.
         """
         callers = Counter(of for of, _ in self._open.values())
         of, most = callers.most_common(1)[0]
-        if most <= callers[caller] + 1:
+        if most < 2 * (callers[caller] + 1):
             of = caller
         peers = Counter(each for other, each in self._open.values() if other == of)
-        if not peers or (of == caller and max(peers.values()) <= peers[peer] + 1):
+        if not peers or (of == caller and max(peers.values()) < 2 * (peers[peer] + 1)):
             raise OverloadError(
                 f"{len(self._open):,} streams of this service are open, as many as this server has "
                 f"at once; try again in {_RETRY_SECONDS:g} s",

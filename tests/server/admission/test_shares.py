@@ -231,8 +231,8 @@ def test_a_stream_whose_answers_were_not_read_says_so(small, large_answer):
 
 
 def test_who_has_the_most_makes_room():
-    """By hand: of four, a has three, of which two by its connection 1. One with fewer gets a place
-    of who has the most, and nobody one of who has as many.
+    """By hand: of four, a has three, of which two by its connection 1. One with less than half
+    as many gets a place of who has the most.
     """
 
     async def main():
