@@ -1,7 +1,7 @@
-"""How a library error travels through gRPC: the one definition that server and client share.
+"""How library errors and warnings travel through gRPC: what server and client share.
 
 The server adds a `google.rpc.ErrorInfo` to the status of a failed call; the client reads it and
-raises the same class again.
+raises the same class again. A warning names its class in the message of its item.
 """
 
 import re
@@ -16,8 +16,11 @@ ERROR_DOMAIN: Final = "hvae_codec"
 
 
 def reason_of(error_class: type[Exception]) -> str:
-    """Name of an error class as `ErrorInfo.reason` wants it: `TruncatedError` -> `TRUNCATED`."""
-    words = re.findall("[A-Z][a-z]*", error_class.__name__.removesuffix("Error"))
+    """Name of a class as `ErrorInfo.reason` wants it: `TruncatedError` -> `TRUNCATED`,
+    `ColourWarning` -> `COLOUR`.
+    """
+    name = error_class.__name__.removesuffix("Error").removesuffix("Warning")
+    words = re.findall("[A-Z][a-z]*", name)
     return "_".join(words).upper()
 
 
@@ -32,6 +35,11 @@ _CLASS_OF_REASON: Final = {
     if error_class.__module__ == errors.__name__
 }
 
+_WARNING_OF_REASON: Final = {
+    reason_of(warning_class): warning_class
+    for warning_class in errors.InputWarning.__subclasses__()
+}
+
 
 def pack(error_class: type[Exception], metadata: dict[str, str]) -> error_details_pb2.ErrorInfo:
     """The `ErrorInfo` of an error of this class; `metadata` says which item is to blame."""
@@ -43,6 +51,11 @@ def pack(error_class: type[Exception], metadata: dict[str, str]) -> error_detail
 def class_of_reason(reason: str) -> type[errors.HvaeCodecError] | None:
     """The class of `hvae_codec.errors` of this reason, or None where it is another's."""
     return _CLASS_OF_REASON.get(reason)
+
+
+def warning_of_reason(reason: str) -> type[errors.InputWarning]:
+    """The warning class of this reason; InputWarning of one that this release does not know."""
+    return _WARNING_OF_REASON.get(reason, errors.InputWarning)
 
 
 def reason_in(status: status_pb2.Status) -> str | None:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -223,6 +223,18 @@ def require_file_path(output: Path) -> None:
     """Refuse, before any work is done, an output file that is a folder."""
     if output.is_dir():
         raise HvaeCodecError(f"{output} is a folder; --output must name a file")
+
+
+def require_suffix(output: Path, allowed: Sequence[str], content: str) -> None:
+    """Refuse, before any work is done, an output file whose name says another format.
+
+    A name without a suffix says none, nor does that of a pipe or device.
+    """
+    known = (*allowed, "")
+    if output.suffix.lower() in known or (output.exists() and not output.is_file()):
+        return
+    names = " or ".join(allowed)
+    raise HvaeCodecError(f"{output}: {content} written as {names}; name --output so")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -11,7 +11,7 @@ from hvae_codec.client.connection.pool import Pool
 from hvae_codec.client.requests import ServerInfo
 from hvae_codec.client.retry import Retry, RetryState
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.utils.arguments import real, whole
+from hvae_codec.utils.arguments import real, shown, whole
 
 DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 DEFAULT_MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -91,6 +91,9 @@ class BaseClient:
     ) -> None:
         if whole("connections", connections) < 1:
             raise HvaeCodecError(f"connections must be at least 1, got {connections}")
+        for name, given, kind in (("retry", retry, Retry), ("streaming", streaming, Streaming)):
+            if given is not None and not isinstance(given, kind):
+                raise HvaeCodecError(f"{name} must be a {kind.__name__}; got {shown(given)}")
         connection = Connection(
             target,
             max_message_bytes,

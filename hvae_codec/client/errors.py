@@ -1,7 +1,8 @@
 """What a client raises: the codec's own errors where the server names one, else `ServiceError`."""
 
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Final, cast
 
@@ -71,6 +72,14 @@ def of_status(status: codec_pb2.Status) -> Exception:
     if library_class is not None:
         return library_class(status.message)
     return ServiceError(status.message, _CODES.get(status.code, grpc.StatusCode.UNKNOWN))
+
+
+def warn_of(told: Iterable[codec_pb2.Warning], item: str = "") -> None:
+    """Warn of what was not taken of an item, in the class that a local call warns in."""
+    lead = f"{item}: " if item else ""
+    for each in told:
+        category = grpc_error_info.warning_of_reason(each.reason)
+        warnings.warn(f"{lead}{each.message}", category, stacklevel=3)
 
 
 def placed(error: Exception, field: str, index: int) -> Exception:

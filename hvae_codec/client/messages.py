@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.client import errors
 from hvae_codec.codec.bitstream.encoded import Encoded, as_file, is_one
 from hvae_codec.codec.bitstream.header import MAGIC
 from hvae_codec.codec.features import Features
@@ -19,7 +20,7 @@ from hvae_codec.codec.images.load import Picture as LocalPicture
 from hvae_codec.codec.images.load import as_uint8, decode_image_bytes
 from hvae_codec.codec.quality_scale import as_quality
 from hvae_codec.errors import HvaeCodecError, ImageError, NotAnHvaeFileError, UnknownModelError
-from hvae_codec.utils.arguments import byte_count, decibels, real, whole
+from hvae_codec.utils.arguments import byte_count, decibels, real, shown, whole
 from hvae_codec.v1 import codec_pb2
 
 Picture: TypeAlias = "LocalPicture | bytes"
@@ -189,7 +190,7 @@ def size(name: str, given: object) -> int:
     """A size in bytes that a message can hold. Raises HvaeCodecError, naming the argument."""
     count = byte_count(name, given)
     if not 1 <= count < 2**63:
-        raise HvaeCodecError(f"{name} must be at least 1, got {given!r}")
+        raise HvaeCodecError(f"{name} must be at least 1, got {shown(given)}")
     return count
 
 
@@ -197,7 +198,7 @@ def number(name: str, given: object, most: int) -> int:
     """A whole number from 0 to `most`. Raises HvaeCodecError, naming the argument."""
     found = whole(name, given)
     if not 0 <= found <= most:
-        raise HvaeCodecError(f"{name} must lie in 0..{most}, got {given!r}")
+        raise HvaeCodecError(f"{name} must lie in 0..{most}, got {shown(given)}")
     return found
 
 
@@ -307,6 +308,7 @@ def limits_of(
 
 def evaluation_of(answer: codec_pb2.EvaluateResponse) -> RemoteEvaluation:
     """What one image costs and how good it is."""
+    errors.warn_of(answer.warnings, "image")
     return RemoteEvaluation(
         encoded=answer.encoded,
         payload_bytes=answer.payload_bytes,

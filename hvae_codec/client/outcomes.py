@@ -19,6 +19,7 @@ _RESOURCE_EXHAUSTED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 def samples_of(response: codec_pb2.SampleResponse) -> NDArray[np.uint8]:
     """Samples, uint8 [N, H, W, C], of an answer; raises the error of the first that failed."""
+    errors.warn_of(response.warnings)
     for index, result in enumerate(response.results):
         if result.HasField("status"):
             raise errors.placed(errors.of_status(result.status), "samples", index)
@@ -48,17 +49,26 @@ def results_of_message(message: Any, part: Part[Any]) -> Sequence[Any] | None:
 
 
 def read_into(
-    outcomes: list[Any], operation: Operation[Any, Any], places: list[int], results: Sequence[Any]
+    outcomes: list[Any],
+    operation: Operation[Any, Any],
+    start: int,
+    places: list[int],
+    results: Sequence[Any],
 ) -> list[int]:
-    """Put the outcome of each result in its place; returns the places that the server lost."""
+    """Put the outcome of each result in its place; returns the places that the server lost.
+
+    `start`: the place of the first item among all of the caller's, which warnings name.
+    """
     lost = []
     for place, result in zip(places, results, strict=True):
-        if not result.HasField("status"):
-            outcomes[place] = operation.read(result)
-            continue
-        outcomes[place] = errors.of_status(result.status)
-        if result.status.code == _UNAVAILABLE:
+        if result.HasField("status") and result.status.code == _UNAVAILABLE:
             lost.append(place)
+        elif operation.warns:
+            errors.warn_of(result.warnings, f"{operation.field}[{start + place}]")
+        if result.HasField("status"):
+            outcomes[place] = errors.of_status(result.status)
+        else:
+            outcomes[place] = operation.read(result)
     return lost
 
 

@@ -68,6 +68,8 @@ class Operation(Generic[Value, Result]):
     """Seconds that the caller gives it; None where nothing was said."""
     search: Callable[[Any], float] = lambda item: 0.0
     """Seconds that a search for what is wanted of an item may take."""
+    warns: bool = True
+    """Whether results say what was not taken of their items."""
 
     def slot(self, value: Value) -> Any:
         """What travels for a value, or the error that keeps it from travelling."""
@@ -203,6 +205,7 @@ def decode(
         codec_pb2.StreamDecodeRequest,
         lambda result: messages.picture_of(result.image),
         timeout,
+        warns=False,
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.bitstream.encoded import Encoded, as_file, as_files, one_or_more
 from hvae_codec.codec.bitstream.files import FileCoder
 from hvae_codec.codec.bitstream.header import Header, read_header
-from hvae_codec.codec.bitstream.symbols import SymbolBatch, in_order, order_of
+from hvae_codec.codec.bitstream.symbols import SymbolBatch, checked_batches, in_order, order_of
 from hvae_codec.codec.checkpoint import Checkpoint, ModelInfo, model_info
 from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.codec.features import Features, none_of
@@ -29,10 +29,16 @@ from hvae_codec.codec.quality_scale import checked_number, quality_number, state
 from hvae_codec.codec.references import ByReference
 from hvae_codec.codec.tiled.tiling import assembled
 from hvae_codec.codec.transform import Pixels, Trades, Transform
-from hvae_codec.errors import CorruptError, ImageError, UnknownQualityError, WrongModelError
+from hvae_codec.errors import (
+    CorruptError,
+    HvaeCodecError,
+    ImageError,
+    UnknownQualityError,
+    WrongModelError,
+)
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.hvae import HierarchicalVAE
-from hvae_codec.utils.arguments import layer_count, sample_arguments
+from hvae_codec.utils.arguments import layer_count, sample_arguments, shown
 
 
 class Codec(ByReference):
@@ -250,7 +256,11 @@ class Codec(ByReference):
     def images_of(self, batches: Sequence[SymbolBatch]) -> list[Pixels]:
         """The images uint8 [H, W, C] of symbols, in order of their numbers: the second half of
         `decode_batch` and `decode_block`, or of `preview` where they have one layer.
+
+        Raises:
+            HvaeCodecError: they are no list of `SymbolBatch`.
         """
+        batches = checked_batches(batches)
         if not batches:
             return []
         decoded = self.transform.decode(batches)
@@ -319,7 +329,13 @@ class Codec(ByReference):
     def features_of(self, batches: Sequence[SymbolBatch]) -> list[Features]:
         """The latents of symbols, in order of their numbers: the second half of
         `layer_features_from_bytes`.
+
+        Raises:
+            HvaeCodecError: they are no list of `SymbolBatch`.
         """
+        batches = checked_batches(batches)
+        if not batches:
+            return none_of(self.info.z_dims)
         order = order_of(batches)
         found = self.transform.features(batches)
         return [Features(layer.mean[order], layer.std[order]) for layer in found]
@@ -357,8 +373,14 @@ class Codec(ByReference):
     def reference(self, images: Pixels) -> Pixels:
         """What a perfect decoder would give for uint8 images: themselves, binarised if the
         model's are.
+
+        Raises:
+            ImageError: it is no array of numbers.
         """
-        copied = torch.from_numpy(np.array(images))  # it may be read-only
+        try:
+            copied = torch.from_numpy(np.array(images))  # it may be read-only
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ImageError(f"images must be a uint8 array; got {shown(images)}") from error
         pixels = self.model.likelihood.pixels(copied, torch.float32)
         return (pixels * 255.0).round().to(torch.uint8).numpy()
 
@@ -382,8 +404,12 @@ class Codec(ByReference):
         """`picture_shape` of a file whose header has been read.
 
         Raises:
-            BitstreamError: it is of another model.
+            BitstreamError: it is of another model. HvaeCodecError: it is no header.
         """
+        if not isinstance(header, Header):
+            raise HvaeCodecError(
+                f"a header is what `read_header` returns; got {type(header).__name__}"
+            )
         own_id = self.file_coder.model_id
         if header.model_id != own_id:
             raise WrongModelError(
@@ -405,3 +431,11 @@ class Codec(ByReference):
     def _decode(self, file: bytes, layers: int | None) -> Pixels:
         height, rows = self.transform.decode_rows(file, layers)
         return assembled(rows, height)
+
+
+def checked_codec(given: object) -> Codec:
+    """A codec that a caller gave. Raises HvaeCodecError for anything else, such as a name."""
+    if isinstance(given, Codec):
+        return given
+    kind = f"{type(given).__name__} {shown(given)}"
+    raise HvaeCodecError(f"a codec is needed, as `hvae_codec.load` returns it; got {kind}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hvae_codec.errors import UnknownQualityError
-from hvae_codec.utils.arguments import is_real, real, whole
+from hvae_codec.errors import HvaeCodecError, UnknownQualityError
+from hvae_codec.utils.arguments import is_real, real, shown, whole
 
 LOWEST, HIGHEST = 1.0, 100.0
 """Ends of the scale."""
@@ -18,9 +18,13 @@ def as_quality(quality: object) -> float:
     Raises:
         UnknownQualityError: it is no number.
     """
-    if is_real(quality):
+    if not is_real(quality):
+        kind = type(quality).__name__
+        raise UnknownQualityError(f"a quality is a number; got {kind} {shown(quality)}")
+    try:
         return real("a quality", quality)
-    raise UnknownQualityError(f"a quality is a number; got {type(quality).__name__} {quality!r}")
+    except HvaeCodecError as error:
+        raise UnknownQualityError(str(error)) from error
 
 
 def quality_number(quality: float) -> int:
@@ -45,7 +49,9 @@ def checked_number(number: int) -> int:
     """
     number = whole("a quality's number", number)
     if not 0 <= number <= MAX_NUMBER:
-        raise UnknownQualityError(f"a quality's number lies in 0..{MAX_NUMBER}, not {number}")
+        raise UnknownQualityError(
+            f"a quality's number lies in 0..{MAX_NUMBER}, not {shown(number)}"
+        )
     return number
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from hvae_codec.data.dataset import ImageDataset
 from hvae_codec.data.random_crops import RandomCrops
-from hvae_codec.data.sources.folder import load_folder
+from hvae_codec.data.sources.folder import count_of, crop_size, load_folder
 from hvae_codec.data.sources.packed import MARKERS, load_packed
 from hvae_codec.data.sources.photographs import load_photos
 from hvae_codec.data.sources.roots import ROOT_VARIABLE, search_roots
 from hvae_codec.data.sources.torchvision_sets import load_official
 from hvae_codec.errors import DatasetError
+from hvae_codec.utils.arguments import shown
 
 DATASETS = {
     "cifar10": "CIFAR-10, 32x32 RGB: torchvision's files, else the packed ones",
@@ -61,16 +62,17 @@ def load_dataset(
         DatasetError: unknown name or split, files absent (the message says where they were looked
             for and how to get them) or damaged, or a failed download.
     """
+    _check_name(name)
     if name.startswith(_FOLDER):
         folder = name.removeprefix(_FOLDER)
         return load_folder(folder, split, crop=crop, crops=crops, seed=seed)
     if name.startswith(_PHOTOS):
-        size = (crop, crop) if isinstance(crop, int) else crop
-        return load_photos(name.removeprefix(_PHOTOS), split, size, root).fixed_crops()
+        places = name.removeprefix(_PHOTOS)
+        return load_photos(places, split, crop_size(crop), root).fixed_crops()
     if name not in DATASETS:
         raise DatasetError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
-    if split not in SPLITS:
-        raise DatasetError(f"{name} has the splits {' and '.join(SPLITS)}, not {split!r}")
+    if not isinstance(split, str) or split not in SPLITS:
+        raise DatasetError(f"{name} has the splits {' and '.join(SPLITS)}, not {shown(split)}")
     roots = search_roots(root)
     kind = name.removeprefix("packed-")
     if name == kind:
@@ -108,16 +110,27 @@ def load_training(
     Raises:
         DatasetError: as `load_dataset`; or `crops` is missing, or given for another set.
     """
+    _check_name(name)
     if name.startswith(_PHOTOS):
         if crops is None:
             raise DatasetError(
                 f"{name} needs a number of crops an epoch, such as --crops-per-epoch 20000"
             )
-        photos = load_photos(name.removeprefix(_PHOTOS), "train", crop, root, skip=skip)
-        return RandomCrops(photos, crops, seed)
+        number, first = count_of("crops", crops, 1), count_of("seed", seed, 0)
+        places = name.removeprefix(_PHOTOS)
+        photos = load_photos(places, "train", crop_size(crop), root, skip=skip)
+        return RandomCrops(photos, number, first)
     if crops is not None:
         raise DatasetError(f"{name} has epochs of its own; only {_PHOTOS}PATH takes crops an epoch")
     return load_dataset(name, "train", root, download, crop=crop)
+
+
+def _check_name(name: object) -> None:
+    """Refuse what is no text: DatasetError."""
+    if not isinstance(name, str):
+        known = ", ".join(DATASETS)
+        kind = f"{type(name).__name__} {shown(name)}"
+        raise DatasetError(f"a data set is given by its name: {known}; got {kind}")
 
 
 def _not_found(name: str, kind: str, roots: list[Path]) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.archive.reader import Archive
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.features import Features, joined, none_of
+from hvae_codec.utils.arguments import shown
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ class ArchivePictures(Sequence[ArchivePicture]):
     def __getitem__(
         self, key: int | slice | Sequence[int] | NDArray[np.generic]
     ) -> ArchivePicture | ArchivePictures:
-        chosen = self._numbers[key]
+        try:
+            chosen = self._numbers[key]
+        except (OverflowError, RuntimeError) as error:  # RuntimeError: a tensor without values
+            raise IndexError(f"no image of number {shown(key)}") from error
         if np.ndim(chosen) == 0:
             return ArchivePicture(self._path, int(chosen))
         part = object.__new__(ArchivePictures)

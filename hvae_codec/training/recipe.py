@@ -6,14 +6,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from hvae_codec.errors import SpecError
+import numpy as np
+
+from hvae_codec.errors import HvaeCodecError, SpecError
 from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import POSTERIORS, Posterior, noise_seed
 from hvae_codec.models.plane import BetaRanges, check_ranges
 from hvae_codec.models.zoo import any_spec
 from hvae_codec.training.optimisers import OPTIMISERS, OptimiserName
+from hvae_codec.utils.arguments import flag, real, shown, whole
 
 Precision = Literal["fp32", "bf16"]
 Schedule = Literal["constant", "cosine", "hold"]
@@ -118,6 +131,8 @@ class Recipe:
     beta_ranges: BetaRanges | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in _field_types().items():
+            _check_type(name, getattr(self, name), kind)
         layers = len(any_spec(self.spec).latents)
         if len(self.betas) != layers:
             raise SpecError(
@@ -223,7 +238,7 @@ class Recipe:
             if ranges is not None:
                 ranges = tuple((float(low), float(high)) for low, high in ranges)
             return cls(**{**data, "betas": betas, "rates": rates, "beta_ranges": ranges})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SpecError(f"not a recipe: {error!r}") from error
 
     def continues(self, earlier: Recipe, epochs: int) -> bool:
@@ -273,6 +288,46 @@ class Recipe:
         starts = [math.exp(first + (last - first) * i / depth) for i in range(depth + 1)]
         pairs = zip(self.betas, starts, strict=True)
         return tuple(beta * start ** (1.0 - share) for beta, start in pairs)
+
+
+@cache
+def _field_types() -> dict[str, tuple[Any, ...]]:
+    """The types that each field of `Recipe` may have; of a choice of words, and of words, str."""
+    found = {}
+    for name, hint in get_type_hints(Recipe).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        kinds = (get_origin(part) or part for part in parts)
+        found[name] = tuple(str if kind is Literal else kind for kind in kinds)
+    return found
+
+
+def _check_type(name: str, value: object, kinds: tuple[Any, ...]) -> None:
+    """Refuse a value of a field that is of none of its types: SpecError."""
+    if value is None and NoneType in kinds:
+        return
+    try:
+        if bool in kinds:
+            flag(name, value)
+        elif int in kinds:
+            whole(name, value)
+        elif float in kinds:
+            real(name, value)
+        elif tuple in kinds and (
+            isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray)
+        ):
+            raise SpecError(f"{name} must be numbers, one for each layer; got {shown(value)}")
+        elif tuple in kinds:
+            for each in value:  # type: ignore[attr-defined]
+                pair = name == "beta_ranges" and isinstance(each, tuple | list)
+                for number in each if pair else [each]:
+                    if number is not None or name != "rates":
+                        real(f"each of {name}", number)
+        elif not isinstance(value, str):
+            raise SpecError(f"{name} must be text; got {type(value).__name__} {shown(value)}")
+    except SpecError:
+        raise
+    except HvaeCodecError as error:
+        raise SpecError(str(error)) from error
 
 
 @cache

@@ -12,6 +12,22 @@ from numpy.typing import NDArray
 
 from hvae_codec.errors import HvaeCodecError, UnknownQualityError
 
+_SHOWN = 80
+
+
+def shown(given: object) -> str:
+    """An argument as messages show it, its text cut off where it is long. It never raises."""
+    try:
+        text = repr(given)
+    except Exception:  # of any class: some tensors cannot be shown, nor integers of many digits
+        return f"a {type(given).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _kind_of(given: object) -> str:
+    return f"{type(given).__name__} {shown(given)}"
+
 
 def is_real(given: object) -> bool:
     """Whether it is a number: Python's, NumPy's, a fraction or a decimal one."""
@@ -20,16 +36,36 @@ def is_real(given: object) -> bool:
 
 def real(name: str, given: object) -> float:
     """A number as a float. Raises HvaeCodecError, naming the argument."""
-    if isinstance(given, Real | Decimal):
-        return float(given)
-    raise HvaeCodecError(f"{name} must be a number; got {type(given).__name__} {given!r}")
+    if not is_real(given):
+        raise HvaeCodecError(f"{name} must be a number; got {_kind_of(given)}")
+    try:
+        return float(given)  # type: ignore[arg-type]
+    except (OverflowError, ValueError) as error:  # ValueError: a signalling NaN
+        raise HvaeCodecError(
+            f"{name} must be a number that a float can hold; got {shown(given)}"
+        ) from error
+
+
+def equals(given: object, number: float) -> bool:
+    """Whether it is this number; never raises, whatever it is."""
+    try:
+        return is_real(given) and float(given) == number  # type: ignore[arg-type]
+    except (OverflowError, ValueError):
+        return False
+
+
+def flag(name: str, given: object) -> bool:
+    """True or False, also as a whole number. Raises HvaeCodecError, naming the argument."""
+    if isinstance(given, Integral | np.bool_):
+        return bool(given)
+    raise HvaeCodecError(f"{name} must be True or False; got {_kind_of(given)}")
 
 
 def decibels(name: str, given: object) -> float:
     """A number of dB, of which infinity is one. Raises HvaeCodecError, naming the argument."""
     value = real(name, given)
     if math.isnan(value):
-        raise HvaeCodecError(f"{name} must be a number of dB; got {given!r}")
+        raise HvaeCodecError(f"{name} must be a number of dB; got {shown(given)}")
     return value
 
 
@@ -37,7 +73,7 @@ def byte_count(name: str, given: object) -> int:
     """A number of bytes, rounded down. Raises HvaeCodecError, naming the argument."""
     count = real(name, given)
     if not math.isfinite(count):
-        raise HvaeCodecError(f"{name} must be finite; got {given!r}")
+        raise HvaeCodecError(f"{name} must be finite; got {shown(given)}")
     return math.floor(count)
 
 
@@ -45,7 +81,7 @@ def whole(name: str, given: object) -> int:
     """A whole number. Raises HvaeCodecError, naming the argument."""
     if isinstance(given, Integral):
         return int(given)
-    raise HvaeCodecError(f"{name} must be a whole number; got {type(given).__name__} {given!r}")
+    raise HvaeCodecError(f"{name} must be a whole number; got {_kind_of(given)}")
 
 
 def finite(name: str, given: object) -> NDArray[np.float32]:
@@ -70,7 +106,7 @@ def layer_count(layers: int | None, total: int) -> int:
     if layers is None:
         return total
     if not (isinstance(layers, int | np.integer) and 1 <= layers <= total):
-        raise UnknownQualityError(f"layers must lie in 1..{total}, not {layers!r}")
+        raise UnknownQualityError(f"layers must lie in 1..{total}, not {shown(layers)}")
     return int(layers)
 
 
@@ -81,9 +117,9 @@ def sample_arguments(count: Any, seed: Any, temperature: Any) -> tuple[int, int,
     number, start = whole("count", count), whole("seed", seed)
     if not (number >= 1 and 0 <= start < 2**63):
         raise HvaeCodecError(
-            f"count must be at least 1 and seed in 0..2^63-1; got {count!r}, {seed!r}"
+            f"count must be at least 1 and seed in 0..2^63-1; got {shown(count)}, {shown(seed)}"
         )
     scale = real("temperature", temperature)
     if not 0.0 <= scale < math.inf:
-        raise HvaeCodecError(f"temperature must be finite and at least 0; got {temperature!r}")
+        raise HvaeCodecError(f"temperature must be finite and at least 0; got {shown(temperature)}")
     return number, start, scale

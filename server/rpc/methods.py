@@ -33,6 +33,7 @@ from .requests import (
     Encoding,
     ImageReader,
     Shape,
+    Warned,
     check_items,
     check_known,
     check_pixels,
@@ -52,6 +53,9 @@ Result = TypeVar("Result")
 
 _RESULT_BYTES: Final = 16
 """Tags and lengths around the features of an item, at most."""
+
+_WARNING_BYTES: Final = 256
+"""What was not taken of an image, at most."""
 
 _NATS_PER_BIT: Final = float(np.log(2.0))
 
@@ -81,7 +85,8 @@ class Calls:
         encoding = encoding_of(request.model, effort, request.max_bytes)
         if encoding.name != AUTO:
             await self._codecs.named(encoding.name, encoding.quality)  # or fail as a whole
-        images = dict(enumerate(await self._reader.read(request.images, held)))
+        warned: Warned = {}
+        images = dict(enumerate(await self._reader.read(request.images, held, warned)))
         codecs = await self._encoders(encoding, images)
 
         async def encoded(codec: Codec, numbers: list[int]) -> Sequence[bytes | Exception]:
@@ -94,6 +99,7 @@ class Calls:
                 response.results.add(status=_failed("images", number, result))
             else:
                 response.results.add(encoded=result)
+            response.results[number].warnings.extend(warned.get(number, ()))
         size = response.ByteSize()
         check_response(self._limits, size)
         held.answered(answer_footprint(size))
@@ -147,8 +153,11 @@ class Calls:
         given = {kind: [n for n, one in enumerate(kinds) if one == kind] for kind in set(kinds)}
         files = {n: request.sources[n].encoded for n in given.get("encoded", ())}
         messages = {n: request.sources[n].image for n in given.get("image", ())}
-        read = await self._reader.read(list(messages.values()), held)
+        warned: Warned = {}
+        read = await self._reader.read(list(messages.values()), held, warned)
         images = dict(zip(messages, read, strict=True))
+        places = list(messages)
+        warned = {places[number]: warnings for number, warnings in warned.items()}
         decoders, shapes = await self._decoders(named, files, whole=False)
         check_pixels(self._limits, sum(map(_pixels, shapes.values())))
         if named is not None:
@@ -163,7 +172,7 @@ class Calls:
             if isinstance(codec, Codec)
         }
         dims = max((codec.info.z_dims[layers[codec]] for codec in layers), default=0)
-        size = len(kinds) * (8 * dims + _RESULT_BYTES)
+        size = len(kinds) * (8 * dims + _RESULT_BYTES) + _WARNING_BYTES * len(warned)
         check_response(self._limits, size)
         await held.more(answer_footprint(size))
 
@@ -189,6 +198,7 @@ class Calls:
             else:
                 feature = to_feature_result(result, request.moments, request.encoding)
                 response.results.append(feature)
+            response.results[number].warnings.extend(warned.get(number, ()))
         held.answered(answer_footprint(size))
         return response
 
@@ -202,8 +212,9 @@ class Calls:
         channels, height, width = codec.info.image_shape
         shapes = [(height, width, channels)] * request.count
         size = await self._writer.hold_answer(shapes, request.format, held)
-        images = await self._sampling.draw(codec, request, deadline, held)
-        response = codec_pb2.SampleResponse()
+        warned: list[codec_pb2.Warning] = []
+        images = await self._sampling.draw(codec, request, deadline, held, warned)
+        response = codec_pb2.SampleResponse(warnings=warned)
         messages = [response.results.add().image for _ in images]
         await self._writer.write(messages, list(images), request.format)
         held.answered(answer_footprint(size))
@@ -230,7 +241,8 @@ class Calls:
         """Encode and decode an image, and say what it cost and how good it is."""
         check_known("format", request.format, codec_pb2.ImageFormat)
         encoding = encoding_of(request.model)
-        (image,) = await self._reader.read([request.image], held)
+        warned: Warned = {}
+        (image,) = await self._reader.read([request.image], held, warned)
         if isinstance(image, Exception):
             raise image
         answer = result_bytes(image.shape, request.format)
@@ -252,6 +264,7 @@ class Calls:
             payload_bytes=len(file) - parse(file).payload_at,
             rates_nats=[_NATS_PER_BIT * layer for layer in bits],
             model=to_description(codec.info),
+            warnings=warned.get(0, ()),
         )
         await self._writer.write([response.decoded], [decoded], request.format)
         if error[0] > 0:

@@ -15,7 +15,8 @@ from hvae_codec.codec.images.load import as_uint8, check_size, decode_image_byte
 from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.registry import codec_of, model_for
-from hvae_codec.errors import HvaeCodecError, ImageError
+from hvae_codec.errors import HvaeCodecError, ImageError, InputWarning
+from hvae_codec.grpc_error_info import reason_of
 from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
 
@@ -182,6 +183,10 @@ def check_known(field: str, value: int, kind: Any) -> None:
         raise InvalidRequestError(f"{field}: unknown value {value}, known are {known}")
 
 
+Warned = dict[int, list[codec_pb2.Warning]]
+"""What was not taken of images, by their number in what is read."""
+
+
 class ImageReader:
     """Reads images of requests; files (PNG, JPEG, WebP) in a thread beside the networks."""
 
@@ -190,9 +195,10 @@ class ImageReader:
         self._limits = limits
 
     async def read(
-        self, messages: Sequence[codec_pb2.Image], held: Held
+        self, messages: Sequence[codec_pb2.Image], held: Held, warned: Warned
     ) -> list[ImageArray | Exception]:
-        """Samples of the images of a request, or the error of each that cannot be read.
+        """Samples of the images of a request, or the error of each that cannot be read; what was
+        not taken of them is put into `warned`.
 
         Raises LimitError where their sizes together do not fit, and OverloadError as `held` does,
         before files are decoded.
@@ -217,8 +223,10 @@ class ImageReader:
         await held.more(sample_footprint(pixels) + file_footprint(file_pixels))
         if files:
             found = await self._engine.on_files(_decoded, [messages[n].file for n in files])
-            for number, image in zip(files, found, strict=True):
+            for number, (image, warnings) in zip(files, found, strict=True):
                 images[number] = image
+                if warnings:
+                    warned[number] = [_warning_message(warning) for warning in warnings]
         return images
 
 
@@ -247,15 +255,20 @@ def _pixels_of_file(data: bytes) -> int:
     return header.width * header.height
 
 
-def _decoded(files: Sequence[bytes]) -> list[ImageArray | Exception]:
-    images: list[ImageArray | Exception] = []
+def _decoded(files: Sequence[bytes]) -> list[tuple[ImageArray | Exception, list[InputWarning]]]:
+    images: list[tuple[ImageArray | Exception, list[InputWarning]]] = []
     for file in files:
         check()
+        warnings: list[InputWarning] = []
         try:
-            images.append(decode_image_bytes(file))
+            images.append((decode_image_bytes(file, warn=warnings.append), warnings))
         except HvaeCodecError as error:
-            images.append(error)
+            images.append((error, warnings))
     return images
+
+
+def _warning_message(warning: InputWarning) -> codec_pb2.Warning:
+    return codec_pb2.Warning(message=str(warning), reason=reason_of(type(warning)))
 
 
 def shape_of(encoded: bytes, frame: Frame, codec: Codec, *, whole: bool) -> Shape:

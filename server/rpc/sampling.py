@@ -15,7 +15,7 @@ from ..engine.engine import Engine
 from ..engine.operations import Draw, ReadFeatures, ReadFileFeatures, Sample
 from ..errors import InvalidRequestError
 from ..settings import Limits
-from .requests import ImageReader, check_pixels, shape_of
+from .requests import ImageReader, Warned, check_pixels, shape_of
 
 _MAX_SEED: Final = 2**63 - 1
 
@@ -29,17 +29,24 @@ class Sampling:
         self._reader = reader
 
     async def draw(
-        self, codec: Codec, request: codec_pb2.SampleRequest, deadline: float | None, held: Held
+        self,
+        codec: Codec,
+        request: codec_pb2.SampleRequest,
+        deadline: float | None,
+        held: Held,
+        warned: list[codec_pb2.Warning],
     ) -> NDArray[np.uint8]:
-        """Images uint8 [count, H, W, C]. Raises InvalidRequestError."""
+        """Images uint8 [count, H, W, C]; what was not taken of the images that were given is put
+        into `warned`. Raises InvalidRequestError.
+        """
         temperature = request.temperature if request.HasField("temperature") else 1.0
         if not (math.isfinite(temperature) and temperature >= 0):
             raise InvalidRequestError(f"temperature: must be finite and >= 0, got {temperature}")
         if request.seed > _MAX_SEED:
             raise InvalidRequestError(f"seed: at most {_MAX_SEED}, got {request.seed}")
-        top = (
-            await self._given(codec, request, deadline, held) if request.HasField("given") else None
-        )
+        top = None
+        if request.HasField("given"):
+            top = await self._given(codec, request, deadline, held, warned)
         draw = Draw(request.count, request.seed, temperature, top)
         pixels = request.count * codec.computed_pixels(*codec.shape.size)
         (images,) = await self._engine.run(Sample(), codec, [draw], [pixels], deadline)
@@ -50,23 +57,32 @@ class Sampling:
         return images
 
     async def _given(
-        self, codec: Codec, request: codec_pb2.SampleRequest, deadline: float | None, held: Held
+        self,
+        codec: Codec,
+        request: codec_pb2.SampleRequest,
+        deadline: float | None,
+        held: Held,
+        warned: list[codec_pb2.Warning],
     ) -> NDArray[np.float32]:
         """The top layer's latents [D] or [count, D]."""
         given = request.given
+
+        async def latents(field: str, source: codec_pb2.FeatureSource) -> NDArray[np.float32]:
+            return await self._latents(field, codec, source, deadline, held, warned)
+
         match given.WhichOneof("given"):
             case "values":
                 return np.array(given.values.values, np.float32)
             case "source":
-                return await self._latents("given.source", codec, given.source, deadline, held)
+                return await latents("given.source", given.source)
             case "between":
                 if request.count < 2:
                     raise InvalidRequestError(
                         f"count: the way between two takes 2 images or more, got {request.count}"
                     )
                 way = given.between
-                first = await self._latents("given.between.first", codec, way.first, deadline, held)
-                last = await self._latents("given.between.last", codec, way.last, deadline, held)
+                first = await latents("given.between.first", way.first)
+                last = await latents("given.between.last", way.last)
                 along: NDArray[np.float32] = np.linspace(first, last, request.count, dtype="f4")
                 return along
             case _:
@@ -79,11 +95,16 @@ class Sampling:
         source: codec_pb2.FeatureSource,
         deadline: float | None,
         held: Held,
+        warned: list[codec_pb2.Warning],
     ) -> NDArray[np.float32]:
         """The mean [D] of the top layer of an image or file."""
         match source.WhichOneof("source"):
             case "image":
-                (image,) = await self._reader.read([source.image], held)
+                found: Warned = {}
+                (image,) = await self._reader.read([source.image], held, found)
+                for each in found.get(0, ()):
+                    message = f"{field}: {each.message}"
+                    warned.append(codec_pb2.Warning(message=message, reason=each.reason))
                 if isinstance(image, Exception):
                     raise image
                 height, width, channels = image.shape

@@ -17,6 +17,8 @@ from hvae_codec.cli.common import (
     path,
     print_error,
     print_json,
+    require_file_path,
+    require_suffix,
     write_bytes,
 )
 from hvae_codec.cli.jobs.archive_files import (
@@ -25,6 +27,7 @@ from hvae_codec.cli.jobs.archive_files import (
     unpacked_paths,
     write_array,
 )
+from hvae_codec.cli.jobs.images import IMAGE_SUFFIXES, whole, write_image
 from hvae_codec.errors import CorruptError, HvaeCodecError
 
 if TYPE_CHECKING:
@@ -86,7 +89,10 @@ def _cat_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=path, help="a .hvaa archive")
     parser.add_argument("key", help="name or number of an image, from 0; -1 is the last")
     parser.add_argument(
-        "-o", "--output", type=path, help="the PNG to write; default: standard output"
+        "-o",
+        "--output",
+        type=path,
+        help="the PNG, or PPM or PGM if so named, to write; default: standard output",
     )
 
 
@@ -208,10 +214,13 @@ def _cat(arguments: argparse.Namespace) -> int:
 
     if arguments.output is None and sys.stdout.isatty():
         raise HvaeCodecError("a PNG is not for a terminal; redirect the output or give --output")
+    if arguments.output is not None:
+        require_file_path(arguments.output)
+        require_suffix(arguments.output, IMAGE_SUFFIXES, "images are")
     with open_archive(arguments.archive) as archive:
-        data = encode_png(archive[picture_number(archive, arguments.key)])
+        pixels = archive[picture_number(archive, arguments.key)]
     if arguments.output is None:
-        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.write(encode_png(pixels))
     else:
-        write_bytes(arguments.output, data)
+        write_image(arguments.output, whole(pixels))
     return 0

@@ -20,6 +20,7 @@ from hvae_codec.cli.common import (
     positive_float,
     positive_int,
     print_json,
+    require_suffix,
     write_bytes,
 )
 from hvae_codec.cli.jobs.batches import (
@@ -31,7 +32,7 @@ from hvae_codec.cli.jobs.batches import (
     with_skipped,
 )
 from hvae_codec.cli.jobs.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, plan, without_done
-from hvae_codec.cli.jobs.images import whole, write_image
+from hvae_codec.cli.jobs.images import IMAGE_SUFFIXES, whole, write_image
 from hvae_codec.cli.jobs.models import Choice
 from hvae_codec.cli.jobs.remote_files import add_server_arguments, has_server
 
@@ -138,6 +139,9 @@ def _encode(arguments: argparse.Namespace) -> int:
     if targets and arguments.effort == 0 and not (by_server or continuous(arguments.model)):
         arguments.usage_error("a size or a PSNR is reached with --effort 1 or 2")
     every, jobs = _planned(arguments, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
+    for job in jobs:
+        if job.target.suffix.lower() in PICTURE_SUFFIXES:
+            require_suffix(job.target, (ENCODED_SUFFIX,), "encoded images are")
     start = time.perf_counter()
     if by_server:
         from hvae_codec.cli.jobs import by_server as remote
@@ -246,6 +250,8 @@ def _encode_line(row: Row) -> str:
 
 def _decode(arguments: argparse.Namespace) -> int:
     every, jobs = _planned(arguments, (ENCODED_SUFFIX,), ".png", replace=False)
+    for job in jobs:
+        require_suffix(job.target, IMAGE_SUFFIXES, "images are")
     start = time.perf_counter()
     if has_server(arguments):
         from hvae_codec.cli.jobs import by_server

@@ -19,12 +19,13 @@ from hvae_codec.cli.common import (
     positive_int,
     print_json,
     require_file_path,
+    require_suffix,
     seed,
     write_bytes,
 )
 from hvae_codec.cli.jobs.batches import Item, Row, failures, run_in_batches
 from hvae_codec.cli.jobs.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find, is_encoded
-from hvae_codec.cli.jobs.images import check_sheet, sheet
+from hvae_codec.cli.jobs.images import IMAGE_SUFFIXES, check_sheet, sheet, whole, write_image
 from hvae_codec.cli.jobs.models import one_model, size_of
 from hvae_codec.cli.jobs.remote_files import add_server_arguments, has_server
 from hvae_codec.errors import HvaeCodecError
@@ -76,7 +77,11 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
         "--temperature", type=_temperature, default=1.0, help="scales the prior's deviations"
     )
     parser.add_argument(
-        "-o", "--output", type=path, default=Path("samples.png"), help="default: %(default)s"
+        "-o",
+        "--output",
+        type=path,
+        default=Path("samples.png"),
+        help="PNG, or PPM or PGM if so named; default: %(default)s",
     )
     add_model_arguments(parser)
     add_server_arguments(parser)
@@ -95,6 +100,7 @@ def _temperature(text: str) -> float:
 def _features(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         require_file_path(arguments.output)
+        require_suffix(arguments.output, (".npz",), "features are")
     suffixes = (*PICTURE_SUFFIXES, ENCODED_SUFFIX)
     jobs = [Job(source, source) for source, _ in find(arguments.inputs, suffixes)]
     if has_server(arguments):
@@ -171,6 +177,7 @@ def _npz(rows: list[Row]) -> bytes:
 
 def _sample(arguments: argparse.Namespace) -> int:
     require_file_path(arguments.output)
+    require_suffix(arguments.output, IMAGE_SUFFIXES, "images are")
     if has_server(arguments):
         from hvae_codec.cli.jobs import by_server
 
@@ -185,9 +192,7 @@ def _report_samples(
     pictures: NDArray[np.uint8], model_id: str, arguments: argparse.Namespace
 ) -> int:
     """Write samples [N, h, w, C] as a sheet and say so; the exit code."""
-    from hvae_codec.codec.images.load import encode_png
-
-    write_bytes(arguments.output, encode_png(sheet(pictures)))
+    write_image(arguments.output, whole(sheet(pictures)))
     if arguments.json:
         named = ("count", "seed", "temperature")
         row = {name: getattr(arguments, name) for name in named}

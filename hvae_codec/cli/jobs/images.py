@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
+IMAGE_SUFFIXES = (".png", ".ppm", ".pgm")
+"""Endings of the names that `write_image` goes by."""
+
 COLUMNS = 8
 """Images in a row of a sheet."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hvae_codec.cli.common import path
 from hvae_codec.cli.jobs.batches import Row, Rows, progress
 from hvae_codec.cli.jobs.files import Job
-from hvae_codec.errors import HvaeCodecError, MissingDependencyError
+from hvae_codec.errors import HvaeCodecError, InputWarning, MissingDependencyError
 
 if TYPE_CHECKING:
     from hvae_codec.client import Client
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
-_PLACE = re.compile(r"^\w+\[\d+\]: ")
-"""What leads an item's error; of a file its name says more."""
+_PLACE = re.compile(r"^\w+\[(\d+)\]: ")
+"""What leads an item's error or warning; of a file its name says more."""
 
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +121,8 @@ def run_streamed(
     failed. These, and files that fail with a HvaeCodecError or OSError here, are reported on
     standard error, and the other files are still done; the progress is shown as of local commands.
     """
-    with progress(jobs, label) as bar:
+    places: list[int] = []  # the jobs of all items that were sent
+    with progress(jobs, label) as bar, _warnings_of_files(jobs, places):
         rows: Rows[Result] = Rows(jobs, finish, bar)
         sent: deque[int] = deque()
 
@@ -132,6 +134,7 @@ def run_streamed(
                     rows.fail(index, error)
                 else:
                     sent.append(index)
+                    places.append(index)
                     yield value
 
         for result in answers(values()):
@@ -141,3 +144,20 @@ def run_streamed(
             else:
                 rows.finish(index, result)
     return rows.in_order()
+
+
+@contextmanager
+def _warnings_of_files(jobs: Sequence[Job], places: Sequence[int]) -> Iterator[None]:
+    """Let warnings of items name their files; `places` are the jobs of the items."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            item = _PLACE.match(str(message)) if issubclass(category, InputWarning) else None
+            if item is not None:
+                source = jobs[places[int(item[1])]].source
+                message = f"{source}: {str(message)[item.end() :]}"
+            usual(message, category, *rest, **more)
+
+        vars(warnings)["showwarning"] = show
+        yield

@@ -42,7 +42,10 @@ class UnaryCalls(BaseClient):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; calls in flight end with ServiceError."""
+        """Close the connection; calls in flight end with ServiceError, later ones with
+        HvaeCodecError. Closing again does nothing.
+        """
+        self._pool.end()
         for channel in self._pool.channels:
             await channel.close()
 
@@ -141,7 +144,7 @@ class UnaryCalls(BaseClient):
                         found[places[0]] = failure
                     continue
                 results = outcomes.results_of(response, len(places))
-            lost = outcomes.read_into(found, operation, places, results)
+            lost = outcomes.read_into(found, operation, part.start, places, results)
             results = None
             if not lost:
                 tries.answered()

@@ -10,12 +10,16 @@ import grpc
 
 from hvae_codec.client.connection import hints
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.utils.arguments import shown, whole
 
 Secret = bytes | str | os.PathLike[str]
 """The contents of a PEM file, or the path of one."""
 
 Balancing = Literal["round_robin", "pick_first"]
 """Which of a server's addresses calls go to: each in turn, or the first that answers."""
+
+_MOST_MESSAGE_BYTES: Final = 2**31 - 1
+"""gRPC's numbers have 32 bits."""
 
 _KEEPALIVE_SECONDS: Final = 300
 """Servers with gRPC's defaults hang up on clients that ask more often whether they are there."""
@@ -36,10 +40,10 @@ class Connection:
         balancing: which addresses of the target calls go to.
 
     Raises:
-        HvaeCodecError: another balancing, a target with a scheme such as https:// or a port above
-            65,535, a certificate without its key or a key without its certificate, a file that
-            cannot be read, a token that no header can hold, or one that would travel unencrypted to
-            another machine.
+        HvaeCodecError: another balancing, a target that `hints.of_target` refuses, such as one with
+            https:// or a port above 65,535, a certificate without its key or a key without its
+            certificate, a file that cannot be read, a token that no header can hold, or one that
+            would travel unencrypted to another machine, a size below 1, or another type.
     """
 
     target: str
@@ -58,10 +62,22 @@ class Connection:
             raise HvaeCodecError(f"balancing must be {allowed}, got {self.balancing!r}")
         if (wrong := hints.of_target(self.target)) is not None:
             raise HvaeCodecError(wrong)
+        if not 1 <= whole("max_message_bytes", self.max_message_bytes) <= _MOST_MESSAGE_BYTES:
+            raise HvaeCodecError(
+                f"max_message_bytes must be 1 to {_MOST_MESSAGE_BYTES}, "
+                f"got {shown(self.max_message_bytes)}"
+            )
+        for name in ("root_certificates", "certificate", "private_key"):
+            secret = getattr(self, name)
+            if secret is not None and not isinstance(secret, bytes | str | os.PathLike):
+                kind = type(secret).__name__
+                raise HvaeCodecError(f"{name} must be PEM as bytes, or a path; got {kind}")
         if (self.certificate is None) != (self.private_key is None):
             raise HvaeCodecError("certificate and private_key go together: one of them is missing")
         if self.token is None:
             return
+        if not isinstance(self.token, str):
+            raise HvaeCodecError(f"a token must be text (str); got {type(self.token).__name__}")
         if not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise HvaeCodecError("a token must be of printable ASCII characters, and not empty")
         if not (self.encrypted or self.insecure or is_loopback(self.target)):
@@ -101,8 +117,11 @@ class Connection:
 
     def hint(self, details: str) -> str | None:
         """What a failed call's details mean for this connection, if more than they say."""
-        shown = self.certificate is not None
-        return hints.of_failure(details, encrypted=self.encrypted, certificate=shown)
+        certificate = self.certificate is not None
+        hint = hints.of_failure(details, encrypted=self.encrypted, certificate=certificate)
+        if hints.has_port(self.target):
+            return hint
+        return f"{hint or details} (the target names no port, so 443 is asked: give HOST:PORT)"
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Those of an encrypted connection."""

@@ -1,5 +1,6 @@
 """What is probably wrong where a connection cannot be made, in place of gRPC's words."""
 
+import ipaddress
 import re
 from typing import Final
 
@@ -9,8 +10,11 @@ _SCHEMES: Final = {
 }
 """Those of gRPC's names."""
 
-_PORT: Final = re.compile(r"(?:^[^:]*|\]):(\d+)$", re.ASCII)
-"""That of a name, an address of IPv4 or one of IPv6 in brackets."""
+_ADDRESS: Final = re.compile(r"(\[[^\]\[]+\]|[^:\[\]@,]+)(?::([^:]+))?")
+"""A name, an address of IPv4 or one of IPv6 in brackets; and its port."""
+
+_NAMED_PORTS: Final = {"http", "https"}
+"""Those that gRPC takes by their names."""
 
 _MOST_PORT: Final = 65_535
 
@@ -29,24 +33,84 @@ def of_target(target: str) -> str | None:
     """What is wrong with the text of a target, if anything is."""
     if not isinstance(target, str) or not target.strip():
         return f"a target is HOST:PORT or unix:PATH, not {target!r}"
-    if target.partition(":")[0].lower() in _SCHEMES:
-        return None
+    kind, _, named = target.partition(":")
+    if kind.lower() in _SCHEMES:
+        return _of_named(kind.lower(), named, target)
     scheme, found, rest = target.partition("://")
     if not found:
-        return _of_address(target)
+        return _of_address(target, target)
     address = rest.partition("/")[0] or "HOST:PORT"
     tls = " with tls=True or root_certificates" if scheme.lower() in ("https", "grpcs") else ""
     return f"a target has no {scheme}:// before it: give {address!r}{tls}, not {target!r}"
 
 
-def _of_address(target: str) -> str | None:
-    """What is wrong with HOST:PORT; gRPC takes ports modulo 65,536."""
-    if any(each.isspace() or each == "/" for each in target):
-        return f"a target is HOST:PORT or unix:PATH, not {target!r}"
-    port = _PORT.search(target)
-    if port is not None and int(port[1]) > _MOST_PORT:
-        return f"a target's port is at most {_MOST_PORT}, got {target!r}"
+def has_port(target: str) -> bool:
+    """Whether a target that `of_target` finds nothing wrong with names a port, or needs none."""
+    scheme, colon, named = target.partition(":")
+    if colon and scheme.lower() in _SCHEMES:
+        if scheme.lower() != "dns":
+            return True
+        target = _without_authority(named)
+    address = _ADDRESS.fullmatch(target)
+    return address is not None and address[2] is not None
+
+
+def _of_named(scheme: str, named: str, target: str) -> str | None:
+    """What is wrong with what stands behind a scheme of gRPC's."""
+    if scheme == "dns":
+        return _of_address(_without_authority(named), target)
+    if scheme not in ("ipv4", "ipv6"):
+        return None if named else f"a target is HOST:PORT or unix:PATH, not {target!r}"
+    for each in _without_authority(named).split(","):
+        address = _ADDRESS.fullmatch(each)
+        if address is None or address[2] is None:
+            form = "ADDRESS:PORT" if scheme == "ipv4" else "[ADDRESS]:PORT"
+            return f"a target of {scheme} is {scheme}:{form}, more behind commas; got {target!r}"
+        if (wrong := _of_address(each, target)) is not None:
+            return wrong
     return None
+
+
+def _without_authority(named: str) -> str:
+    """A name of gRPC's URIs without the server that is to resolve it."""
+    return named.rpartition("/")[2] if named.startswith("/") else named
+
+
+def _of_address(address: str, target: str) -> str | None:
+    """What is wrong with HOST:PORT; gRPC takes ports modulo 65,536."""
+    if not address or any(each.isspace() or each == "/" for each in address):
+        return f"a target is HOST:PORT or unix:PATH, not {target!r}"
+    if "@" in address:
+        return f"a target names no user: give HOST:PORT, and a token apart; got {target!r}"
+    if "," in address:
+        return f"a target is one HOST:PORT, or ipv4:ADDRESS:PORT,ADDRESS:PORT; got {target!r}"
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None:
+        return None if _is_ipv6(address) else _advice(address, target)
+    port = parts[2]
+    if port is None or port in _NAMED_PORTS:
+        return None
+    if not (port.isascii() and port.isdigit()):
+        return f"a target's port is a number, as in HOST:PORT or [IPV6]:PORT; got {target!r}"
+    if int(port[-9:]) > _MOST_PORT or len(port) > 9:
+        return f"a target's port is at most {_MOST_PORT}, got {target!r}"
+    return None if int(port) else f"a target's port is at least 1, got {target!r}"
+
+
+def _advice(address: str, target: str) -> str:
+    """What to give instead of an address of too many parts, or with an empty port."""
+    host, _, port = address.rpartition(":")
+    if _is_ipv6(host):
+        bracketed = f"[{host}]:{port}"
+        return f"an address of IPv6 with a port has brackets: give {bracketed!r}, not {target!r}"
+    return f"a target is HOST:PORT, [IPV6]:PORT or unix:PATH, not {target!r}"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 def of_failure(details: str, *, encrypted: bool, certificate: bool) -> str | None:
@@ -55,6 +119,11 @@ def of_failure(details: str, *, encrypted: bool, certificate: bool) -> str | Non
     """
     if "WRONG_VERSION_NUMBER" in details:
         return "it does not speak TLS: leave out tls and root_certificates"
+    if "Failed parsing HTTP/2" in details:
+        return (
+            "it does not speak HTTP/2, as gRPC does: this may be the port of the metrics and the "
+            "status page, or of another program; give the server's own port"
+        )
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return "no authority that this client trusts signed its certificate: give root_certificates"
     if "Hostname Verification Check failed" in details or "peer name" in details.lower():

@@ -5,11 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import grpc
+
+from hvae_codec.errors import HvaeCodecError
 from hvae_codec.v1 import codec_pb2_grpc
 
 CALLS: Final = 100
 """Calls at once of one connection, as servers of this contract allow; gRPC lets more wait until one
 of them ends, without a word."""
+
+_CLOSED: Final = "this client was closed: make another one"
 
 
 class _Entry:
@@ -32,6 +37,7 @@ class Pool:
         self._most = most
         self._lock = threading.Lock()
         self._entries = [_Entry(open_channel())]
+        self._closed = False
 
     @property
     def channels(self) -> list[Any]:
@@ -39,18 +45,33 @@ class Pool:
         with self._lock:
             return [entry.channel for entry in self._entries]
 
+    def end(self) -> None:
+        """Take no more calls; the channels are the caller's to close."""
+        with self._lock:
+            self._closed = True
+
     @contextmanager
     def stub(self) -> Iterator[Any]:
-        """The contract's methods on a connection, for one call."""
+        """The contract's methods on a connection, for one call.
+
+        Raises:
+            HvaeCodecError: the client is closed.
+        """
         entry = self._take()
         try:
             yield entry.stub
+        except (ValueError, grpc.aio.UsageError) as error:  # gRPC's own, if that was just now
+            if self._closed and not isinstance(error, HvaeCodecError):
+                raise HvaeCodecError(_CLOSED) from error
+            raise
         finally:
             with self._lock:
                 entry.calls -= 1
 
     def _take(self) -> _Entry:
         with self._lock:
+            if self._closed:
+                raise HvaeCodecError(_CLOSED)
             entry = min(self._entries, key=lambda each: each.calls)
             if entry.calls >= CALLS and len(self._entries) < self._most:
                 entry = _Entry(self._open_channel())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.archive.format import Directory, Group
 from hvae_codec.codec.archive.names import MAX_BLOCK_NAME_BYTES
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
-from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.codec import Codec, checked_codec
 from hvae_codec.codec.tiled.tiling import tile_grid
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.utils.arguments import whole
@@ -33,10 +33,11 @@ class BlockRoom:
         block_tiles: as `ArchiveWriter`.
 
     Raises:
-        HvaeCodecError: block_tiles is no whole number, or out of range.
+        HvaeCodecError: block_tiles is no whole number, or out of range; or no codec is given.
     """
 
     def __init__(self, codec: Codec, block_tiles: int = BLOCK_TILES) -> None:
+        codec = checked_codec(codec)
         block_tiles = whole("block_tiles", block_tiles)
         if not 1 <= block_tiles <= MAX_BLOCK_TILES:
             raise HvaeCodecError(f"block_tiles must lie in 1..{MAX_BLOCK_TILES}, not {block_tiles}")

@@ -37,6 +37,15 @@ def check_name(name: str) -> bytes:
     return encoded
 
 
+def is_unicode(name: str) -> bool:
+    """Whether text can be written in UTF-8; that of half a surrogate pair cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def name_hash(name: str) -> int:
     """What the index holds of a name: the CRC-32 of its UTF-8. That of no name is 0."""
     return crc32(name.encode())

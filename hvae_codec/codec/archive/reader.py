@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
+import stat
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -26,9 +28,10 @@ from hvae_codec.codec.archive.index import (
     verify_block,
 )
 from hvae_codec.codec.archive.info import ArchiveInfo, Damage, PictureInfo
+from hvae_codec.codec.archive.names import is_unicode
 from hvae_codec.codec.bitstream.container import tiles_of
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
-from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.codec import Codec, checked_codec
 from hvae_codec.codec.features import Features, joined
 from hvae_codec.codec.registry import codec_of
 from hvae_codec.errors import (
@@ -38,6 +41,7 @@ from hvae_codec.errors import (
     NotAnHvaeFileError,
     WrongModelError,
 )
+from hvae_codec.utils.arguments import layer_count, shown
 from hvae_codec.utils.prefetch import ahead
 
 Pixels = NDArray[np.uint8]
@@ -67,7 +71,8 @@ class Archive:
     Raises:
         NotAnHvaeFileError, UnsupportedVersionError, CorruptError: it is no archive, of a later
             version, or its header and its index are both damaged.
-        WrongModelError: `codec` is of another model.
+        WrongModelError: `codec` is of another model. HvaeCodecError: it is no codec.
+        OSError: the file cannot be opened, or is a directory.
 
     Warns:
         RecoveredWarning: the archive was not closed by its writer, or its header or index is
@@ -75,11 +80,15 @@ class Archive:
     """
 
     def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None) -> None:
+        codec = None if codec is None else checked_codec(codec)
         self._path = Path(path)
         self._absolute = self._path.absolute()
         self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         self._close = weakref.finalize(self, os.close, self._descriptor)
         try:
+            if stat.S_ISDIR(os.fstat(self._descriptor).st_mode):
+                number = errno.EISDIR  # of which the first read would not say where
+                raise IsADirectoryError(number, os.strerror(number), str(path))
             with self._about():
                 self._index = read_index(self._fd)
         except BaseException:
@@ -183,7 +192,14 @@ class Archive:
                 yield PictureInfo(entry.first + position, directory.names[position], *size)
 
     def number(self, name: str) -> int:
-        """The number of the image of this name. Raises KeyError, or CorruptError."""
+        """The number of the image of this name.
+
+        Raises:
+            KeyError: there is none. ArchiveError: the name is no text. CorruptError: the block is
+                damaged.
+        """
+        if not isinstance(name, str):
+            raise ArchiveError(f"a name must be text, not {type(name).__name__} {shown(name)}")
         found = self._find(name)
         if found is None:
             raise KeyError(f"{self._path} has no image named {name!r}")
@@ -252,8 +268,10 @@ class Archive:
         """`features` of the first `layers` layers (None: all), top first. No image is decoded.
 
         Raises:
-            IndexError, CorruptError: as `archive[i]`. ValueError: there are not so many layers.
+            IndexError, CorruptError: as `archive[i]`.
+            UnknownQualityError: there are not so many layers.
         """
+        layers = None if layers is None else layer_count(layers, len(self.codec.info.z_dims))
         wanted = range(len(self)) if indices is None else indices
         numbers, places = self._unique(wanted)
         if len(numbers) == 0:
@@ -282,6 +300,8 @@ class Archive:
         return damages
 
     def _find(self, name: str) -> int | None:
+        if not is_unicode(name):
+            return None
         with self._about():
             return self._index.find(self._fd, name)
 

@@ -8,8 +8,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -37,9 +38,18 @@ from hvae_codec.codec.archive.names import check_name
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.images.load import Picture, as_uint8, check_tensor
 from hvae_codec.codec.model_shape import Pictures
-from hvae_codec.errors import ArchiveError, CorruptError, ImageError, WrongModelError
+from hvae_codec.errors import (
+    ArchiveError,
+    CorruptError,
+    HvaeCodecError,
+    ImageError,
+    WrongModelError,
+)
+from hvae_codec.utils.arguments import flag, shown
 
 Pixels = NDArray[np.uint8]
+
+_NONE_LEFT: Final[Any] = object()
 
 
 class ArchiveWriter:
@@ -70,6 +80,7 @@ class ArchiveWriter:
         WrongModelError: the archive is of another model.
         BitstreamError: the file to append to is no archive, or blocks in the midst of it are lost.
         ArchiveError: another process is writing it.
+        HvaeCodecError: the codec or another argument is of another type.
     """
 
     def __init__(
@@ -80,6 +91,7 @@ class ArchiveWriter:
         append: bool = False,
         block_tiles: int = BLOCK_TILES,
     ) -> None:
+        append = flag("append", append)
         self._room = BlockRoom(codec, block_tiles)
         self._path = Path(path)
         self._process = os.getpid()
@@ -163,22 +175,33 @@ class ArchiveWriter:
 
         Raises:
             ImageError, ArchiveError, OSError: as `add`; the images before were added.
-            ValueError: there are more or fewer names than images.
+            ArchiveError: there are more or fewer names than images, or they are no list.
         """
+        if isinstance(images, torch.Tensor):
+            check_tensor(images)
         if isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 4:
             raise ImageError(
                 "images must be an array [N, H, W, C], a tensor [N, C, H, W] or an iterable; "
                 f"got {images.ndim} dimensions {list(images.shape)}"
             )
-        if isinstance(images, torch.Tensor):
-            check_tensor(images)
         start = len(self)
         if names is None:
             for image in images:
                 self.add(image)
-        else:
-            for image, name in zip(images, names, strict=True):
-                self.add(image, name)
+            return range(start, len(self))
+        if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+            raise ArchiveError(
+                f"names are a list, one name or None for each image; got one {type(names).__name__}"
+            )
+        pairs = zip_longest(images, names, fillvalue=_NONE_LEFT)
+        for done, (image, name) in enumerate(pairs):
+            if image is _NONE_LEFT or name is _NONE_LEFT:
+                more, fewer = ("names", "images") if image is _NONE_LEFT else ("images", "names")
+                raise ArchiveError(
+                    f"there are more {more} than {fewer}: each image has one name, or None; "
+                    f"{done} were added"
+                )
+            self.add(image, name)
         return range(start, len(self))
 
     def reserve(self, name: str) -> None:
@@ -202,9 +225,13 @@ class ArchiveWriter:
             Their numbers.
 
         Raises:
-            OSError: as `add`.
+            OSError: as `add`. HvaeCodecError: it is no coded block.
         """
         self._require_open()
+        if not isinstance(block, CodedBlock):
+            raise HvaeCodecError(
+                f"a block is what `code_block` returns; got {type(block).__name__} {shown(block)}"
+            )
         self._hand_over()
         self._write_behind(len(block), lambda: block)
         return range(len(self) - len(block), len(self))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hvae_codec.codec.bitstream.header import SizedHeader
+from hvae_codec.errors import HvaeCodecError
 
 Contexts = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
@@ -85,6 +86,20 @@ def in_order(batches: Sequence[SymbolBatch], results: Iterable[Iterable[Result]]
     order = order_of(batches)
     flat = [result for some in results for result in some]
     return [flat[position] for position in order]
+
+
+def checked_batches(given: Sequence[SymbolBatch]) -> list[SymbolBatch]:
+    """Batches that a caller gave. Raises HvaeCodecError for anything else."""
+    found: list[object] = list(given) if isinstance(given, Sequence) else [given]
+    batches = []
+    for batch in found:
+        if not isinstance(batch, SymbolBatch):
+            raise HvaeCodecError(
+                "symbols are a list of SymbolBatch, as `quantise` returns it; "
+                f"got {type(batch).__name__}"
+            )
+        batches.append(batch)
+    return batches
 
 
 def order_of(batches: Sequence[SymbolBatch]) -> npt.NDArray[np.intp]:

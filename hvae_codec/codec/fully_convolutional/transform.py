@@ -20,6 +20,7 @@ from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
 from hvae_codec.codec.transform import Pixels, Prepared, Trades, as_grey
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.models.fully_convolutional.model import ConvVAE
+from hvae_codec.utils.arguments import equals
 
 _CHUNK_PIXELS = 1 << 20  # of small images, go through the networks together
 
@@ -43,7 +44,7 @@ class ConvTransform:
 
     def check_point(self, effort: int, trade: Trades) -> None:
         """As `Transform.check_point`."""
-        if effort != 0 or trade != 1.0:
+        if not (equals(effort, 0) and equals(trade, 1)):
             raise HvaeCodecError(
                 f"model {self._name!r} has no effort but 0 and no trade; ask for a quality "
                 f"between {LOWEST:g} and {HIGHEST:g} instead"

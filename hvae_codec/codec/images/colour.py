@@ -2,6 +2,7 @@
 
 The first statement that is there counts, in the order of the PNG specification: cICP (nclx where an
 AVIF has no ICC profile), ICC profile, sRGB chunk, gAMA and cHRM; then Adobe RGB as EXIF states it.
+What other formats state stands where cICP does, unless there is an ICC profile.
 A statement counts by what it does to colours, never by its name: each becomes an ICC profile, and
 one that moves no level by more than `TOLERANCE` leaves the image as it is.
 """
@@ -12,6 +13,7 @@ import functools
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -19,6 +21,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from hvae_codec.codec.images.colour_codes import Cicp, profile_cicp
+from hvae_codec.codec.images.stated_colour import (
+    GAMMA_TOLERANCE,
+    POINT_TOLERANCE,
+    SRGB_GAMMA,
+    SRGB_POINTS,
+    Ignored,
+    Statement,
+)
 from hvae_codec.errors import ColourWarning, ImageError
 
 TOLERANCE = 2
@@ -26,12 +36,15 @@ TOLERANCE = 2
 
 ContextIds: TypeAlias = "tuple[int, ...]"
 Info: TypeAlias = "dict[str | tuple[int, int], Any]"
+Warn: TypeAlias = "Callable[[ColourWarning], None]"
+"""What is done with a warning; Python's own way is not for several threads."""
+
 Points: TypeAlias = "tuple[float, ...]"
 """x and y of the white point, red, green and blue."""
 
 _D65 = (0.3127, 0.3290)
 _C = (0.310, 0.316)
-_SRGB: Points = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+_SRGB: Points = SRGB_POINTS
 _ADOBE: Points = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 _ADOBE_GAMMA = 563 / 256
 # ITU-T H.273, table 2: its code 2 is "unspecified".
@@ -57,9 +70,6 @@ _TRANSFERS: dict[int, float | None] = {
 }
 _HDR = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
 _GAMMAS = (0.01, 100.0)  # of a gAMA chunk; beyond them nothing is left of an image
-_SRGB_GAMMA = 2.2  # how writers of gAMA state sRGB; the tolerance is libpng's
-_GAMMA_TOLERANCE = 0.05
-_POINT_TOLERANCE = 0.002
 _CACHED_BYTES = 1 << 16
 _D50 = (0.9642, 1.0, 0.8249)  # of ICC's connection space
 _BRADFORD = np.array(
@@ -68,14 +78,26 @@ _BRADFORD = np.array(
 _GREYS = Image.frombytes("L", (256, 1), bytes(range(256)))
 
 
-def to_srgb(picture: Image.Image, source: Image.Image, cicp: Cicp | None, name: str) -> Image.Image:
+def warn_caller(warning: ColourWarning) -> None:
+    """Warn in Python's way."""
+    warnings.warn(warning, stacklevel=3)
+
+
+def to_srgb(
+    picture: Image.Image,
+    source: Image.Image,
+    stated: Statement | None,
+    name: str,
+    warn: Warn = warn_caller,
+) -> Image.Image:
     """An image of mode L or RGB with its samples converted to sRGB; itself if nothing is to do.
 
     Args:
         picture: the samples.
         source: the image that they are of; its `info` and EXIF are read.
-        cicp: the codes that its file states, if any.
+        stated: what its file states beside that, as `stated_colour.file_colour` gives it.
         name: where it is from, for a warning; may be empty.
+        warn: takes the warning.
 
     Raises:
         ImageError: its transfer function is one of HDR, or it is of unknown codes.
@@ -84,7 +106,7 @@ def to_srgb(picture: Image.Image, source: Image.Image, cicp: Cicp | None, name: 
         ColourWarning: what it states cannot be used; the samples are taken as sRGB.
     """
     try:
-        profile = _stated_profile(source, cicp)
+        profile = _stated_profile(source, stated)
         if profile is None:
             return picture
         _refuse_hdr(profile_cicp(profile))
@@ -97,7 +119,7 @@ def to_srgb(picture: Image.Image, source: Image.Image, cicp: Cicp | None, name: 
         reason = "Pillow was built without LittleCMS"
     # Without a name one of few texts: Python keeps each that it has shown.
     message = f"{name}: {reason}" if name else reason
-    warnings.warn(f"{message}: its samples are taken as sRGB", ColourWarning, stacklevel=2)
+    warn(ColourWarning(f"{message}: its samples are taken as sRGB"))
     return picture
 
 
@@ -105,12 +127,12 @@ class _UnusableError(Exception):
     """A statement of colour that is damaged or of no use here."""
 
 
-def _stated_profile(source: Image.Image, cicp: Cicp | None) -> bytes | None:
+def _stated_profile(source: Image.Image, stated: Statement | None) -> bytes | None:
     """ICC profile of what is stated; None if that is sRGB, or nothing."""
     info, icc = source.info, source.info.get("icc_profile")
     has_icc = isinstance(icc, bytes) and len(icc) > 0
-    if cicp is not None and not (has_icc and source.format != "PNG"):
-        return _profile_of_codes(cicp)
+    if stated is not None and not (has_icc and source.format != "PNG"):
+        return _profile_of_statement(stated)
     if has_icc:
         return cast(bytes, icc)
     if "icc_profile" in info and isinstance(source, ImageFile.ImageFile):
@@ -120,6 +142,19 @@ def _stated_profile(source: Image.Image, cicp: Cicp | None) -> bytes | None:
     if "gamma" in info or "chromaticity" in info:
         return _profile_of_png(info)
     return _rgb_profile(_ADOBE, _ADOBE_GAMMA) if _states_adobe_rgb(source) else None
+
+
+def _profile_of_statement(stated: Statement) -> bytes | None:
+    if isinstance(stated, bytes):
+        return stated
+    if isinstance(stated, Cicp):
+        return _profile_of_codes(stated)
+    if isinstance(stated, Ignored):
+        raise _UnusableError(stated.reason)
+    try:
+        return _profile_unless_srgb(stated.points, stated.gamma)
+    except _UnusableError as error:
+        raise _UnusableError("damaged white point or primaries") from error
 
 
 def _profile_of_codes(cicp: Cicp) -> bytes | None:
@@ -154,7 +189,7 @@ def _profile_of_png(info: Info) -> bytes | None:
     if (encoding := info.get("gamma")) is not None:
         if not _GAMMAS[0] <= encoding <= _GAMMAS[1]:
             raise _UnusableError("damaged gAMA chunk")
-        if abs(encoding * _SRGB_GAMMA - 1) > _GAMMA_TOLERANCE:
+        if abs(encoding * SRGB_GAMMA - 1) > GAMMA_TOLERANCE:
             gamma = 1 / encoding
     if (stated := info.get("chromaticity")) is not None:
         points = tuple(stated)
@@ -223,7 +258,7 @@ def _lattice() -> NDArray[np.uint8]:
 
 
 def _profile_unless_srgb(points: Points, gamma: float | None) -> bytes | None:
-    near = np.allclose(points, _SRGB, rtol=0, atol=_POINT_TOLERANCE)
+    near = np.allclose(points, _SRGB, rtol=0, atol=POINT_TOLERANCE)
     return None if near and gamma is None else _rgb_profile(points, gamma)
 
 

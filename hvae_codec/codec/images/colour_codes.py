@@ -1,25 +1,20 @@
 """Codes of ITU-T H.273 that image files and ICC profiles state, which Pillow does not give out.
 
-A PNG has them in its chunk cICP, an AVIF in a box nclx of its primary item. They are read from the
-file behind an image, before its pixels are loaded or from its path.
+A PNG has them in its chunk cICP, an AVIF in a box nclx of its primary item.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
 from typing import IO, NamedTuple
-
-from PIL import Image, ImageFile
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_PARTS = 65_536
-_MAX_META_BYTES = 1 << 24  # it may hold an ICC profile
+MAX_META_BYTES = 1 << 24
+"""Of a part that may hold an ICC profile."""
 _MAX_TAGS = 1024
-_DAMAGED = (OSError, ValueError, struct.error, IndexError)  # which Pillow judges
 
 
 class Cicp(NamedTuple):
@@ -29,35 +24,6 @@ class Cicp(NamedTuple):
     transfer: int
     matrix: int
     full_range: bool
-
-
-def file_cicp(image: Image.Image) -> Cicp | None:
-    """The codes of the file that an image was opened from; None if there are none, or it is gone.
-
-    A copy that Pillow makes of an opened image knows of no file.
-    """
-    kept = image.info.get("cicp")  # of a copy that `images.upright_copy` made
-    if isinstance(kept, Cicp):
-        return kept
-    stated = image.info.get("nclx_profile")  # of pillow-heif
-    if isinstance(stated, dict) and "transfer_characteristics" in stated:
-        primaries = int(stated.get("color_primaries", 2))
-        return Cicp(primaries, int(stated["transfer_characteristics"]), 0, True)
-    if not isinstance(image, ImageFile.ImageFile) or image.format not in ("PNG", "AVIF"):
-        return None
-    read = _png_cicp if image.format == "PNG" else _avif_cicp
-    # An image that was pickled has no `fp`; one in memory, once loaded, has its file as `_fp`.
-    for place in ("fp", "_fp"):
-        with suppress(*_DAMAGED):
-            file = getattr(image, place, None)
-            if file is not None and (found := _kept_position(file, read)) is not None:
-                return found
-    with suppress(*_DAMAGED):
-        name = getattr(image, "filename", "")
-        if name and (path := Path(os.fsdecode(name))).is_file():
-            with path.open("rb") as file:
-                return read(file)
-    return None
 
 
 def profile_cicp(profile: bytes) -> Cicp | None:
@@ -76,16 +42,8 @@ def _cicp(codes: bytes) -> Cicp:
     return Cicp(primaries, transfer, matrix, bool(full_range & 1))
 
 
-def _kept_position(file: IO[bytes], read: Callable[[IO[bytes]], Cicp | None]) -> Cicp | None:
-    position = file.tell()
-    try:
-        file.seek(0)
-        return read(file)
-    finally:
-        file.seek(position)
-
-
-def _png_cicp(file: IO[bytes]) -> Cicp | None:
+def png_cicp(file: IO[bytes]) -> Cicp | None:
+    """Of the chunk cICP of a PNG, read from its beginning."""
     if file.read(8) != _PNG_SIGNATURE:
         return None
     for _ in range(_MAX_PARTS):
@@ -98,15 +56,21 @@ def _png_cicp(file: IO[bytes]) -> Cicp | None:
     return None
 
 
-def _avif_cicp(file: IO[bytes]) -> Cicp | None:
-    """Of the primary item: others, such as gain maps, may state other codes."""
+def avif_cicp(file: IO[bytes]) -> Cicp | None:
+    """Of the primary item of an AVIF: others, such as gain maps, may state other codes."""
+    meta = box_of_file(file, b"meta")
+    return None if meta is None or len(meta) < 4 else _nclx_of_primary(meta[4:])
+
+
+def box_of_file(file: IO[bytes], wanted: bytes) -> memoryview | None:
+    """The body of the first box of a kind at the top of a file, read from its beginning."""
     for _ in range(_MAX_PARTS):
         size, kind = struct.unpack(">I4s", file.read(8))
         rest = size - 8
         if size == 1:
             rest = int.from_bytes(file.read(8)) - 16
-        if kind == b"meta" and 4 <= rest <= _MAX_META_BYTES:
-            return _nclx_of_primary(memoryview(file.read(rest))[4:])
+        if kind == wanted and 0 <= rest <= MAX_META_BYTES:
+            return memoryview(file.read(rest))
         if rest < 0 or size == 0:
             return None
         file.seek(rest, os.SEEK_CUR)
@@ -114,12 +78,12 @@ def _avif_cicp(file: IO[bytes]) -> Cicp | None:
 
 
 def _nclx_of_primary(meta: memoryview) -> Cicp | None:
-    boxes = dict(_boxes(meta))
-    properties = dict(_boxes(boxes.get(b"iprp", memoryview(b""))))
-    if not {b"ipco", b"ipma"} <= properties.keys() or b"pitm" not in boxes:
+    parts = dict(boxes(meta))
+    properties = dict(boxes(parts.get(b"iprp", memoryview(b""))))
+    if not {b"ipco", b"ipma"} <= properties.keys() or b"pitm" not in parts:
         return None
-    primary = int.from_bytes(boxes[b"pitm"][4:])
-    found = list(_boxes(properties[b"ipco"]))
+    primary = int.from_bytes(parts[b"pitm"][4:])
+    found = list(boxes(properties[b"ipco"]))
     for index in _properties_of(properties[b"ipma"], primary):
         kind, body = found[index - 1] if 0 < index <= len(found) else (b"", memoryview(b""))
         if kind == b"colr" and bytes(body[:4]) == b"nclx":
@@ -128,7 +92,8 @@ def _nclx_of_primary(meta: memoryview) -> Cicp | None:
     return None
 
 
-def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+def boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and body of the boxes in the body of another."""
     position = 0
     while position + 8 <= len(data):
         size, kind = struct.unpack(">I4s", data[position : position + 8])

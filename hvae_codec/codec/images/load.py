@@ -13,8 +13,9 @@ How each kind of image is taken:
 * a path may lead to a PNG, JPEG or WebP file, or to an uncompressed one, PPM, PGM or `.npy`: it is
   read whole and at once, never mapped;
 * samples are converted to sRGB as the file states their colours (`colour.py`): ICC profile
-  (perceptual intent), cICP, gAMA and cHRM, Adobe RGB of EXIF; those of HDR are refused, and a
-  statement that is damaged or of another colour space is ignored with a ColourWarning.
+  (perceptual intent), cICP, gAMA and cHRM, Adobe RGB of EXIF, what an opened JPEG 2000, BMP, TIFF
+  or QOI states itself; those of HDR are refused, and a statement that is damaged, of another
+  colour space or of no use here is ignored with a ColourWarning.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from hvae_codec.codec.images.colour import to_srgb
-from hvae_codec.codec.images.colour_codes import file_cicp
+from hvae_codec.codec.images.colour import Warn, to_srgb, warn_caller
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.codec.images.sniff import read_image_header
+from hvae_codec.codec.images.stated_colour import KEPT_AS, file_colour
 from hvae_codec.codec.images.stored_arrays import layout_of, read_array
 from hvae_codec.errors import AlphaError, ColourWarning, ImageError, ImageTooLargeError
 
@@ -113,13 +114,13 @@ def as_batch(
     Raises:
         ImageError: as `as_uint8`, the message saying which image; also for a single image.
     """
+    if _is_tensor(images):
+        check_tensor(images)
     if (isinstance(images, np.ndarray) or _is_tensor(images)) and images.ndim != 4:
         raise ImageError(
             "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of images; "
             f"got {images.ndim} dimensions {list(images.shape)}"
         )
-    if _is_tensor(images):
-        check_tensor(images)
     if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(
         images, Iterable
     ):
@@ -154,7 +155,10 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def decode_image_bytes(
-    data: bytes, max_pixels: int = MAX_PICTURE_PIXELS, name: str = ""
+    data: bytes,
+    max_pixels: int = MAX_PICTURE_PIXELS,
+    name: str = "",
+    warn: Warn = warn_caller,
 ) -> NDArray[np.uint8]:
     """The image in the bytes of a PNG, JPEG or WebP file, as uint8 [H, W, C].
 
@@ -165,13 +169,14 @@ def decode_image_bytes(
         data: the whole file.
         max_pixels: refuse images of more pixels; never more than MAX_PICTURE_PIXELS.
         name: of the file, for warnings.
+        warn: takes a ColourWarning; by default it is given in Python's way.
 
     Raises:
         AlphaError, ImageTooLargeError, ImageError: as `as_uint8`.
     """
     data = bytes(data)
     with _opened(data, max_pixels) as picture:
-        return _from_pillow(picture, max_pixels, name)
+        return _from_pillow(picture, max_pixels, name, warn)
 
 
 def encode_png(array: NDArray[np.uint8]) -> bytes:
@@ -188,11 +193,11 @@ def encode_png(array: NDArray[np.uint8]) -> bytes:
 
 def upright_copy(image: Image.Image, exif: Image.Exif | None = None) -> Image.Image:
     """A copy of a Pillow image, turned as `exif` says; by default as `as_uint8` turns it."""
-    stated = file_cicp(image)
+    stated = file_colour(image)
     turn = _turn(image) if exif is None else _TRANSPOSE.get(exif.get(_EXIF_ORIENTATION, 1))
     copy = image.copy() if turn is None else image.transpose(turn)
     if stated is not None:
-        copy.info["cicp"] = stated
+        copy.info[KEPT_AS] = stated
     return copy
 
 
@@ -237,8 +242,8 @@ def _is_tensor(image: object) -> TypeGuard[torch.Tensor]:
 
 def check_tensor(tensor: torch.Tensor) -> None:
     """Refuse a tensor that has no values of its own in memory: ImageError."""
-    if str(tensor.layout) != "torch.strided" or tensor.is_meta:
-        kind = "meta" if tensor.is_meta else str(tensor.layout)
+    if str(tensor.layout) != "torch.strided" or tensor.is_meta or tensor.is_nested:
+        kind = "meta" if tensor.is_meta else "nested" if tensor.is_nested else str(tensor.layout)
         raise ImageError(f"an image tensor must be dense, with values; got a {kind} tensor")
 
 
@@ -314,9 +319,11 @@ def _unreadable(format_name: str, error: Exception) -> ImageError:
     return ImageError(f"damaged or truncated {format_name}: {error or type(error).__name__}")
 
 
-def _from_pillow(picture: Image.Image, max_pixels: int, name: str = "") -> NDArray[np.uint8]:
+def _from_pillow(
+    picture: Image.Image, max_pixels: int, name: str = "", warn: Warn = warn_caller
+) -> NDArray[np.uint8]:
     check_size(*picture.size, max_pixels)
-    if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
+    if _has_alpha(picture):
         raise AlphaError(f"image of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
     if picture.mode in _DEEP_MODES:
         raise ImageError(
@@ -325,11 +332,13 @@ def _from_pillow(picture: Image.Image, max_pixels: int, name: str = "") -> NDArr
     if picture.mode not in _READ_AS:
         raise ImageError(f"image of mode {picture.mode}: convert it to RGB or grey first")
     try:
-        stated = file_cicp(picture)  # of a file that Pillow may let go of as it loads
+        stated = file_colour(picture)  # of a file that Pillow may let go of as it loads
         picture.load()
+        if _has_alpha(picture):  # of a palette, which some readers read with the pixels
+            raise AlphaError(f"image of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
         read_as = _READ_AS[picture.mode]  # a conversion to the same would be a copy
         upright = picture if picture.mode == read_as else picture.convert(read_as)
-        upright = to_srgb(upright, picture, stated, name)
+        upright = to_srgb(upright, picture, stated, name, warn)
         turn = _turn(picture)
         upright = upright if turn is None else upright.transpose(turn)
     except (MemoryError, ImageError, ColourWarning):
@@ -337,6 +346,14 @@ def _from_pillow(picture: Image.Image, max_pixels: int, name: str = "") -> NDArr
     except Exception as error:  # readers let out errors of many kinds on damaged files
         raise _unreadable(picture.format or "picture", error) from error
     return _from_array(_pixels_of(upright))
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    """Whether it has a channel, a colour or a palette of transparency, opaque or not."""
+    if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
+        return True
+    palette = picture.palette if picture.mode == "P" else None
+    return palette is not None and "A" in f"{palette.mode}{palette.rawmode or ''}"
 
 
 def _pixels_of(picture: Image.Image) -> NDArray[np.uint8]:

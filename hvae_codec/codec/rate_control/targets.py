@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.codec import Codec, checked_codec
 from hvae_codec.codec.fully_convolutional.rate_search import QualitySearch, coarse_qualities
 from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
 from hvae_codec.codec.model_choice import AUTO
@@ -17,7 +17,7 @@ from hvae_codec.codec.registry import family, model_for
 from hvae_codec.codec.tiled.rate_search import TradeSearch, coarse_trades
 from hvae_codec.codec.transform import Pixels
 from hvae_codec.errors import HvaeCodecError, RateError
-from hvae_codec.utils.arguments import byte_count, decibels
+from hvae_codec.utils.arguments import byte_count, decibels, shown
 
 _SHARE, _NEAR_BYTES = 0.02, 2.0
 
@@ -47,7 +47,7 @@ def encode(
     Raises:
         RateError: what was asked for cannot be reached; `nearest` is the nearest that can.
         ImageError: the image cannot be taken. UnknownModelError: no such model.
-        HvaeCodecError: no target was given, two were, or an effort below 1.
+        HvaeCodecError: no target was given, two were, an effort below 1, or no codecs.
     """
     if target_bytes is not None and target_psnr is not None:
         raise HvaeCodecError("target_bytes and target_psnr exclude each other")
@@ -103,9 +103,12 @@ def _codecs(model: str | Sequence[Codec], picture: Pixels) -> list[Codec]:
     """The codecs that an image may be coded with."""
     if isinstance(model, str):
         return family(model_for(*picture.shape[:2]) if model == AUTO else model)
-    if not model:
+    if not isinstance(model, Iterable):
+        raise HvaeCodecError(f"a model is a name or codecs; got {shown(model)}")
+    codecs = list(map(checked_codec, model))
+    if not codecs:
         raise HvaeCodecError("no codec to choose from")
-    return list(model)
+    return codecs
 
 
 def _search(picture: Pixels, codecs: Sequence[Codec], effort: int) -> CandidateSearch:

@@ -23,7 +23,7 @@ from hvae_codec.codec.entropy.tables import TOTAL, SymbolTables
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
-from hvae_codec.utils.arguments import is_real
+from hvae_codec.utils.arguments import equals, shown
 from hvae_codec.utils.cancellation import check
 
 _GAIN, _MOMENTUM, _LATE_MOMENTUM = 0.3, 0.7, 0.5
@@ -63,23 +63,25 @@ def per_tile(effort: int, trade: float | Sequence[float], tiles: Sequence[int]) 
     `trade` is one number or one for each image. Raises HvaeCodecError if these, or the effort,
     are not allowed.
     """
-    if not is_real(effort) or effort not in EFFORTS:
-        raise HvaeCodecError(f"effort must be one of {EFFORTS}; got {effort!r}")
+    if not any(equals(effort, allowed) for allowed in EFFORTS):
+        raise HvaeCodecError(f"effort must be one of {EFFORTS}; got {shown(effort)}")
     try:
         if isinstance(trade, str | bytes):  # NumPy would read a number from it
             raise TypeError
         trades = np.asarray(trade, np.float64)
-    except (TypeError, ValueError) as error:
-        raise HvaeCodecError(f"trade must be a number, or one for each; got {trade!r}") from error
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise HvaeCodecError(
+            f"trade must be a number, or one for each; got {shown(trade)}"
+        ) from error
     if effort == 0 and (trades != 1.0).any():
         raise HvaeCodecError(
             "trade steers the search of efforts above 0; with effort 0 it must be 1"
         )
     if not ((trades >= TRADE_MIN) & (trades <= TRADE_MAX)).all():
-        raise HvaeCodecError(f"trade must be {TRADE_MIN} to {TRADE_MAX}; got {trade!r}")
+        raise HvaeCodecError(f"trade must be {TRADE_MIN} to {TRADE_MAX}; got {shown(trade)}")
     if trades.ndim and trades.shape != (len(tiles),):
         raise HvaeCodecError(
-            f"need one trade, or one for each of {len(tiles)} images; got {trade!r}"
+            f"need one trade, or one for each of {len(tiles)} images; got {shown(trade)}"
         )
     each = np.broadcast_to(trades, len(tiles)).astype(np.float32)
     return torch.from_numpy(np.repeat(each, tiles))

@@ -11,6 +11,7 @@ from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.rate_control.candidates import Candidate, decode_together
 from hvae_codec.codec.transform import Pixels
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.utils.arguments import real, shown
 
 COARSE_TRADES = tuple(2.0**power for power in range(-2, 4))
 """The trades tried on every quality level: 1/4 to 8."""
@@ -23,9 +24,9 @@ class TradeSearch:
     """`CandidateSearch` over the quality levels of a model family and their trades."""
 
     def __init__(self, picture: Pixels, codecs: Sequence[Codec], effort: int) -> None:
-        if effort < 1:
+        if real("effort", effort) < 1:
             raise HvaeCodecError(
-                f"a size or quality is reached with effort 1 or more; got {effort}"
+                f"a size or quality is reached with effort 1 or more; got {shown(effort)}"
             )
         self._picture = picture
         self._codecs = codecs

@@ -24,7 +24,7 @@ from hvae_codec.codec.transform import Pixels, Prepared, Trades, as_grey
 from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
-from hvae_codec.utils.arguments import finite
+from hvae_codec.utils.arguments import equals, finite
 
 
 class TiledTransform:
@@ -142,7 +142,7 @@ class TiledTransform:
         self, point: OperatingPoint, trades: Trades | None, tiles: Sequence[int]
     ) -> Refine | None:
         """What is done to the rounded symbols of images of so many tiles each."""
-        if point.effort == 0 and trades is None:
+        if equals(point.effort, 0) and trades is None:
             return None
         each = per_tile(point.effort, point.trade if trades is None else trades, tiles)
         return None if point.effort == 0 else partial(self.search.improve_part, point.effort, each)

@@ -1,6 +1,7 @@
 """Crops of the images in a folder, as a data set to train on."""
 
 import os
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from tqdm import tqdm
 from hvae_codec.codec.images.load import as_uint8
 from hvae_codec.data.dataset import ImageDataset
 from hvae_codec.errors import DatasetError, ImageError
+from hvae_codec.utils.arguments import shown
 from hvae_codec.utils.folders import files_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -67,11 +69,14 @@ def load_folder(
 
     Raises:
         DatasetError: no such folder or split, no images in it, an image that cannot be read
-            (the message names it) or is smaller than a crop.
+            (the message names it) or is smaller than a crop, or an argument of another type.
     """
-    height, width = (crop, crop) if isinstance(crop, int) else crop
-    if height < 1 or width < 1 or (crops is not None and crops < 1):
-        raise DatasetError(f"crop and crops must be at least 1, got {crop} and {crops}")
+    height, width = crop_size(crop)
+    if crops is not None:
+        crops = count_of("crops", crops, 1)
+    seed = count_of("seed", seed, 0)
+    if not isinstance(folder, str | os.PathLike):
+        raise DatasetError(f"a folder is a path; got {type(folder).__name__} {shown(folder)}")
     place = _split_folder(Path(folder).expanduser(), split)
     paths = picture_paths(place)
     counts = _spread(crops, len(paths), seed)
@@ -94,7 +99,34 @@ def load_folder(
     return ImageDataset(images, None, name, split)
 
 
+def crop_size(crop: object) -> tuple[int, int]:
+    """Height and width of a crop, of which a caller may have given its side.
+
+    Raises:
+        DatasetError: it is neither, or below 1.
+    """
+    if isinstance(crop, tuple | list) and len(crop) == 2:
+        height, width = (count_of("each side of a crop", side, 1) for side in crop)
+        return height, width
+    if isinstance(crop, tuple | list):
+        raise DatasetError(f"crop is a side or (height, width), in pixels; got {shown(crop)}")
+    side = count_of("crop", crop, 1)
+    return side, side
+
+
+def count_of(name: str, given: object, least: int) -> int:
+    """A whole number of at least `least`. Raises DatasetError, naming the argument."""
+    if isinstance(given, bool) or not isinstance(given, Integral):
+        kind = type(given).__name__
+        raise DatasetError(f"{name} must be a whole number; got {kind} {shown(given)}")
+    if given < least:
+        raise DatasetError(f"{name} must be at least {least}, got {shown(given)}")
+    return int(given)
+
+
 def _split_folder(folder: Path, split: str) -> Path:
+    if not isinstance(split, str):
+        raise DatasetError(f"a split is a name; got {type(split).__name__} {shown(split)}")
     if (folder / split).is_dir():
         return folder / split
     if split == "train" and not (folder / "test").is_dir():

@@ -72,8 +72,8 @@ def load_photos(
         DatasetError: a place is not found, there are no images for the split, or one cannot be
             read or is smaller than a crop (the message names it).
     """
-    if split not in SPLITS:
-        raise DatasetError(f"photographs have the splits {' and '.join(SPLITS)}, not {split!r}")
+    if not isinstance(split, str) or split not in SPLITS:
+        raise DatasetError(f"photographs have the splits {' and '.join(SPLITS)}, not {split!r:.80}")
     if min(size) < 1:
         raise DatasetError(f"crop must be at least 1, got {size}")
     paths = image_paths(places, root)

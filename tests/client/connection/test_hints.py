@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import http.server
+import threading
 
 import grpc
 import pytest
@@ -99,11 +101,18 @@ def test_a_target_has_no_scheme(kind, target, advice):
         "codec:65535",
         "codec",
         "::1",
-        "fe80::99999",
+        "fe80::9999",
+        "fe80::1%eth0",
         "[::1]:1",
+        "[::1]",
+        "codec:https",
         "unix:a/b",
         "unix:///a",
         "dns:///a:1",
+        "dns:a",
+        "dns://8.8.8.8/a:1",
+        "ipv4:127.0.0.1:1,127.0.0.2:2",
+        "ipv6:[::1]:1,[::2]:2",
     ],
 )
 def test_targets_that_may_be(target):
@@ -147,3 +156,65 @@ def test_a_client_of_asyncio_that_made_no_call_closes():
 
     asyncio.run(asyncio.wait_for(work(), 30))
     gc.collect()
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("target", "advice"),
+    [
+        ("::1:50051", "has brackets: give '[::1]:50051', not '::1:50051'"),
+        ("fe80::99999", "HOST:PORT, [IPV6]:PORT or unix:PATH, not 'fe80::99999'"),
+        ("tcp:127.0.0.1:50051", "HOST:PORT, [IPV6]:PORT or unix:PATH, not 'tcp:127.0.0.1:50051'"),
+        ("tcp:host", "port is a number, as in HOST:PORT or [IPV6]:PORT; got 'tcp:host'"),
+        ("127.0.0.1:50051\u00e9", "port is a number"),
+        ("127.0.0.1:5\u0665", "port is a number"),
+        ("127.0.0.1:", "HOST:PORT, [IPV6]:PORT or unix:PATH, not '127.0.0.1:'"),
+        (":50051", "HOST:PORT, [IPV6]:PORT or unix:PATH, not ':50051'"),
+        ("127.0.0.1:0", "port is at least 1, got '127.0.0.1:0'"),
+        ("127.0.0.1:" + "9" * 5_000, "port is at most 65535"),
+        ("user@127.0.0.1:50051", "names no user: give HOST:PORT, and a token apart"),
+        ("a:1,b:2", "one HOST:PORT, or ipv4:ADDRESS:PORT,ADDRESS:PORT; got 'a:1,b:2'"),
+        ("[::1:50051", "[IPV6]:PORT or unix:PATH"),
+        ("a]:1", "[IPV6]:PORT or unix:PATH"),
+        ("dns:", "HOST:PORT or unix:PATH, not 'dns:'"),
+        ("unix:", "HOST:PORT or unix:PATH, not 'unix:'"),
+        ("dns:///codec:99999", "port is at most 65535, got 'dns:///codec:99999'"),
+        ("dns:::1:50051", "give '[::1]:50051'"),
+        ("ipv4:127.0.0.1", "ipv4 is ipv4:ADDRESS:PORT, more behind commas; got 'ipv4:127.0.0.1'"),
+        ("ipv4:127.0.0.1:1,127.0.0.1:99999", "port is at most 65535"),
+        ("ipv6:::1", "ipv6 is ipv6:[ADDRESS]:PORT"),
+    ],
+)
+def test_a_target_that_grpc_could_not_resolve(kind, target, advice):
+    with pytest.raises(HvaeCodecError) as raised:
+        kind(target)
+    assert advice in str(raised.value)
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1", "[::1]", "::1", "dns:127.0.0.1"])
+def test_without_a_port_the_one_that_is_asked_is_named(ask, target):
+    with pytest.raises(ServiceError) as raised:
+        ask(target, "models", settings={"retry": ONCE})
+    assert str(raised.value).startswith(f"no server at {target} takes this call: ")
+    assert "(the target names no port, so 443 is asked: give HOST:PORT)" in str(raised.value)
+
+
+class Http1(http.server.BaseHTTPRequestHandler):
+    """As the port of metrics: speaks HTTP/1 alone."""
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+def test_a_port_of_http_1_is_named_as_one(ask):
+    with http.server.HTTPServer(("127.0.0.1", 0), Http1) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(ServiceError) as raised:
+                ask(f"127.0.0.1:{server.server_port}", "models", settings={"retry": ONCE})
+        finally:
+            server.shutdown()
+    assert "it does not speak HTTP/2, as gRPC does: this may be the port of the" in str(
+        raised.value
+    )
+    assert "SETTINGS" not in str(raised.value)

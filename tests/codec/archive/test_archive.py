@@ -277,7 +277,7 @@ def test_what_was_added_before_an_error_is_kept(tmp_path):
         writer.add(np.zeros((32, 32, 4), np.uint8))
     with pytest.raises(ImageError, match="2 dimensions"):
         writer.extend(np.zeros((32, 32), np.uint8))
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ArchiveError, match="more images than names"):
         writer.extend(CROPS[3:5], ["only"])
     with pytest.raises(RuntimeError, match="mine"), writer:
         raise RuntimeError("mine")

@@ -102,9 +102,9 @@ def test_refusals_name_the_file_or_folder(folder):
         load_dataset(f"folder:{folder / 'absent'}")
     with pytest.raises(DatasetError, match=r"a\.PNG: image of 17x16 .* smaller than a crop of 18"):
         load_folder(folder, crop=18)
-    with pytest.raises(DatasetError, match="at least 1, got 0 and None"):
+    with pytest.raises(DatasetError, match="crop must be at least 1, got 0"):
         load_folder(folder, crop=0)
-    with pytest.raises(DatasetError, match="at least 1, got 8 and 0"):
+    with pytest.raises(DatasetError, match="crops must be at least 1, got 0"):
         load_folder(folder, crop=8, crops=0)
     (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:60])
     with pytest.raises(DatasetError, match=r"b\.png: truncated PNG"):
