@@ -24,7 +24,7 @@ from hvae_codec.utils.signals import STOPPING
 from hvae_codec.v1 import codec_pb2
 
 from .admission.capacity import Admission, message_footprint
-from .admission.open_calls import OpenCalls, OverloadGuard, Silence
+from .admission.open_calls import OpenCalls, OverloadGuard, Silence, UnreadAnswers
 from .admission.side_calls import SideCalls
 from .auth.access import Access
 from .auth.file_watcher import watch
@@ -32,7 +32,14 @@ from .auth.tls import Tls
 from .auth.token_file import TokenFile
 from .engine.engine import Engine
 from .grpc_options import AGE_SPREAD, server_options
-from .listening import address_of, cannot_listen, cannot_write, is_unix, stop_listening
+from .listening import (
+    address_of,
+    cannot_listen,
+    cannot_write,
+    close_connection,
+    is_unix,
+    stop_listening,
+)
 from .observability.calls import Observation, current_call
 from .observability.metrics import Metrics
 from .observability.process_stats import ProcessStats
@@ -91,7 +98,8 @@ class App:
         for each in self._preloaded:
             check_at_hand(each.name, each.quality)
         preload = [(each.name, each.quality) for each in self._preloaded]
-        self.engine = Engine(replace(settings.engine, preload=preload), self.metrics)
+        engine = replace(settings.engine, preload=preload, large_pixels=settings.limits.pixels)
+        self.engine = Engine(engine, self.metrics)
         self.calls = Calls(self.engine, settings.limits)
         self.admission = Admission(settings.capacity)
         self._usage = ProcessStats()
@@ -101,11 +109,19 @@ class App:
         self._overload = OverloadGuard(SERVICE, self.admission, self._open_calls)
         self._observation = Observation(SERVICE, self.metrics, self._tracing)
         observe = self._observation.observe
-        self._servicer = CodecServicer(self.calls, self.admission, self._silence, observe)
+        self._unread = UnreadAnswers(
+            settings.open_calls.idle_seconds,
+            self._close_connection,
+            lambda: self.admission.is_waited_for,
+        )
+        self.admission.make_room = self._unread.make_room
+        self._servicer = CodecServicer(
+            self.calls, self.admission, self._silence, observe, self._unread, self._open_calls
+        )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = self._grpc_server()
         self._server.add_generic_rpc_handlers((self._servicer.handlers(self.metrics.sent),))
-        self._side_calls = SideCalls(self._server)
+        self._side_calls = SideCalls(self._server, settings.open_calls.idle_seconds)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._side_calls)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
@@ -136,6 +152,11 @@ class App:
             "rejected_calls_total": held.rejected,
             "open_streams": self._open_calls.streams,
         }
+
+    def _close_connection(self, peer: str) -> None:
+        """Close the connection of a peer that reads no answers."""
+        if close_connection(self._port, peer):
+            _logger.warning("%s read no answers: its connection was closed", peer)
 
     async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
         """The call Evaluate, for the status page."""
@@ -178,6 +199,7 @@ class App:
         gc.freeze()
         self._background.append(asyncio.create_task(self._tidy()))
         self._background.append(asyncio.create_task(self._silence.watch()))
+        self._background.append(asyncio.create_task(self._unread.watch()))
         if self.page_url is not None:
             self._background.append(asyncio.create_task(self._look()))
         files = [each for each in (self._tokens, self._tls) if each is not None]

@@ -36,7 +36,7 @@ class StoppingError(Exception):
 
 
 class SilentCallError(Exception):
-    """The next message of a call did not come in time; the caller may send it in a new call."""
+    """A call sent no message, or read no answer, in time; the rest may go in another."""
 
 
 class DeadlinePassedError(Exception):

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 _UNIX: Final = "unix:"
 _DESCRIPTORS: Final = Path("/proc/self/fd")
@@ -163,6 +164,37 @@ def _check_path(address: str, path: Path) -> None:
     except OSError as error:
         raise AddressError(cannot_listen(address, error)) from error
     raise AddressError(cannot_listen(address, OSError(errno.EADDRINUSE, "")))
+
+
+def close_connection(port: int, peer: str) -> bool:
+    """Close the connection of a peer, as gRPC names it, to this port of TCP of this process.
+
+    gRPC cancels its calls. Returns whether there was one; as for `stop_listening`.
+    """
+    address = _address(unquote(peer).partition(":")[2])
+    found = False
+    if address is None or not _DESCRIPTORS.is_dir():
+        return found
+    for name in os.listdir(_DESCRIPTORS):
+        with suppress(OSError, ValueError), socket.socket(fileno=os.dup(int(name))) as tried:
+            if tried.family not in (socket.AF_INET, socket.AF_INET6):
+                continue
+            host, number = tried.getpeername()[:2]
+            if tried.getsockname()[1] == port and _address(f"[{host}]:{number}") == address:
+                tried.shutdown(socket.SHUT_RDWR)
+                found = True
+    return found
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    """Host and port of "HOST:PORT", the host as IPv6 writes it; None of anything else."""
+    host, _, port = text.rpartition(":")
+    try:
+        given = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+        mapped = given if given.version == 6 else ipaddress.ip_address(f"::ffff:{given}")
+        return str(mapped), int(port)
+    except ValueError:
+        return None
 
 
 def stop_listening(port: int) -> bool:

@@ -6,7 +6,7 @@ The figures that are measured are those of `docs/CAPACITY.md`.
 from typing import Final, NamedTuple
 
 from .rpc.interceptor import AT_ONCE
-from .settings import Settings
+from .settings import BESIDE_PIXELS, Settings
 
 _MIB: Final = 1024 * 1024
 
@@ -45,8 +45,7 @@ def memory_bound(settings: Settings) -> MemoryBound:
     Returns:
         started: programs and models; held: what the admission counts; being_read: messages of
         calls before it counts them; streams: the next message of each; unread: what gRPC buffers of
-        calls that wait; large_image: networks of the slow lane, one image at a time; batches:
-        networks of the fast lane.
+        calls that wait; large_image: networks of the slow lane; batches: networks of the fast lane.
     """
     limits, open_calls = settings.limits, settings.open_calls
     coding_processes = settings.engine.coding_processes
@@ -56,6 +55,6 @@ def memory_bound(settings: Settings) -> MemoryBound:
         being_read=AT_ONCE * limits.message_bytes,
         streams=open_calls.streams * limits.message_bytes,
         unread=open_calls.calls * _UNREAD_BYTES,
-        large_image=_NETWORK_PIXEL_BYTES * limits.pixels,
+        large_image=_NETWORK_PIXEL_BYTES * (limits.pixels + BESIDE_PIXELS),
         batches=coding_processes * _NETWORK_PIXEL_BYTES * settings.engine.batches.weight,
     )

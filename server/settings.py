@@ -119,7 +119,8 @@ class OpenLimits:
     idle_seconds: float = _seconds(
         300.0,
         "time for the next message of a stream, or that of a call, to come, once the caller "
-        "has taken all answers; 5 s while others are rejected for it (default: %(default)g)",
+        "has taken all answers, and for it to take them; 5 s while others are rejected for it "
+        "(default: %(default)g)",
     )
     calls: int = 4_096
 
@@ -168,6 +169,10 @@ class BatchLimits:
             raise ValueError(f"batches of at least 1, and a delay below a minute; got {self}")
 
 
+BESIDE_PIXELS: Final = 1 << 21
+"""Pixels of images that are begun beside the largest one, each of no more than that."""
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """How the engine uses the machine for what it does not compute at once in the event loop.
@@ -180,6 +185,7 @@ class EngineSettings:
     coding_processes: 0 codes in a thread of the server.
     preload: models, and qualities (None: the default), that coding processes with networks load
         first.
+    large_pixels: pixels of large images that are begun at once, and BESIDE_PIXELS more of others.
     """
 
     device: str | None = option(
@@ -205,6 +211,7 @@ class EngineSettings:
     )
     batches: BatchLimits = field(default_factory=BatchLimits)
     preload: Sequence[tuple[str, float | None]] = ()
+    large_pixels: int = 16 * _MIB
 
     def __post_init__(self) -> None:
         if not 0 <= self.threads <= 256:

@@ -384,6 +384,13 @@ class Codec(ByReference):
         pixels = self.model.likelihood.pixels(copied, torch.float32)
         return (pixels * 255.0).round().to(torch.uint8).numpy()
 
+    def computed_pixels(self, height: int, width: int) -> int:
+        """Pixels that the networks compute of an image: those of all its tiles, or of the image
+        padded.
+        """
+        rows, columns = self.file_coder.form.padded(height, width)
+        return rows * columns
+
     def picture_shape(self, blob: Encoded) -> tuple[int, int, int, int]:
         """(height, width, channels, images) that a file's header states; no check sum is
         verified.

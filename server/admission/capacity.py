@@ -1,4 +1,4 @@
-"""How much one call may ask, and how much the server holds at once.
+"""How much the server holds at once.
 
 Beyond its capacity the server rejects calls with a time to retry, and nothing grows.
 
@@ -8,12 +8,12 @@ the headers of its images and files are read, so it is counted in two steps.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final, NoReturn, Self
 
-from ..errors import InvalidRequestError, LimitError, OverloadError
-from ..settings import Capacity, Limits
+from ..errors import OverloadError
+from ..settings import Capacity
 
 _LEAST_RETRY_SECONDS: Final = 0.05
 _MOST_RETRY_SECONDS: Final = 5.0
@@ -22,10 +22,15 @@ _FREE_AGAIN: Final = 1 / 8  # of the capacity, before calls are looked at again 
 _OWNER_SHARE: Final = 2
 """The n-th part of the bytes that one owner may hold, lest answers that it never reads fill all."""
 
+_SMALL_BYTES: Final = 1 << 18
+"""Most memory of a small call, such as that of an image of 200x200 pixels."""
+
+_SMALL_SHARE: Final = 16
+"""The n-th part of the bytes is for small calls only, so that large answers that nobody reads do
+not keep them out."""
 
 _OWNERS: Final = 1_024
 """Owners that are remembered, before those that hold nothing are forgotten."""
-
 
 _MESSAGE_COPIES: Final = 2
 """gRPC keeps the bytes of a message that it has parsed until its call has ended."""
@@ -36,35 +41,6 @@ _ANSWER_COPIES: Final = 3
 _PIXEL_BYTES: Final = 3
 _READER_PIXEL_BYTES: Final = 4
 """Of the image library, while it reads a file beside the array that it gives."""
-
-
-def check_items(limits: Limits, field: str, count: int) -> None:
-    """Raise InvalidRequestError for no items in `field`, LimitError for too many."""
-    if count < 1:
-        raise InvalidRequestError(f"{field}: the request has none, at least 1 is needed")
-    if count > limits.items:
-        raise LimitError(
-            f"{field}: {count:,} items in one call, this server allows {limits.items:,}; "
-            "send them in several calls"
-        )
-
-
-def check_pixels(limits: Limits, pixels: int) -> None:
-    """Raise LimitError for too many pixels of a call's images together."""
-    if pixels > limits.pixels:
-        raise LimitError(
-            f"the images of this call have {pixels:,} pixels or more, this server allows "
-            f"{limits.pixels:,} in one call; send fewer at a time"
-        )
-
-
-def check_response(limits: Limits, response_bytes: int) -> None:
-    """Raise LimitError for an answer that would not fit into one message."""
-    if response_bytes > limits.message_bytes:
-        raise LimitError(
-            f"the answer may take {response_bytes:,} bytes, this server allows "
-            f"{limits.message_bytes:,} in one message; ask for fewer items in one call"
-        )
 
 
 def message_footprint(size: int) -> int:
@@ -90,11 +66,14 @@ def file_footprint(pixels: int) -> int:
 class _Pool:
     """Items and bytes of one capacity, and who waits for them."""
 
-    def __init__(self, capacity: Capacity) -> None:
+    def __init__(self, capacity: Capacity, for_small: int = 0) -> None:
         self.capacity = capacity
+        self._for_small = for_small
         self.items = 0
         self.bytes = 0
+        self.answer_bytes = 0  # of these, those of answers
         self.holders = 0
+        self.passing = 0  # of these, those that passed others that wait
         self._stalled = 0  # holders that wait to grow
         self._turn = asyncio.Lock()  # first come, first served
         self._growth = asyncio.Lock()
@@ -105,11 +84,26 @@ class _Pool:
         """Whether it has no holder and no waiter."""
         return self.holders == 0 and not self._turn.locked()
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether streams wait for it."""
+        return self._turn.locked() or self._stalled > 0
+
     def try_take(self, items: int, size: int) -> bool:
         """Take items and bytes where they fit and no other waits; returns whether it did."""
         # Streams that wait come first, or a flood of single calls would starve them.
-        if self._turn.locked() or not self._fits(items, size):
+        if self.is_waited_for or not self._fits(items, size):
             return False
+        self._add(items, size)
+        return True
+
+    def try_pass(self, items: int, size: int) -> bool:
+        """`try_take` for a small call, which passes those that wait; few may at once."""
+        most = self._for_small // _SMALL_BYTES
+        fits = self.items + items <= self.capacity.items and self._has(size)
+        if size > _SMALL_BYTES or self.passing >= most or not fits:
+            return False
+        self.passing += 1
         self._add(items, size)
         return True
 
@@ -120,41 +114,42 @@ class _Pool:
                 await self._change()
             self._add(items, size)
 
-    def try_grow(self, size: int) -> bool:
-        """Take `size` more bytes for a holder where they fit; returns whether it did."""
-        if not self._has(size) and self.holders > self._stalled + 1:
+    def try_grow(self, held: int, size: int) -> bool:
+        """Take `size` more bytes for a holder of `held` where they fit; returns whether it did."""
+        if not self._has(size, held) and self.holders > self._stalled + 1:
             return False
         self.bytes += size
         return True
 
-    async def grow(self, size: int) -> None:
-        """Wait until `size` more bytes for a holder fit, and take them.
+    async def grow(self, held: int, size: int) -> None:
+        """Wait until `size` more bytes for a holder of `held` fit, and take them.
 
         Where all holders wait, the first goes on, or none of them ever would.
         """
-        if not self._growth.locked() and self.try_grow(size):
+        passes = held + size <= _SMALL_BYTES and self._has(size, held)
+        if (passes or not self._growth.locked()) and self.try_grow(held, size):
             return
         self._stalled += 1
         self._changed.set()
         try:
             async with self._growth:
-                while not self._has(size) and self.holders > self._stalled:
+                while not self._has(size, held) and self.holders > self._stalled:
                     await self._change()
                 self.bytes += size
         finally:
             self._stalled -= 1
             self._changed.set()
 
-    def give_back(self, size: int) -> None:
-        """Free `size` bytes of a holder."""
+    def give_back(self, size: int, items: int = 0) -> None:
+        """Free `size` bytes, and items, of a holder."""
         self.bytes -= size
+        self.items -= items
         self._changed.set()
 
     def leave(self, items: int, size: int) -> None:
         """Free what a holder holds."""
-        self.items -= items
         self.holders -= 1
-        self.give_back(size)
+        self.give_back(size, items)
 
     def _add(self, items: int, size: int) -> None:
         self.items += items
@@ -167,8 +162,9 @@ class _Pool:
         fits = self._stalled == 0 and self.items + items <= self.capacity.items
         return fits and self._has(size)
 
-    def _has(self, size: int) -> bool:
-        return self.bytes + size <= self.capacity.bytes
+    def _has(self, size: int, held: int = 0) -> bool:
+        kept = 0 if held + size <= _SMALL_BYTES else self._for_small
+        return self.bytes + size <= self.capacity.bytes - kept
 
     async def _change(self) -> None:
         self._changed.clear()
@@ -179,13 +175,22 @@ class Held:
     """What one request holds, until `release`."""
 
     def __init__(
-        self, admission: "Admission", pools: Sequence[_Pool], items: int, size: int, *, waits: bool
+        self,
+        admission: "Admission",
+        pools: Sequence[_Pool],
+        items: int,
+        size: int,
+        *,
+        waits: bool = False,
+        passes: bool = False,
     ) -> None:
+        """waits: for what more it needs. passes: it passed others that wait."""
         self._admission = admission
         self._pools = pools
         self._items = items
         self._message = self._size = size
         self._waits = waits
+        self._passes = passes
         self._began = monotonic()
         self._answered = self._released = False
 
@@ -201,8 +206,8 @@ class Held:
         try:
             for pool in self._pools:
                 if self._waits:
-                    await pool.grow(size)
-                elif not pool.try_grow(size):
+                    await pool.grow(self._size, size)
+                elif not pool.try_grow(self._size, size):
                     self._admission.reject(pool)
                 grown.append(pool)
         except BaseException:
@@ -212,23 +217,36 @@ class Held:
         self._size += size
 
     def answered(self, size: int) -> None:
-        """Hold from now on the message and an answer of `size` bytes: the rest is freed."""
-        if self._released:
+        """Hold from now on the message and an answer of `size` bytes, and no items: the rest is
+        freed.
+        """
+        if self._released or self._answered:
             return
         self._note_end()
         freed = self._size - (self._message + size)
         self._size -= freed
         for pool in self._pools:
-            pool.give_back(freed)
+            pool.give_back(freed, self._items)
+            pool.answer_bytes += self._size
+        self._items = 0
 
     def release(self) -> None:
         """Hold nothing any more; again, it does nothing."""
         if self._released:
             return
-        self._note_end()
         self._released = True
         for pool in self._pools:
+            if self._answered:
+                pool.answer_bytes -= self._size
             pool.leave(self._items, self._size)
+        if self._passes:
+            self._pools[-1].passing -= 1
+        self._note_end()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that it holds."""
+        return 0 if self._released else self._size
 
     def _note_end(self) -> None:
         # How long a caller takes to read its answer says nothing of when there is room again.
@@ -247,11 +265,14 @@ class Admission:
     """Counts what is in the server. A message larger than the capacity is let in when
     nothing else is there.
 
-    Of the bytes, one `owner` may hold a half; None: all.
+    Of the bytes, one `owner` may hold a half; None: all. A part is for small calls only. Where
+    memory is refused, `make_room` is called first: it may free some for those that try again.
     """
 
     def __init__(self, capacity: Capacity) -> None:
-        self._pool = _Pool(capacity)
+        for_small = capacity.bytes // _SMALL_SHARE
+        self._pool = _Pool(capacity, for_small if for_small > _SMALL_BYTES else 0)
+        self.make_room: Callable[[], object] = lambda: None
         self._share = Capacity(capacity.items, max(1, capacity.bytes // _OWNER_SHARE))
         self._owners: dict[str, _Pool] = {}
         self._seconds_held = _LEAST_RETRY_SECONDS
@@ -268,14 +289,27 @@ class Admission:
         """Bytes that are held."""
         return self._pool.bytes
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held."""
+        return self._pool.holders == 0
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether streams wait for room."""
+        return self._pool.is_waited_for
+
     def check(self) -> None:
-        """Raise OverloadError from when a call was refused until an eighth of the capacity is free.
+        """Raise OverloadError from when a call was refused until an eighth of the capacity is free,
+        or taken by answers only: when those will be read, nobody knows.
 
         For calls whose size is not known yet: most would be refused, once they had been read.
         """
         if self._full:
             most = self._pool.capacity
-            share = max(self.items / most.items, self.bytes / most.bytes)
+            share = max(
+                self.items / most.items, (self.bytes - self._pool.answer_bytes) / most.bytes
+            )
             self._full = share > 1 - _FREE_AGAIN
         if self._full:
             self.reject(self._pool)
@@ -283,26 +317,35 @@ class Admission:
     def take(self, items: int, size: int, owner: str | None = None) -> Held:
         """Hold items and bytes. Raises OverloadError where they do not fit."""
         taken: list[_Pool] = []
+        passes = False
         for pool in self._pools(owner):
             if not pool.try_take(items, size):
-                for other in taken:
-                    other.leave(items, size)
-                self.reject(pool)
+                passes = pool is self._pool and pool.try_pass(items, size)
+                if not passes:
+                    for other in taken:
+                        other.leave(items, size)
+                    self.reject(pool)
             taken.append(pool)
-        return Held(self, taken, items, size, waits=False)
+        return Held(self, taken, items, size, passes=passes)
 
     async def take_in_turn(self, items: int, size: int, owner: str | None = None) -> Held:
         """Wait until items and bytes fit, and hold them."""
         taken: list[_Pool] = []
+        passes = False
         try:
             for pool in self._pools(owner):
-                await pool.take(items, size)
+                if pool is self._pool and not pool.try_take(items, size):
+                    passes = pool.try_pass(items, size)
+                    if not passes:
+                        await pool.take(items, size)
+                elif pool is not self._pool:
+                    await pool.take(items, size)
                 taken.append(pool)
         except BaseException:
             for pool in taken:
                 pool.leave(items, size)
             raise
-        return Held(self, taken, items, size, waits=True)
+        return Held(self, taken, items, size, waits=True, passes=passes)
 
     def reject(self, pool: _Pool) -> NoReturn:
         """Raise OverloadError for what does not fit into a pool."""
@@ -311,6 +354,7 @@ class Admission:
         most = pool.capacity
         if pool is self._pool:
             self._full = True
+            self.make_room()
             who = "the server has"
         else:
             who = "of this caller the server has"

@@ -1,16 +1,23 @@
 """Which calls may be open: how many, how long without a message, and none once the server stops.
 
-Calls are counted in all and of each caller, streams apart from other calls. gRPC's own bound counts
+Calls are counted in all and of each token, streams apart from other calls; without tokens, streams
+are counted of each host. gRPC's own bound counts
 calls of all kinds and callers together, health included, and refuses without a time to retry.
 A silent call is one whose next message does not come. It holds one of the calls that may be open,
 so it ends after a while, and soon where others are rejected for it.
+An answer that nobody reads holds memory, so its call ends likewise. gRPC cannot end a call while it
+sends an answer of it, so a stream is told to end: it computes nothing more, frees what it holds
+beside that answer, and says why once that is read. Where it still is not, its connection is closed:
+nothing else frees the answer.
 """
 
 import asyncio
-import math
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -29,8 +36,8 @@ _RETRY_SECONDS: Final = 1.0
 _CALLER_SHARE: Final = 4
 """By default one caller may have the n-th part of the open calls."""
 
-_OTHER_STREAMS: Final = OpenLimits(streams=128)
-"""Of each of the other services, whose calls of one message are answered at once."""
+_HOST_SHARE: Final = 3 / 4
+"""The part of the streams that one host may have, where there are no tokens."""
 
 _SILENCE_LOOK_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 0.1
@@ -38,9 +45,16 @@ _MOST_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.01
 
 
+def host_of(peer: str) -> str | None:
+    """The host of a connection, as gRPC names its peer; None for a socket in the file system."""
+    kind, _, address = peer.partition(":")
+    return address.rpartition(":")[0] if kind in ("ipv4", "ipv6") else None
+
+
 @dataclass(eq=False)
 class _Silent:
     owner: str | None
+    host: str | None
     since: float
     end: Callable[[], object]
     reading: bool
@@ -67,19 +81,19 @@ class Silence:
         `end` ends the call; it is called once at most. `reading`: it is a call of one message,
         which is being read, not a stream.
         """
-        call = _Silent(owner, self._clock(), end, reading)
+        call = _Silent(owner, host_of(owner or ""), self._clock(), end, reading)
         self._calls[call] = None
         return lambda: self._calls.pop(call, None)
 
     def make_room(self, owner: str | None = None, *, reading: bool = False) -> None:
-        """End the longest silent call of a kind, of this owner unless that is None, if it was
-        silent for longer than PATIENCE_SECONDS. `reading` as for `begin`.
+        """End the longest silent call of a kind, of this owner, or host of owners, unless that is
+        None, if it was silent for longer than PATIENCE_SECONDS. `reading` as for `begin`.
         """
         latest = self._clock() - PATIENCE_SECONDS
         for call in list(self._calls):
             if call.since > latest:
                 return
-            if call.reading == reading and owner in (None, call.owner):
+            if call.reading == reading and owner in (None, call.owner, call.host):
                 self._end(call)
                 return
 
@@ -109,6 +123,103 @@ class Silence:
         call.end()
 
 
+@dataclass(eq=False)
+class _Unread:
+    held: Callable[[], int]
+    end: Callable[[], object] | None
+    peer: str
+    since: float
+
+
+class UnreadAnswers:
+    """The calls whose answers are not read at the moment, the longest unread first.
+
+    Args:
+        seconds: how long an answer may wait for its reader.
+        close: closes the connection of a peer.
+        wanted: whether others wait for memory.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        close: Callable[[str], object] = lambda peer: None,
+        wanted: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds = seconds
+        self._close = close
+        self._wanted = wanted
+        self._clock = clock
+        self._calls: dict[_Unread, None] = {}
+
+    def begin(
+        self, peer: str, held: Callable[[], int], end: Callable[[], object] | None = None
+    ) -> Callable[[], object]:
+        """An answer of a call waits for its reader from now on; returns what says that it is read.
+
+        `held` gives the bytes that the call holds. `end` ends a stream as soon as that is possible;
+        it is called once at most.
+        """
+        call = _Unread(held, end, peer, self._clock())
+        self._calls[call] = None
+        return lambda: self._calls.pop(call, None)
+
+    @contextmanager
+    def waiting(
+        self, peer: str, held: Callable[[], int], end: Callable[[], object]
+    ) -> Iterator[None]:
+        """`begin` for a block, in which the answer is sent."""
+        is_read = self.begin(peer, held, end)
+        try:
+            yield
+        finally:
+            is_read()
+
+    def make_room(self) -> None:
+        """End the stream that holds most, of those unread for longer than PATIENCE_SECONDS."""
+        late = [call for call in self._since(PATIENCE_SECONDS) if call.end is not None]
+        if late:
+            _end(max(late, key=lambda call: call.held()))
+
+    def look(self) -> None:
+        """End the calls that have been unread for too long, first those that hold most, and close
+        the connections of those that could not end.
+        """
+        for call in sorted(self._since(self._seconds), key=lambda call: -call.held()):
+            _end(call)
+        for peer in {call.peer for call in self._since(self._seconds + PATIENCE_SECONDS)}:
+            self._close(peer)
+        if self._wanted():
+            self.make_room()
+
+    def _since(self, seconds: float) -> list[_Unread]:
+        """The calls that are unread for so long, the longest first."""
+        latest = self._clock() - seconds
+        return list(takewhile(lambda call: call.since <= latest, self._calls))
+
+    async def watch(self) -> None:
+        """`look` again and again, for ever."""
+        while True:
+            await asyncio.sleep(min(_SILENCE_LOOK_SECONDS, self._seconds / 2))
+            self.look()
+
+    def error(self) -> SilentCallError:
+        """The error of a call that was ended."""
+        return SilentCallError(
+            f"the answers of this call were not read in time: this server keeps one for "
+            f"{self._seconds:g} s, or {PATIENCE_SECONDS:g} s while others are rejected for it; "
+            "send what has no answer in a new call"
+        )
+
+
+def _end(call: _Unread) -> None:
+    if call.end is not None:
+        call.end()
+        call.end = None
+
+
 class OpenCalls:
     """Counts open calls; one lasts until its task has ended, and so until its answer was taken."""
 
@@ -116,7 +227,7 @@ class OpenCalls:
         self._most = {False: limits.calls, True: limits.streams}
         self._silence = silence
         self._open = {False: 0, True: 0}
-        self._of_caller: dict[tuple[str, bool], int] = {}
+        self._of_caller: Counter[tuple[str, bool]] = Counter()  # by token, or host
 
     @property
     def streams(self) -> int:
@@ -135,7 +246,7 @@ class OpenCalls:
         """
         kind = "streams" if stream else "calls"
         if self._open[stream] >= self._most[stream]:
-            self._silence.make_room(reading=not stream)
+            self._silence.make_room(self._greatest(stream=stream), reading=not stream)
             raise OverloadError(
                 f"{self._open[stream]:,} {kind} are open, as many as this server has at once; try "
                 f"again in {_RETRY_SECONDS:g} s",
@@ -144,31 +255,58 @@ class OpenCalls:
         if caller is not None:
             share = max(1, self._most[stream] // _CALLER_SHARE)
             most = min(self._most[stream], most) if stream and most is not None else share
-            own = self._of_caller.get((caller, stream), 0)
-            if own >= most:
-                self._silence.make_room(caller, reading=not stream)
-                raise OverloadError(
-                    f"this token has {own:,} {kind} open, as many as it may have; end some, or try "
-                    f"again in {_RETRY_SECONDS:g} s",
-                    _RETRY_SECONDS,
-                )
-            self._of_caller[caller, stream] = own + 1
+            self._count(caller, most, "this token", stream=stream)
         self._open[stream] += 1
-        task = asyncio.current_task()
-        assert task is not None
-        task.add_done_callback(lambda _: self._leave(caller, stream))
+        _at_the_end(lambda: self._leave(stream))
 
-    def _leave(self, caller: str | None, stream: bool) -> None:
+    def enter_host(self, host: str | None) -> None:
+        """Count the stream that this task answers, of a caller without a token, as its host's.
+
+        Raises:
+            OverloadError: one host has as many as it may.
+        """
+        if host is not None:
+            most = max(1, int(_HOST_SHARE * self._most[True]))
+            self._count(host, most, "your host", stream=True)
+
+    def _count(self, caller: str, most: int, named: str, *, stream: bool) -> None:
+        """Count a call of a caller, or refuse it beyond `most`."""
+        own = self._of_caller[caller, stream]
+        if own >= most:
+            self._silence.make_room(caller, reading=not stream)
+            kind = "streams" if stream else "calls"
+            raise OverloadError(
+                f"{named} has {own:,} {kind} open, as many as it may have; end some, or try "
+                f"again in {_RETRY_SECONDS:g} s",
+                _RETRY_SECONDS,
+            )
+        self._of_caller[caller, stream] = own + 1
+        _at_the_end(lambda: self._leave_caller(caller, stream))
+
+    def _greatest(self, *, stream: bool) -> str | None:
+        """The caller with the most open calls of a kind; None where none is known."""
+        counts = {name: n for (name, kind), n in self._of_caller.items() if kind == stream}
+        return max(counts, key=lambda name: counts[name], default=None)
+
+    def _leave(self, stream: bool) -> None:
         self._open[stream] -= 1
-        if caller is not None:
-            left = self._of_caller.pop((caller, stream)) - 1
-            if left:
-                self._of_caller[caller, stream] = left
+
+    def _leave_caller(self, caller: str, stream: bool) -> None:
+        self._of_caller[caller, stream] -= 1
+        if not self._of_caller[caller, stream]:
+            del self._of_caller[caller, stream]
+
+
+def _at_the_end(leave: Callable[[], object]) -> None:
+    """Call this function once the task has ended that calls this."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(lambda _: leave())
 
 
 class OverloadGuard:
-    """Bounds the calls of one service, and of others only the streams: probes get answers to the
-    end, whatever else is open.
+    """Bounds the calls of one service. Probes of others get answers to the end, whatever else is
+    open; `SideCalls` bounds their streams.
     """
 
     def __init__(
@@ -177,7 +315,6 @@ class OverloadGuard:
         self._prefix = f"/{service.full_name}/"
         self._admission = admission
         self._open = open_calls
-        self._others: dict[str, OpenCalls] = {}
         self._closed = False
         self._rejected = 0.0
         self._entered = 0.0
@@ -192,8 +329,6 @@ class OverloadGuard:
         try:
             if method.startswith(self._prefix):
                 self._enter(stream)
-            elif stream:
-                self._enter_other(method)
         except (StoppingError, OverloadError):
             self._rejected = time.monotonic()
             raise
@@ -206,12 +341,6 @@ class OverloadGuard:
         call = current_call()
         self._open.enter(call.token, call.quota.max_streams, stream=stream)
         self._entered = time.monotonic()
-
-    def _enter_other(self, method: str) -> None:
-        service = method.rpartition("/")[0]
-        if service not in self._others:
-            self._others[service] = OpenCalls(_OTHER_STREAMS, Silence(math.inf))
-        self._others[service].enter(None, stream=True)
 
     async def empty(self, seconds: float) -> None:
         """Wait until no more calls come, `seconds` at most; those that come are let in."""
@@ -232,6 +361,6 @@ class OverloadGuard:
         latest = began + min(seconds, _MOST_SECONDS)
         while (now := time.monotonic()) < latest:
             since = max(began, self._rejected)
-            if self._admission.items == 0 and now - since >= _QUIET_SECONDS:
+            if self._admission.is_idle and now - since >= _QUIET_SECONDS:
                 return
             await asyncio.sleep(_LOOK_SECONDS)

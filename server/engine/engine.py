@@ -1,9 +1,9 @@
 """What computes: batches of items through networks and entropy coding.
 
 Two lanes share the cores. Items of many callers go through the fast one in batches; what takes long
-by itself (a large image, a search for a size or a quality, samples) goes through the slow one,
-piece by piece, and delays no small images; callers take turns there. Bytes and images
-do not depend on what an item shares a batch with: symbols are equal whatever the batch.
+by itself (a large image, a search for a size or a quality, many samples) goes through the slow one
+(`slow_lane`), and delays no small images. Bytes and images do not depend on what an item shares a
+batch with: symbols are equal whatever the batch.
 
 A batch is computed beside the event loop, in threads or in coding processes, where cores work at
 once. In threads networks share the interpreter's lock with the loop, and each waits for the other
@@ -27,7 +27,7 @@ from hvae_codec.codec.operating_point import OperatingPoint
 from hvae_codec.utils.cancellation import Cancellation, cancelled_by
 
 from ..observability.metrics import Metrics
-from ..settings import BatchLimits, EngineSettings
+from ..settings import EngineSettings
 from .batch_worker import ModelNeededError, key_of, preparation, run_batch
 from .batcher import Batch, Batcher
 from .coding_pool import CodingPool
@@ -42,9 +42,7 @@ from .operations import (
     compute,
     in_thread,
 )
-
-_SLOW_AT_ONCE: Final = 2
-"""Of the slow lane: one in the networks, and one that is coded meanwhile."""
+from .slow_lane import SlicedExecutor, SlowLane
 
 FILES_AT_ONCE: Final = 2
 """Calls whose image files are read or written at once."""
@@ -126,22 +124,22 @@ class Engine:
         self._metrics = metrics
         cores = torch.get_num_threads()
         # None: the coding processes take whole batches.
-        self._fast = ThreadExecutor("fast", threads, cores, self._coding) if threads else None
-        self._slow = ThreadExecutor("slow", 1, cores, self._coding)
+        self._fast = (
+            ThreadExecutor("fast", threads, cores if threads == 1 else 1, self._coding)
+            if threads
+            else None
+        )
+        self._slow = SlicedExecutor(cores, self._coding)
         self._in_loop = InlineExecutor()
         self._latency = LatencyEstimator()
         # Reading and writing PNG, JPEG and WebP files.
         self._files = ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="files")
-        alone = BatchLimits(items=1, weight=1, delay_seconds=0.0)
         parallel = threads or settings.coding_processes
         # Two more than are computed at once: they are coded meanwhile, or next.
         self._fast_lane: Batcher[BatchKey, Any, Any] = Batcher(
             self._run_fast, settings.batches, parallel + 2, self._record_batch, parallel
         )
-        self._slow_lane: Batcher[BatchKey, Any, Any] = Batcher(
-            self._run_slow, alone, _SLOW_AT_ONCE, self._record_batch
-        )
-        self._turns = Turns(_SLOW_AT_ONCE)  # of what waits for the slow lane
+        self._slow_lane = SlowLane(self._run_slow, settings.large_pixels, self._record_batch)
         self._file_turns = Turns(FILES_AT_ONCE)
 
     async def start(self) -> None:
@@ -161,9 +159,7 @@ class Engine:
     def figures(self) -> dict[str, float]:
         """How busy the engine is, by name."""
         return {
-            "waiting_items": (
-                self._fast_lane.waiting + self._slow_lane.waiting + self._turns.waiting
-            ),
+            "waiting_items": self._fast_lane.waiting + self._slow_lane.waiting,
             "batches_in_flight": self._fast_lane.under_way + self._slow_lane.under_way,
             "coding_processes": self._coding.count,
             "worker_restarts_total": self._coding.restarts,
@@ -192,16 +188,11 @@ class Engine:
         pixels: Sequence[int],
         deadline: float | None = None,
     ) -> list[Result | Exception]:
-        """The results of an operation by a codec; `pixels` are those of each value's image."""
+        """The results of an operation by a codec; `pixels` are those that the networks compute of
+        each value.
+        """
         key = BatchKey.of(operation, codec)
         slow = [operation.is_slow or size >= SLOW_PIXELS for size in pixels]
-
-        async def alone(number: int) -> Result | Exception:
-            (result,) = await self._slow_lane.submit(
-                key, [values[number]], [pixels[number]], deadline
-            )
-            return result
-
         light = [number for number, is_slow in enumerate(slow) if not is_slow]
         heavy = [number for number, is_slow in enumerate(slow) if is_slow]
         fast = self._fast_lane.submit(
@@ -209,17 +200,25 @@ class Engine:
         )
         if not heavy:
             return await fast
-        results = await asyncio.gather(fast, self._turns.each(heavy, alone))
+        slow_ones = self._slow_lane.run(
+            key, [values[n] for n in heavy], [pixels[n] for n in heavy], deadline
+        )
+        results = await asyncio.gather(fast, slow_ones)
         answers = dict(zip([*light, *heavy], [*results[0], *results[1]], strict=True))
         return [answers[number] for number in range(len(values))]
 
     async def call(
-        self, codec: Codec, function: Callable[[], Result], deadline: float | None = None
+        self,
+        codec: Codec,
+        function: Callable[[], Result],
+        pixels: int,
+        deadline: float | None = None,
     ) -> Result:
-        """What a function of a codec gives that takes long; what it raises is raised."""
+        """What a function of a codec gives that takes long, of an image of so many pixels; what it
+        raises is raised.
+        """
         work = BatchKey.of(Call(), codec)
-        async with self._turns.turn():
-            (result,) = await self._slow_lane.submit(work, [function], [1], deadline)
+        (result,) = await self._slow_lane.run(work, [function], [pixels], deadline)
         if isinstance(result, Exception):
             raise result
         answer: Result = result
@@ -273,10 +272,9 @@ class Engine:
             _logger.warning("a coding process is given %s: %s", _label(work.codec), error)
             return await self._coding.run(run_batch, *task, work.codec.checkpoint)
 
-    async def _run_slow(self, batch: Batch[BatchKey, Any]) -> list[Any]:
-        work = batch.key
-        results = await compute(self._slow, work.codec, work.operation, batch.values)
-        self._record(work, batch.values, results)
+    async def _run_slow(self, work: BatchKey, values: list[Any]) -> list[Any]:
+        results = await compute(self._slow, work.codec, work.operation, values)
+        self._record(work, values, results)
         return results
 
     def _record(self, work: BatchKey, values: list[Any], results: list[Any]) -> None:

@@ -48,14 +48,14 @@ class BatchExecutor(Protocol):
 
 
 class ThreadExecutor:
-    """Networks in threads that share `cores` evenly, coding in processes."""
+    """Networks in threads of which each has `cores`, coding in processes."""
 
     def __init__(self, name: str, threads: int, cores: int, coding: CodingPool) -> None:
         self._threads = ThreadPoolExecutor(
             threads,
             thread_name_prefix=name,
             initializer=_compute_on,
-            initargs=(cores if threads == 1 else 1,),
+            initargs=(cores,),
         )
         self.clock = time.thread_time  # without the time in which others hold the interpreter
         self._coding = coding
@@ -244,6 +244,59 @@ class ReadFileFeatures(Operation[bytes, Features]):
             return _rows(codec.features_of(parts)[self.layer])
 
         return await _from_files(executor, codec, values, self.layer + 1, rows)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Arguments of `Codec.sample`; top: latents [D] or [count, D]."""
+
+    count: int
+    seed: int
+    temperature: float
+    top: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Sample(Operation[Draw, ImageArray]):
+    """Images uint8 [count, H, W, C] of each draw, or its ValueError."""
+
+    kind = "call"
+    by_point = True
+
+    async def run(
+        self, executor: BatchExecutor, codec: Codec, values: list[Draw]
+    ) -> list[ImageArray | Exception]:
+        """Of Operation."""
+
+        def drawn(draw: Draw) -> ImageArray | Exception:
+            try:
+                return codec.sample(draw.count, draw.seed, draw.temperature, top=draw.top)
+            except (HvaeCodecError, ValueError) as error:
+                return error
+
+        return [await executor.run(partial(drawn, draw)) for draw in values]
+
+
+Measured = tuple[list[float], ImageArray]
+"""Information content in bits per layer, top first, and the image uint8 [H, W, C]."""
+
+
+@dataclass(frozen=True)
+class Measure(Operation[bytes, Measured]):
+    """Files to what they cost and show."""
+
+    kind = "call"
+
+    async def run(
+        self, executor: BatchExecutor, codec: Codec, values: list[bytes]
+    ) -> list[Measured]:
+        """Of Operation."""
+
+        def measured(file: bytes) -> Measured:
+            (part,) = codec.file_coder.read([file])
+            return codec.file_coder.information_bits(part).tolist(), codec.images_of([part])[0]
+
+        return [await executor.run(partial(measured, file)) for file in values]
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,7 @@ class Observation:
         """
         stream = self._streams.get(path)
         if stream is None:
+            set_current_call(CallContext())
             return False
         name = path.rpartition("/")[2]
         span = self._tracing.begin(path, metadata) if self._tracing else None

@@ -1,11 +1,13 @@
 """The messages of one stream, read one at a time."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from ..admission.open_calls import Silence
+from ..errors import SilentCallError
 
 Arrived = TypeVar("Arrived")
 
@@ -16,7 +18,7 @@ millisecond, or some where other programs take the cores."""
 
 class MessageReader(Generic[Arrived]):
     """Reads until the caller ends the stream, the server stops, or the caller is silent: it has
-    taken all answers and sends nothing.
+    taken all answers and sends nothing, or messages without work.
 
     Args:
         messages: of the stream.
@@ -24,6 +26,7 @@ class MessageReader(Generic[Arrived]):
         silence: says when a caller has been silent for too long.
         owner: whose stream it is.
         arrived: what it makes of a message is what `next` returns; then the next one is read.
+        has_work: whether a message asks for anything.
     """
 
     def __init__(
@@ -33,16 +36,18 @@ class MessageReader(Generic[Arrived]):
         silence: Silence,
         owner: str | None,
         arrived: Callable[[Any], Awaitable[Arrived]],
+        has_work: Callable[[Any], bool] = lambda message: True,
     ) -> None:
         self._messages = messages
         self._stopping = stopping
         self._silence = silence
         self._owner = owner
         self._arrived = arrived
+        self._has_work = has_work
         self._silent_too_long = asyncio.Event()
         self._over: Callable[[], object] | None = None
-        self._reading = False
-        self._unanswered = 0
+        self._unanswered: deque[bool] = deque()  # whether they have work
+        self._closed = False
 
     async def next(self) -> Arrived | None:
         """The next message; None where there is none, or the server is stopping.
@@ -52,21 +57,20 @@ class MessageReader(Generic[Arrived]):
         """
         if self._stopping.is_set():
             return None
+        if self._silent_too_long.is_set():
+            raise self._error()
         events = self._stopping, self._silent_too_long
         following = asyncio.ensure_future(self._read())
         others = [asyncio.ensure_future(event.wait()) for event in events]
-        self._reading = True
         self._note_silence()
         try:
             await asyncio.wait((following, *others), return_when=asyncio.FIRST_COMPLETED)
             if following.done():
                 return following.result()
             if self._silent_too_long.is_set():
-                raise self._silence.error("the stream's next message")
+                raise self._error()
             return None
         finally:
-            self._reading = False
-            self._note_silence()
             for other in others:
                 other.cancel()
             if not following.done():
@@ -76,22 +80,31 @@ class MessageReader(Generic[Arrived]):
 
     def answered(self) -> None:
         """Note that the caller has taken the answer of a message."""
-        self._unanswered -= 1
+        self._unanswered.popleft()
         self._note_silence()
+
+    def close(self) -> None:
+        """Say that no more is read: the stream is silent no more."""
+        self._closed = True
+        self._note_silence()
+
+    def _error(self) -> SilentCallError:
+        return self._silence.error("the stream's next message")
 
     async def _read(self) -> Arrived | None:
         message = await anext(self._messages, None)
         if message is None:
+            self.close()
             # A method that ended meanwhile would pass for one that ended well. What is still to be
             # answered is computed in between.
             await asyncio.sleep(_CANCELLATION_SECONDS)
             return None
-        self._unanswered += 1
+        self._unanswered.append(self._has_work(message))
         self._note_silence()  # a caller that waits for its token's quota is not silent
         return await self._arrived(message)
 
     def _note_silence(self) -> None:
-        silent = self._reading and self._unanswered == 0
+        silent = not self._closed and not any(self._unanswered)
         if silent and self._over is None:
             self._over = self._silence.begin(self._owner, self._silent_too_long.set)
         elif not silent and self._over is not None:

@@ -23,12 +23,9 @@ from hvae_codec.v1 import codec_pb2
 from ..admission.capacity import (
     Held,
     answer_footprint,
-    check_items,
-    check_pixels,
-    check_response,
 )
 from ..engine.engine import Engine
-from ..engine.operations import Decode, Encode, ImageArray, ReadFeatures, ReadFileFeatures
+from ..engine.operations import Decode, Encode, ImageArray, Measure, ReadFeatures, ReadFileFeatures
 from ..errors import InvalidRequestError
 from ..settings import Limits
 from .requests import (
@@ -37,7 +34,10 @@ from .requests import (
     ImageReader,
     Shape,
     Warned,
+    check_items,
     check_known,
+    check_pixels,
+    check_response,
     encoding_of,
     layer_index,
     refuse_targets,
@@ -118,7 +118,7 @@ class Calls:
         decode = Decode(1 if request.preview else None)
 
         async def decoded(codec: Codec, numbers: list[int]) -> Sequence[ImageArray | Exception]:
-            pixels = [_pixels(shapes[number]) for number in numbers]
+            pixels = _computed(codec, [shapes[number] for number in numbers])
             wanted = [files[number] for number in numbers]
             return await self._engine.run(decode, codec, wanted, pixels, deadline)
 
@@ -177,14 +177,14 @@ class Calls:
         await held.more(answer_footprint(size))
 
         async def of_files(codec: Codec, numbers: list[int]) -> Sequence[Features | Exception]:
-            pixels = [_pixels(shapes[number]) for number in numbers]
+            pixels = _computed(codec, [shapes[number] for number in numbers])
             read = ReadFileFeatures(layers[codec])
             wanted = [files[number] for number in numbers]
             return await self._engine.run(read, codec, wanted, pixels, deadline)
 
         async def of_images(codec: Codec, numbers: list[int]) -> Sequence[Features | Exception]:
             arrays = _arrays(images, numbers)
-            pixels = [_pixels(array.shape) for array in arrays]
+            pixels = _computed(codec, [array.shape for array in arrays])
             read = ReadFeatures(layers[codec])
             return await self._engine.run(read, codec, arrays, pixels, deadline)
 
@@ -253,11 +253,11 @@ class Calls:
             raise file
         codec = await self._codecs.of_id(parse(file).header.model_id)
 
-        def evaluated() -> tuple[list[float], ImageArray]:
-            (part,) = codec.file_coder.read([file])
-            return codec.file_coder.information_bits(part).tolist(), codec.images_of([part])[0]
-
-        bits, decoded = await self._engine.call(codec, evaluated, deadline)
+        pixels = _computed(codec, [image.shape])
+        (measured,) = await self._engine.run(Measure(), codec, [file], pixels, deadline)
+        if isinstance(measured, Exception):
+            raise measured
+        bits, decoded = measured
         error = squared_error_each(codec.reference(image[None]), decoded[None])
         response = codec_pb2.EvaluateResponse(
             encoded=file,
@@ -326,7 +326,7 @@ class Calls:
                 raise InvalidRequestError(f"effort: {error}") from error
         target = encoding.target
         if target is None:
-            pixels = [_pixels(image.shape) for image in images]
+            pixels = _computed(codec, [image.shape for image in images])
             return await self._engine.run(Encode(effort), codec, images, pixels, deadline)
         files: list[bytes | Exception] = []
         for image in images:
@@ -335,7 +335,8 @@ class Calls:
                 return target.encode(image, codec.info.name)
 
             try:
-                files.append(await self._engine.call(codec, search, deadline))
+                size = codec.computed_pixels(*image.shape[:2])
+                files.append(await self._engine.call(codec, search, size, deadline))
             except HvaeCodecError as error:
                 files.append(error)
         self._engine.record_coded(codec.info.name, "encode", images, files)
@@ -382,6 +383,11 @@ def _arrays(
 
 def _pixels(shape: Shape) -> int:
     return shape[0] * shape[1]
+
+
+def _computed(codec: Codec, shapes: Sequence[Shape]) -> list[int]:
+    """Pixels that the networks compute of each image."""
+    return [codec.computed_pixels(*shape[:2]) for shape in shapes]
 
 
 def _failed(field: str, number: int, error: Exception) -> codec_pb2.Status:

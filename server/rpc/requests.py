@@ -20,10 +20,10 @@ from hvae_codec.grpc_error_info import reason_of
 from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import Held, check_pixels, file_footprint, sample_footprint
+from ..admission.capacity import Held, file_footprint, sample_footprint
 from ..engine.engine import Engine
 from ..engine.operations import ImageArray
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, LimitError
 from ..settings import Limits
 
 MAX_EFFORT: Final = 2
@@ -31,6 +31,35 @@ _TARGETS: Final = ("target_bytes", "target_psnr")
 
 Shape = tuple[int, int, int]
 """Height, width and channels of an image."""
+
+
+def check_items(limits: Limits, field: str, count: int) -> None:
+    """Raise InvalidRequestError for no items in `field`, LimitError for too many."""
+    if count < 1:
+        raise InvalidRequestError(f"{field}: the request has none, at least 1 is needed")
+    if count > limits.items:
+        raise LimitError(
+            f"{field}: {count:,} items in one call, this server allows {limits.items:,}; "
+            "send them in several calls"
+        )
+
+
+def check_pixels(limits: Limits, pixels: int) -> None:
+    """Raise LimitError for too many pixels of a call's images together."""
+    if pixels > limits.pixels:
+        raise LimitError(
+            f"the images of this call have {pixels:,} pixels or more, this server allows "
+            f"{limits.pixels:,} in one call; send fewer at a time"
+        )
+
+
+def check_response(limits: Limits, response_bytes: int) -> None:
+    """Raise LimitError for an answer that would not fit into one message."""
+    if response_bytes > limits.message_bytes:
+        raise LimitError(
+            f"the answer may take {response_bytes:,} bytes, this server allows "
+            f"{limits.message_bytes:,} in one message; ask for fewer items in one call"
+        )
 
 
 @dataclass(frozen=True)

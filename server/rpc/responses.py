@@ -11,14 +11,12 @@ from hvae_codec.v1 import codec_pb2
 from ..admission.capacity import (
     Held,
     answer_footprint,
-    check_pixels,
-    check_response,
     sample_footprint,
 )
 from ..engine.engine import Engine
 from ..engine.operations import ImageArray
 from ..settings import Limits
-from .requests import Shape
+from .requests import Shape, check_pixels, check_response
 
 _ITEM_OVERHEAD_BYTES: Final = 64
 """Tags, lengths and sizes around the samples of one result, at most."""

@@ -1,7 +1,6 @@
 """Samples: images drawn from a model's prior, or below latents that a request gives."""
 
 import math
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -11,12 +10,12 @@ from hvae_codec import Codec
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import Held, check_pixels
+from ..admission.capacity import Held
 from ..engine.engine import Engine
-from ..engine.operations import ReadFeatures, ReadFileFeatures
+from ..engine.operations import Draw, ReadFeatures, ReadFileFeatures, Sample
 from ..errors import InvalidRequestError
 from ..settings import Limits
-from .requests import ImageReader, Warned, shape_of
+from .requests import ImageReader, Warned, check_pixels, shape_of
 
 _MAX_SEED: Final = 2**63 - 1
 
@@ -48,11 +47,14 @@ class Sampling:
         top = None
         if request.HasField("given"):
             top = await self._given(codec, request, deadline, held, warned)
-        drawn = partial(codec.sample, request.count, request.seed, temperature, top=top)
-        try:
-            return await self._engine.call(codec, drawn, deadline)
-        except ValueError as error:
-            raise InvalidRequestError(f"given: {error}") from error
+        draw = Draw(request.count, request.seed, temperature, top)
+        pixels = request.count * codec.computed_pixels(*codec.shape.size)
+        (images,) = await self._engine.run(Sample(), codec, [draw], [pixels], deadline)
+        if isinstance(images, ValueError):
+            raise InvalidRequestError(f"given: {images}") from images
+        if isinstance(images, Exception):
+            raise images
+        return images
 
     async def _given(
         self,
@@ -107,15 +109,17 @@ class Sampling:
                     raise image
                 height, width, channels = image.shape
                 codec.shape.check_channels(channels)
+                pixels = codec.computed_pixels(height, width)
                 (features,) = await self._engine.run(
-                    ReadFeatures(0), codec, [image], [height * width], deadline
+                    ReadFeatures(0), codec, [image], [pixels], deadline
                 )
             case "encoded":
                 frame = parse(source.encoded)
                 height, width, _ = shape_of(source.encoded, frame, codec, whole=False)
                 check_pixels(self._limits, height * width)
+                pixels = codec.computed_pixels(height, width)
                 (features,) = await self._engine.run(
-                    ReadFileFeatures(0), codec, [source.encoded], [height * width], deadline
+                    ReadFileFeatures(0), codec, [source.encoded], [pixels], deadline
                 )
             case _:
                 raise InvalidRequestError(f"{field}: empty; set `image` or `encoded`")

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Final
@@ -18,8 +18,8 @@ from prometheus_client import Counter
 from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Admission, Held, message_footprint
-from ..admission.open_calls import Silence
-from ..errors import SilentCallError, StoppingError, TokenLimitError
+from ..admission.open_calls import OpenCalls, Silence, UnreadAnswers, host_of
+from ..errors import OverloadError, SilentCallError, StoppingError, TokenLimitError
 from ..observability.calls import CallObserver, current_call
 from .message_reader import MessageReader
 from .methods import Calls
@@ -61,9 +61,12 @@ class CodecServicer:
         admission: Admission,
         silence: Silence | None = None,
         observe: Callable[[Context], CallObserver] = lambda context: CallObserver(),
+        unread: UnreadAnswers | None = None,
+        open_calls: OpenCalls | None = None,
     ) -> None:
         """silence: ends streams whose next message does not come; None: none of them. observe:
-        makes the observer of the call that this task answers.
+        makes the observer of the call that this task answers. unread: ends calls whose answers
+        nobody reads; None: none of them. open_calls: counts streams by host; None: as many as like.
         """
         self._methods: dict[str, Callable[[Any, float | None, Held], Awaitable[Any]]] = {
             "Encode": calls.encode,
@@ -77,6 +80,8 @@ class CodecServicer:
         self._admission = admission
         self._silence = silence or Silence(math.inf)
         self._observe = observe
+        self._unread = unread or UnreadAnswers(math.inf)
+        self._open_calls = open_calls
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -117,6 +122,8 @@ class CodecServicer:
 
     async def answer(self, method: str, request: Message, context: Context) -> Message:
         """Answer a call of one message; its errors end it with their status."""
+        # Asked now: a call that was cancelled may be over when its answer is there.
+        peer = context.peer()
         with self._observe(context) as observer:
             try:
                 items, size = _items(request), wire_bytes.get()
@@ -124,7 +131,7 @@ class CodecServicer:
                 with current_call().quota.taken(items):
                     size = message_footprint(size)
                     held = self._admission.take(max(1, items), size, _owner(context))
-                    _hold_until_taken(held)
+                    _at_the_end(held.release)
                     response: Message = await self._methods[method](
                         request, _deadline(context), held
                     )
@@ -132,6 +139,7 @@ class CodecServicer:
                 _log(error, request)
                 await abort_with(context, error)
             observer.response(response)
+            _at_the_end(self._unread.begin(peer, lambda: held.bytes))
             return response
 
     async def stream(
@@ -143,9 +151,11 @@ class CodecServicer:
         answers: asyncio.Queue[tuple[asyncio.Task[Any], Held] | None] = asyncio.Queue()
         window = asyncio.Semaphore(WINDOW)
         deadline, owner, quota = _deadline(context), _owner(context), current_call().quota
+        peer = context.peer()
         tasks: set[asyncio.Task[Any]] = set()
-        all_held: set[Held] = set()  # of answers that were not taken yet
+        all_held: dict[Held, None] = {}  # of answers that were not taken yet, in their order
         taken: deque[int] = deque()  # items of the quota, by message
+        ended = False
 
         async def arrived(message: Any) -> tuple[Message, int, int]:
             request, items, size = message.request, _items(message.request), wire_bytes.get()
@@ -165,7 +175,7 @@ class CodecServicer:
                     held = await self._admission.take_in_turn(
                         max(1, items), message_footprint(size), owner
                     )
-                    all_held.add(held)
+                    all_held[held] = None
                     answer = self._answer_message(method, request, deadline, held)
                     task = asyncio.create_task(answer)
                     tasks.add(task)
@@ -173,21 +183,36 @@ class CodecServicer:
             finally:
                 answers.put_nowait(None)
 
+        def end() -> None:
+            """Keep nothing but the answer that is being sent."""
+            nonlocal ended
+            ended = True
+            for task in tasks:
+                task.cancel()
+            for held in list(all_held)[1:]:
+                held.release()
+
         with self._observe(context) as observer:
-            reader = MessageReader(messages, self._stopping, self._silence, owner, arrived)
-            reading = asyncio.create_task(read())
-            tasks.add(reading)
+            reader = MessageReader(
+                messages, self._stopping, self._silence, owner, arrived, _has_items
+            )
             answered = False
             try:
+                self._enter_host(context)
+                reading = asyncio.create_task(read())
+                tasks.add(reading)
                 while (following := await answers.get()) is not None:
                     task, held = following
                     response = await task
                     quota.release(taken.popleft())
                     observer.response(response)
                     answered = True
-                    yield response
+                    with self._unread.waiting(peer, lambda: _size(all_held), end):
+                        yield response
+                    if ended:
+                        raise self._unread.error()
                     held.release()
-                    all_held.discard(held)
+                    del all_held[held]
                     reader.answered()
                     tasks.discard(task)
                     window.release()
@@ -196,14 +221,23 @@ class CodecServicer:
                     raise StoppingError("the server is stopping; send the rest again")
                 if not answered:
                     await _cancelled_unless_open(context)
-            except (SilentCallError, StoppingError, TokenLimitError) as error:
+            except (OverloadError, SilentCallError, StoppingError, TokenLimitError) as error:
                 await abort_with(context, error)
             finally:
+                reader.close()
                 for task in tasks:
                     task.cancel()
                 for held in all_held:
                     held.release()
                 quota.release(sum(taken))
+
+    def _enter_host(self, context: Context) -> None:
+        """Count the stream that this task answers as its host's, where it has no token.
+
+        Raises OverloadError.
+        """
+        if self._open_calls is not None and current_call().token is None:
+            self._open_calls.enter_host(host_of(context.peer()))
 
     async def _answer_message(
         self, method: str, request: Message, deadline: float | None, held: Held
@@ -236,11 +270,21 @@ def _owner(context: Context) -> str | None:
     return call.owner
 
 
-def _hold_until_taken(held: Held) -> None:
-    """Release `held` once the answer of the call that this task answers has been taken."""
+def _at_the_end(leave: Callable[[], object]) -> None:
+    """Call this function once the answer of the call that this task answers has been taken."""
     task = asyncio.current_task()
     assert task is not None
-    task.add_done_callback(lambda _: held.release())
+    task.add_done_callback(lambda _: leave())
+
+
+def _size(held: Iterable[Held]) -> int:
+    """Bytes that these hold."""
+    return sum(each.bytes for each in held)
+
+
+def _has_items(message: Any) -> bool:
+    """Whether a message of a stream asks about any item."""
+    return _items(message.request) > 0
 
 
 def _items(request: Message) -> int:

@@ -53,6 +53,16 @@ class FileForm(ABC):
     own_size: tuple[int, int]
     states_quality: ClassVar[bool]
 
+    @property
+    @abstractmethod
+    def grid(self) -> tuple[int, int]:
+        """(height, width) in pixels of which the networks see multiples."""
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in pixels that the networks compute of an image."""
+        rows, columns = self.grid
+        return -(-height // rows) * rows, -(-width // columns) * columns
+
     @abstractmethod
     def check_amount(self, header: SizedHeader) -> None:
         """Raise ImageTooLargeError if a file cannot hold so much."""
@@ -66,6 +76,11 @@ class TiledForm(FileForm):
     """Files of a model that codes tiles of its own size."""
 
     states_quality = False
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """As `FileForm.grid`."""
+        return self.own_size
 
     def check_amount(self, header: SizedHeader) -> None:
         """As `FileForm.check_amount`."""
@@ -84,10 +99,14 @@ class ConvForm(FileForm):
     coarsest: int
     states_quality = True
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """As `FileForm.grid`."""
+        return self.coarsest, self.coarsest
+
     def check_amount(self, header: SizedHeader) -> None:
         """As `FileForm.check_amount`."""
-        sides = header.width, header.height
-        width, height = (-(-side // self.coarsest) * self.coarsest for side in sides)
+        height, width = self.padded(header.height, header.width)
         if header.count * width * height > MAX_FILE_PIXELS:
             raise ImageTooLargeError(
                 f"{header.count} images of {header.width} x {header.height} pixels, padded to "

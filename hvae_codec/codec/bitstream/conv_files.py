@@ -120,8 +120,7 @@ class ConvFileCoder:
 
     def shapes(self, count: int, height: int, width: int) -> list[Shape]:
         """(N, h, w) of each layer, top first, of N = count images of one size."""
-        coarsest = self.form.coarsest
-        rows, columns = (-(-side // coarsest) * coarsest for side in (height, width))
+        rows, columns = self.form.padded(height, width)
         strides = [layer.context.stride for layer in self.tables.layers]
         return [(count, rows // stride, columns // stride) for stride in strides]
 

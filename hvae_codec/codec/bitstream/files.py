@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from hvae_codec.codec.bitstream.container import FileForm
 from hvae_codec.codec.bitstream.header import Header, SizedHeader
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.entropy.tables import FloatArray, Int32Array
@@ -22,6 +23,10 @@ class FileCoder(Protocol):
     @property
     def model_id(self) -> bytes:
         """The first bytes of the hash of the model whose files these are."""
+
+    @property
+    def form(self) -> FileForm:
+        """What these files have in common."""
 
     @property
     def most_block_tiles(self) -> int:
