@@ -30,12 +30,14 @@ class Layout:
     """Which array a file holds, and where its first value lies.
 
     fortran: the first index runs fastest.
+    largest: sample of a PPM or PGM that means 255.
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     offset: int
     fortran: bool = False
+    largest: int = 255
 
     @property
     def data_bytes(self) -> int:
@@ -43,15 +45,19 @@ class Layout:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def array(self, values: NDArray[np.uint8]) -> NDArray[Any]:
-        """The array of the bytes of all values."""
+        """The array of the bytes of all values, scaled to 0..255 where another one is largest."""
+        if self.largest != 255:
+            levels = np.rint(np.arange(256) * 255 / self.largest)
+            values = np.minimum(levels, 255).astype(np.uint8)[values]
         return values.view(self.dtype).reshape(self.shape, order="F" if self.fortran else "C")
 
 
 def layout_of(file: BinaryIO) -> Layout | None:
     """What an uncompressed file, opened at its start, says of itself; None if it is no such file.
 
-    A PPM or PGM with samples of 8 bits has uint8 [H, W, 3] or [H, W, 1]; a `.npy` file whatever
-    array was saved. The file is as long as that takes.
+    A PPM or PGM with samples of 8 bits has uint8 [H, W, 3] or [H, W, 1], whose largest sample,
+    from 1 to 255, is read as 255; a `.npy` file whatever array was saved. The file is as long as
+    that takes.
 
     Raises:
         ImageError: a PPM or PGM of other samples, or of another length than its header states.
@@ -148,10 +154,10 @@ def _pnm_layout(start: bytes, size: int) -> Layout:
     if found is None:
         raise ImageError("damaged PPM or PGM: its header cannot be read")
     width, height, largest = (int(found[group]) for group in (2, 3, 4))
-    if largest != 255:
-        raise ImageError(f"PPM or PGM with samples up to {largest}; only those up to 255 are read")
+    if not 1 <= largest <= 255:
+        raise ImageError(f"PPM or PGM with samples up to {largest}; 1 to 255 are read")
     shape = (height, width, 1 if found[1] == b"5" else 3)
-    layout = Layout(np.dtype(np.uint8), shape, found.end())
+    layout = Layout(np.dtype(np.uint8), shape, found.end(), largest=largest)
     stated = layout.offset + layout.data_bytes
     if size != stated or 0 in shape:
         raise ImageError(

@@ -44,9 +44,22 @@ def test_a_header_with_comments(tmp_path):
     assert as_uint8(tmp_path / "x.ppm").tolist() == [[[0, 1, 2], [3, 4, 5]]]
 
 
+@pytest.mark.parametrize("largest", [1, 3, 100, 254])
+@pytest.mark.parametrize("kind", [b"P5", b"P6"])
+def test_samples_of_another_largest_one_are_scaled_as_pillow_does(tmp_path, kind, largest):
+    path = tmp_path / "x.pnm"
+    width = 256 // (3 if kind == b"P6" else 1)
+    samples = bytes(range(256))[: width * (3 if kind == b"P6" else 1)]
+    path.write_bytes(kind + b"\n%d 1\n%d\n" % (width, largest) + samples)
+    read = as_uint8(path)
+    np.testing.assert_array_equal(read[0].reshape(-1)[[0, largest, -1]], [0, 255, 255])
+    np.testing.assert_array_equal(read, np.asarray(Image.open(path)).reshape(read.shape))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        (b"P6\n2 2\n0\n" + bytes(12), r"samples up to 0; 1 to 255 are read"),
         (b"P6\n2 2\n255\n" + bytes(11), r"2x2 makes 23 bytes, not 22"),
         (b"P6\n2 2\n255\n" + bytes(13), r"2x2 makes 23 bytes, not 24"),
         (b"P6\n2 2\n65535\n" + bytes(24), r"samples up to 65535"),
