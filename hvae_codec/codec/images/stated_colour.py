@@ -1,7 +1,8 @@
 """What image files state of their colours and Pillow does not give out.
 
-It is read from the file behind an image, before its pixels are loaded or from its path; of a TIFF
-from its tags.
+It is read from the file behind an image while that is open; of a TIFF from its tags. Once Pillow
+has loaded an image of a path and closed its file, it is read from the file that now lies there, if
+this has the same pixels. Otherwise what the image states is not known, and said so.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _FIXED_TOLERANCE = 0.005  # of the points of a BMP, which writers round
 _TABLE_TOLERANCE = 2.0  # levels of 255
 _TRANSFER_FUNCTION, _WHITE_POINT, _PRIMARIES = 301, 318, 319  # tags of TIFF
 _QOI_COLOUR_SPACE = 13
+_COLOUR_OF_INFO = ("icc_profile", "srgb", "gamma", "chromaticity")
+_COMPARED_PIXELS = 1 << 20  # at a time
 # Enumerated colour spaces of JPEG 2000 whose samples Pillow gives as sRGB or grey.
 _JP2_SRGB = frozenset({0, 15, 16, 17, 18})
 
@@ -65,9 +68,11 @@ Statement: TypeAlias = "Cicp | Calibration | Ignored | bytes"
 
 
 def file_colour(image: Image.Image) -> Statement | None:
-    """What the file states that an image was opened from; None if nothing, or it is gone.
+    """What the file states that an image was opened from; None if nothing.
 
-    A copy that Pillow makes of an opened image knows of no file.
+    A copy that Pillow makes of an opened image knows of no file, nor does a loaded one from memory.
+    Of a loaded one from a path, whose file is gone or has other pixels by now, it is `Ignored`, or
+    None where the image's `info` has a colour.
     """
     kept = image.info.get(KEPT_AS)  # of a copy that `images.upright_copy` made
     if isinstance(kept, Cicp | Calibration | Ignored | bytes):
@@ -87,16 +92,58 @@ def file_colour(image: Image.Image) -> Statement | None:
 def _of_file(image: ImageFile.ImageFile, read: _Reader) -> Statement | None:
     # An image that was pickled has no `fp`; one in memory, once loaded, has its file as `_fp`.
     for place in ("fp", "_fp"):
-        with suppress(*_DAMAGED):
-            file = getattr(image, place, None)
-            if file is not None and (found := _kept_position(file, read)) is not None:
-                return found
+        file = getattr(image, place, None)
+        if file is not None and _is_open(file):
+            with suppress(*_DAMAGED):
+                return _kept_position(file, read)
+            return None
+    name = getattr(image, "filename", "")
+    return _of_path(image, Path(os.fsdecode(name)), read) if name else None
+
+
+def _of_path(image: ImageFile.ImageFile, path: Path, read: _Reader) -> Statement | None:
+    """Of the file that lies where an image was opened from, if that has the image's pixels."""
+    # Pillow keeps nothing of a closed file that would tell it from another one.
+    try:
+        with path.open("rb") as file:
+            if _has_pixels(file, image):
+                with suppress(*_DAMAGED):
+                    return _kept_position(file, read)
+                return None
+    except MemoryError:
+        raise
+    except Exception:  # readers let out errors of many kinds: it is another file
+        pass
+    if any(key in image.info for key in _COLOUR_OF_INFO):
+        return None
+    return Ignored(
+        f"{image.format} that was loaded before and whose file is gone or has other pixels now, so "
+        "that what it states of its colour is not known"
+    )
+
+
+def _has_pixels(file: IO[bytes], image: ImageFile.ImageFile) -> bool:
+    """Whether it has the size, mode, pixels and `info` of colour of an image of the same format."""
+    found = type(image)(file)
+    if (found.size, found.mode) != (image.size, image.mode):
+        return False
+    found.load()
+    if any(found.info.get(key) != image.info.get(key) for key in _COLOUR_OF_INFO):
+        return False
+    width, height = image.size
+    lines = max(1, _COMPARED_PIXELS // width)
+    boxes_of_lines = [(0, top, width, min(top + lines, height)) for top in range(0, height, lines)]
+    same = found.getpalette() == image.getpalette()
+    return same and all(
+        found.crop(box).tobytes() == image.crop(box).tobytes() for box in boxes_of_lines
+    )
+
+
+def _is_open(file: IO[bytes]) -> bool:
     with suppress(*_DAMAGED):
-        name = getattr(image, "filename", "")
-        if name and (path := Path(os.fsdecode(name))).is_file():
-            with path.open("rb") as file:
-                return read(file)
-    return None
+        file.tell()
+        return True
+    return False
 
 
 def _kept_position(file: IO[bytes], read: _Reader) -> Statement | None:
