@@ -20,7 +20,7 @@ from hvae_codec.codec.images.load import Picture as LocalPicture
 from hvae_codec.codec.images.load import as_uint8, decode_image_bytes
 from hvae_codec.codec.quality_scale import as_quality
 from hvae_codec.errors import HvaeCodecError, ImageError, NotAnHvaeFileError, UnknownModelError
-from hvae_codec.utils.arguments import byte_count, decibels, real, shown, whole
+from hvae_codec.utils.arguments import byte_count, decibels, is_masked, real, shown, whole
 from hvae_codec.v1 import codec_pb2
 
 Picture: TypeAlias = "LocalPicture | bytes"
@@ -228,6 +228,8 @@ def sample_request(
         line = codec_pb2.Interpolation(first=first, last=last)
         top = codec_pb2.GivenTop(between=line)
     elif isinstance(given, np.ndarray) and given.dtype.kind == "f":
+        if is_masked(given):
+            raise HvaeCodecError("given must have a value everywhere; some are masked")
         values = np.asarray(given, np.float32).ravel().tolist()
         top = codec_pb2.GivenTop(values=codec_pb2.Latents(values=values))
     elif given is not None:

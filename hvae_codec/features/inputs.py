@@ -28,6 +28,7 @@ from hvae_codec.codec.features import Features, joined, none_of
 from hvae_codec.codec.images.load import check_tensor
 from hvae_codec.errors import ImageError
 from hvae_codec.features.archive_pictures import ArchivePicture, ArchivePictures, archive_features
+from hvae_codec.utils.arguments import is_masked, is_unordered
 
 FILE_SUFFIX, ARCHIVE_SUFFIX = ".hvae", ".hvaa"
 
@@ -148,10 +149,14 @@ def _items(given: Any, image_shape: tuple[int, int, int]) -> Any:
             f"X must hold many images; got one {type(given).__name__}: put it in a list "
             "(the path of an archive is taken alone)"
         )
+    if is_unordered(given):
+        raise ImageError(f"X is a {type(given).__name__}, which has no order: give a list")
     if not hasattr(given, "__array__"):
         given = list(given)
         if not given or not all(_is_row(item) for item in given):
             return given
+    if is_masked(given):
+        raise ImageError("a masked array has samples without a value: fill them first")
     try:
         array = np.asarray(given)
     except ValueError as error:

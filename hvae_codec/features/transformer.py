@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,6 +22,7 @@ from hvae_codec.errors import (
     WrongModelError,
 )
 from hvae_codec.features.inputs import features_of, refuse_sparse
+from hvae_codec.utils.arguments import is_real, is_unordered
 from hvae_codec.utils.atomic_files import write_atomically
 
 try:
@@ -197,6 +198,10 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         names = [spec.layer_name(index) for index in range(len(spec.latents))]
         listed = not isinstance(self.layers, str) and isinstance(self.layers, Iterable)
         single = getattr(self.layers, "ndim", 1) == 0  # an array that cannot be iterated over
+        if is_unordered(self.layers):
+            raise UnknownQualityError(
+                f"layers {self.layers!r} have no order, which the columns take: give a list"
+            )
         wanted: list[Any] = list(self.layers) if listed and not single else [self.layers]
         known = all(isinstance(name, str) and name in names for name in wanted)
         if not wanted or not known or len(set(wanted)) < len(wanted):
@@ -207,7 +212,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy or a decimal one as Python's own, which JSON has; else the value itself."""
-    if isinstance(value, Decimal):
-        return float(value)
-    return value.item() if isinstance(value, np.generic) else value
+    """A number of any kind as Python's own, which JSON has; else the value itself."""
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if is_real(value) else value

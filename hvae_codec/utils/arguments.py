@@ -29,6 +29,22 @@ def _kind_of(given: object) -> str:
     return f"{type(given).__name__} {shown(given)}"
 
 
+def is_unordered(given: object) -> bool:
+    """Whether it is a set, whose order differs from run to run."""
+    return isinstance(given, set | frozenset)
+
+
+def is_masked(given: object) -> bool:
+    """Whether values are masked in an array of NumPy, or in a list of arrays or of rows of values.
+
+    `numpy.asarray` would give what lies under the mask.
+    """
+    if not isinstance(given, list | tuple):
+        return bool(np.ma.is_masked(given))
+    parts = [each if isinstance(each, list | tuple) else (each,) for each in given]
+    return any(isinstance(each, np.ma.MaskedArray) and is_masked(each) for p in parts for each in p)
+
+
 def is_real(given: object) -> bool:
     """Whether it is a number: Python's, NumPy's, a fraction or a decimal one."""
     return isinstance(given, Real | Decimal)
@@ -86,6 +102,8 @@ def whole(name: str, given: object) -> int:
 
 def finite(name: str, given: object) -> NDArray[np.float32]:
     """Finite numbers as an array float32. Raises HvaeCodecError, naming the argument."""
+    if is_masked(given):
+        raise HvaeCodecError(f"{name} must have a value everywhere; some are masked")
     try:
         array = np.asarray(given)
         numbers = array.astype(np.float32) if array.dtype.kind in "biufO" else None
