@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self, overload
@@ -49,6 +49,32 @@ Pixels = NDArray[np.uint8]
 
 _BATCH_TILES = 256  # through the networks at once
 _KEPT_TILES = 4096  # a larger file of a block is decoded anew each time
+
+
+@dataclass(frozen=True)
+class ArchiveSource:
+    """What an archive was opened from; it opens the same archive again, also elsewhere.
+
+    path: absolute. blocks: their number at that time. digest: of these blocks.
+    """
+
+    path: Path
+    blocks: int
+    digest: str
+
+    def open(self, codec: Codec | None = None) -> Archive:
+        """The archive anew; it may have grown.
+
+        Raises:
+            ArchiveError: another archive lies at the path. And as `Archive`.
+        """
+        archive = Archive(self.path, codec)
+        if archive._index.digest(self.blocks) != self.digest:
+            archive.close()
+            raise ArchiveError(
+                f"{self.path} is no longer the archive that was opened, pickled or copied"
+            )
+        return archive
 
 
 class Archive:
@@ -121,12 +147,7 @@ class Archive:
 
     def __reduce__(self) -> tuple[Callable[..., Archive], tuple[object, ...]]:
         given = self.codec if self._given else None
-        return _reopened, (
-            self._absolute,
-            given,
-            len(self._index.entries),
-            self._index.digest(),
-        )
+        return ArchiveSource.open, (self.source, given)
 
     @property
     def _fd(self) -> int:
@@ -144,6 +165,11 @@ class Archive:
     def path(self) -> Path:
         """Where it lies."""
         return self._path
+
+    @cached_property
+    def source(self) -> ArchiveSource:
+        """What opens this archive again, whatever the working directory is by then."""
+        return ArchiveSource(self._absolute, len(self._index.entries), self._index.digest())
 
     @property
     def info(self) -> ArchiveInfo:
@@ -395,15 +421,6 @@ class Archive:
             # In its place in a block, what is no file of this model was one before it was damaged.
             strange = isinstance(error, NotAnHvaeFileError | WrongModelError)
             raise (CorruptError if strange else type(error))(text) from error
-
-
-def _reopened(path: Path, codec: Codec | None, blocks: int, digest: str) -> Archive:
-    """An archive that was pickled when it had so many blocks. Raises ArchiveError, OSError."""
-    archive = Archive(path, codec)
-    if archive._index.digest(blocks) != digest:
-        archive.close()
-        raise ArchiveError(f"{path} is no longer the archive that was pickled or copied")
-    return archive
 
 
 def _all_of(entry: Entry) -> tuple[Entry, NDArray[np.intp]]:
