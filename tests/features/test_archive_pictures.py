@@ -73,6 +73,21 @@ def test_an_archive_that_was_replaced_is_refused(codec, tmp_path, images):
     )  # without a source it is whichever archive lies there
 
 
+def test_archives_of_one_layout_are_told_apart(codec, tmp_path):
+    files = {}
+    for seed in range(200):  # until two single images take as many bytes
+        image = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        path = write(tmp_path / f"{seed}.hvaa", codec, [image])
+        if (first := files.setdefault(path.stat().st_size, path)) != path:
+            break
+    pictures = ArchivePictures(first)
+    with Archive(first) as opened, Archive(path) as other:
+        assert opened._index.entries == other._index.entries
+    os.replace(path, first)
+    with pytest.raises(ArchiveError, match="no longer the archive"):
+        transform(pictures)
+
+
 def test_an_archive_that_grew_is_the_same(codec, expected, tmp_path):
     path = write(tmp_path / "a.hvaa", codec, IMAGES)
     pictures = ArchivePictures(path)

@@ -41,6 +41,8 @@ from hvae_codec.errors import (
 )
 
 _SEARCH_BYTES = 1 << 20
+_SAMPLED_BLOCKS = 8
+_SAMPLED_BYTES = 512
 
 
 class RecoveredWarning(UserWarning):
@@ -76,10 +78,19 @@ class ArchiveIndex:
         """Number of the first image of each entry, int64, rising."""
         return np.array([entry.first for entry in self.entries], np.int64)
 
-    def digest(self, blocks: int | None = None) -> str:
-        """SHA-256, in hex, of the places and lengths of the first blocks (None: of all)."""
+    def sample(self, fd: int, blocks: int | None = None) -> bytes:
+        """First bytes of the files of some of the first blocks (None: of all), evenly spread."""
+        entries = self.entries[:blocks]
+        chosen = np.unique(np.linspace(0, len(entries) - 1, _SAMPLED_BLOCKS).astype(int))
+        parts = [entries[place] for place in chosen.tolist()] if entries else []
+        return b"".join(
+            os.pread(fd, min(part.data_bytes, _SAMPLED_BYTES), part.data_offset) for part in parts
+        )
+
+    def digest(self, sample: bytes, blocks: int | None = None) -> str:
+        """SHA-256, in hex, of places and lengths of the first blocks and of their `sample`."""
         found = repr((self.header, self.entries[:blocks]))
-        return hashlib.sha256(found.encode()).hexdigest()
+        return hashlib.sha256(found.encode() + sample).hexdigest()
 
     def entry_of(self, picture: int) -> Entry:
         """The block of an image, 0 <= image < len(self). Raises CorruptError if it is lost."""

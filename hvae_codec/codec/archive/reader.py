@@ -55,7 +55,8 @@ _KEPT_TILES = 4096  # a larger file of a block is decoded anew each time
 class ArchiveSource:
     """What an archive was opened from; it opens the same archive again, also elsewhere.
 
-    path: absolute. blocks: their number at that time. digest: of these blocks.
+    path: absolute. blocks: their number at that time. digest: of these blocks,
+    their places and lengths and a sample of what they hold.
     """
 
     path: Path
@@ -69,7 +70,8 @@ class ArchiveSource:
             ArchiveError: another archive lies at the path. And as `Archive`.
         """
         archive = Archive(self.path, codec)
-        if archive._index.digest(self.blocks) != self.digest:
+        index = archive._index
+        if index.digest(index.sample(archive._fd, self.blocks), self.blocks) != self.digest:
             archive.close()
             raise ArchiveError(
                 f"{self.path} is no longer the archive that was opened, pickled or copied"
@@ -117,6 +119,7 @@ class Archive:
                 raise IsADirectoryError(number, os.strerror(number), str(path))
             with self._about():
                 self._index = read_index(self._fd)
+                self._sample = self._index.sample(self._fd)  # of `source`, also once it is closed
         except BaseException:
             self.close()
             raise
@@ -169,7 +172,8 @@ class Archive:
     @cached_property
     def source(self) -> ArchiveSource:
         """What opens this archive again, whatever the working directory is by then."""
-        return ArchiveSource(self._absolute, len(self._index.entries), self._index.digest())
+        digest = self._index.digest(self._sample)
+        return ArchiveSource(self._absolute, len(self._index.entries), digest)
 
     @property
     def info(self) -> ArchiveInfo:
