@@ -20,12 +20,22 @@ from benchmarks.docs import retired
 from benchmarks.rate_distortion import tables as rate_distortion
 from benchmarks.service import tables as service
 from benchmarks.tables import Table, filled, stored
-from benchmarks.training import kernels, photo_recipes, step, sweep_speed, throughput
+from benchmarks.training import kernels, photo_recipes, plane_losses, step, sweep_speed, throughput
 from hvae_codec.utils.atomic_files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-MEASURED = (codec_speed, memory, photographs, kernels, photo_recipes, step, sweep_speed, throughput)
+MEASURED = (
+    codec_speed,
+    memory,
+    photographs,
+    kernels,
+    photo_recipes,
+    plane_losses,
+    step,
+    sweep_speed,
+    throughput,
+)
 
 Parts = Mapping[str, Callable[[], str]]
 
