@@ -12,7 +12,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.archive.reader import Archive, ArchiveSource
+from hvae_codec.codec.archive.reader import Archive
+from hvae_codec.codec.archive.source import ArchiveSource
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.features import Features, joined, none_of
 from hvae_codec.errors import ArchiveError

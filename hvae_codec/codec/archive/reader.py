@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self, overload
@@ -29,6 +29,7 @@ from hvae_codec.codec.archive.index import (
 )
 from hvae_codec.codec.archive.info import ArchiveInfo, Damage, PictureInfo
 from hvae_codec.codec.archive.names import is_unicode
+from hvae_codec.codec.archive.source import ArchiveSource
 from hvae_codec.codec.bitstream.container import tiles_of
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.codec import Codec, checked_codec
@@ -46,37 +47,8 @@ from hvae_codec.utils.prefetch import ahead
 
 Pixels = NDArray[np.uint8]
 
-
 _BATCH_TILES = 256  # through the networks at once
 _KEPT_TILES = 4096  # a larger file of a block is decoded anew each time
-
-
-@dataclass(frozen=True)
-class ArchiveSource:
-    """What an archive was opened from; it opens the same archive again, also elsewhere.
-
-    path: absolute. blocks: their number at that time. digest: of these blocks,
-    their places and lengths and a sample of what they hold.
-    """
-
-    path: Path
-    blocks: int
-    digest: str
-
-    def open(self, codec: Codec | None = None) -> Archive:
-        """The archive anew; it may have grown.
-
-        Raises:
-            ArchiveError: another archive lies at the path. And as `Archive`.
-        """
-        archive = Archive(self.path, codec)
-        index = archive._index
-        if index.digest(index.sample(archive._fd, self.blocks), self.blocks) != self.digest:
-            archive.close()
-            raise ArchiveError(
-                f"{self.path} is no longer the archive that was opened, pickled or copied"
-            )
-        return archive
 
 
 class Archive:
@@ -174,6 +146,11 @@ class Archive:
         """What opens this archive again, whatever the working directory is by then."""
         digest = self._index.digest(self._sample)
         return ArchiveSource(self._absolute, len(self._index.entries), digest)
+
+    def is_of(self, source: ArchiveSource) -> bool:
+        """Whether this is the archive of `source`, which may have grown."""
+        sample = self._index.sample(self._fd, source.blocks)
+        return self._index.digest(sample, source.blocks) == source.digest
 
     @property
     def info(self) -> ArchiveInfo:
