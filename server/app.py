@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 import hvae_codec
-from hvae_codec.codec.registry import check_at_hand
+from hvae_codec.codec.registry import check_available
 from hvae_codec.utils.atomic_files import write_atomically
 from hvae_codec.utils.malloc import give_back_freed_memory
 from hvae_codec.utils.signals import STOPPING
@@ -96,7 +96,7 @@ class App:
         self._tracing = start_tracing(settings.otlp_endpoint)
         self._preloaded = _preloaded(settings)
         for each in self._preloaded:
-            check_at_hand(each.name, each.quality)
+            check_available(each.name, each.quality)
         preload = [(each.name, each.quality) for each in self._preloaded]
         engine = replace(settings.engine, preload=preload, large_pixels=settings.limits.pixels)
         self.engine = Engine(engine, self.metrics)
@@ -315,8 +315,8 @@ class App:
 def _preloaded(settings: Settings) -> Sequence[Preload]:
     if settings.preload is not None:
         return settings.preload
-    at_hand = {info.name for info in hvae_codec.models()}
-    return [each for each in USUALLY_PRELOADED if each.name in at_hand]
+    available = {info.name for info in hvae_codec.models()}
+    return [each for each in USUALLY_PRELOADED if each.name in available]
 
 
 async def _bounded(waiting: Awaitable[object], late: str) -> None:

@@ -137,7 +137,11 @@ def test_a_nested_tensor_is_no_image_of_an_archive(tmp_path):
                 add(NESTED)
 
 
-@pytest.mark.parametrize("given", ["cifar10", 3, b"x", IMAGE, [TILED]], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    ["cifar10", 3, b"x", IMAGE, [TILED]],
+    ids=["name", "number", "bytes", "image", "codecs"],
+)
 def test_what_is_no_codec(archive, tmp_path, given):
     for call in (
         lambda: Archive(archive, given),

@@ -114,7 +114,7 @@ def load(name: str, quality: float | None = None, *, effort: int | None = None) 
     return codec if effort is None else codec.tuned(effort)
 
 
-def check_at_hand(name: str, quality: float | None = None) -> None:
+def check_available(name: str, quality: float | None = None) -> None:
     """Check that there is what `load` is asked for, none of its networks loaded.
 
     Raises:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import hvae_codec
 from benchmarks.rate_distortion.__main__ import Material, load_material, measure
-from benchmarks.rate_distortion.classical_peers import at_hand, binary_peers, lossy_peers
+from benchmarks.rate_distortion.classical_peers import available_peers, binary_peers, lossy_peers
 from benchmarks.rate_distortion.container_bytes import payload_bytes
 from benchmarks.rate_distortion.ms_ssim import ssimulacra2
 from benchmarks.rate_distortion.points import Coded, point
@@ -140,14 +140,14 @@ def test_every_peer_is_measured_or_named_as_left_out(run):
 
 def test_a_peer_without_its_package_is_left_out_with_the_reason(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)  # what Python does for "not there"
-    here, left_out = at_hand(lossy_peers(32))
+    here, left_out = available_peers(lossy_peers(32))
     assert [(peer.name, "pillow_jxl" in peer.reason) for peer in left_out] == [("JPEG XL", True)]
     assert {peer.name for peer in here} == {"JPEG", "WebP", "AVIF", "JPEG 2000"}
 
 
 def test_binary_peers_are_lossless_and_ours_is_compared_with_them(photographs):
     picture = np.where(photographs[0][:28, :28, 1:2] > 100, 255, 0).astype(np.uint8)
-    for peer in at_hand(binary_peers())[0]:
+    for peer in available_peers(binary_peers())[0]:
         np.testing.assert_array_equal(peer.decode(peer.encode(picture, None), 1), picture)
     result = measure(Material("one image", [picture], "mnist"), efforts=(0,))
     assert "JBIG2" in result["left_out"]
