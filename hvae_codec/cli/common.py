@@ -23,6 +23,16 @@ from hvae_codec.utils.atomic_files import replacing
 Commands = Any
 """argparse's unnamed type of what `add_subparsers` returns."""
 
+KNOWN_SUFFIXES = frozenset(
+    (
+        *(".avif", ".bmp", ".gif", ".heic", ".jp2", ".jpeg", ".jpg", ".jxl", ".pgm", ".png"),
+        *(".ppm", ".tif", ".tiff", ".webp"),
+        *(".hvaa", ".hvae", ".npy", ".npz", ".pt", ".safetensors"),
+        *(".csv", ".gz", ".json", ".jsonl", ".tar", ".tgz", ".zip"),
+    )
+)
+"""Suffixes that say a format: a file with one of them holds nothing else."""
+
 Declare = Callable[[argparse.ArgumentParser], None]
 
 
@@ -225,16 +235,34 @@ def require_file_path(output: Path) -> None:
         raise HvaeCodecError(f"{output} is a folder; --output must name a file")
 
 
-def require_suffix(output: Path, allowed: Sequence[str], content: str) -> None:
+def require_suffix(
+    output: Path,
+    allowed: Sequence[str],
+    content: str,
+    *,
+    unknown: bool = False,
+    otherwise: str = "",
+) -> None:
     """Refuse, before any work is done, an output file whose name says another format.
 
-    A name without a suffix says none, nor does that of a pipe or device.
+    A name without a suffix says none, nor does that of a pipe, device or folder, nor, where
+    `unknown` ones are taken, a suffix of no known format. `otherwise`: what else there may be.
     """
-    known = (*allowed, "")
-    if output.suffix.lower() in known or (output.exists() and not output.is_file()):
+    suffix = output.suffix.lower()
+    if suffix in (*allowed, "") or (unknown and suffix not in KNOWN_SUFFIXES):
+        return
+    if output.exists() and not output.is_file():
         return
     names = " or ".join(allowed)
-    raise HvaeCodecError(f"{output}: {content} written as {names}; name --output so")
+    raise HvaeCodecError(f"{output}: {content} written as {names}{otherwise}; name --output so")
+
+
+def require_folder_name(output: Path, content: str) -> None:
+    """Refuse, before any work is done, a folder to make whose name says a file's format."""
+    if output.suffix.lower() in KNOWN_SUFFIXES and not output.exists():
+        raise HvaeCodecError(
+            f"{output}: {content} written into a folder; name --output without {output.suffix}"
+        )
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 from hvae_codec.client.connection.channel import Balancing, Connection, Secret
 from hvae_codec.client.connection.pool import Pool
 from hvae_codec.client.requests import ServerInfo
-from hvae_codec.client.retry import Retry, RetryState
+from hvae_codec.client.retry import Retry, RetryState, duration
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.utils.arguments import real, shown, whole
+from hvae_codec.utils.arguments import real, shown, take, whole
 
 DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 DEFAULT_MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -40,10 +40,12 @@ class Streaming:
     delay_seconds: float | None = 0.2
 
     def __post_init__(self) -> None:
-        if min(whole("in_flight", self.in_flight), whole("message_items", self.message_items)) < 1:
+        take(self, "in_flight", whole)
+        take(self, "message_items", whole)
+        if min(self.in_flight, self.message_items) < 1:
             raise HvaeCodecError(f"in_flight and message_items must be at least 1, got {self}")
-        delay = 0.0 if self.delay_seconds is None else real("delay_seconds", self.delay_seconds)
-        if not 0.0 <= delay < math.inf:
+        take(self, "delay_seconds", real)
+        if self.delay_seconds is not None and not 0.0 <= self.delay_seconds < math.inf:
             raise HvaeCodecError(f"delay_seconds must be finite and at least 0, got {self}")
 
 
@@ -53,8 +55,8 @@ class BaseClient:
     Args:
         target: HOST:PORT, or unix:PATH; of a host with several addresses, all take calls in turn.
         timeout: seconds that a call may take, with all its tries, where the call itself does not
-            say; None for no limit. Streams have none but their own. The default grows by what a
-            search for a size or a PSNR may take, 10 minutes a megapixel.
+            say; None, or more than 1e9, for no limit. Streams have none but their own. The default
+            grows by what a search for a size or a PSNR may take, 10 minutes a megapixel.
         max_message_bytes: largest message either way; the server has a limit of its own.
         retry: how often to send again what the server could not take just now.
         streaming: how many messages of how many items a stream keeps on their way.
@@ -67,8 +69,8 @@ class BaseClient:
         connections: most to each address; another is opened where 100 calls are on their way.
 
     Raises:
-        HvaeCodecError: another balancing, fewer than one connection, a timeout that is no number, a
-            target with a scheme such as https://, certificate without key, key
+        HvaeCodecError: another balancing, fewer than one connection, a timeout that is no number or
+            negative, a target with a scheme such as https://, certificate without key, key
             without certificate, an unreadable file, or a token that may not travel.
     """
 
@@ -106,7 +108,7 @@ class BaseClient:
             balancing=balancing,
         )
         self.target = target
-        self._timeout = None if timeout is None else real("timeout", timeout)
+        self._timeout = None if timeout is None else duration("timeout", timeout)
         self._retry = Retry() if retry is None else retry
         self._streaming = Streaming() if streaming is None else streaming
         self._shares = random.Random(self._retry.seed)
@@ -122,7 +124,7 @@ class BaseClient:
 
     def _tries(self, timeout: float | None) -> RetryState:
         """Those of one call."""
-        seconds = self._timeout if timeout is None else real("timeout", timeout)
+        seconds = self._timeout if timeout is None else duration("timeout", timeout)
         grows = timeout is None and seconds == DEFAULT_TIMEOUT_SECONDS
         return self._tries_of(seconds, grows=grows)
 
@@ -151,6 +153,6 @@ def raises(on_error: OnError) -> bool:
     Raises:
         HvaeCodecError: it is neither of the two.
     """
-    if on_error not in ("raise", "return"):
-        raise HvaeCodecError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+    if not isinstance(on_error, str) or on_error not in ("raise", "return"):
+        raise HvaeCodecError(f"on_error must be 'raise' or 'return', got {shown(on_error)}")
     return on_error == "raise"

@@ -182,15 +182,17 @@ def selector(
 def format_of(transfer: Transfer) -> codec_pb2.ImageFormat:
     """How images are to travel back. Raises HvaeCodecError for another way than the two."""
     if not isinstance(transfer, str) or transfer not in FORMATS:
-        raise HvaeCodecError(f"transfer must be 'raw' or 'png', got {transfer!r}")
+        raise HvaeCodecError(f"transfer must be 'raw' or 'png', got {shown(transfer)}")
     return FORMATS[transfer]
 
 
 def size(name: str, given: object) -> int:
     """A size in bytes that a message can hold. Raises HvaeCodecError, naming the argument."""
     count = byte_count(name, given)
-    if not 1 <= count < 2**63:
+    if count < 1:
         raise HvaeCodecError(f"{name} must be at least 1, got {shown(given)}")
+    if count >= 2**63:
+        raise HvaeCodecError(f"{name} must be less than 2^63, got {shown(given)}")
     return count
 
 

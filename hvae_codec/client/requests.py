@@ -17,10 +17,12 @@ from hvae_codec.client.messages import (
     RemoteModel,
     Transfer,
 )
+from hvae_codec.client.retry import duration
 from hvae_codec.codec.bitstream.header import read_header
 from hvae_codec.codec.features import Features
 from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.errors import BitstreamError, HvaeCodecError, ImageError
+from hvae_codec.utils.arguments import flag, shown, take
 from hvae_codec.v1 import codec_pb2
 
 Value = TypeVar("Value")
@@ -70,6 +72,9 @@ class Operation(Generic[Value, Result]):
     """Seconds that a search for what is wanted of an item may take."""
     warns: bool = True
     """Whether results say what was not taken of their items."""
+
+    def __post_init__(self) -> None:
+        take(self, "timeout", duration)
 
     def slot(self, value: Value) -> Any:
         """What travels for a value, or the error that keeps it from travelling."""
@@ -221,14 +226,15 @@ def features(
     """Images, or the bytes of `.hvae` files, to features [D] each; see `FeatureOptions`.
 
     Raises:
-        HvaeCodecError: a layer below 1, or another dtype.
+        HvaeCodecError: a layer below 1, another dtype, or an `std` that is neither True nor False.
     """
     wanted = 0 if layer is None else messages.number("layer", layer, 2**31)
     if layer is not None and wanted < 1:
         raise HvaeCodecError(f"layer must be at least 1, the lowest; got {layer}")
-    if dtype not in ("float32", "float16"):
-        raise HvaeCodecError(f"dtype must be 'float32' or 'float16', got {dtype!r}")
-    moments = codec_pb2.FEATURE_MOMENTS_MEAN_AND_STD if std else codec_pb2.FEATURE_MOMENTS_MEAN
+    if not isinstance(dtype, str) or dtype not in ("float32", "float16"):
+        raise HvaeCodecError(f"dtype must be 'float32' or 'float16', got {shown(dtype)}")
+    both = flag("std", std)
+    moments = codec_pb2.FEATURE_MOMENTS_MEAN_AND_STD if both else codec_pb2.FEATURE_MOMENTS_MEAN
     encodings = {
         "float32": codec_pb2.FEATURE_ENCODING_FLOAT32,
         "float16": codec_pb2.FEATURE_ENCODING_FLOAT16,

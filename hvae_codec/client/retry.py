@@ -4,12 +4,24 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import grpc
 
 from hvae_codec.client import errors
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.utils.arguments import real, whole
+from hvae_codec.utils.arguments import real, shown, take, whole
+
+LONGEST_SECONDS: Final = 1e9
+"""Longest deadline that gRPC is asked for, some 30 years; longer ones are none."""
+
+
+def duration(name: str, given: object) -> float:
+    """Seconds that something may take. Raises HvaeCodecError: no number, NaN or negative."""
+    seconds = real(name, given)
+    if not seconds >= 0.0:
+        raise HvaeCodecError(f"{name} must be at least 0 seconds, got {shown(given)}")
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,8 @@ class Retry:
     so that clients that failed together do not come again together.
 
     Raises:
-        HvaeCodecError: `attempts` below 1, or delays that are negative or out of order.
+        HvaeCodecError: a number is none, `attempts` is below 1, or delays are negative or out of
+            order.
     """
 
     attempts: int = 6
@@ -35,10 +48,13 @@ class Retry:
     """Of the random shares; None takes other ones each time."""
 
     def __post_init__(self) -> None:
-        if whole("attempts", self.attempts) < 1:
-            raise HvaeCodecError(f"attempts must be at least 1, got {self.attempts}")
-        first, greatest = real("first_delay", self.first_delay), self.greatest_delay
-        if not 0.0 <= first <= real("greatest_delay", greatest):
+        take(self, "attempts", whole)
+        if self.attempts < 1:
+            raise HvaeCodecError(f"attempts must be at least 1, got {shown(self.attempts)}")
+        take(self, "seed", whole)
+        take(self, "first_delay", real)
+        take(self, "greatest_delay", real)
+        if not 0.0 <= self.first_delay <= self.greatest_delay:
             raise HvaeCodecError(
                 "delays must hold 0 <= first_delay <= greatest_delay, got "
                 f"{self.first_delay} and {self.greatest_delay}"
@@ -65,12 +81,15 @@ class RetryState:
         grows: bool = False,
         hint: Callable[[str], str | None] = lambda details: None,
     ) -> None:
-        """timeout: seconds; None for no limit. grows: nobody chose it, and searches add to it.
-        hint: what the details of a failed call mean.
+        """timeout: seconds; None, or more than gRPC can count, for no limit.
+        grows: nobody chose it, and searches add to it. hint: what the details of a failed call
+        mean.
         """
         self._policy = policy
         self._shares = shares
         self._target = target
+        if timeout is not None and timeout > LONGEST_SECONDS:
+            timeout = None
         self._timeout = timeout
         self._clock = clock
         self._ends = None if timeout is None else clock() + timeout
@@ -120,5 +139,6 @@ class RetryState:
         own = self._policy.delay(self._failures, self._shares.random())
         # Those who were asked to come at the same time spread over what they would have waited.
         wait = own if asked == 0.0 else asked + self._shares.random() * own
+        wait = min(wait, LONGEST_SECONDS)  # more than which no thread can sleep
         remaining = self.remaining
         return wait if remaining is None or wait < remaining else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -98,6 +99,15 @@ def whole(name: str, given: object) -> int:
     if isinstance(given, Integral):
         return int(given)
     raise HvaeCodecError(f"{name} must be a whole number; got {_kind_of(given)}")
+
+
+def take(owner: object, name: str, read: Callable[[str, object], object]) -> None:
+    """Make a field of a frozen data class what `read` makes of it, unless it is None.
+
+    Raises HvaeCodecError, naming the field."""
+    given = getattr(owner, name)
+    if given is not None:
+        object.__setattr__(owner, name, read(name, given))
 
 
 def finite(name: str, given: object) -> NDArray[np.float32]:

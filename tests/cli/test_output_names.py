@@ -82,3 +82,88 @@ def test_an_archive_that_is_a_folder(tmp_path):
     with pytest.raises(IsADirectoryError) as raised:
         hvae_codec.Archive(tmp_path)
     assert raised.value.filename == str(tmp_path)
+
+
+OTHER_KINDS = (".png", ".JPG", ".gif", ".bmp", ".tif", ".npy", ".npz", ".safetensors", ".zip")
+
+
+@pytest.mark.parametrize(
+    ("command", "other", "allowed"),
+    [
+        ("encode", ".hvaa", "encoded images are written as .hvae; name --output so"),
+        ("pack", ".hvae", "archives are written as .hvaa; name --output so"),
+    ],
+)
+def test_a_known_suffix_of_another_kind_is_refused(run, inputs, tmp_path, command, other, allowed):
+    words = inputs["encode"] if command == "encode" else ["pack", tmp_path / "in", *Q1]
+    for suffix in (*OTHER_KINDS, other):
+        output = tmp_path / "out" / f"s{suffix}"
+        done = run(*words, "--output", output)
+        assert (done.code, done.error()) == (1, f"{output}: {allowed}")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["s", "s.bin", "s.2021", "s.hvaa", "s.HVAA"])
+def test_archives_go_by_any_name_of_no_known_format(run, inputs, tmp_path, name):
+    output = tmp_path / name
+    assert run("pack", tmp_path / "in" / "x.png", *Q1, "--output", output).code == 0
+    assert run("ls", output).out.endswith("x.png\n")
+
+
+def test_shards_are_named_as_archives_are(run, inputs, tmp_path):
+    words = ["pack", tmp_path / "in" / "x.png", tmp_path / "in" / "x.png", *Q1, "--shards", 1]
+    done = run(*words, "--output", tmp_path / "s.zip")
+    assert (done.code, "written as .hvaa" in done.error()) == (1, True)
+
+
+def test_an_archive_of_another_name_is_appended_to(run, inputs, tmp_path):
+    named = (tmp_path / "in" / "x.hvaa").rename(tmp_path / "old.zip")
+    words = ["pack", tmp_path / "in" / "x.png", "--append", "--output"]
+    assert run(*words, named).code == 0
+    assert len(run("ls", named).out.splitlines()) == 2
+    done = run(*words, tmp_path / "new.zip")
+    assert (done.code, "written as .hvaa" in done.error()) == (1, True)
+
+
+def test_images_are_unpacked_into_a_folder_or_an_array(run, inputs, tmp_path):
+    words = ["unpack", tmp_path / "in" / "x.hvaa", "--output"]
+    for name in ("a.png", "a.npz", "a.zip"):
+        done = run(*words, tmp_path / name)
+        assert (done.code, done.error()) == (
+            1,
+            f"{tmp_path / name}: images of one size are written as .npy, others into a folder; "
+            "name --output so",
+        )
+    (tmp_path / "there.png").mkdir()
+    for name in ("a.npy", "b.2021", "there.png"):
+        assert run(*words, tmp_path / name).code == 0
+    assert [path.name for path in (tmp_path / "there.png").iterdir()] == ["x.png"]
+
+
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_a_folder_of_results_has_no_file_s_name(run, inputs, tmp_path, command):
+    for name in ("b.hvaa", "b.hvae", "b.zip"):
+        done = run(command, tmp_path / "in", "--output", tmp_path / name)
+        assert done.code == 1
+        assert done.error() == (
+            f"{tmp_path / name}: several results are written into a folder; name --output without "
+            f"{name[1:]}"
+        )
+    (tmp_path / "b.zip").mkdir()
+    for name in ("b.2021", "b.zip"):
+        assert run(command, tmp_path / "in", "--output", tmp_path / name).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "message"),
+    [
+        (["train", "--data", "none", "--name", "n"], "t.safetensors", "into a folder"),
+        (["sweep", "--data", "none", "--betas", "1,1"], "t.json", "into a folder"),
+        (["report", "none"], "t.png", "into a folder"),
+        (["evaluate", "none"], "t.csv", "written as .jsonl or .json"),
+    ],
+)
+def test_results_of_research_commands(run, tmp_path, words, name, message):
+    done = run(*words, "--output", tmp_path / name)
+    assert (done.code, message in done.err) == (1, True)
+    assert not list(tmp_path.iterdir())

@@ -100,6 +100,8 @@ def _unpack(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     output: Path = arguments.output
+    other = ", others into a folder"
+    require_suffix(output, (".npy",), "images of one size are", unknown=True, otherwise=other)
     with open_archive(arguments.archive) as archive:
         chosen = [picture_number(archive, key) for key in arguments.keys]
         parts = _parts(archive, chosen)

@@ -20,6 +20,7 @@ from hvae_codec.cli.common import (
     positive_float,
     positive_int,
     print_json,
+    require_folder_name,
     require_suffix,
     write_bytes,
 )
@@ -98,6 +99,8 @@ def _planned(
     skip = arguments.skip_existing
     inputs, output = arguments.inputs, arguments.output
     jobs = plan(inputs, output, suffixes, new_suffix, replace=replace, skip_existing=skip)
+    if output is not None and any(job.target != output for job in jobs):
+        require_folder_name(output, "several results are")
     if not skip:
         return jobs, jobs
     return jobs, without_done(jobs, replace=replace or output is not None)
@@ -140,8 +143,7 @@ def _encode(arguments: argparse.Namespace) -> int:
         arguments.usage_error("a size or a PSNR is reached with --effort 1 or 2")
     every, jobs = _planned(arguments, PICTURE_SUFFIXES, ENCODED_SUFFIX, replace=True)
     for job in jobs:
-        if job.target.suffix.lower() in PICTURE_SUFFIXES:
-            require_suffix(job.target, (ENCODED_SUFFIX,), "encoded images are")
+        require_suffix(job.target, (ENCODED_SUFFIX,), "encoded images are", unknown=True)
     start = time.perf_counter()
     if by_server:
         from hvae_codec.cli.jobs import by_server as remote

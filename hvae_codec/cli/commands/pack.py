@@ -18,6 +18,7 @@ from hvae_codec.cli.common import (
     path,
     positive_int,
     print_json,
+    require_suffix,
 )
 from hvae_codec.cli.jobs.archive_files import (
     Source,
@@ -83,6 +84,10 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
+    output: Path = arguments.output
+    # What is appended to is an archive or not, whatever its name.
+    if not (arguments.append and _shard_path(output, 0, arguments.shards or 1).exists()):
+        require_suffix(output, (".hvaa",), "archives are", unknown=True)
     sources = picture_sources(arguments.inputs, named=not arguments.no_names)
     if arguments.data is not None:
         from hvae_codec.data import load_dataset

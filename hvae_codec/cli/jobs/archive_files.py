@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import hvae_codec
 from hvae_codec.cli.common import print_warning
-from hvae_codec.cli.jobs.files import PICTURE_SUFFIXES, find
+from hvae_codec.cli.jobs.files import PICTURE_SUFFIXES, distinct, find
 from hvae_codec.cli.jobs.models import size_of
 from hvae_codec.errors import CorruptError, HvaeCodecError
 from hvae_codec.utils.atomic_files import replacing
@@ -160,26 +159,27 @@ def unpacked_paths(
 ) -> dict[int, Path]:
     """The path of each image's PNG: its name with another suffix, or its number.
 
-    Where two names differ in the suffix alone, the images keep it before ".png". Images whose
-    directory is damaged have no path.
+    Where two names differ in the suffix alone, the images keep it before ".png". Where that does
+    not tell them apart, they have their number there too. Images whose directory is damaged have
+    no path.
 
     Raises:
-        HvaeCodecError: a name leads out of the folder, or two images would share a path.
+        HvaeCodecError: a name leads out of the folder.
     """
     infos = [info for part in parts for info in _listed(archive, part)]
     digits = len(str(max(0, len(archive) - 1)))
-    short = {info.number: _relative(info, digits) for info in infos}
-    shared = Counter(short.values())
-    paths = {}
-    for info in infos:
-        relative = short[info.number]
-        if shared[relative] > 1 and info.name is not None:
-            relative = PurePosixPath(f"{info.name}.png")
-        paths[info.number] = folder / relative
-    double = [path for path, count in Counter(paths.values()).items() if count > 1]
-    if double:
-        raise HvaeCodecError(f"several images would be written to {double[0]}")
-    return paths
+    short = [_relative(info, digits) for info in infos]
+    long = [
+        path if info.name is None else PurePosixPath(f"{info.name}.png")
+        for info, path in zip(infos, short, strict=True)
+    ]
+    named = distinct(short, long)
+    numbered = [
+        path.with_name(f"{path.stem}.{info.number}.png")
+        for info, path in zip(infos, named, strict=True)
+    ]
+    paths = distinct(named, numbered)
+    return {info.number: folder / path for info, path in zip(infos, paths, strict=True)}
 
 
 def write_array(

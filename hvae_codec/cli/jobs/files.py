@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePath
+from typing import NamedTuple, TypeVar
 
 from hvae_codec.errors import HvaeCodecError, NotAnHvaeFileError
 from hvae_codec.utils.folders import files_of
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm")
 ENCODED_SUFFIX = ".hvae"
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 class Job(NamedTuple):
@@ -94,6 +96,27 @@ def without_done(jobs: Sequence[Job], *, replace: bool) -> list[Job]:
     return [job for job in jobs if not _is_done(job, replace)]
 
 
+def distinct(short: Sequence[AnyPath], long: Sequence[AnyPath]) -> list[AnyPath]:
+    """The short path of each file, or its long one where another needs the short one.
+
+    Another file needs a path as its own, or as a folder above it. Long paths that are shared stay
+    so.
+    """
+    targets = list(short)
+    while True:
+        count = Counter(targets)
+        folders = {folder for target in targets for folder in target.parents}
+        shared = [
+            index
+            for index, target in enumerate(targets)
+            if target != long[index] and (count[target] > 1 or target in folders)
+        ]
+        if not shared:
+            return targets
+        for index in shared:
+            targets[index] = long[index]
+
+
 def _is_done(job: Job, replace: bool) -> bool:
     if not replace:
         return job.target.exists()
@@ -104,18 +127,10 @@ def _is_done(job: Job, replace: bool) -> bool:
 
 def _named(places: Sequence[tuple[Path, Path]], new_suffix: str) -> list[Job]:
     """Jobs of inputs and of where they would lie among the results."""
-    targets = [place.with_suffix(new_suffix) for _, place in places]
+    short = [place.with_suffix(new_suffix) for _, place in places]
     long = [place.with_name(place.name + new_suffix) for _, place in places]
-    while True:
-        count = Counter(targets)
-        shared = [index for index, target in enumerate(targets) if count[target] > 1]
-        shared = [index for index in shared if targets[index] != long[index]]
-        if not shared:
-            return [
-                Job(source, target) for (source, _), target in zip(places, targets, strict=True)
-            ]
-        for index in shared:
-            targets[index] = long[index]
+    targets = distinct(short, long)
+    return [Job(source, target) for (source, _), target in zip(places, targets, strict=True)]
 
 
 def _refuse_unencoded(source: Path) -> None:

@@ -7,7 +7,15 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from hvae_codec.cli.common import Commands, add_command, path, positive_int, print_json, seed
+from hvae_codec.cli.common import (
+    Commands,
+    add_command,
+    path,
+    positive_int,
+    print_json,
+    require_suffix,
+    seed,
+)
 
 _METRICS = ("psnr_modes_db", "inception_score", "information_nats", "accuracy.paper.z2.rbf_svm")
 
@@ -62,6 +70,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from hvae_codec.evaluation.rows import Settings
     from hvae_codec.evaluation.worker import EvaluationConfig
 
+    if arguments.out is not None:
+        require_suffix(arguments.out, (".jsonl", ".json"), "rows are", unknown=True)
     found = find_models(arguments.path)
     data = arguments.data or found.data
     if data is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hvae_codec.cli.common import Commands, add_command, path, print_json
+from hvae_codec.cli.common import Commands, add_command, path, print_json, require_folder_name
 
 
 def add_commands(commands: Commands) -> None:
@@ -40,6 +40,8 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     if arguments.out is None and len(arguments.sweeps) > 1:
         arguments.usage_error("a report of several sweeps needs --output DIR")
+    if arguments.out is not None:
+        require_folder_name(arguments.out, "a report is")
     from hvae_codec.reporting.build import write_report
     from hvae_codec.reporting.table import as_text
 

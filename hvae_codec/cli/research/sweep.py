@@ -65,7 +65,6 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=positive_int,
-        default=1,
         help="stacks at a time, each in a process with its share of the cores (default: 1)",
     )
     parser.add_argument(

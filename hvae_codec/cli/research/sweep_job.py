@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from hvae_codec.cli.common import print_json, print_warning
+from hvae_codec.cli.common import print_json, print_warning, require_folder_name
 from hvae_codec.cli.research.recipe_flags import recipe_fields
 from hvae_codec.cli.research.train_job import FIRST_BETA, rates_by_layer
 from hvae_codec.data import load_dataset
@@ -41,7 +41,10 @@ RAY_RETRIES = 5
 
 def run(arguments: argparse.Namespace) -> int:
     """Sweep as the parsed arguments say; the exit code."""
+    require_folder_name(arguments.out, "a sweep is")
     models = _models(arguments)
+    if arguments.plane:
+        _check_plane(arguments, models)
     training, test = (
         load_dataset(arguments.data, split, arguments.root, arguments.download)
         for split in ("train", "test")
@@ -54,14 +57,31 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     with locked(arguments.out, SweepError):
         write_plan(arguments.out, plan)
-        threads = arguments.threads
-        if threads is None and arguments.workers > 1:
-            threads = max(1, torch.get_num_threads() // arguments.workers)
+        threads, workers = arguments.threads, _workers(arguments)
+        if threads is None and workers > 1:
+            threads = max(1, torch.get_num_threads() // workers)
         work = SweepJob(arguments.out, arguments.root, arguments.device, threads)
         for line in _run(work, plan, arguments):
             print_warning(line)
     _report(arguments, plan)
     return 0
+
+
+def _check_plane(arguments: argparse.Namespace, models: Sequence[SweepModel]) -> None:
+    """Wrong usage where one model for all betas has no use for a flag, or a layer one beta."""
+    if arguments.rates:
+        arguments.usage_error("--plane adapts no betas to --rates")
+    if arguments.chunk is not None:
+        arguments.usage_error("--plane trains one model: it does not go with --models-per-stack")
+    if arguments.workers is not None:
+        arguments.usage_error("--plane trains one model: it does not go with --workers")
+    by_layer = list(zip(*(model.betas for model in models), strict=True))
+    for index, of_layer in enumerate(by_layer):
+        if min(of_layer) == max(of_layer):
+            arguments.usage_error(
+                f"--plane needs at least two betas for each layer; z{len(by_layer) - index} has "
+                f"{of_layer[0]:g} alone"
+            )
 
 
 def _models(arguments: argparse.Namespace) -> list[SweepModel]:
@@ -90,8 +110,6 @@ def _models(arguments: argparse.Namespace) -> list[SweepModel]:
 def _recipe(arguments: argparse.Namespace, models: Sequence[SweepModel]) -> Recipe:
     betas, ranges = models[0].betas, None
     if arguments.plane:
-        if arguments.rates:
-            arguments.usage_error("--plane adapts no betas to --rates")
         ranges = tuple((min(of), max(of)) for of in zip(*(m.betas for m in models), strict=True))
         betas = (1.0,) * len(betas)
     return Recipe(
@@ -113,7 +131,12 @@ def _chunk(arguments: argparse.Namespace, recipe: Recipe, models: int) -> int:
         return int(arguments.chunk)
     if (arguments.out / PLAN_FILE).exists():
         return read_plan(arguments.out).chunk
-    return fitting_chunk(recipe, models, arguments.device, arguments.workers)
+    return fitting_chunk(recipe, models, arguments.device, _workers(arguments))
+
+
+def _workers(arguments: argparse.Namespace) -> int:
+    """Stacks at a time."""
+    return 1 if arguments.workers is None else int(arguments.workers)
 
 
 def _run(work: SweepJob, plan: SweepPlan, arguments: argparse.Namespace) -> list[str]:
@@ -141,7 +164,7 @@ def _run(work: SweepJob, plan: SweepPlan, arguments: argparse.Namespace) -> list
 
 def _executor(work: SweepJob, arguments: argparse.Namespace) -> Executor:
     if arguments.engine == "local":
-        return LocalExecutor(arguments.workers)
+        return LocalExecutor(_workers(arguments))
     if work.device.startswith("cuda"):
         return RayExecutor(gpus=1, retries=RAY_RETRIES)
     return RayExecutor(cpus=work.threads or 1, retries=RAY_RETRIES)

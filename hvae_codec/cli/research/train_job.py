@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvae_codec.cli.common import print_json, print_warning
+from hvae_codec.cli.common import print_json, print_warning, require_folder_name
 from hvae_codec.cli.research.recipe_flags import flag_of, recipe_fields
 from hvae_codec.codec.checkpoint import (
     Checkpoint,
@@ -58,6 +58,7 @@ MAP_TABLE_BATCHES = 200
 
 def run(arguments: argparse.Namespace) -> int:
     """Train as the parsed arguments say; the exit code."""
+    require_folder_name(arguments.out, "state and checkpoint are")
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     start = None if arguments.start is None else load_checkpoint(arguments.start)

@@ -20,7 +20,7 @@ from hvae_codec.client.connection.pool import Pool
 from hvae_codec.client.errors import StreamEndedError
 from hvae_codec.client.inbox import End, Later
 from hvae_codec.client.requests import Operation, ServerInfo
-from hvae_codec.client.retry import RetryState
+from hvae_codec.client.retry import LONGEST_SECONDS, RetryState
 
 
 class StreamCalls(UnaryCalls):
@@ -169,6 +169,7 @@ class _StreamCall:
         remaining = self._tries.remaining
         bounds = [] if remaining is None else [remaining]
         if (delay := self._streaming.delay_seconds) is not None:
+            delay = min(delay, LONGEST_SECONDS)
             if self._packer.age is not None:
                 bounds.append(max(0.0, delay - self._packer.age))
             elif self._pending and (self._stream is None or not _by_stream(self._pending[0])):

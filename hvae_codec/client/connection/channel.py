@@ -167,5 +167,6 @@ def _contents(secret: Secret | None) -> bytes | None:
         return secret
     try:
         return Path(secret).read_bytes()
-    except OSError as error:
-        raise HvaeCodecError(f"cannot read {os.fspath(secret)}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise HvaeCodecError(f"cannot read {os.fspath(secret)}: {reason}") from error
