@@ -165,6 +165,21 @@ print("imported:", sorted(slow & set(sys.modules)))
     assert done.stdout.splitlines()[-1] == "imported: []"
 
 
+def test_listing_an_archive_does_not_import_torch(tmp_path):
+    path = tmp_path / "a.hvaa"
+    with hvae_codec.ArchiveWriter(path, hvae_codec.load("cifar10", quality=3)) as writer:
+        writer.add(np.zeros((32, 32, 3), np.uint8), "black")
+    code = """
+import sys
+from hvae_codec.cli import main
+assert main(["ls", sys.argv[1]]) == 0
+print("torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["0", "32x32", "rgb", "black", "False"]
+
+
 def test_the_installed_command_maps_failure_and_usage_to_exit_codes(installed, tmp_path):
     failed = installed("info", tmp_path / "missing.hvae")
     assert (failed.code, failed.out) == (1, "")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,7 @@ from hvae_codec.errors import (
     CorruptError,
     NotAnHvaeFileError,
     TruncatedError,
+    WrongModelError,
 )
 
 _SEARCH_BYTES = 1 << 20
@@ -295,3 +298,17 @@ def _is_sound(fd: int, header: ArchiveHeader, entry: Entry) -> bool:
     except BitstreamError:
         return False
     return True
+
+
+@contextmanager
+def errors_about(path: Path, entry: Entry | None = None) -> Iterator[None]:
+    """Say in errors which archive they are about, and which images."""
+    try:
+        yield
+    except BitstreamError as error:
+        if entry is None:
+            raise type(error)(f"{path}: {error}") from error
+        text = f"{path}: images {entry.first} to {entry.stop - 1}: {error}"
+        # In its place in a block, what is no file of this model was one before it was damaged.
+        strange = isinstance(error, NotAnHvaeFileError | WrongModelError)
+        raise (CorruptError if strange else type(error))(text) from error

@@ -9,11 +9,10 @@ import stat
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self, overload
+from typing import TYPE_CHECKING, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.archive.format import Directory, Entry
 from hvae_codec.codec.archive.index import (
     RecoveredWarning,
+    errors_about,
     mismatch,
     read_directory,
     read_file,
@@ -32,18 +32,13 @@ from hvae_codec.codec.archive.names import is_unicode
 from hvae_codec.codec.archive.source import ArchiveSource
 from hvae_codec.codec.bitstream.container import tiles_of
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
-from hvae_codec.codec.codec import Codec, checked_codec
 from hvae_codec.codec.features import Features, joined
-from hvae_codec.codec.registry import codec_of
-from hvae_codec.errors import (
-    ArchiveError,
-    BitstreamError,
-    CorruptError,
-    NotAnHvaeFileError,
-    WrongModelError,
-)
+from hvae_codec.errors import ArchiveError, BitstreamError, WrongModelError
 from hvae_codec.utils.arguments import layer_count, shown
 from hvae_codec.utils.prefetch import ahead
+
+if TYPE_CHECKING:  # a listing needs no codec, and so does not import torch
+    from hvae_codec.codec.codec import Codec
 
 Pixels = NDArray[np.uint8]
 
@@ -80,7 +75,10 @@ class Archive:
     """
 
     def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None) -> None:
-        codec = None if codec is None else checked_codec(codec)
+        if codec is not None:
+            from hvae_codec.codec.codec import checked_codec
+
+            codec = checked_codec(codec)
         self._path = Path(path)
         self._absolute = self._path.absolute()
         self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
@@ -89,7 +87,7 @@ class Archive:
             if stat.S_ISDIR(os.fstat(self._descriptor).st_mode):
                 number = errno.EISDIR  # of which the first read would not say where
                 raise IsADirectoryError(number, os.strerror(number), str(path))
-            with self._about():
+            with errors_about(self._path):
                 self._index = read_index(self._fd)
                 self._sample = self._index.sample(self._fd)  # of `source`, also once it is closed
         except BaseException:
@@ -134,6 +132,8 @@ class Archive:
     @cached_property
     def codec(self) -> Codec:
         """What decodes the images. Raises UnknownModelError if the model is not available."""
+        from hvae_codec.codec.registry import codec_of
+
         return codec_of(self._index.header.model_id)
 
     @property
@@ -191,7 +191,7 @@ class Archive:
         if pictures is not None:
             wanted = self._by_entry(self._unique(pictures)[0])
         for entry, positions in wanted:
-            with self._about(entry):
+            with errors_about(self._path, entry):
                 directory = read_directory(self._fd, entry)
             for position in positions.tolist():
                 group = directory.groups[int(directory.group_of[position])]
@@ -309,7 +309,7 @@ class Archive:
     def _find(self, name: str) -> int | None:
         if not is_unicode(name):
             return None
-        with self._about():
+        with errors_about(self._path):
             return self._index.find(self._fd, name)
 
     def _in_order(self) -> Iterator[Entry]:
@@ -317,7 +317,7 @@ class Archive:
         expected = 0
         for entry in self._index.entries:
             if entry.first != expected:
-                with self._about():
+                with errors_about(self._path):
                     self._index.entry_of(expected)
             expected = entry.stop
             yield entry
@@ -337,7 +337,7 @@ class Archive:
         """The blocks in which images lie, with their positions there; `numbers` rise."""
         start = 0
         while start < len(numbers):
-            with self._about():
+            with errors_about(self._path):
                 entry = self._index.entry_of(int(numbers[start]))
             stop = int(np.searchsorted(numbers, entry.stop))
             yield entry, numbers[start:stop] - entry.first
@@ -349,7 +349,7 @@ class Archive:
         """The symbols of images, numbered as in the archive, whole blocks after whole blocks."""
         batches: list[SymbolBatch] = []
         for entry, positions in wanted:
-            with self._about(entry):
+            with errors_about(self._path, entry):
                 directory = read_directory(self._fd, entry)
                 is_wanted = np.zeros(entry.count, bool)
                 is_wanted[positions] = True
@@ -389,19 +389,6 @@ class Archive:
         header = self._index.header
         tile = (header.tile_height, header.tile_width)
         return len(batch) * tiles_of(batch.header, tile)
-
-    @contextmanager
-    def _about(self, entry: Entry | None = None) -> Iterator[None]:
-        """Say in errors which archive they are about, and which images."""
-        try:
-            yield
-        except BitstreamError as error:
-            if entry is None:
-                raise type(error)(f"{self._path}: {error}") from error
-            text = f"{self._path}: images {entry.first} to {entry.stop - 1}: {error}"
-            # In its place in a block, what is no file of this model was one before it was damaged.
-            strange = isinstance(error, NotAnHvaeFileError | WrongModelError)
-            raise (CorruptError if strange else type(error))(text) from error
 
 
 def _all_of(entry: Entry) -> tuple[Entry, NDArray[np.intp]]:
