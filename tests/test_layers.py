@@ -48,7 +48,7 @@ SERVER_MAY_USE = {
     # What stands in a header, and pictures in transit, are not matters of the public face.
     "hvae_codec.codec.bitstream.header",
     "hvae_codec.codec.bitstream.symbols",
-    "hvae_codec.codec.operating_point",
+    "hvae_codec.codec.quality_scale",
     "hvae_codec.codec.images.sniff",
     "hvae_codec.codec.images.load",
     "hvae_codec.codec.images.limits",

@@ -287,10 +287,7 @@ def search_seconds(
     """Seconds that the server may take to search for the size or the PSNR that was asked for; 0
     where none was.
     """
-    if (
-        selector.WhichOneof("operating_point") not in ("target_bytes", "target_psnr")
-        and not max_bytes
-    ):
+    if selector.WhichOneof("rung") not in ("target_bytes", "target_psnr") and not max_bytes:
         return 0.0
     return _SEARCH_SECONDS * (_EFFORT_2 if effort == 2 else 1.0) * _pixels(image) / 1e6
 

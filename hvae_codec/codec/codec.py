@@ -18,12 +18,16 @@ from hvae_codec.codec.bitstream.encoded import Encoded, as_file, as_files
 from hvae_codec.codec.bitstream.header import Header, read_header
 from hvae_codec.codec.bitstream.symbols import SymbolBatch, checked_batches, in_order, order_of
 from hvae_codec.codec.checkpoint import Checkpoint, model_info
-from hvae_codec.codec.features import LatentCodec
 from hvae_codec.codec.halves import halves_of
 from hvae_codec.codec.images.load import Picture, as_batch, as_uint8
+from hvae_codec.codec.latent_codec import LatentCodec
 from hvae_codec.codec.model_shape import ModelShape, Pictures
-from hvae_codec.codec.operating_point import OperatingPoint
-from hvae_codec.codec.quality_scale import checked_number, quality_number, stated_quality
+from hvae_codec.codec.quality_scale import (
+    OperatingPoint,
+    checked_number,
+    quality_number,
+    stated_quality,
+)
 from hvae_codec.codec.tiled.tiling import assembled
 from hvae_codec.codec.transform import Pixels, Trades
 from hvae_codec.errors import (

@@ -8,8 +8,7 @@ from hvae_codec.codec.bitstream.tiled_files import TiledFileCoder
 from hvae_codec.codec.checkpoint import Checkpoint, model_info
 from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.fully_convolutional.transform import ConvTransform
-from hvae_codec.codec.operating_point import OperatingPoint
-from hvae_codec.codec.quality_scale import quality_number
+from hvae_codec.codec.quality_scale import OperatingPoint, quality_number
 from hvae_codec.codec.tiled.transform import TiledTransform
 from hvae_codec.codec.transform import Transform
 from hvae_codec.errors import CheckpointError, UnknownQualityError

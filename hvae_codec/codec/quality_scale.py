@@ -1,6 +1,8 @@
-"""The scale on which users state the quality of a model that has many: 1 to 100."""
+"""The scale on which users state the quality of a model that has many, and what is encoded with."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from hvae_codec.errors import HvaeCodecError, UnknownQualityError
 from hvae_codec.utils.arguments import is_real, real, shown, whole
@@ -62,3 +64,16 @@ def stated_quality(number: int) -> float:
     exact = LOWEST + number * (HIGHEST - LOWEST) / MAX_NUMBER
     whole = float(round(exact))
     return whole if quality_number(whole) == number else round(exact, 2)
+
+
+class OperatingPoint(NamedTuple):
+    """What a codec encodes with; files of any point are decoded alike.
+
+    number: the quality's number in files, 0..255, of a model of many qualities; else None.
+    effort: 0 rounds what the networks say; 1 and 2 search for better symbols.
+    trade: what a byte is worth to that search, times the weight that the model trained with.
+    """
+
+    number: int | None = None
+    effort: int = 0
+    trade: float = 1.0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.features import Features
-from hvae_codec.codec.operating_point import OperatingPoint
+from hvae_codec.codec.quality_scale import OperatingPoint
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.hvae import HierarchicalVAE
 

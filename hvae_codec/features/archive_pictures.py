@@ -12,8 +12,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.archive.info import ArchiveSource
 from hvae_codec.codec.archive.reader import Archive
-from hvae_codec.codec.archive.source import ArchiveSource
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.features import Features, joined, none_of
 from hvae_codec.errors import ArchiveError
@@ -117,7 +117,7 @@ def archive_features(
     for (path, source), own in places.items():
         # By number, so that each block is decoded for one batch, or two.
         own.sort(key=lambda place: pictures[place].number)
-        with Archive(path, codec) if source is None else source.open(codec) as archive:
+        with Archive(path, codec) if source is None else Archive.reopen(source, codec) as archive:
             for start in range(0, len(own), batch_size):
                 numbers = [pictures[place].number for place in own[start : start + batch_size]]
                 parts.append(archive.layer_features(numbers, layers))

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import hvae_codec
 from hvae_codec import Codec
 from hvae_codec.codec.checkpoint import Checkpoint
-from hvae_codec.codec.operating_point import OperatingPoint
+from hvae_codec.codec.quality_scale import OperatingPoint
 from hvae_codec.codec.registry import DEVICE_VARIABLE, MODELS_VARIABLE, codec_of
 from hvae_codec.errors import CheckpointError, HvaeCodecError, UnknownModelError
 from hvae_codec.utils.malloc import keep_freed_memory

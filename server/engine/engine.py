@@ -23,7 +23,7 @@ from typing import Any, Final, Self, TypeVar
 import torch
 
 from hvae_codec import Codec
-from hvae_codec.codec.operating_point import OperatingPoint
+from hvae_codec.codec.quality_scale import OperatingPoint
 from hvae_codec.utils.cancellation import Cancellation, cancelled_by
 
 from ..observability.metrics import Metrics

@@ -97,7 +97,7 @@ def encoding_of(
     name = _name_of(selector)
     if effort is not None and effort > MAX_EFFORT:
         raise InvalidRequestError(f"effort: 0 to {MAX_EFFORT}, got {effort}")
-    kind = selector.WhichOneof("operating_point")
+    kind = selector.WhichOneof("rung")
     wanted: dict[str, Any] = {kind: getattr(selector, kind)} if kind in _TARGETS else {}
     if max_bytes:
         if kind is not None and kind not in _TARGETS:
@@ -148,7 +148,7 @@ class Codecs:
 
 def refuse_targets(selector: codec_pb2.ModelSelector) -> None:
     """Raise InvalidRequestError where a target is given in place of a quality."""
-    if (kind := selector.WhichOneof("operating_point")) in _TARGETS:
+    if (kind := selector.WhichOneof("rung")) in _TARGETS:
         raise InvalidRequestError(f"model: {kind} is for Encode and Evaluate only")
 
 
@@ -159,7 +159,7 @@ def _name_of(selector: codec_pb2.ModelSelector) -> str:
 
 
 def _quality_of(selector: codec_pb2.ModelSelector) -> float | None:
-    kind = selector.WhichOneof("operating_point")
+    kind = selector.WhichOneof("rung")
     return None if kind is None else getattr(selector, kind)
 
 

@@ -24,6 +24,7 @@ MODULES = {
     "rate_distortion.__main__": "rate_distortion_kodak",
     "service.__main__": "service",
     "training.kernels": "kernels",
+    "training.plane_losses": "plane_losses",
     "training.photo_recipes": "photo_recipes",
     "training.photo_run": "photo_run",
     "training.step": "training_step",

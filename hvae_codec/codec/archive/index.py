@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -298,6 +299,24 @@ def _is_sound(fd: int, header: ArchiveHeader, entry: Entry) -> bool:
     except BitstreamError:
         return False
     return True
+
+
+def unique_numbers(
+    path: Path, count: int, indices: Iterable[int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The numbers that indices name in an archive of `count` images, rising, and each one's place.
+
+    Raises:
+        IndexError: there is none of this number.
+    """
+    numbers = []
+    for index in indices:
+        number = operator.index(index)
+        if not -count <= number < count:
+            raise IndexError(f"{path} has {count} images, none of number {number}")
+        numbers.append(number % count)
+    unique, places = np.unique(np.array(numbers, np.intp), return_inverse=True)
+    return unique, places
 
 
 @contextmanager

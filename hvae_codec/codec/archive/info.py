@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,16 @@ class Damage:
     first: int
     count: int
     reason: str
+
+
+@dataclass(frozen=True)
+class ArchiveSource:
+    """What an archive was opened from; `Archive.reopen` opens the same one again, elsewhere too.
+
+    path: absolute. blocks: their number at that time. digest: of these blocks, their places and
+    lengths and a sample of what they hold.
+    """
+
+    path: Path
+    blocks: int
+    digest: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import operator
 import os
 import stat
 import warnings
@@ -25,11 +24,11 @@ from hvae_codec.codec.archive.index import (
     read_directory,
     read_file,
     read_index,
+    unique_numbers,
     verify_block,
 )
-from hvae_codec.codec.archive.info import ArchiveInfo, Damage, PictureInfo
+from hvae_codec.codec.archive.info import ArchiveInfo, ArchiveSource, Damage, PictureInfo
 from hvae_codec.codec.archive.names import is_unicode
-from hvae_codec.codec.archive.source import ArchiveSource
 from hvae_codec.codec.bitstream.container import tiles_of
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.features import Features, joined
@@ -120,7 +119,7 @@ class Archive:
 
     def __reduce__(self) -> tuple[Callable[..., Archive], tuple[object, ...]]:
         given = self.codec if self._given else None
-        return ArchiveSource.open, (self.source, given)
+        return Archive.reopen, (self.source, given)
 
     @property
     def _fd(self) -> int:
@@ -147,10 +146,21 @@ class Archive:
         digest = self._index.digest(self._sample)
         return ArchiveSource(self._absolute, len(self._index.entries), digest)
 
-    def is_of(self, source: ArchiveSource) -> bool:
-        """Whether this is the archive of `source`, which may have grown."""
-        sample = self._index.sample(self._fd, source.blocks)
-        return self._index.digest(sample, source.blocks) == source.digest
+    @classmethod
+    def reopen(cls, source: ArchiveSource, codec: Codec | None = None) -> Self:
+        """The archive of `source` anew; it may have grown.
+
+        Raises:
+            ArchiveError: another archive lies at the path. And as `Archive`.
+        """
+        archive = cls(source.path, codec)
+        sample = archive._index.sample(archive._fd, source.blocks)
+        if archive._index.digest(sample, source.blocks) != source.digest:
+            archive.close()
+            raise ArchiveError(
+                f"{source.path} is no longer the archive that was opened, pickled or copied"
+            )
+        return archive
 
     @property
     def info(self) -> ArchiveInfo:
@@ -189,7 +199,7 @@ class Archive:
         """
         wanted: Iterator[tuple[Entry, NDArray[np.intp]]] = map(_all_of, self._in_order())
         if pictures is not None:
-            wanted = self._by_entry(self._unique(pictures)[0])
+            wanted = self._by_entry(unique_numbers(self._path, len(self), pictures)[0])
         for entry, positions in wanted:
             with errors_about(self._path, entry):
                 directory = read_directory(self._fd, entry)
@@ -252,7 +262,7 @@ class Archive:
         Raises:
             IndexError, CorruptError: as `archive[i]`.
         """
-        numbers, places = self._unique(indices)
+        numbers, places = unique_numbers(self._path, len(self), indices)
         decoded: list[Pixels] = []
         for batches in ahead(self._batches(self._by_entry(numbers), None)):
             decoded += self.codec.images_of(batches)
@@ -280,7 +290,7 @@ class Archive:
         """
         layers = None if layers is None else layer_count(layers, len(self.codec.info.z_dims))
         wanted = range(len(self)) if indices is None else indices
-        numbers, places = self._unique(wanted)
+        numbers, places = unique_numbers(self._path, len(self), wanted)
         if len(numbers) == 0:
             return self.codec.layer_features([], layers)
         found = [
@@ -321,17 +331,6 @@ class Archive:
                     self._index.entry_of(expected)
             expected = entry.stop
             yield entry
-
-    def _unique(self, indices: Iterable[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The numbers that were asked for, rising, and the place of each index among them."""
-        numbers = []
-        for index in indices:
-            number = operator.index(index)
-            if not -len(self) <= number < len(self):
-                raise IndexError(f"{self._path} has {len(self)} images, none of number {number}")
-            numbers.append(number % len(self))
-        unique, places = np.unique(np.array(numbers, np.intp), return_inverse=True)
-        return unique, places
 
     def _by_entry(self, numbers: NDArray[np.intp]) -> Iterator[tuple[Entry, NDArray[np.intp]]]:
         """The blocks in which images lie, with their positions there; `numbers` rise."""

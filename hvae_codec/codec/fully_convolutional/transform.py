@@ -15,8 +15,7 @@ from hvae_codec.codec.entropy.contexts import ContextIds
 from hvae_codec.codec.entropy.tables import Int32Array
 from hvae_codec.codec.features import Features, joined
 from hvae_codec.codec.fully_convolutional.networks import ConvNetworks
-from hvae_codec.codec.operating_point import OperatingPoint
-from hvae_codec.codec.quality_scale import HIGHEST, LOWEST
+from hvae_codec.codec.quality_scale import HIGHEST, LOWEST, OperatingPoint
 from hvae_codec.codec.transform import Pixels, Prepared, Trades, as_grey
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.models.fully_convolutional.model import ConvVAE

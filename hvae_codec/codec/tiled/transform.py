@@ -15,7 +15,7 @@ from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.bitstream.tiled_files import TiledFileCoder
 from hvae_codec.codec.checkpoint import Checkpoint, rate_weight
 from hvae_codec.codec.features import Features, averaged
-from hvae_codec.codec.operating_point import OperatingPoint
+from hvae_codec.codec.quality_scale import OperatingPoint
 from hvae_codec.codec.tiled.encoder_search import EncoderSearch, per_tile
 from hvae_codec.codec.tiled.networks import Networks, Refine
 from hvae_codec.codec.tiled.streaming import picture_rows, symbols_of
