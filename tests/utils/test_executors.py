@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from hvae_codec.errors import ExecutorError, SweepError
+from hvae_codec.utils.executors import base
 from hvae_codec.utils.executors.local import LocalExecutor
 from hvae_codec.utils.executors.ray import RayExecutor
 
@@ -79,6 +80,17 @@ def test_a_killed_process_is_named_and_the_others_are_ended():
     extra = children() - before
     commands = [" ".join(psutil.Process(pid).cmdline()) for pid in extra]
     assert not [command for command in commands if "resource_tracker" not in command]
+
+
+def test_a_process_that_is_killed_before_the_first_look_is_named(monkeypatch):
+    """However fast it starts, and again for jobs that come after it."""
+    monkeypatch.setattr(base, "POLL_SECONDS", 60.0)
+    with LocalExecutor(2) as executor:
+        for _ in range(2):
+            with pytest.raises(ExecutorError, match="a worker was killed"):
+                list(executor.map_unordered(killed, range(2), lambda value: None))
+        with pytest.raises(ExecutorError, match="a worker was killed"):
+            list(executor.map_ordered(first_last, range(2)))
 
 
 def test_a_task_that_ray_loses_is_named(cluster):

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import connection, parent_process
 from multiprocessing.queues import SimpleQueue
 from typing import Any
@@ -51,7 +52,10 @@ class LocalExecutor(Executor):
 
     def _submit(self, job: Callable[..., Result], *arguments: Any) -> Future[Result]:
         self._unwatched = True
-        return self._pool.submit(job, *arguments)
+        try:
+            return self._pool.submit(job, *arguments)
+        except BrokenProcessPool as error:  # known before a result of the pool was asked for
+            raise self._failure(error) from error
 
     @property
     def _report(self) -> Report:
@@ -61,7 +65,8 @@ class LocalExecutor(Executor):
         if self._unwatched:
             # A pool sees the death of the process that `submit` started from the next call on.
             self._unwatched = False
-            self._pool.submit(_nothing)
+            with suppress(BrokenProcessPool):  # the jobs' own results say so
+                self._pool.submit(_nothing)
         for _ in range(MOST_REPORTS):
             if self._queue.empty():
                 return
