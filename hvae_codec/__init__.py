@@ -11,7 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from hvae_codec.utils import forking  # noqa: F401  # before anything computes
+from hvae_codec.utils import forking, import_time  # noqa: F401  # before anything computes
 
 if TYPE_CHECKING:
     from hvae_codec.codec.archive.reader import Archive

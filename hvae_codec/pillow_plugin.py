@@ -19,7 +19,8 @@ Saving takes these arguments, all optional:
   100 and no effort, of "cifar10" its quality levels;
 * target_bytes, target_psnr, max_bytes: as `hvae_codec.encode` takes them, instead of quality;
 * save_all, append_images: as of Pillow's own formats; all frames, in one block;
-* exif: its orientation is applied to the pixels, in place of the opened file's.
+* exif: its orientation is applied to the pixels, in place of the opened file's;
+* icc_profile: what the samples are of, in place of what the opened file states; None: of sRGB.
 
 Modes "L" and "RGB" are kept, "1" becomes "L" and "P" becomes "RGB"; others, and transparency in any
 form, are refused with advice. A file holds pixels and nothing else: as the image is saved, the EXIF
@@ -41,7 +42,7 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
 
 from hvae_codec.codec.bitstream.header import MAGIC, parse, read_header, verify_file
-from hvae_codec.codec.images.load import upright_copy
+from hvae_codec.codec.images.load import upright_copy, with_profile
 from hvae_codec.errors import BitstreamError, CorruptError, HvaeCodecError, ImageError
 
 if TYPE_CHECKING:
@@ -187,6 +188,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     options: dict[str, Any] = image.encoderinfo
     if options.get("exif") is not None:
         image = _turned(image, options["exif"])
+    if "icc_profile" in options:
+        image = with_profile(image, options["icc_profile"])
     targets = {name: options[name] for name in _TARGETS if options.get(name) is not None}
     if not targets:
         file.write(_said(_codec(options, image).encode, image))
@@ -212,6 +215,8 @@ def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> Non
         for one in images
         for frame in ImageSequence.Iterator(one)
     ]
+    if "icc_profile" in options:
+        frames = [with_profile(frame, options["icc_profile"]) for frame in frames]
     for one, frame in zip(images, shown, strict=True):
         one.seek(frame)
     file.write(_said(_codec(options, image).encode_block, frames))

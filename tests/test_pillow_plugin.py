@@ -12,6 +12,7 @@ from PIL import Image, ImageCms, ImageFile, ImageSequence, UnidentifiedImageErro
 import hvae_codec
 import hvae_codec.pillow_plugin
 from hvae_codec.errors import ColourWarning, RateError, UnknownModelError, UnknownQualityError
+from tests.codec.images.test_colour import icc, srgb_from_linear
 
 
 def waves(height, width, channels, seed=0):
@@ -303,3 +304,35 @@ def test_verify_closes_the_file_as_pillow_does(tmp_path, codec):
     image.verify()
     with pytest.raises(OSError, match="closed; open it again"):
         image.load()
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_is_turned_once(tmp_path, codec, compression):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = pillow(waves(32, 64, 3))
+    stored.save(tmp_path / "x.tif", exif=exif, compression=compression)
+    upright = stored.transpose(Image.Transpose.ROTATE_270)
+    with Image.open(tmp_path / "x.tif") as opened:
+        upright.save(
+            tmp_path / "x.hvae", model="cifar10", quality=1, save_all=True, append_images=[opened]
+        )
+    blob = (tmp_path / "x.hvae").read_bytes()
+    assert blob == codec.encode_block([np.asarray(upright)] * 2)
+
+
+def test_a_profile_that_save_is_given_counts(tmp_path):
+    grey = np.full((32, 32), 100, np.uint8)
+    linear = icc("x", 1.0, b"GRAY")
+    shown = round(float(srgb_from_linear(100 / 255)))
+    codec = hvae_codec.load("mnist")
+    for profile, level in ((linear, shown), (None, 100)):
+        for stated in ({}, {"icc_profile": icc("y", 3.0, b"GRAY")}):
+            Image.fromarray(grey).save(tmp_path / "x.png", **stated)
+            expected = np.full((32, 32), level, np.uint8)
+            with Image.open(tmp_path / "x.png") as image:
+                image.save(tmp_path / "x.hvae", model="mnist", icc_profile=profile)
+            assert (tmp_path / "x.hvae").read_bytes() == codec.encode(expected)
+            with Image.open(tmp_path / "x.png") as image:
+                image.save(tmp_path / "x.hvae", model="mnist", icc_profile=profile, save_all=True)
+            assert (tmp_path / "x.hvae").read_bytes() == codec.encode_block([expected])

@@ -68,6 +68,7 @@ _TRANSFERS: dict[int, float | None] = {
     5: 2.8,
     8: 1.0,
 }
+_UNSPECIFIED = Cicp(2, 2, 0, True)  # which leaves it to what else is stated
 _HDR = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
 _GAMMAS = (0.01, 100.0)  # of a gAMA chunk; beyond them nothing is left of an image
 _CACHED_BYTES = 1 << 16
@@ -130,13 +131,14 @@ class _UnusableError(Exception):
 def _stated_profile(source: Image.Image, stated: Statement | None) -> bytes | None:
     """ICC profile of what is stated; None if that is sRGB, or nothing."""
     info, icc = source.info, source.info.get("icc_profile")
-    has_icc = isinstance(icc, bytes) and len(icc) > 0
-    if stated is not None and not (has_icc and source.format != "PNG"):
+    if stated not in (None, _UNSPECIFIED) and not (icc and source.format != "PNG"):
         return _profile_of_statement(stated)
-    if has_icc:
-        return cast(bytes, icc)
-    if "icc_profile" in info and isinstance(source, ImageFile.ImageFile):
+    if isinstance(icc, bytes | bytearray | memoryview) and len(icc) > 0:
+        return bytes(icc)
+    if icc or ("icc_profile" in info and isinstance(source, ImageFile.ImageFile)):
         raise _UnusableError("damaged ICC profile")  # that Pillow could not read
+    if getattr(source, "icclist", None):
+        raise _UnusableError("ICC profile behind the frame header of a JPEG")
     if "srgb" in info:
         return None
     if "gamma" in info or "chromaticity" in info:

@@ -34,7 +34,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlug
 from hvae_codec.codec.images.colour import Warn, to_srgb, warn_caller
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.codec.images.sniff import read_image_header
-from hvae_codec.codec.images.stated_colour import KEPT_AS, file_colour
+from hvae_codec.codec.images.stated_colour import COLOUR_OF_INFO, KEPT_AS, file_colour
 from hvae_codec.codec.images.stored_arrays import layout_of, read_array
 from hvae_codec.errors import AlphaError, ColourWarning, ImageError, ImageTooLargeError
 
@@ -194,10 +194,23 @@ def encode_png(array: NDArray[np.uint8]) -> bytes:
 def upright_copy(image: Image.Image, exif: Image.Exif | None = None) -> Image.Image:
     """A copy of a Pillow image, turned as `exif` says; by default as `as_uint8` turns it."""
     stated = file_colour(image)
+    image.load()  # which turns a TIFF
     turn = _turn(image) if exif is None else _TRANSPOSE.get(exif.get(_EXIF_ORIENTATION, 1))
     copy = image.copy() if turn is None else image.transpose(turn)
     if stated is not None:
         copy.info[KEPT_AS] = stated
+    return copy
+
+
+def with_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """A copy of a Pillow image, turned as `as_uint8` turns it, of the colours of an ICC profile
+    instead of those that it states; None: of sRGB.
+    """
+    copy = upright_copy(image)
+    for key in (KEPT_AS, "exif", *COLOUR_OF_INFO):
+        copy.info.pop(key, None)
+    if profile is not None:
+        copy.info["icc_profile"] = profile
     return copy
 
 

@@ -25,6 +25,7 @@ from hvae_codec.codec.images.colour_codes import (
     boxes,
     png_cicp,
 )
+from hvae_codec.utils.import_time import changed_since_import
 
 _DAMAGED = (OSError, ValueError, struct.error, IndexError)  # which Pillow judges
 
@@ -42,9 +43,13 @@ KEPT_AS = "stated_colour"
 
 _FIXED_TOLERANCE = 0.005  # of the points of a BMP, which writers round
 _TABLE_TOLERANCE = 2.0  # levels of 255
-_TRANSFER_FUNCTION, _WHITE_POINT, _PRIMARIES = 301, 318, 319  # tags of TIFF
+# Tags of TIFF.
+_BITS, _PHOTOMETRIC, _TRANSFER_FUNCTION, _WHITE_POINT, _PRIMARIES = 258, 262, 301, 318, 319
+_REFERENCE_BLACK_WHITE = 532
+_GREY_OR_RGB = (0, 1, 2)
 _QOI_COLOUR_SPACE = 13
-_COLOUR_OF_INFO = ("icc_profile", "srgb", "gamma", "chromaticity")
+COLOUR_OF_INFO = ("icc_profile", "srgb", "gamma", "chromaticity")
+"""Where Pillow's readers put what a file states."""
 _COMPARED_PIXELS = 1 << 20  # at a time
 # Enumerated colour spaces of JPEG 2000 whose samples Pillow gives as sRGB or grey.
 _JP2_SRGB = frozenset({0, 15, 16, 17, 18})
@@ -72,7 +77,8 @@ def file_colour(image: Image.Image) -> Statement | None:
 
     A copy that Pillow makes of an opened image knows of no file, nor does a loaded one from memory.
     Of a loaded one from a path, whose file is gone or has other pixels by now, it is `Ignored`, or
-    None where the image's `info` has a colour.
+    None where the image's `info` has a colour, or the file is older than this process and states
+    nothing: pixels of its image were changed, as by `thumbnail`.
     """
     kept = image.info.get(KEPT_AS)  # of a copy that `images.upright_copy` made
     if isinstance(kept, Cicp | Calibration | Ignored | bytes):
@@ -106,15 +112,16 @@ def _of_path(image: ImageFile.ImageFile, path: Path, read: _Reader) -> Statement
     # Pillow keeps nothing of a closed file that would tell it from another one.
     try:
         with path.open("rb") as file:
-            if _has_pixels(file, image):
-                with suppress(*_DAMAGED):
-                    return _kept_position(file, read)
-                return None
+            same, stated = _has_pixels(file, image), None
+            with suppress(*_DAMAGED):
+                stated = _kept_position(file, read)
+            if same or (stated is None and not changed_since_import(file)):
+                return stated
     except MemoryError:
         raise
     except Exception:  # readers let out errors of many kinds: it is another file
         pass
-    if any(key in image.info for key in _COLOUR_OF_INFO):
+    if any(key in image.info for key in COLOUR_OF_INFO):
         return None
     return Ignored(
         f"{image.format} that was loaded before and whose file is gone or has other pixels now, so "
@@ -128,7 +135,7 @@ def _has_pixels(file: IO[bytes], image: ImageFile.ImageFile) -> bool:
     if (found.size, found.mode) != (image.size, image.mode):
         return False
     found.load()
-    if any(found.info.get(key) != image.info.get(key) for key in _COLOUR_OF_INFO):
+    if any(found.info.get(key) != image.info.get(key) for key in COLOUR_OF_INFO):
         return False
     width, height = image.size
     lines = max(1, _COMPARED_PIXELS // width)
@@ -215,6 +222,8 @@ def _qoi(file: IO[bytes]) -> Statement | None:
 def _of_tags(tags: Any) -> Statement | None:
     """Of TIFF: a transfer function, which counts where it is sRGB's, and white and primaries."""
     with suppress(TypeError, ValueError, ZeroDivisionError):
+        if not _has_full_range(tags):
+            return Ignored("reference black and white of a TIFF")
         table = tags.get(_TRANSFER_FUNCTION)
         if table is not None and not _is_srgb_table(np.array(table, np.float64)):
             return Ignored("transfer function of a TIFF")
@@ -230,6 +239,17 @@ def _of_tags(tags: Any) -> Statement | None:
             return Ignored("white point or primaries alone, of a TIFF,")
         return Calibration(points, None)
     return Ignored("damaged white point, primaries or transfer function of a TIFF")
+
+
+def _has_full_range(tags: Any) -> bool:
+    reference = tags.get(_REFERENCE_BLACK_WHITE)
+    if reference is None or tags.get(_PHOTOMETRIC) not in _GREY_OR_RGB:
+        return True
+    white = 2 ** int(tags.get(_BITS, (1,))[0]) - 1
+    return np.array(reference, np.float64).reshape(-1, 2).tolist() in (
+        [[0, white]],
+        [[0, white]] * 3,
+    )
 
 
 def _is_srgb_table(table: np.ndarray[Any, np.dtype[np.float64]]) -> bool:

@@ -325,3 +325,36 @@ def test_a_chunk_of_another_length_is_no_statement():
     data = png(flat(), (b"cICP", bytes([9, 16])))
     assert zlib.crc32(b"cICP" + bytes([9, 16])).to_bytes(4) in data
     np.testing.assert_array_equal(decode_image_bytes(data), flat())
+
+
+@pytest.mark.parametrize("space", [b"RGB ", b"GRAY"])
+def test_unspecified_codes_leave_it_to_what_else_is_stated(space):
+    linear = srgb_from_linear(COLOUR / 255)
+    unspecified = cicp(2, 2, 0, 1)
+    near(decode_image_bytes(png(flat(), unspecified, icc_profile=icc("x", 1.0, space))), linear)
+    near(decode_image_bytes(png(flat(), unspecified, gama(1.0))), linear)
+    near(decode_image_bytes(png(flat(), unspecified)), COLOUR)
+    with pytest.raises(ImageError, match="narrow range"):
+        decode_image_bytes(png(flat(), cicp(2, 2, 0, 0)))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_profile_that_a_caller_puts_in_any_buffer(kind):
+    image = Image.fromarray(flat())
+    image.info["icc_profile"] = kind(icc("x", 1.0))
+    near(as_uint8(image), srgb_from_linear(COLOUR / 255))
+
+
+def test_profiles_that_cannot_be_read_are_warned_of():
+    image = Image.fromarray(flat())
+    image.info["icc_profile"] = ImageCms.createProfile("sRGB")
+    with pytest.warns(ColourWarning, match="damaged ICC profile"):
+        near(as_uint8(image), COLOUR)
+    file = io.BytesIO()
+    Image.fromarray(flat()).save(file, "JPEG", quality=100, subsampling=0)
+    profile = b"ICC_PROFILE\0\1\1" + icc("x", 1.0)
+    segment = b"\xff\xe2" + struct.pack(">H", len(profile) + 2) + profile
+    data = file.getvalue()
+    scan = data.index(b"\xff\xda")
+    with pytest.warns(ColourWarning, match="behind the frame header"):
+        near(decode_image_bytes(data[:scan] + segment + data[scan:]), COLOUR)

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import time
 import warnings
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from hvae_codec.codec.images.load import as_uint8
 from hvae_codec.errors import ColourWarning, ImageError
+from hvae_codec.utils import import_time
 from tests.codec.images.test_colour import COLOUR, cicp, flat, icc, near, png
 from tests.codec.images.test_stated_colour import FROM_LINEAR, FROM_P3, bmp, jp2, qoi
 
@@ -115,3 +117,22 @@ def test_pixels_that_were_changed_and_copies(tmp_path):
         in_memory = Image.open(io.BytesIO(png(flat(), P3)))
         in_memory.load()
         near(as_uint8(in_memory), FROM_P3)
+
+
+@pytest.mark.parametrize("kind", PLAIN_FILES)
+def test_changed_pixels_of_an_old_file_that_states_nothing(tmp_path, monkeypatch, kind):
+    images = [loaded(tmp_path / str(number), PLAIN_FILES[kind]) for number in range(2)]
+    monkeypatch.setattr(import_time, "_IMPORTED_NS", time.time_ns() + 10**10)
+    images[0].thumbnail((4, 4))
+    images[1].putpixel((0, 0), tuple(OTHER[0, 0].tolist()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for image in images:
+            np.testing.assert_array_equal(as_uint8(image), np.asarray(image))
+
+
+def test_changed_pixels_of_an_old_file_that_states_a_colour(tmp_path, monkeypatch):
+    image = loaded(tmp_path / "x.png", png(flat(), P3))
+    monkeypatch.setattr(import_time, "_IMPORTED_NS", time.time_ns() + 10**10)
+    image.thumbnail((4, 4))
+    assert_unknown(image, np.asarray(image))

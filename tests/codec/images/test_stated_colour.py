@@ -116,6 +116,7 @@ UNCHANGED = {
         white=(0.3127, 0.3290), primaries=(0.64, 0.33, 0.3, 0.6, 0.15, 0.06), table=table()
     ),
     "TIFF, white of sRGB": tiff(white=(0.3127, 0.3290)),
+    "TIFF, full range": saved("TIFF", tiffinfo={532: (0.0, 255.0) * 3}),
     "TIFF, gamma of 2.2": tiff(table=table(2.2)),
     "QOI": qoi(0),
 }
@@ -134,6 +135,7 @@ IGNORED = {
     ),
     "BMP, other": (bmp(b"????"), "colour of a BMP"),
     "TIFF, linear": (tiff(table=table(1.0)), "transfer function of a TIFF"),
+    "TIFF, narrow range": (saved("TIFF", tiffinfo={532: (16.0, 235.0) * 3}), "reference black"),
     "TIFF, short table": (tiff(table=(0, 65535)), "transfer function of a TIFF"),
     "TIFF, white alone": (tiff(white=(0.3457, 0.3585)), "white point or primaries alone"),
     "TIFF, on a line": (tiff(white=(0.3, 0.3), primaries=(0.3,) * 6), "damaged white point"),
