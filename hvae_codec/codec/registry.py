@@ -25,6 +25,7 @@ from hvae_codec.errors import (
     WrongModelError,
 )
 from hvae_codec.models.inference import loading
+from hvae_codec.utils.arguments import path_of, shown
 
 MODELS_VARIABLE = "HVAE_MODELS"
 """Environment variable that names a directory of checkpoints to use instead of the shipped ones."""
@@ -154,10 +155,10 @@ def family(name: str) -> list[Codec]:
 
 def _levels(name: str) -> list[ModelInfo]:
     available = models()
-    levels = [info for info in available if info.name == name]
+    levels = [info for info in available if isinstance(name, str) and info.name == name]
     if not levels:
         names = ", ".join(sorted({info.name for info in available})) or "none"
-        raise UnknownModelError(f"unknown model {name!r}; available: {names}")
+        raise UnknownModelError(f"unknown model {shown(name)}; available: {names}")
     return levels
 
 
@@ -168,8 +169,9 @@ def load_file(path: str | os.PathLike[str]) -> Codec:
     Raises:
         CheckpointError: a file is missing or damaged, or they do not belong together.
     """
-    codec = Codec(load_checkpoint(Path(path)))
-    codec.source = CheckpointFile(Path(path).absolute(), codec.info.model_id)
+    file = path_of("path", path)
+    codec = Codec(load_checkpoint(file))
+    codec.source = CheckpointFile(file.absolute(), codec.info.model_id)
     return codec
 
 
@@ -179,7 +181,7 @@ def load_file_once(path: str | os.PathLike[str]) -> Codec:
     Raises:
         CheckpointError: as `load_file`.
     """
-    path = Path(path).absolute()
+    path = path_of("path", path).absolute()
     try:
         status = path.stat()
     except OSError:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.errors import DatasetError
+from hvae_codec.utils.arguments import shown
 
 
 class TrainingPictures(Protocol):
@@ -54,6 +55,13 @@ class ImageDataset:
     split: str
 
     def __post_init__(self) -> None:
+        for name, given in (("images", self.images), ("labels", self.labels)):
+            plain = isinstance(given, np.ndarray) and not np.ma.is_masked(given)
+            if not plain and not (name == "labels" and given is None):
+                raise DatasetError(
+                    f"{self.name}: {name} must be an array of NumPy with a value everywhere, "
+                    f"got {type(given).__name__} {shown(given)}"
+                )
         shape, dtype = self.images.shape, self.images.dtype
         if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
             raise DatasetError(

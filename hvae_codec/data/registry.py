@@ -65,6 +65,8 @@ def load_dataset(
     _check_name(name)
     if name.startswith(_FOLDER):
         folder = name.removeprefix(_FOLDER)
+        if not folder:
+            raise DatasetError(f"{name} names no folder: there is folder:PATH")
         return load_folder(folder, split, crop=crop, crops=crops, seed=seed)
     if name.startswith(_PHOTOS):
         places = name.removeprefix(_PHOTOS)

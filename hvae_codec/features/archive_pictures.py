@@ -17,7 +17,7 @@ from hvae_codec.codec.archive.reader import Archive
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.features import Features, joined, none_of
 from hvae_codec.errors import ArchiveError
-from hvae_codec.utils.arguments import is_unordered, shown
+from hvae_codec.utils.arguments import is_unordered, path_of, shown
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ArchivePictures(Sequence[ArchivePicture]):
             self._source = archive.source
             self._numbers = _numbers(archive, pictures)
         else:
-            with Archive(Path(archive).absolute()) as opened:
+            with Archive(path_of("archive", archive).absolute()) as opened:
                 self._source = opened.source
                 self._numbers = _numbers(opened, pictures)
 
@@ -85,7 +85,7 @@ class ArchivePictures(Sequence[ArchivePicture]):
             raise IndexError("a masked array has positions without a value: fill them first")
         try:
             chosen = self._numbers[key]
-        except (OverflowError, RuntimeError) as error:  # RuntimeError: a tensor without values
+        except (OverflowError, RuntimeError, TypeError) as error:  # a tensor without values
             raise IndexError(f"no image of number {shown(key)}") from error
         if np.ndim(chosen) == 0:
             return ArchivePicture(self.path, int(chosen), self._source)
@@ -161,7 +161,7 @@ def _number(picture: object) -> int:
     try:
         if not isinstance(picture, bool | np.bool_):
             return operator.index(picture)  # type: ignore[arg-type]
-    except TypeError:
+    except (TypeError, RuntimeError):  # RuntimeError: a tensor without values
         pass
     raise ArchiveError(
         "an image of an archive is given by a whole number or a name, and a mask holds booleans "

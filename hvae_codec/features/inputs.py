@@ -59,7 +59,9 @@ def features_of(codec: Codec, given: Any, layers: int, batch_size: int) -> list[
     for start in range(0, len(items), batch_size):
         batch = items[start : start + batch_size]
         if kinds == {"encoded file"}:
-            files = [Path(item).read_bytes() if _suffix(item) else item for item in batch]
+            files = [
+                Path(os.fsdecode(item)).read_bytes() if _suffix(item) else item for item in batch
+            ]
             parts.append(codec.layer_features_from_bytes(files, layers))
         else:
             parts.append(codec.layer_features(batch, layers))
@@ -142,7 +144,7 @@ def _items(given: Any, image_shape: tuple[int, int, int]) -> Any:
         check_tensor(given)
         return given
     refuse_sparse(given)
-    if isinstance(given, str | bytes | os.PathLike | Image.Image) or not (
+    if isinstance(given, str | bytes | memoryview | os.PathLike | Image.Image) or not (
         isinstance(given, Iterable) or hasattr(given, "__array__")
     ):
         raise ImageError(
@@ -192,4 +194,4 @@ def _kind(item: Any) -> str:
 
 def _suffix(item: Any) -> str:
     """Of a path, in lower case; of anything else nothing."""
-    return Path(item).suffix.lower() if isinstance(item, str | os.PathLike) else ""
+    return Path(os.fsdecode(item)).suffix.lower() if isinstance(item, str | os.PathLike) else ""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from numbers import Integral
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -22,7 +20,7 @@ from hvae_codec.errors import (
     WrongModelError,
 )
 from hvae_codec.features.inputs import features_of, refuse_sparse
-from hvae_codec.utils.arguments import is_real, is_unordered
+from hvae_codec.utils.arguments import is_real, is_unordered, is_whole, path_of, shown
 from hvae_codec.utils.atomic_files import write_atomically
 
 try:
@@ -137,7 +135,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "sha256": info.card["sha256"],
             "parameters": parameters,
         }
-        write_atomically(Path(path), (json.dumps(saved, indent=2) + "\n").encode())
+        write_atomically(path_of("path", path), (json.dumps(saved, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -147,8 +145,9 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             WrongModelError: the model available of this name is another one than when it was saved.
             HvaeCodecError: the file is none that `save` wrote. And as `fit`.
         """
+        file = path_of("path", path)
         try:
-            saved = json.loads(Path(path).read_text())
+            saved = json.loads(file.read_text())
             if saved["format"] != _FORMAT:
                 raise HvaeCodecError(f"format {saved['format']!r}; this release reads {_FORMAT!r}")
             parameters, wanted = dict(saved["parameters"]), str(saved["sha256"])
@@ -178,7 +177,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _codec(self) -> hvae_codec.Codec:
         if not isinstance(self.model, str | os.PathLike):
-            raise UnknownModelError(f"model must be a name or a path; got {self.model!r}")
+            raise UnknownModelError(f"model must be a name or a path; got {shown(self.model)}")
         model = os.fspath(self.model)
         if not model.endswith(_CHECKPOINT_SUFFIX):
             return hvae_codec.load(model, quality=self.quality)
@@ -188,10 +187,12 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _indices(self, codec: hvae_codec.Codec) -> list[int]:
         """Positions of the layers that were asked for, top first; checks the other parameters."""
-        if self.statistics not in ("mean", "mean+std"):
-            raise HvaeCodecError(f"statistics {self.statistics!r}; allowed: 'mean', 'mean+std'")
-        if not (isinstance(self.batch_size, int | np.integer) and self.batch_size >= 1):
-            raise HvaeCodecError(f"batch_size {self.batch_size!r}; allowed: 1 and more")
+        if not isinstance(self.statistics, str) or self.statistics not in ("mean", "mean+std"):
+            raise HvaeCodecError(
+                f"statistics {shown(self.statistics)}; allowed: 'mean', 'mean+std'"
+            )
+        if not (is_whole(self.batch_size) and self.batch_size >= 1):
+            raise HvaeCodecError(f"batch_size {shown(self.batch_size)}; allowed: 1 and more")
         if self.layers is None:
             return [0]
         spec = codec.model.spec
@@ -200,19 +201,20 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         single = getattr(self.layers, "ndim", 1) == 0  # an array that cannot be iterated over
         if is_unordered(self.layers):
             raise UnknownQualityError(
-                f"layers {self.layers!r} have no order, which the columns take: give a list"
+                f"layers {shown(self.layers)} have no order, which the columns take: give a list"
             )
         wanted: list[Any] = list(self.layers) if listed and not single else [self.layers]
         known = all(isinstance(name, str) and name in names for name in wanted)
         if not wanted or not known or len(set(wanted)) < len(wanted):
             raise UnknownQualityError(
-                f"layers {self.layers!r}; allowed: one or more of {', '.join(names)}, each once"
+                f"layers {shown(self.layers)}; allowed: one or more of {', '.join(names)}, "
+                "each once"
             )
         return [names.index(name) for name in wanted]
 
 
 def _plain(value: Any) -> Any:
     """A number of any kind as Python's own, which JSON has; else the value itself."""
-    if isinstance(value, Integral):
+    if is_whole(value):
         return int(value)
     return float(value) if is_real(value) else value

@@ -1,11 +1,13 @@
-"""Numbers that callers give, of any kind, as Python's own."""
+"""Numbers and paths that callers give, of any kind, as Python's own."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +50,22 @@ def is_masked(given: object) -> bool:
 
 def is_real(given: object) -> bool:
     """Whether it is a number: Python's, NumPy's, a fraction or a decimal one."""
-    return isinstance(given, Real | Decimal)
+    return isinstance(given, Real | Decimal) and not isinstance(given, np.timedelta64)
+
+
+def is_whole(given: object) -> bool:
+    """Whether it is a whole number, Python's or NumPy's."""
+    return isinstance(given, Integral) and is_real(given)
+
+
+def path_of(name: str, given: object) -> Path:
+    """A path. Raises HvaeCodecError, naming the argument."""
+    if not isinstance(given, str | os.PathLike):
+        raise HvaeCodecError(f"{name} must be a path; got {_kind_of(given)}")
+    text = os.fsdecode(given)
+    if not text or "\0" in text:
+        raise HvaeCodecError(f"{name} must be a path of a file; got {shown(text)}")
+    return Path(text)
 
 
 def real(name: str, given: object) -> float:
@@ -73,7 +90,7 @@ def equals(given: object, number: float) -> bool:
 
 def flag(name: str, given: object) -> bool:
     """True or False, also as a whole number. Raises HvaeCodecError, naming the argument."""
-    if isinstance(given, Integral | np.bool_):
+    if is_whole(given) or isinstance(given, np.bool_):
         return bool(given)
     raise HvaeCodecError(f"{name} must be True or False; got {_kind_of(given)}")
 
@@ -96,8 +113,8 @@ def byte_count(name: str, given: object) -> int:
 
 def whole(name: str, given: object) -> int:
     """A whole number. Raises HvaeCodecError, naming the argument."""
-    if isinstance(given, Integral):
-        return int(given)
+    if is_whole(given):
+        return int(given)  # type: ignore[call-overload, no-any-return]
     raise HvaeCodecError(f"{name} must be a whole number; got {_kind_of(given)}")
 
 
@@ -133,7 +150,7 @@ def layer_count(layers: int | None, total: int) -> int:
     """
     if layers is None:
         return total
-    if not (isinstance(layers, int | np.integer) and 1 <= layers <= total):
+    if not (is_whole(layers) and 1 <= layers <= total):
         raise UnknownQualityError(f"layers must lie in 1..{total}, not {shown(layers)}")
     return int(layers)
 
@@ -143,9 +160,9 @@ def sample_arguments(count: Any, seed: Any, temperature: Any) -> tuple[int, int,
 
     Raises HvaeCodecError for others."""
     number, start = whole("count", count), whole("seed", seed)
-    if not (number >= 1 and 0 <= start < 2**63):
+    if not (1 <= number < 2**31 and 0 <= start < 2**63):
         raise HvaeCodecError(
-            f"count must be at least 1 and seed in 0..2^63-1; got {shown(count)}, {shown(seed)}"
+            f"count must lie in 1..2^31-1 and seed in 0..2^63-1; got {shown(count)}, {shown(seed)}"
         )
     scale = real("temperature", temperature)
     if not 0.0 <= scale < math.inf:

@@ -37,12 +37,14 @@ from hvae_codec.codec.archive.format import (
 from hvae_codec.codec.archive.names import name_hash
 from hvae_codec.codec.bitstream.header import parse, verify_file
 from hvae_codec.errors import (
+    ArchiveError,
     BitstreamError,
     CorruptError,
     NotAnHvaeFileError,
     TruncatedError,
     WrongModelError,
 )
+from hvae_codec.utils.arguments import is_unordered, shown
 
 _SEARCH_BYTES = 1 << 20
 _SAMPLED_BLOCKS = 8
@@ -307,11 +309,18 @@ def unique_numbers(
     """The numbers that indices name in an archive of `count` images, rising, and each one's place.
 
     Raises:
-        IndexError: there is none of this number.
+        IndexError: there is none of this number. ArchiveError: they are no list of whole numbers.
     """
     numbers = []
-    for index in indices:
-        number = operator.index(index)
+    try:
+        if is_unordered(indices) or isinstance(indices, str | bytes | bytearray | memoryview):
+            raise TypeError("numbers have an order")
+        wanted = [operator.index(index) for index in indices]
+    except (TypeError, RuntimeError) as error:  # RuntimeError: a tensor without values
+        raise ArchiveError(
+            f"images of an archive are given by a list of whole numbers; got {shown(indices)}"
+        ) from error
+    for number in wanted:
         if not -count <= number < count:
             raise IndexError(f"{path} has {count} images, none of number {number}")
         numbers.append(number % count)

@@ -33,7 +33,7 @@ from hvae_codec.codec.bitstream.container import tiles_of
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.features import Features, joined
 from hvae_codec.errors import ArchiveError, BitstreamError, WrongModelError
-from hvae_codec.utils.arguments import layer_count, shown
+from hvae_codec.utils.arguments import is_whole, layer_count, path_of, shown
 from hvae_codec.utils.prefetch import ahead
 
 if TYPE_CHECKING:  # a listing needs no codec, and so does not import torch
@@ -78,7 +78,7 @@ class Archive:
             from hvae_codec.codec.codec import checked_codec
 
             codec = checked_codec(codec)
-        self._path = Path(path)
+        self._path = path_of("path", path)
         self._absolute = self._path.absolute()
         self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         self._close = weakref.finalize(self, os.close, self._descriptor)
@@ -229,7 +229,7 @@ class Archive:
         """Whether there is an image of this name, or number."""
         if isinstance(key, str):
             return self._find(key) is not None
-        return isinstance(key, int | np.integer) and bool(-len(self) <= key < len(self))
+        return is_whole(key) and bool(-len(self) <= key < len(self))  # type: ignore[operator]
 
     @overload
     def __getitem__(self, key: int | str) -> Pixels: ...
@@ -240,11 +240,16 @@ class Archive:
         images for a slice.
 
         Raises:
-            IndexError, KeyError: there is none.
+            IndexError, KeyError: there is none. ArchiveError: the key is of another type.
             CorruptError: it lies in a damaged block.
         """
         if isinstance(key, slice):
-            return self.decode(range(len(self))[key])
+            try:
+                return self.decode(range(len(self))[key])
+            except TypeError as error:
+                raise ArchiveError(
+                    f"a slice of whole numbers is taken, not {shown(key)}"
+                ) from error
         return self.decode([self.number(key) if isinstance(key, str) else key])[0]
 
     def __iter__(self) -> Iterator[Pixels]:

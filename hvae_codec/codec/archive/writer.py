@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -36,16 +35,16 @@ from hvae_codec.codec.archive.format import (
 from hvae_codec.codec.archive.index import ArchiveIndex, RecoveredWarning, read_index
 from hvae_codec.codec.archive.names import check_name
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.images.load import Picture, as_uint8, check_tensor
+from hvae_codec.codec.images.load import Picture, as_uint8, check_batch
 from hvae_codec.codec.model_shape import Pictures
 from hvae_codec.errors import (
     ArchiveError,
+    BitstreamError,
     CorruptError,
     HvaeCodecError,
-    ImageError,
     WrongModelError,
 )
-from hvae_codec.utils.arguments import flag, shown
+from hvae_codec.utils.arguments import flag, path_of, shown
 
 Pixels = NDArray[np.uint8]
 
@@ -93,7 +92,7 @@ class ArchiveWriter:
     ) -> None:
         append = flag("append", append)
         self._room = BlockRoom(codec, block_tiles)
-        self._path = Path(path)
+        self._path = path_of("path", path)
         self._process = os.getpid()
         self._codec = codec
         channels, height, width = codec.info.image_shape
@@ -177,13 +176,7 @@ class ArchiveWriter:
             ImageError, ArchiveError, OSError: as `add`; the images before were added.
             ArchiveError: there are more or fewer names than images, or they are no list.
         """
-        if isinstance(images, torch.Tensor):
-            check_tensor(images)
-        if isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 4:
-            raise ImageError(
-                "images must be an array [N, H, W, C], a tensor [N, C, H, W] or an iterable; "
-                f"got {images.ndim} dimensions {list(images.shape)}"
-            )
+        check_batch(images)
         start = len(self)
         if names is None:
             for image in images:
@@ -210,6 +203,7 @@ class ArchiveWriter:
         Raises:
             ArchiveError: the name is in the archive already, or is not one.
         """
+        self._require_open()
         check_name(name)
         old = self._old.find(self._file.fileno(), name) is not None
         if old or name in self._new_names:
@@ -282,7 +276,7 @@ class ArchiveWriter:
             )
         try:
             index = read_index(descriptor)
-        except CorruptError as error:
+        except BitstreamError as error:
             raise type(error)(f"{self._path}: {error}") from error
         self._check_old(index)
         return index

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.errors import BitstreamError, NotAnHvaeFileError
+from hvae_codec.utils.arguments import is_unordered, shown
 
 if TYPE_CHECKING:  # clients of a server take files too, and do not wait for torch
     import torch
@@ -35,7 +36,10 @@ def as_file(given: Encoded) -> bytes:
     if isinstance(given, bytes):
         return given
     if isinstance(given, bytearray | memoryview):
-        return bytes(given)
+        try:
+            return bytes(given)
+        except ValueError as error:  # a view that was released
+            raise NotAnHvaeFileError(f"a buffer without bytes is no file: {error}") from error
     if isinstance(given, np.ndarray):
         return _from_array(given)
     if isinstance(given, str | os.PathLike):
@@ -48,7 +52,7 @@ def as_file(given: Encoded) -> bytes:
     if (view := _bytes_of_buffer(given)) is not None:
         return view.tobytes()
     raise NotAnHvaeFileError(
-        f"an encoded image must be {_ACCEPTED}; got {type(given).__name__} {given!r:.40}"
+        f"an encoded image must be {_ACCEPTED}; got {type(given).__name__} {shown(given)}"
     )
 
 
@@ -62,6 +66,8 @@ def as_files(given: Iterable[Encoded]) -> list[bytes]:
         raise NotAnHvaeFileError(
             f"many encoded images are a list; got one {type(given).__name__}: put it in a list"
         )
+    if is_unordered(given):
+        raise NotAnHvaeFileError(f"a {type(given).__name__} of files has no order: give a list")
     files = []
     for number, file in enumerate(given):
         try:
@@ -93,7 +99,7 @@ def _bytes_of_buffer(given: Any) -> memoryview | None:
     """A view of another buffer of bytes, such as of mmap or array; None for anything else."""
     try:
         view = memoryview(given)
-    except TypeError:
+    except (TypeError, ValueError):  # ValueError: one that was released
         return None
     return view if view.format in ("B", "b", "c") else None
 
@@ -113,6 +119,6 @@ def _from_array(array: NDArray[Any]) -> bytes:
 
 def _from_path(path: str | os.PathLike[str]) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return Path(os.fsdecode(path)).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise BitstreamError(f"{str(path)!r} cannot be read: {error}") from error

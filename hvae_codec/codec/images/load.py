@@ -37,6 +37,7 @@ from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.codec.images.stated_colour import COLOUR_OF_INFO, KEPT_AS, file_colour
 from hvae_codec.codec.images.stored_arrays import layout_of, read_array
 from hvae_codec.errors import AlphaError, ColourWarning, ImageError, ImageTooLargeError
+from hvae_codec.utils.arguments import is_unordered
 
 if TYPE_CHECKING:  # clients of a server take images too, and do not wait for torch
     import torch
@@ -98,7 +99,7 @@ def as_uint8(image: Picture) -> NDArray[np.uint8]:
         _refuse_frames(image)
         return _from_pillow(image, MAX_PICTURE_PIXELS)
     if isinstance(image, str | os.PathLike):
-        return _from_path(Path(image))
+        return _from_path(Path(os.fsdecode(image)))
     raise ImageError(f"an image must be a {_ACCEPTED}; got {type(image).__name__}")
 
 
@@ -114,19 +115,7 @@ def as_batch(
     Raises:
         ImageError: as `as_uint8`, the message saying which image; also for a single image.
     """
-    if _is_tensor(images):
-        check_tensor(images)
-    if (isinstance(images, np.ndarray) or _is_tensor(images)) and images.ndim != 4:
-        raise ImageError(
-            "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of images; "
-            f"got {images.ndim} dimensions {list(images.shape)}"
-        )
-    if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(
-        images, Iterable
-    ):
-        raise ImageError(
-            f"a batch must hold many images; got one {type(images).__name__}: put it in a list"
-        )
+    check_batch(images)
     batch = []
     for index, image in enumerate(images):
         try:
@@ -136,6 +125,26 @@ def as_batch(
     return batch
 
 
+def check_batch(images: object) -> None:
+    """Refuse what holds no images in an order, before one is read: ImageError."""
+    if _is_tensor(images):
+        check_tensor(images)
+    if isinstance(images, np.ndarray) or _is_tensor(images):
+        if images.ndim != 4:
+            raise ImageError(
+                "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of images; "
+                f"got {images.ndim} dimensions {list(images.shape)}"
+            )
+        return
+    single = isinstance(images, str | bytes | memoryview | os.PathLike | Image.Image)
+    if single or not isinstance(images, Iterable):
+        raise ImageError(
+            f"a batch must hold many images; got one {type(images).__name__}: put it in a list"
+        )
+    if is_unordered(images):
+        raise ImageError(f"a {type(images).__name__} of images has no order: give a list")
+
+
 def picture_size(path: Path) -> tuple[int, int]:
     """Height and width of the image in a file as stored, before any orientation is applied. No
     pixel is decoded.
@@ -143,14 +152,12 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError, OSError, ValueError: it cannot be read; `as_uint8` says more.
     """
-    if (size := path.stat().st_size) > _MAX_FILE_BYTES:
-        raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
     with path.open("rb") as file:
         layout = layout_of(file)
     if layout is not None:
         height, width = layout.shape[:2]
         return height, width
-    header = read_image_header(path.read_bytes())
+    header = read_image_header(_bytes_of(path))
     return header.height, header.width
 
 
@@ -277,16 +284,24 @@ def _from_tensor(tensor: torch.Tensor) -> NDArray[np.uint8]:
 
 def _from_path(path: Path) -> NDArray[np.uint8]:
     try:
-        if (size := path.stat().st_size) > _MAX_FILE_BYTES:
-            raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
         stored = _from_uncompressed(path) if path.is_file() else None
         if stored is not None:
             return stored
-        return decode_image_bytes(path.read_bytes(), name=str(path))
+        return decode_image_bytes(_bytes_of(path), name=str(path))
     except ImageError as error:
         raise type(error)(f"{path}: {error}") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise ImageError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _bytes_of(path: Path) -> bytes:
+    """A whole file. Raises ImageTooLargeError, also of a device that has no end; OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > _MAX_FILE_BYTES else file.read(_MAX_FILE_BYTES + 1)
+    if (size := max(size, len(data))) > _MAX_FILE_BYTES:
+        raise ImageTooLargeError(f"file of {size:,} bytes; at most {_MAX_FILE_BYTES:,}")
+    return data
 
 
 def _refuse_frames(picture: Image.Image) -> None:

@@ -103,7 +103,7 @@ def _codecs(model: str | Sequence[Codec], picture: Pixels) -> list[Codec]:
     """The codecs that an image may be coded with."""
     if isinstance(model, str):
         return family(model_for(*picture.shape[:2]) if model == AUTO else model)
-    if not isinstance(model, Iterable):
+    if not isinstance(model, Iterable) or getattr(model, "ndim", 1) == 0:
         raise HvaeCodecError(f"a model is a name or codecs; got {shown(model)}")
     codecs = list(map(checked_codec, model))
     if not codecs:

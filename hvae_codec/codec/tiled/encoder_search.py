@@ -23,7 +23,7 @@ from hvae_codec.codec.entropy.tables import TOTAL, SymbolTables
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import loading
-from hvae_codec.utils.arguments import equals, shown
+from hvae_codec.utils.arguments import equals, is_masked, shown
 from hvae_codec.utils.cancellation import check
 
 _GAIN, _MOMENTUM, _LATE_MOMENTUM = 0.3, 0.7, 0.5
@@ -66,9 +66,12 @@ def per_tile(effort: int, trade: float | Sequence[float], tiles: Sequence[int]) 
     if not any(equals(effort, allowed) for allowed in EFFORTS):
         raise HvaeCodecError(f"effort must be one of {EFFORTS}; got {shown(effort)}")
     try:
-        if isinstance(trade, str | bytes):  # NumPy would read a number from it
+        given = np.asarray(trade)
+        # NumPy would read numbers from text, bytes and durations, and what is masked.
+        buffer = isinstance(trade, bytes | bytearray | memoryview)
+        if buffer or given.dtype.kind not in "biufO" or is_masked(trade):
             raise TypeError
-        trades = np.asarray(trade, np.float64)
+        trades = given.astype(np.float64)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise HvaeCodecError(
             f"trade must be a number, or one for each; got {shown(trade)}"

@@ -1,7 +1,6 @@
 """Crops of the images in a folder, as a data set to train on."""
 
 import os
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from tqdm import tqdm
 from hvae_codec.codec.images.load import as_uint8
 from hvae_codec.data.dataset import ImageDataset
 from hvae_codec.errors import DatasetError, ImageError
-from hvae_codec.utils.arguments import shown
+from hvae_codec.utils.arguments import is_whole, shown
 from hvae_codec.utils.folders import files_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -27,7 +26,7 @@ def picture_paths(folder: str | os.PathLike[str]) -> list[Path]:
     Warns:
         SkippedFilesWarning: it holds images of other suffixes.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.fsdecode(folder)).expanduser()
     if not folder.is_dir():
         raise DatasetError(f"folder of images not found: {folder}")
     try:
@@ -75,9 +74,9 @@ def load_folder(
     if crops is not None:
         crops = count_of("crops", crops, 1)
     seed = count_of("seed", seed, 0)
-    if not isinstance(folder, str | os.PathLike):
+    if not (isinstance(folder, str | os.PathLike) and os.fsdecode(folder)):
         raise DatasetError(f"a folder is a path; got {type(folder).__name__} {shown(folder)}")
-    place = _split_folder(Path(folder).expanduser(), split)
+    place = _split_folder(Path(os.fsdecode(folder)).expanduser(), split)
     paths = picture_paths(place)
     counts = _spread(crops, len(paths), seed)
     parts = []
@@ -116,18 +115,21 @@ def crop_size(crop: object) -> tuple[int, int]:
 
 def count_of(name: str, given: object, least: int) -> int:
     """A whole number of at least `least`. Raises DatasetError, naming the argument."""
-    if isinstance(given, bool) or not isinstance(given, Integral):
+    if isinstance(given, bool) or not is_whole(given):
         kind = type(given).__name__
         raise DatasetError(f"{name} must be a whole number; got {kind} {shown(given)}")
-    if given < least:
+    number = int(given)  # type: ignore[call-overload]
+    if number < least:
         raise DatasetError(f"{name} must be at least {least}, got {shown(given)}")
-    return int(given)
+    if number >= 2**63:
+        raise DatasetError(f"{name} must be below 2^63, got {shown(given)}")
+    return number
 
 
 def _split_folder(folder: Path, split: str) -> Path:
     if not isinstance(split, str):
         raise DatasetError(f"a split is a name; got {type(split).__name__} {shown(split)}")
-    if (folder / split).is_dir():
+    if split and (folder / split).is_dir():
         return folder / split
     if split == "train" and not (folder / "test").is_dir():
         return folder

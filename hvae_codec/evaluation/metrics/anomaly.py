@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.codec import Codec, checked_codec
 from hvae_codec.codec.model_shape import Pictures
+from hvae_codec.errors import EvaluationError
+from hvae_codec.utils.arguments import is_masked, shown
 
 Scores = NDArray[np.float64]
 
@@ -41,23 +43,27 @@ def rate_bits(codec: Codec, images: Pictures) -> Scores:
     Raises:
         ImageError: as `Codec.information_bits`: images are of the model's own size.
     """
-    bits: Scores = codec.information_bits(images).sum(axis=1)
+    bits: Scores = checked_codec(codec).information_bits(images).sum(axis=1)
     return bits
 
 
 def distance_from_typical(scores: Scores, normal: Scores) -> Scores:
-    """How far each score lies from the median of those of images known to be normal."""
-    return np.abs(scores - np.median(normal))
+    """How far each score lies from the median of those of images known to be normal.
+
+    Raises:
+        EvaluationError: a set has no score, or one that is not finite.
+    """
+    distance: Scores = np.abs(_finite(scores) - np.median(_finite(normal)))
+    return distance
 
 
 def roc(normal: Scores, strange: Scores) -> Roc:
     """The curve of a score, higher for the strange, [N] and [M] finite numbers, neither empty.
 
     Raises:
-        ValueError: a set is empty or has a score that is not finite.
+        EvaluationError: a set has no score, or one that is not finite.
     """
-    if not (len(normal) and len(strange) and np.isfinite([*normal, *strange]).all()):
-        raise ValueError("need finite scores of one or more normal and strange images each")
+    normal, strange = _finite(normal), _finite(strange)
     thresholds = np.unique(np.concatenate([normal, strange]))[::-1]
 
     def reached(scores: Scores) -> Scores:
@@ -66,3 +72,15 @@ def roc(normal: Scores, strange: Scores) -> Roc:
 
     false, true = reached(normal), reached(strange)
     return Roc(false, true, float(np.trapezoid(true, false)))
+
+
+def _finite(scores: Scores) -> Scores:
+    try:
+        found = np.asarray(scores)
+        if found.ndim == 1 and found.size and found.dtype.kind in "iufO" and not is_masked(scores):
+            numbers: Scores = found.astype(np.float64)
+            if np.isfinite(numbers).all():
+                return numbers
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise EvaluationError(f"scores are one or more finite numbers [N]; got {shown(scores)}")

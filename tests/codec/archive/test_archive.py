@@ -359,7 +359,7 @@ def test_files_that_cannot_be_read(tmp_path):
         for index in (2, -3):
             with pytest.raises(IndexError, match=f"2 images, none of number {index}"):
                 archive[index]
-        with pytest.raises(TypeError):
+        with pytest.raises(ArchiveError):
             archive[0.5]
     path.write_bytes(b"\xf6AR?" + path.read_bytes()[4:18])
     with pytest.raises(NotAnHvaeFileError):
