@@ -35,7 +35,7 @@ def encode_label(label: Label | None) -> bytes:
     """One label, or that there is none. Raises ArchiveError if an archive cannot hold it."""
     if label is None:
         return write_varint(0)
-    if isinstance(label, int | np.integer) and not isinstance(label, bool):
+    if isinstance(label, int | np.integer) and not isinstance(label, bool | np.timedelta64):
         number = int(label)
         if not -MOST - 1 <= number <= MOST:
             raise ArchiveError(f"a label lies in {-MOST - 1}..{MOST}, not {shown(label)}")

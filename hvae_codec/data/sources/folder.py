@@ -118,7 +118,7 @@ def count_of(name: str, given: object, least: int) -> int:
     if isinstance(given, bool) or not is_whole(given):
         kind = type(given).__name__
         raise DatasetError(f"{name} must be a whole number; got {kind} {shown(given)}")
-    number = int(given)  # type: ignore[call-overload]
+    number: int = int(given)  # type: ignore[call-overload]
     if number < least:
         raise DatasetError(f"{name} must be at least {least}, got {shown(given)}")
     if number >= 2**63:
