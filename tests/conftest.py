@@ -61,7 +61,13 @@ def pytest_runtest_teardown() -> None:
 
 
 def pytest_configure() -> None:
-    """Let no proxy of the environment be asked for the servers of tests."""
+    """Compute on one thread, and let no proxy of the environment be asked for servers of tests.
+
+    Threads of torch wait actively for one another: beside other programs, even another worker of
+    xdist, small images cost them many times the work of one thread. Processes of tests inherit it.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
     here = "127.0.0.1,localhost"
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), here)))
