@@ -18,7 +18,7 @@ NAMES = ("cifar10", "cifar10-maps", "mnist", "photo")
 FOLDER = Path(hvae_codec.__file__).parent / "checkpoints"
 RANDOM = np.random.default_rng(5)
 COARSE = RANDOM.integers(0, 256, (12, 12, 3), np.uint8)
-IMAGE = COARSE.repeat(8, 0).repeat(8, 1)
+IMAGE = COARSE.repeat(4, 0).repeat(4, 1)
 
 
 @contextmanager
