@@ -98,7 +98,7 @@ class ArchiveTarget:
 
     def _symbols(self, archive: Archive, numbers: range) -> list[tuple[int, bytes]]:
         """Of each image of a block its number and symbols, without the networks."""
-        wanted = archive._by_entry(np.asarray(numbers, np.intp))
+        wanted = archive._index.by_entry(archive.path, np.asarray(numbers, np.intp))
         pairs = []
         for batch in (batch for some in archive._batches(wanted, None) for batch in some):
             for row, number in enumerate(batch.numbers):
