@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hvae_codec.codec.archive.labels import Label
@@ -40,7 +40,7 @@ class PictureInfo:
     height: int
     width: int
     channels: int
-    label: Label | None = None
+    label: Label | None = field(default=None, hash=False)  # an object has no hash
 
 
 @dataclass(frozen=True)
