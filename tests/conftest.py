@@ -19,7 +19,7 @@ _left_out = pytest.StashKey[list[str]]()
 SLOWEST_FILES = (
     "ray",
     "tests/evaluation/test_evaluate.py",
-    "tests/test_readme.py",
+    "tests/docs/test_readme.py",
     "tests/codec/tiled/test_streaming.py",
     "tests/codec/test_rate_control.py",
     "tests/models/test_deep.py",
