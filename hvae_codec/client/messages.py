@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.client import errors
-from hvae_codec.codec.bitstream.encoded import Encoded, as_file, is_one
+from hvae_codec.codec.bitstream.encoded import is_one
 from hvae_codec.codec.bitstream.header import MAGIC
 from hvae_codec.codec.features import Features
 from hvae_codec.codec.images.load import Picture as LocalPicture
@@ -119,15 +119,6 @@ def source_message(source: Picture) -> codec_pb2.FeatureSource:
     if isinstance(source, bytes) and source.startswith(MAGIC):
         return codec_pb2.FeatureSource(encoded=source)
     return codec_pb2.FeatureSource(image=image_message(source))
-
-
-def encoded_message(encoded: Encoded) -> bytes:
-    """The bytes of a `.hvae` file as they travel.
-
-    Raises:
-        BitstreamError: as `as_file`.
-    """
-    return as_file(encoded)
 
 
 def check_pictures(pictures: object) -> None:
