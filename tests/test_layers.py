@@ -29,6 +29,7 @@ LAYERS = (
         "hvae_codec.grpc_error_info",
         "hvae_codec.client",
         "hvae_codec.pillow_plugin",
+        "hvae_codec.torch",
     ),
     ("hvae_codec.server",),
     ("hvae_codec.cli",),
