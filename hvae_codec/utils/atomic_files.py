@@ -34,13 +34,13 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write `data` to `path` by way of a temporary name beside it, as `replacing` does.
 
     Raises:
         OSError: as `replacing`.
     """
-    with replacing(path) as file:
+    with replacing(path, durable=durable) as file:
         file.write(data)
 
 
