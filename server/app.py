@@ -23,7 +23,8 @@ from hvae_codec.utils.malloc import give_back_freed_memory
 from hvae_codec.utils.signals import STOPPING
 from hvae_codec.v1 import codec_pb2
 
-from .admission.capacity import Admission, message_footprint
+from .admission.capacity import Admission
+from .admission.footprints import message_footprint
 from .admission.open_calls import OpenCalls, OverloadGuard, Silence, UnreadAnswers
 from .admission.side_calls import SideCalls
 from .auth.access import Access

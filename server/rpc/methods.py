@@ -20,10 +20,8 @@ from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.evaluation.metrics.psnr import psnr_of, squared_error_each
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import (
-    Held,
-    answer_footprint,
-)
+from ..admission.capacity import Held
+from ..admission.footprints import answer_footprint
 from ..engine.engine import Engine
 from ..engine.operations import Decode, Encode, ImageArray, Measure, ReadFeatures, ReadFileFeatures
 from ..errors import InvalidRequestError

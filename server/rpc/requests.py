@@ -20,7 +20,8 @@ from hvae_codec.grpc_error_info import reason_of
 from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import Held, file_footprint, sample_footprint
+from ..admission.capacity import Held
+from ..admission.footprints import file_footprint, sample_footprint
 from ..engine.engine import Engine
 from ..engine.operations import ImageArray
 from ..errors import InvalidRequestError, LimitError

@@ -8,11 +8,8 @@ from hvae_codec.codec.images.load import encode_png
 from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import (
-    Held,
-    answer_footprint,
-    sample_footprint,
-)
+from ..admission.capacity import Held
+from ..admission.footprints import answer_footprint, sample_footprint
 from ..engine.engine import Engine
 from ..engine.operations import ImageArray
 from ..settings import Limits

@@ -17,7 +17,8 @@ from prometheus_client import Counter
 
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import Admission, Held, message_footprint
+from ..admission.capacity import Admission, Held
+from ..admission.footprints import message_footprint
 from ..admission.open_calls import OpenCalls, Silence, UnreadAnswers, host_of
 from ..errors import OverloadError, SilentCallError, StoppingError, TokenLimitError
 from ..observability.calls import CallObserver, current_call
@@ -174,7 +175,7 @@ class CodecServicer:
                     held = await self._admission.take_in_turn(
                         max(1, items), message_footprint(size), owner
                     )
-                    all_held[held] = None
+                    held.line_up(all_held)
                     answer = self._answer_message(method, request, deadline, held)
                     task = asyncio.create_task(answer)
                     tasks.add(task)
