@@ -38,6 +38,7 @@ from .listening import (
     cannot_listen,
     cannot_write,
     close_connection,
+    close_path,
     is_unix,
     stop_listening,
 )
@@ -156,7 +157,10 @@ class App:
 
     def _close_connection(self, peer: str) -> None:
         """Close the connection of a peer that reads no answers."""
-        if close_connection(self._port, peer):
+        if is_unix(self._settings.host):
+            if close_path(self._settings.host):
+                _logger.warning("a connection read no answers: those of the socket were closed")
+        elif close_connection(self._port, peer):
             _logger.warning("%s read no answers: its connection was closed", peer)
 
     async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
@@ -166,7 +170,9 @@ class App:
             return await self.calls.evaluate(request, None, held)
 
     def _grpc_server(self) -> grpc.aio.Server:
-        interceptor = CallInterceptor(self._observation, self.access, self._overload, self._silence)
+        interceptor = CallInterceptor(
+            self._observation, self.access, self._overload, self._silence, self._open_calls
+        )
         return grpc.aio.server(
             interceptors=[interceptor],
             options=server_options(

@@ -232,12 +232,12 @@ class CodecServicer:
                 quota.release(sum(taken))
 
     def _enter_host(self, context: Context) -> None:
-        """Count the stream that this task answers as its host's, where it has no token.
+        """Count the stream that this task answers as its host's.
 
         Raises OverloadError.
         """
-        if self._open_calls is not None and current_call().token is None:
-            self._open_calls.enter_host(host_of(context.peer()))
+        if self._open_calls is not None:
+            self._open_calls.enter_host(host_of(context.peer()), stream=True)
 
     async def _answer_message(
         self, method: str, request: Message, deadline: float | None, held: Held
