@@ -24,7 +24,6 @@ from hvae_codec.utils.signals import STOPPING
 from hvae_codec.v1 import codec_pb2
 
 from .admission.capacity import Admission
-from .admission.footprints import message_footprint
 from .admission.open_calls import OpenCalls, OverloadGuard, Silence, UnreadAnswers
 from .admission.side_calls import SideCalls
 from .auth.access import Access
@@ -49,6 +48,7 @@ from .observability.tracing import start_tracing
 from .output import announce
 from .rpc.interceptor import CallInterceptor
 from .rpc.methods import Calls
+from .rpc.requests import message_footprint
 from .rpc.servicer import SERVICE, CodecServicer
 from .settings import Preload, Settings
 from .status_page.page import StatusPage

@@ -3,8 +3,8 @@
 Beyond its capacity the server rejects calls with a time to retry, and nothing grows.
 
 A request is counted by the memory that it takes, in upper bounds: its message, its images decoded,
-and its answer until the transport has taken that (`footprints`). What it takes beside its message
-is known once the headers of its images and files are read, so it is counted in two steps.
+and its answer until the transport has taken that. What it takes beside its message is known once
+the headers of its images and files are read, so it is counted in two steps.
 
 Streams wait for the second step with their message in hand. So one of them goes on, beyond the
 capacity, where otherwise none ever would.

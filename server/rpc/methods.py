@@ -21,7 +21,6 @@ from hvae_codec.evaluation.metrics.psnr import psnr_of, squared_error_each
 from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Held
-from ..admission.footprints import answer_footprint
 from ..engine.engine import Engine
 from ..engine.operations import Decode, Encode, ImageArray, Measure, ReadFeatures, ReadFileFeatures
 from ..errors import InvalidRequestError
@@ -32,6 +31,7 @@ from .requests import (
     ImageReader,
     Shape,
     Warned,
+    answer_footprint,
     check_items,
     check_known,
     check_pixels,

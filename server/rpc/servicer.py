@@ -18,12 +18,12 @@ from prometheus_client import Counter
 from hvae_codec.v1 import codec_pb2
 
 from ..admission.capacity import Admission, Held
-from ..admission.footprints import message_footprint
 from ..admission.open_calls import OpenCalls, Silence, UnreadAnswers, host_of
 from ..errors import OverloadError, SilentCallError, StoppingError, TokenLimitError
 from ..observability.calls import CallObserver, current_call
 from .message_reader import MessageReader
 from .methods import Calls
+from .requests import message_footprint
 from .status import abort_with, item_status, over_is_cancelled, status_of
 
 _logger = logging.getLogger(__name__)
