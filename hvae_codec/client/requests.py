@@ -180,7 +180,7 @@ def encode(
         weight,
         request,
         codec_pb2.StreamEncodeRequest,
-        lambda result: bytes(result.encoded),
+        lambda result: messages.file_of(result.encoded),
         timeout,
         lambda image: search_seconds(selector, image, max_bytes=most, effort=steps),
     )
