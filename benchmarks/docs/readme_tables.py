@@ -20,7 +20,15 @@ from benchmarks.docs import retired
 from benchmarks.rate_distortion import tables as rate_distortion
 from benchmarks.service import tables as service
 from benchmarks.tables import Table, filled, stored
-from benchmarks.training import kernels, photo_recipes, plane_losses, step, sweep_speed, throughput
+from benchmarks.training import (
+    kernels,
+    optimisers,
+    photo_recipes,
+    plane_losses,
+    step,
+    sweep_speed,
+    throughput,
+)
 from hvae_codec.utils.atomic_files import write_atomically
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +38,7 @@ MEASURED = (
     memory,
     photographs,
     kernels,
+    optimisers,
     photo_recipes,
     plane_losses,
     step,
