@@ -7,7 +7,7 @@ views of the weights, which share their memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from hvae_codec.training.muon import Muon
 from hvae_codec.training.soap import Soap
 
 OptimiserName = Literal["adam", "adamw", "muon", "soap"]
-OPTIMISERS: tuple[OptimiserName, ...] = ("adam", "adamw", "muon", "soap")
+OPTIMISERS: tuple[OptimiserName, ...] = get_args(OptimiserName)
 
 STATE_PREFIXES = ("adam.", "muon.", "soap.")
 """What the names of `Optimiser.state_tensors` begin with."""

@@ -11,7 +11,6 @@ import torch
 from tqdm import tqdm
 
 from hvae_codec.cli.common import print_json, print_warning, require_folder_name
-from hvae_codec.cli.research.recipe_flags import recipe_fields
 from hvae_codec.cli.research.train_job import FIRST_BETA, rates_by_layer
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import SweepError
@@ -34,6 +33,7 @@ from hvae_codec.utils.atomic_files import locked
 from hvae_codec.utils.executors.base import Executor
 from hvae_codec.utils.executors.local import LocalExecutor
 from hvae_codec.utils.executors.ray import RayExecutor
+from hvae_codec.utils.options import given_fields
 
 RAY_RETRIES = 5
 """Lost workers that a chunk survives."""
@@ -86,13 +86,13 @@ def _check_plane(arguments: argparse.Namespace, models: Sequence[SweepModel]) ->
 
 def _models(arguments: argparse.Namespace) -> list[SweepModel]:
     layers = len(get_spec(arguments.spec).latents)
-    bins = arguments.bins or (1,) * layers
+    bins = arguments.beta_groups or (1,) * layers
     found: list[SweepModel] = []
     if arguments.grid is not None:
         if len(arguments.grid) != len(bins):
             arguments.usage_error(
                 f"--grid has {len(arguments.grid)} sides; {arguments.spec} has {layers} layers"
-                + (f" in {len(bins)} bins" if arguments.bins else "")
+                + (f" in {len(bins)} bins" if arguments.beta_groups else "")
             )
         found += grid(arguments.grid, *arguments.beta)
     found += [SweepModel(betas) for betas in arguments.betas or []]
@@ -119,7 +119,7 @@ def _recipe(arguments: argparse.Namespace, models: Sequence[SweepModel]) -> Reci
         beta_ranges=ranges,
         channels_last=arguments.memory_format == "channels_last",
         seed=arguments.seed,
-        **recipe_fields(arguments),
+        **given_fields(Recipe, vars(arguments)),
     )
 
 
