@@ -19,7 +19,15 @@ from benchmarks.codec import codec_speed, memory, photographs
 from benchmarks.rate_distortion import tables as rate_distortion
 from benchmarks.service import tables as service
 from benchmarks.tables import Table, filled, stored
-from benchmarks.training import kernels, photo_recipes, plane_losses, step, sweep_speed, throughput
+from benchmarks.training import (
+    kernels,
+    optimisers,
+    photo_recipes,
+    plane_losses,
+    step,
+    sweep_speed,
+    throughput,
+)
 from hvae_codec.utils.atomic_files import write_atomically
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +37,7 @@ MEASURED = (
     memory,
     photographs,
     kernels,
+    optimisers,
     photo_recipes,
     plane_losses,
     step,

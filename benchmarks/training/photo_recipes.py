@@ -12,15 +12,12 @@ it already has are not measured again: a comparison of many variants goes on whe
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-import tempfile
-import time
 from argparse import ArgumentTypeError, Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,14 +25,19 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.command import Argument, Benchmark
-from benchmarks.common import environment, progress, write_json
 from benchmarks.tables import Result, Table
+from benchmarks.training.equal_time import (
+    Training,
+    rows_measured,
+    seconds_per_step,
+    trained_for,
+)
 from hvae_codec.data import RandomCrops
 from hvae_codec.data.sources.photographs import Photos, load_photos
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 from hvae_codec.models.zoo import SPECS, any_spec
-from hvae_codec.training import Recipe, train
+from hvae_codec.training import Recipe
 
 DATA = (
     "photos/bsds500_*,photos/web/deepin-unsplash_*.jpg,photos/web/elementary_*.jpg,"
@@ -46,8 +48,6 @@ DATA = (
 BASE = "lean6-128x128x3"
 QUALITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 HELD_OUT_CROPS = 128
-PROBE_STEPS = 12
-"""Steps that a variant's time per step is taken from, the first of them left out."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def variants() -> dict[str, Variant]:
         "base": Variant("lean networks, Muon at 1e-3, minibatches of 8"),
         "adam": Variant("Adam at 1e-3", {"optimiser": "adam"}),
         "adamw": Variant("AdamW at 1e-3", {"optimiser": "adamw"}),
+        "soap": Variant("SOAP at 1e-3", {"optimiser": "soap"}),
         "rate-2e-3": Variant("Muon at 2e-3", {"learning_rate": 2e-3}),
         "rate-5e-4": Variant("Muon at 5e-4", {"learning_rate": 5e-4}),
         "batch-4": Variant("minibatches of 4", {"batch_size": 4}),
@@ -151,28 +152,15 @@ def held_out_photographs() -> torch.Tensor:
 def run(variant: Variant, seed: int, core_seconds: float) -> dict[str, Any]:
     """Train a variant for so many core-seconds, and measure it on held-out crops."""
 
-    def trained(steps: int) -> tuple[ConvVAE, float]:
+    def training_of(steps: int) -> Training:
         recipe = recipe_of(variant, seed, steps)
         _, height, width = any_spec(recipe.spec).image_shape
-        crops = RandomCrops(photographs((height, width)), recipe.crops or 0, seed)
-        with tempfile.TemporaryDirectory() as folder:
-            start = time.process_time()
-            model = train(recipe, crops, Path(folder))
-            spent = time.process_time() - start
-        assert isinstance(model, ConvVAE)
-        return model, spent
+        return recipe, RandomCrops(photographs((height, width)), recipe.crops or 0, seed)
 
-    trained(1)  # whatever is prepared once
-    probes = [trained(count)[1] for count in (1, PROBE_STEPS)]
-    per_step = (probes[1] - probes[0]) / (PROBE_STEPS - 1)
-    steps = max(1, round(core_seconds / per_step))
-    model, spent = trained(steps)
-    return {
-        "steps": steps,
-        "cpu_seconds": round(spent, 1),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        **held_out_loss(model, held_out_photographs()),
-    }
+    per_step = seconds_per_step(training_of)
+    model, spent = trained_for(core_seconds, per_step, training_of)
+    assert isinstance(model, ConvVAE)
+    return {**spent, **held_out_loss(model, held_out_photographs())}
 
 
 def held_out_crops(crops: NDArray[np.uint8]) -> torch.Tensor:
@@ -206,21 +194,16 @@ def held_out_loss(model: ConvVAE, x: torch.Tensor) -> dict[str, Any]:
 
 def measure(arguments: Namespace) -> Result:
     """Variants that have no row yet; rows stand in the file as soon as they are measured."""
-    torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
-    if arguments.json is not None and arguments.json.exists():
-        rows = json.loads(arguments.json.read_text())["rows"]
-    result = {"rows": rows, "qualities": list(QUALITIES), "data": DATA}
     known = variants()
-    for name in progress(arguments.names or known, "variants"):
-        key = {"variant": name, "seed": arguments.seed, "core_seconds": arguments.core_seconds}
-        if any(key.items() <= row.items() for row in rows):
-            continue
-        found = run(known[name], arguments.seed, arguments.core_seconds)
-        rows.append({**key, "what": known[name].what, **found, "environment": environment()})
-        if arguments.json is not None:
-            write_json(arguments.json, result)
-    return result
+
+    def measured(key: Mapping[str, Any]) -> dict[str, Any]:
+        variant = known[key["variant"]]
+        return {"what": variant.what, **run(variant, arguments.seed, arguments.core_seconds)}
+
+    shared = {"seed": arguments.seed, "core_seconds": arguments.core_seconds}
+    keys = [{"variant": name, **shared} for name in arguments.names or known]
+    more = {"qualities": list(QUALITIES), "data": DATA}
+    return rows_measured(arguments.json, keys, measured, more)
 
 
 def points(row: dict[str, Any]) -> str:

@@ -49,6 +49,10 @@ class Muon(torch.optim.Optimizer):
                 if matrix.dim() < 2:
                     raise ValueError(f"Muon takes matrices, not a shape of {tuple(matrix.shape)}")
 
+    def new_state(self, matrix: Tensor) -> dict[str, Tensor]:
+        """What is kept of a matrix before its first step."""
+        return {"momentum_buffer": torch.zeros_like(matrix)}
+
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every matrix that has a gradient."""
@@ -58,7 +62,7 @@ class Muon(torch.optim.Optimizer):
                     continue
                 state = self.state[matrix]
                 if not state:
-                    state["momentum_buffer"] = torch.zeros_like(matrix)
+                    state.update(self.new_state(matrix))
                 mean = state["momentum_buffer"].lerp_(gradient, 1.0 - group["momentum"])
                 update = orthogonalised(gradient.lerp(mean, group["momentum"]))
                 length = STEP_SCALE * math.sqrt(max(matrix.shape[-2:]))

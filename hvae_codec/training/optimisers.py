@@ -1,36 +1,37 @@
-"""Optimisers of a training run: Adam or AdamW on all parameters, or Muon on the matrices.
+"""Optimisers of a training run: Adam or AdamW on all parameters, or Muon or SOAP on the matrices.
 
-To Muon a convolution is the matrix [outputs, inputs * height * width]: it is given views of the
-weights, which share their memory.
+To Muon and SOAP a convolution is the matrix [outputs, inputs * height * width]: they are given
+views of the weights, which share their memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from hvae_codec.errors import CheckpointError
 from hvae_codec.training.muon import Muon
+from hvae_codec.training.soap import Soap
 
-OptimiserName = Literal["adam", "adamw", "muon"]
+OptimiserName = Literal["adam", "adamw", "muon", "soap"]
+OPTIMISERS: tuple[OptimiserName, ...] = get_args(OptimiserName)
+
+STATE_PREFIXES = ("adam.", "muon.", "soap.")
+"""What the names of `Optimiser.state_tensors` begin with."""
 
 WEIGHT_DECAY = 0.01
-"""Of AdamW, relative to the learning rate; Muon and Adam have none."""
-
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-_MOMENTUM = "momentum_buffer"
-
+"""Of AdamW, relative to the learning rate; the others have none."""
 
 _OF_ADAM = (".context.", ".modulation.", ".gate.", "steps.")
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether Muon takes this parameter of one model, else Adam.
+    """Whether Muon or SOAP takes this parameter of one model, else Adam.
 
-    Muon takes the weights of convolutions and linear layers. Tables of values per quality and steps
+    They take the weights of convolutions and linear layers. Tables of values per quality and steps
     of quantisation are no matrices. Contexts of priors are linear maps of few, sparse features,
     which Adam fits better; so are the small networks of betas.
     """
@@ -41,7 +42,7 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
 def matrix_view(parameter: Tensor, *, stacked: bool = False) -> Tensor:
     """The parameter [outputs, inputs, ...] as a matrix [outputs, rest] that shares its memory.
 
-    Columns are in the order of memory: the update of Muon does not depend on it. stacked: the
+    Columns are in the order of memory: neither update depends on it. stacked: the
     parameter is [M, outputs, inputs, ...] of M models, and contiguous; they give M matrices.
 
     Raises:
@@ -55,7 +56,7 @@ def matrix_view(parameter: Tensor, *, stacked: bool = False) -> Tensor:
     if not weight.is_contiguous():
         raise ValueError(
             f"a weight of shape {tuple(parameter.shape)} has strides {parameter.stride()}; "
-            "Muon needs contiguous or channels_last memory"
+            "Muon and SOAP need contiguous or channels_last memory"
         )
     return weight.view(len(weight), -1)
 
@@ -77,7 +78,7 @@ class Optimiser:
     ) -> None:
         self._parameters = dict(model.named_parameters())
         self._matrices: dict[str, nn.Parameter] = {}
-        if name == "muon":
+        if name in ("muon", "soap"):
             self._matrices = {
                 key: nn.Parameter(matrix_view(parameter, stacked=stacked))
                 for key, parameter in self._parameters.items()
@@ -94,9 +95,13 @@ class Optimiser:
             if name == "adamw"
             else torch.optim.Adam(adam_groups, fused=True)
         )
-        self._muon: Muon | None = None
+        self._matrix_optimiser: Muon | Soap | None = None
         if self._matrices:
-            self._muon = Muon([{"params": list(self._matrices.values()), "factor": 1.0}])
+            kind = Muon if name == "muon" else Soap
+            self._matrix_optimiser = kind(
+                [{"params": list(self._matrices.values()), "factor": 1.0}]
+            )
+        self._name = name
 
     def step(self, learning_rate: float) -> None:
         """Move all parameters along their gradients, by this learning rate times their factors."""
@@ -104,7 +109,7 @@ class Optimiser:
             gradient = self._parameters[key].grad
             parameter = self._parameters[key]
             matrix.grad = None if gradient is None else _like(gradient, parameter, matrix)
-        for optimiser in (self._adam, self._muon):
+        for optimiser in (self._adam, self._matrix_optimiser):
             if optimiser is not None:
                 for group in optimiser.param_groups:
                     group["lr"] = learning_rate * group["factor"]
@@ -120,11 +125,11 @@ class Optimiser:
         tensors: dict[str, Tensor] = {}
         for key, parameter in self._parameters.items():
             own = self._adam.state.get(parameter, {})
-            tensors |= {f"adam.{m}.{key}": own[m] for m in _MOMENTS if m in own}
-        if self._muon is not None:
+            tensors |= {f"adam.{moment}.{key}": value for moment, value in own.items()}
+        if self._matrix_optimiser is not None:
             for key, matrix in self._matrices.items():
-                if _MOMENTUM in (own := self._muon.state.get(matrix, {})):
-                    tensors[f"muon.{_MOMENTUM}.{key}"] = own[_MOMENTUM]
+                own = self._matrix_optimiser.state.get(matrix, {})
+                tensors |= {f"{self._name}.{moment}.{key}": value for moment, value in own.items()}
         return tensors
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -135,22 +140,22 @@ class Optimiser:
         """
         for full, value in tensors.items():
             kind, moment, key = full.split(".", 2)
-            if kind == "muon" and self._muon is not None and key in self._matrices:
+            if kind == self._name and self._matrix_optimiser is not None and key in self._matrices:
                 owner: Tensor = self._matrices[key]
-                state = self._muon.state[owner]
+                state = self._matrix_optimiser.state[owner]
+                blank = self._matrix_optimiser.new_state(owner)
             elif kind == "adam" and key in self._parameters and key not in self._matrices:
                 owner = self._parameters[key]
                 state = self._adam.state[owner]
+                blank = {"step": torch.zeros(()), "exp_avg": owner, "exp_avg_sq": owner}
             else:
                 raise CheckpointError(f"the state of another optimiser or model: it has {full}")
-            if moment != "step":
-                if value.shape != owner.shape:
-                    raise CheckpointError(
-                        f"{full} has shape {tuple(value.shape)}, not {tuple(owner.shape)}"
-                    )
-                # The kernels want moments laid out in memory as their parameter is.
-                value = torch.empty_like(owner).copy_(value)
-            state[moment] = value
+            expected = blank.get(moment)
+            if expected is None or value.shape != expected.shape:
+                shape = "none" if expected is None else tuple(expected.shape)
+                raise CheckpointError(f"{full} has shape {tuple(value.shape)}, not {shape}")
+            # The kernels want moments laid out in memory as their parameter is.
+            state[moment] = value if moment == "step" else torch.empty_like(expected).copy_(value)
 
 
 def _like(gradient: Tensor, parameter: Tensor, matrix: Tensor) -> Tensor:

@@ -53,9 +53,10 @@ class Recipe:
     average of the weights keeps of itself in a step; the model trained is the average.
     `quality_rate`: factor on the learning rate of a map model's values by quality. `crops`: of
     photographs, random crops an epoch. `optimiser`: as `hvae_codec.training.optimisers` has them;
-    with "muon" one learning rate serves matrices and the rest. `beta_ranges`: least and greatest
-    beta of each layer, top first, of one model for all of them (`hvae_codec.models.plane`);
-    `betas` are then factors, and in the warm-up rise from `FIRST_SHARES`.
+    with "muon" and "soap" one learning rate serves matrices and the rest. `beta_ranges`: least and
+    greatest beta of each layer, top first, of one model for all of them
+    (`hvae_codec.models.plane`); `betas` are then factors, and in the warm-up rise from
+    `FIRST_SHARES`.
     """
 
     spec: str
@@ -110,7 +111,9 @@ class Recipe:
         old="crops",
     )
     optimiser: OptimiserName = option(
-        "adam", "muon: orthogonalised momentum for weight matrices, Adam for the rest"
+        "adam",
+        "muon: orthogonalised momentum for weight matrices, Adam for the rest; "
+        "soap: Adam in the eigenbases of their gradients",
     )
     beta_ranges: BetaRanges | None = None
 

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.zoo import any_spec
-from hvae_codec.training.optimisers import Optimiser
+from hvae_codec.training.optimisers import STATE_PREFIXES, Optimiser
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.state_file import (
     Data,
@@ -85,7 +85,7 @@ class RunState:
             raise CheckpointError(f"{path} belongs to other models; use another folder")
         self.model.load_state_dict(with_prefix(tensors, "model."))
         self.optimiser.load_state_tensors(
-            {name: value for name, value in tensors.items() if name.startswith(("adam.", "muon."))}
+            {name: value for name, value in tensors.items() if name.startswith(STATE_PREFIXES)}
         )
         if self.average is not None:
             averages = dict(self.average.module.named_parameters())

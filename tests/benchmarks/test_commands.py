@@ -25,6 +25,7 @@ MODULES = {
     "service.__main__": "service",
     "training.kernels": "kernels",
     "training.plane_losses": "plane_losses",
+    "training.optimisers": "optimisers",
     "training.photo_recipes": "photo_recipes",
     "training.photo_run": "photo_run",
     "training.step": "training_step",

@@ -188,11 +188,12 @@ def test_another_optimiser_is_another_run(tmp_path):
         train(recipe(epochs=1, optimiser="muon"), crops(), tmp_path)
 
 
-def test_a_run_may_be_lengthened_before_its_learning_rate_falls(tmp_path):
+@pytest.mark.parametrize("optimiser", ["muon", "soap"])
+def test_a_run_may_be_lengthened_before_its_learning_rate_falls(tmp_path, optimiser):
     """It then ends with the weights of a run that had that length from the first."""
 
     def settings(epochs):
-        return recipe(epochs=epochs, schedule="hold", decay=0.5, optimiser="muon", average=0.9)
+        return recipe(epochs=epochs, schedule="hold", decay=0.5, optimiser=optimiser, average=0.9)
 
     class StopError(Exception):
         pass
@@ -326,7 +327,7 @@ def test_recipes_from_before_these_fields_are_equal_to_those_without_them():
         ({"quality_rate": float("inf")}, "quality_rate inf"),
         ({"crops": 0}, "crops 0"),
         ({"images": 5}, "give one"),
-        ({"optimiser": "sgd"}, "optimiser 'sgd'; allowed: adam, adamw, muon"),
+        ({"optimiser": "sgd"}, "optimiser 'sgd'; allowed: adam, adamw, muon, soap"),
         (
             {"spec": "ghvae-32x32x3", "betas": (1.0, 1.0), "quality_rate": 2.0},
             "no values by quality",

@@ -1,5 +1,7 @@
 """Muon against singular values and torch's own; which parameters it takes; state that resumes."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hvae_codec.errors import CheckpointError
 from hvae_codec.models.build import build_model
 from hvae_codec.models.zoo import SPECS
 from hvae_codec.training.muon import Muon, orthogonalised
-from hvae_codec.training.optimisers import Optimiser, is_matrix, matrix_view
+from hvae_codec.training.optimisers import OPTIMISERS, Optimiser, is_matrix, matrix_view
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -134,41 +136,60 @@ def losses(model, optimiser, steps, first=0):
     return found
 
 
-def test_the_layout_of_memory_does_not_matter():
+@pytest.mark.parametrize(("name", "steps"), [("muon", 3), ("soap", 13)])
+def test_the_layout_of_memory_does_not_matter(name, steps):
     found = []
     for layout in (torch.contiguous_format, torch.channels_last):
         model = net().to(memory_format=layout)
-        losses(model, Optimiser(model, "muon"), 3)
+        losses(model, Optimiser(model, name), steps)
         found.append([parameter.detach() for parameter in model.parameters()])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
+@pytest.mark.parametrize("name", OPTIMISERS)
 def test_a_restored_optimiser_continues_to_the_bit(name):
+    """Before the next update of the bases of SOAP."""
     model = net()
     optimiser = Optimiser(model, name)
-    losses(model, optimiser, 4)
+    losses(model, optimiser, 18)
     tensors = {key: value.clone() for key, value in optimiser.state_tensors().items()}
     weights = {key: value.clone() for key, value in model.state_dict().items()}
-    expected = losses(model, optimiser, 3, first=4)
+    expected = losses(model, optimiser, 5, first=18)
     other = net()
     other.load_state_dict(weights)
     restored = Optimiser(other, name)
     restored.load_state_tensors(tensors)
-    assert losses(other, restored, 3, first=4) == expected
-    muon = {key for key in tensors if key.startswith("muon.")}
-    assert muon == (
-        {f"muon.momentum_buffer.{i}.weight" for i in (0, 2)} if name == "muon" else set()
-    )
+    assert losses(other, restored, 5, first=18) == expected
+    kept = {"muon": ["momentum_buffer"], "soap": ["step", "exp_avg", "exp_avg_sq"]}.get(name, [])
+    if name == "soap":
+        kept += [f"{what}_{side}" for what in ("gram", "basis") for side in ("rows", "columns")]
+    of_matrices = {key for key in tensors if not key.startswith("adam.")}
+    assert of_matrices == {f"{name}.{what}.{i}.weight" for what in kept for i in (0, 2)}
 
 
-def test_the_state_of_another_optimiser_is_refused():
+@pytest.mark.parametrize(
+    ("saved", "now"), list(itertools.permutations(("adam", "muon", "soap"), 2))
+)
+def test_the_state_of_another_optimiser_is_refused(saved, now):
     model = net()
-    optimiser = Optimiser(model, "adam")
+    optimiser = Optimiser(model, saved)
     losses(model, optimiser, 1)
-    with pytest.raises(CheckpointError, match=r"another optimiser.*adam\.\w+\.0\.weight"):
-        Optimiser(net(), "muon").load_state_tensors(optimiser.state_tensors())
+    with pytest.raises(CheckpointError, match=rf"another optimiser.*{saved}\.\w+\.0\.weight"):
+        Optimiser(net(), now).load_state_tensors(optimiser.state_tensors())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("soap.gram_rows.0.weight", torch.zeros(4, 4), r"shape \(4, 4\), not \(5, 5\)"),
+        ("soap.momentum_buffer.0.weight", torch.zeros(5, 27), r"shape \(5, 27\), not none"),
+        ("adam.exp_avg.0.bias", torch.zeros(6), r"shape \(6,\), not \(5,\)"),
+    ],
+)
+def test_a_state_of_other_shapes_is_refused(name, value, message):
+    with pytest.raises(CheckpointError, match=message):
+        Optimiser(net(), "soap").load_state_tensors({name: value})
 
 
 def test_adamw_decays_weights_that_have_no_gradient():

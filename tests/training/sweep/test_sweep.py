@@ -119,11 +119,17 @@ def trained_alone(plan, index, training, directory):
         {"spec": "lvae-32x32x3", "rate_warmup_epochs": 1},
         {"betas": [SweepModel((0.5, 0.5), (3.0, 20.0)), (0.1, 2.0), (3.0, 1.0)]},
         {"optimiser": "muon", "posterior": "uniform", "gradient_norm": 5.0},
+        {"optimiser": "soap", "epochs": 3, "channels_last": False},
     ],
-    ids=["plain", "clipped", "uniform", "lvae", "rates", "muon"],
+    ids=["plain", "clipped", "uniform", "lvae", "rates", "muon", "soap"],
 )
 def test_a_slice_of_a_stack_is_the_model_trained_alone(make_plan, tmp_path, settings):
-    """In double precision: the order of a convolution's sums is all that may differ."""
+    """In double precision: the order of a convolution's sums is all that may differ.
+
+    The eigenvectors of SOAP magnify that where eigenvalues are close; where they are 0, they depend
+    on the order of columns in memory, which a stack has as models that are not channels_last.
+    """
+    atol = 1e-7 if settings.get("optimiser") == "soap" else 1e-9
     plan = make_plan(**settings)
     training = load_dataset(plan.recipe.dataset, "train")
     stacked = train_chunk(plan, range(1, 3), training, tmp_path / "stack")
@@ -132,10 +138,10 @@ def test_a_slice_of_a_stack_is_the_model_trained_alone(make_plan, tmp_path, sett
         alone = trained_alone(plan, index, training, tmp_path / f"alone-{index}")
         assert result.state.keys() == alone.keys()
         for name, value in alone.items():
-            torch.testing.assert_close(result.state[name], value, rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(result.state[name], value, rtol=1e-6, atol=atol)
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+@pytest.mark.parametrize("optimiser", ["adam", "muon", "soap"])
 def test_a_model_that_diverges_is_reported_and_disturbs_no_other(
     make_plan, tmp_path, monkeypatch, optimiser
 ):
