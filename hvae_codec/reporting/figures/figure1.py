@@ -104,7 +104,8 @@ def draw_metric_surface(panel: Axes, sweep: Sweep, metric: Metric) -> None:
     rows = measured(sweep, metric)
     x, y = rate_arrays(rows)
     z = np.array([metric.of(row) for row in rows], dtype=float)
-    scale = mpl.colors.Normalize(**value_limits(sweep, metric))
+    limits = value_limits(sweep, metric)
+    scale = mpl.colors.Normalize(limits["vmin"], limits["vmax"])
     colours = np.asarray(mpl.colormaps[COLOURS](scale(z)))[:, :3]
     _draw_surface(panel, sweep, rows, np.stack([x, y, z], axis=1), colours)
     draw_alone(panel, sweep, metric, lambda row: (*row.rates_nats, metric.of(row)))

@@ -172,7 +172,7 @@ def alone_handles(sweep: Sweep) -> list[Line2D]:
     """What the dots of models alone are, for a legend."""
     if not sweep.alone:
         return []
-    look = {"marker": "o", "mfc": GREY, "mec": BLACK, "mew": 0.8, "ms": 4.7}
+    look: dict[str, Any] = {"marker": "o", "mfc": GREY, "mec": BLACK, "mew": 0.8, "ms": 4.7}
     return [Line2D([], [], ls="", label="trained for its betas alone", **look)]
 
 
