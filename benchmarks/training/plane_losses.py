@@ -167,7 +167,11 @@ def features_note(result: Result) -> str:
         f"mean difference {found['mean_difference_points']:+.1f} points)"
         for title, found in zip(CLASSIFIERS.values(), result["accuracies"].values(), strict=True)
     ]
-    return f"Percent of test images that are right, the paper's protocol. Best: {'; '.join(told)}."
+    count = len(with_features(result))
+    return (
+        f"Percent of test images that are right, the paper's protocol, {count} choices of betas. "
+        f"Best: {'; '.join(told)}."
+    )
 
 
 PLANE = Table(
