@@ -1,12 +1,14 @@
-"""What the command `hvae-codec` runs first: signals that end a server, then the command itself."""
+"""What the command `hvae-codec` runs first: what counts before torch is imported, then itself."""
 
 import sys
 
+from hvae_codec.utils.cores import limit_threads
 from hvae_codec.utils.signals import ended_by_signals
 
 
 def main() -> int:
     """Run the command line of the process and return the exit code."""
+    limit_threads()
     if sys.argv[1:2] != ["serve"]:
         return _run()
     with ended_by_signals():  # before the imports: signals that come during them count

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS
+from hvae_codec.utils.cores import available_cores
 
 from . import options
 from .grpc_options import ConnectionAge, shared_age
@@ -138,8 +139,7 @@ def _cores() -> int:
     stated = os.environ.get("OMP_NUM_THREADS", "")
     if stated.isdecimal() and int(stated) > 0:
         return min(int(stated), 8)
-    allowed = getattr(os, "sched_getaffinity", None)
-    return min(len(allowed(0)) if allowed else os.cpu_count() or 1, 8)
+    return min(available_cores(), 8)
 
 
 @dataclass(frozen=True)

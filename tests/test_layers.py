@@ -41,6 +41,7 @@ SERVER_MAY_USE = {
     "hvae_codec.utils.cancellation",
     "hvae_codec.errors",
     "hvae_codec.utils.atomic_files",
+    "hvae_codec.utils.cores",
     "hvae_codec.grpc_error_info",
     "hvae_codec.utils.malloc",
     "hvae_codec.utils.signals",

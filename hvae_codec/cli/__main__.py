@@ -3,5 +3,7 @@
 import sys
 
 from hvae_codec.cli import main
+from hvae_codec.utils.cores import limit_threads
 
+limit_threads()
 sys.exit(main())

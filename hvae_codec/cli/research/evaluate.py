@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from hvae_codec.cli.common import (
     require_suffix,
     seed,
 )
+from hvae_codec.utils.cores import available_cores
 
 _METRICS = ("psnr_modes_db", "inception_score", "information_nats", "accuracy.paper.z2.rbf_svm")
 
@@ -84,8 +84,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         classifier=arguments.classifier,
         pictures=out.parent / PICTURES if found.pictures else None,
     )
-    cores = len(os.sched_getaffinity(0))
-    rows = evaluate(found, order, out, workers=arguments.workers or cores)
+    rows = evaluate(found, order, out, workers=arguments.workers or available_cores())
     if rows[0]["information_nats"] is None:
         print_warning(f"{data} has no labels: no information about classes and no accuracies")
     best = optima(rows, _METRICS)
