@@ -27,7 +27,9 @@ SOURCES := setup.py pyproject.toml $(shell find csrc proto -type f)
 run: $(VENV)/built
 	$(BIN)/python -m benchmarks.docs.demo --output out
 
-test: $(VENV)/built lint types docs
+# Each of the checks before the tests keeps one core busy: two run at once.
+test: $(VENV)/built
+	$(MAKE) --jobs 2 lint types docs
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --durations=20
 
 lint: $(VENV)/built

@@ -18,20 +18,26 @@ _left_out = pytest.StashKey[list[str]]()
 
 SLOWEST_FILES = (
     "ray",
-    "tests/evaluation/test_evaluate.py",
     "tests/test_readme.py",
-    "tests/codec/tiled/test_streaming.py",
-    "tests/codec/test_rate_control.py",
-    "tests/models/test_deep.py",
-    "tests/ops/test_rules.py",
-    "tests/scale/test_deploy.py",
-    "tests/codec/tiled/test_encoder_search.py",
+    "tests/server/test_lifecycle.py",
+    "tests/server/test_connections.py",
+    "tests/server/admission/test_open_calls.py",
+    "tests/cli/test_main.py",
     "tests/codec/test_torch_state.py",
-    "tests/codec/bitstream/test_fuzz.py",
-    "tests/ops/test_determinism.py",
-    "tests/codec/bitstream/test_encoded.py",
-    "tests/codec/archive/test_damage.py",
+    "tests/training/test_map_training.py",
+    "tests/training/sweep/test_sweep.py",
+    "tests/server/auth/test_tls.py",
+    "tests/server/admission/test_memory.py",
+    "tests/server/admission/test_side_calls.py",
+    "tests/server/test_faults.py",
+    "tests/cli/test_photo_model.py",
+    "tests/cli/test_train.py",
+    "tests/codec/tiled/test_encoder_search.py",
+    "tests/models/test_deep.py",
+    "tests/server/engine/test_coding_pool.py",
+    "tests/codec/test_rate_control.py",
     "tests/features/test_estimator_checks.py",
+    "tests/scale/test_deploy.py",
 )
 """By measured time, longest first ("ray" is all files of the Ray cluster); others follow."""
 
@@ -61,7 +67,13 @@ def pytest_runtest_teardown() -> None:
 
 
 def pytest_configure() -> None:
-    """Let no proxy of the environment be asked for the servers of tests."""
+    """Compute on one thread, and let no proxy of the environment be asked for servers of tests.
+
+    Threads of torch wait actively for one another: beside other programs, even another worker of
+    xdist, small images cost them many times the work of one thread. Processes of tests inherit it.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
     here = "127.0.0.1,localhost"
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), here)))

@@ -79,12 +79,18 @@ def test_named_objects_exist(page):
         pkgutil.resolve_name(name)
 
 
+@pytest.fixture(scope="module")
+def command_page():
+    """The site's page about the command."""
+    return site_module("hooks").command_page()
+
+
 @pytest.mark.parametrize("page", sorted(PAGES.keys() - {"docs/BENCHMARKS.md"}))
-def test_named_flags_exist(page):
+def test_named_flags_exist(page, command_page):
     """Of the command; docs/BENCHMARKS.md names those of benchmarks. The service's page names the
     spellings of the last release, too.
     """
-    known = set(FLAG.findall(site_module("hooks").command_page()))
+    known = set(FLAG.findall(command_page))
     if page == "docs/guides/service.md":
         known |= {f"--{each.old.replace('_', '-')}" for each in arguments_of(Settings).values()}
     named = set(FLAG.findall(OTHER_PROGRAMS.sub("", PAGES[page])))

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import json
 import os
 import re
 import shlex
@@ -212,6 +213,24 @@ def test_features_of_photographs(ran):
     session = ran("docs/guides/features.md")
     score = float(session.output('HVAEFeatures("photo"'))
     assert score > 0.8, "a flower and a palace are easily told apart"
+
+
+def test_labels_of_an_archive(ran):
+    session = ran("docs/guides/archives.md")
+    shown = "[7, {'class': 'flower', 'box': [0, 0, 32, 32]}]\n"
+    assert session.output("labels=True") == shown
+
+
+def test_in_pytorch(ran):
+    session = ran("docs/guides/pytorch.md")
+    lines = session.output("ArchiveStream").splitlines()
+    labels = [json.loads(line.partition("]) ")[2]) for line in lines]
+    assert sorted(labels[0] + labels[1]) == sorted(labels[2] + labels[3]) == list(range(8))
+    assert labels[:2] != labels[2:]
+    assert lines[0].startswith("torch.Size([4, 3, 64, 96]) [")
+    shape, _, size = session.output("encode_image").rpartition(" ")
+    assert shape == "torch.Size([3, 64, 96])"
+    assert 0 < int(size) < 4_000
 
 
 def test_in_pillow(ran):

@@ -21,11 +21,13 @@ from benchmarks.fuzzing.target import Mutant, Outcome, refusal_of
 from hvae_codec import Archive, ArchiveWriter
 from hvae_codec.codec.archive.format import BLOCK_MARKER, HEAD_BYTES, HEADER_BYTES, INDEX_MARKER
 from hvae_codec.codec.archive.index import RecoveredWarning
+from hvae_codec.codec.archive.labels import Label
 from hvae_codec.errors import BitstreamError, UnknownModelError
 
 _HEAD = struct.Struct(">4sIIQII")  # marker, directory, data, first image, images, check
 _INDEX = struct.Struct(">4sQI")
 _TRAILER = struct.Struct(">Q4s")
+LABELS: list[Label | None] = [7, {"class": "é", "box": [1, 2.5, None]}, -300]
 _REFUSALS = (BitstreamError, UnknownModelError)
 
 
@@ -44,6 +46,9 @@ class ArchiveTarget:
             _archive("mnist", [crop[:28, :28, :1] for crop in crops[8:12]], [None] * 4, 1),
             _archive("mnist", [crops[13, :20, :9, :1], crops[14, :9, :30, :1]], ["a/1", "a/2"], 1),
             _archive("mnist", [], [], 1),
+            _archive(
+                "mnist", [crop[:28, :28, :1] for crop in crops[2:5]], ["a", None, "b"], 2, LABELS
+            ),
         ]
 
     def mutate(self, data: bytes, rng: random.Random) -> Mutant:
@@ -85,7 +90,7 @@ class ArchiveTarget:
         for numbers in archive.blocks:
             try:
                 listed = list(archive.listing(numbers))
-                found |= {hash((archive.info.model_id, picture)) for picture in listed}
+                found |= {hash((archive.info.model_id, repr(picture))) for picture in listed}
                 if listed[0].name is not None and listed[0].name not in archive:
                     refusals.append("a name is in its block and not in the index")
                 for number, symbols in self._symbols(archive, numbers):
@@ -98,7 +103,7 @@ class ArchiveTarget:
 
     def _symbols(self, archive: Archive, numbers: range) -> list[tuple[int, bytes]]:
         """Of each image of a block its number and symbols, without the networks."""
-        wanted = archive._by_entry(np.asarray(numbers, np.intp))
+        wanted = archive._index.by_entry(archive.path, np.asarray(numbers, np.intp))
         pairs = []
         for batch in (batch for some in archive._batches(wanted, None) for batch in some):
             for row, number in enumerate(batch.numbers):
@@ -115,14 +120,19 @@ class ArchiveTarget:
 
 
 def _archive(
-    name: str, pictures: list[np.ndarray], names: list[str | None], block_tiles: int
+    name: str,
+    pictures: list[np.ndarray],
+    names: list[str | None],
+    block_tiles: int,
+    labels: list[Label | None] | None = None,
 ) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seed.hvaa"
         codec = hvae_codec.load(name, quality=1)
-        with ArchiveWriter(path, codec, block_tiles=block_tiles) as writer:
-            for picture, of in zip(pictures, names, strict=True):
-                writer.add(picture, of)
+        with ArchiveWriter(
+            path, codec, block_tiles=block_tiles, labels=labels is not None
+        ) as writer:
+            writer.extend(pictures, names, labels)
         return path.read_bytes()
 
 

@@ -66,6 +66,7 @@ def test_a_folder_goes_in_and_comes_out(run, folder, tmp_path):
         "height": 40,
         "width": 50,
         "channels": 1,
+        "label": None,
     }
     assert listed["damages"] == []
     lines = run("ls", archive).out.splitlines()

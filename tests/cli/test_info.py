@@ -78,6 +78,7 @@ def test_an_archive(run, codec, archive):
         "blocks": 2,
         "pictures": 4,
         "named": True,
+        "labels": False,
         "model_id": codec.info.model_id,
         "model": "cifar10 quality 1",
         "tile_width": 32,

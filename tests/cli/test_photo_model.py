@@ -21,7 +21,7 @@ from tests.photographs import load_sample_image
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CHINA = load_sample_image("china.jpg")
-LARGE, SMALL = CHINA[200:300, 100:220], CHINA[200:232, 100:132]
+LARGE, SMALL = CHINA[200:272, 100:180], CHINA[200:232, 100:132]
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def photo():
 
 @pytest.fixture
 def folder(save, tmp_path):
-    """a.png: 120x100; b.png: 32x32; c.png: 120x100, grey."""
+    """a.png: 80x72; b.png: 32x32; c.png: 80x72, grey."""
     save(tmp_path / "in" / "a.png", LARGE)
     save(tmp_path / "in" / "b.png", SMALL)
     save(tmp_path / "in" / "c.png", LARGE[..., :1])
@@ -154,7 +154,7 @@ def test_info_of_a_file(run, photo, folder):
     run("encode", source, "--quality", "20")
     row = run("info", source.with_suffix(".hvae"), "--json").json
     assert (row["format_version"], row["model"], row["intact"]) == (2, "photo quality 20", True)
-    assert (row["width"], row["height"], row["channels"]) == (120, 100, 3)
+    assert (row["width"], row["height"], row["channels"]) == (80, 72, 3)
     assert row["payload_bytes"] == row["file_bytes"] - parse(blob_of(source)).payload_at
 
 

@@ -20,8 +20,9 @@ import hvae_codec
 
 HERE = Path(__file__).parent
 TILED = (40, 70)
-ARCHIVE = HERE / "archive-v1"
+ARCHIVES = {1: HERE / "archive-v1", 2: HERE / "archive-v2"}
 ARCHIVE_NAMES = ["sky.png", "roof/1.png", None, "roof/2.png", "grau-ä.png"]
+ARCHIVE_LABELS = [3, None, -70_000, {"class": "grau-ä", "box": [0, 1.5]}, 0]
 
 
 def symbols_hash(symbols):
@@ -35,40 +36,47 @@ def symbols_hash(symbols):
 def picture_symbols(archive):
     """The hash of the symbols of every picture of an archive, by number."""
     found = {}
-    wanted = archive._by_entry(np.arange(len(archive)))
+    wanted = archive._index.by_entry(archive.path, np.arange(len(archive)))
     for batch in (batch for some in archive._batches(wanted, None) for batch in some):
         for row, number in enumerate(batch.numbers):
             found[int(number)] = symbols_hash(batch.select([row]).rows())
     return [found[number] for number in sorted(found)]
 
 
-def write_archive(china):
-    """An archive of three blocks, the last of two sizes, one of them grey and tiled."""
-    path = ARCHIVE.with_suffix(".hvaa")
+def write_archive(china, version):
+    """An archive of three blocks, the last of two sizes, one of them grey and tiled; version 2 is
+    of the same images, with labels.
+    """
+    path = ARCHIVES[version].with_suffix(".hvaa")
+    labels = ARCHIVE_LABELS if version == 2 else [None] * len(ARCHIVE_NAMES)
     pictures = [china[y : y + 32, 300:332] for y in (0, 200, 230, 260)]
     pictures.append(china[200:240, 300:370, :1])
     codec = hvae_codec.load("cifar10", quality=1)
-    with hvae_codec.ArchiveWriter(path, codec, block_tiles=2) as writer:
-        writer.extend(pictures[:3], ARCHIVE_NAMES[:3])
+    with hvae_codec.ArchiveWriter(path, codec, block_tiles=2, labels=version == 2) as writer:
+        writer.extend(pictures[:3], ARCHIVE_NAMES[:3], labels[:3])
         writer.flush()
-        writer.extend(pictures[3:], ARCHIVE_NAMES[3:])
+        writer.extend(pictures[3:], ARCHIVE_NAMES[3:], labels[3:])
     with hvae_codec.Archive(path) as archive:
-        for number, picture in enumerate(archive):
-            Image.fromarray(picture.squeeze()).save(HERE / f"{ARCHIVE.name}-{number}.png")
+        for number, picture in enumerate(archive if version == 1 else []):
+            Image.fromarray(picture.squeeze()).save(HERE / f"{path.stem}-{number}.png")
         content = {
             "model_id": archive.info.model_id,
             "blocks": [[block.start, block.stop] for block in archive.blocks],
             "pictures": [[p.name, p.height, p.width, p.channels] for p in archive.listing()],
             "symbols_sha256": picture_symbols(archive),
         }
-    ARCHIVE.with_suffix(".json").write_text(json.dumps(content, ensure_ascii=False) + "\n")
+        archive_labels = archive.labels
+    if version == 2:
+        content["labels"] = archive_labels
+    path.with_suffix(".json").write_text(json.dumps(content, ensure_ascii=False) + "\n")
     print(path.name)
 
 
 def main():
     china = load_sample_image("china.jpg")
-    if not ARCHIVE.with_suffix(".json").exists():
-        write_archive(china)
+    for version, path in ARCHIVES.items():
+        if not path.with_suffix(".json").exists():
+            write_archive(china, version)
     for info in hvae_codec.models():
         codec = hvae_codec.load(info.name, quality=info.quality)
         channels, height, width = info.image_shape

@@ -13,10 +13,10 @@ from hvae_codec.training.sweep.plan import SweepModel, SweepPlan
 
 @pytest.fixture
 def crops(tmp_path):
-    """Name of a data set of 64 training and 16 test crops."""
+    """Name of a data set of 32 training and 8 test crops."""
     generator = np.random.default_rng(5)
-    for split, side in (("train", 8), ("test", 4)):
-        coarse = generator.integers(0, 256, (4 * side, 4 * side, 3), dtype=np.uint8)
+    for split, rows in (("train", 8), ("test", 2)):
+        coarse = generator.integers(0, 256, (4 * rows, 16, 3), dtype=np.uint8)
         (tmp_path / "crops" / split).mkdir(parents=True)
         picture = Image.fromarray(coarse.repeat(8, axis=0).repeat(8, axis=1))
         picture.save(tmp_path / "crops" / split / "a.png")
@@ -36,7 +36,7 @@ def make_plan(crops):
                 "betas": models[0].betas,
                 "posterior": "gaussian",
                 "epochs": 2,
-                "batch_size": 16,
+                "batch_size": 8,
                 **settings,
             }
         )

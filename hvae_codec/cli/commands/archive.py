@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from hvae_codec.cli.jobs.archive_files import (
     picture_number,
     unpacked_paths,
     write_array,
+    write_labels,
 )
 from hvae_codec.cli.jobs.images import IMAGE_SUFFIXES, whole, write_image
 from hvae_codec.errors import CorruptError, HvaeCodecError
@@ -75,7 +77,7 @@ def _unpack_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=path,
         required=True,
-        help="a folder, or a .npy file if all images have one size",
+        help="a folder, or a .npy file if all images have one size; labels come as JSON beside",
     )
 
 
@@ -135,6 +137,7 @@ def _write_pictures(
     from hvae_codec.codec.images.load import encode_png
 
     failed: list[str] = []
+    done: list[int] = []
     paths = unpacked_paths(archive, parts, folder)
     for part in parts:
         for number, picture in zip(part, _decoded(archive, part), strict=True):
@@ -144,7 +147,9 @@ def _write_pictures(
                     print_error(failed[-1])
             else:
                 write_bytes(paths[number], encode_png(picture))
+                done.append(number)
             bar.update()
+    write_labels(archive, done, paths, folder)
     expected = 0
     for part in parts if parts == archive.blocks else []:
         failed += [f"image {number}: its block is lost" for number in range(expected, part.start)]
@@ -208,7 +213,8 @@ def _listed(
 def _line(picture: PictureInfo) -> str:
     kind = "grey" if picture.channels == 1 else "rgb"
     size = f"{picture.width}x{picture.height}"
-    return f"{picture.number:>8}  {size:<11}  {kind:<4}  {picture.name or ''}".rstrip()
+    label = "" if picture.label is None else f"  {json.dumps(picture.label, ensure_ascii=False)}"
+    return f"{picture.number:>8}  {size:<11}  {kind:<4}  {picture.name or ''}{label}".rstrip()
 
 
 def _cat(arguments: argparse.Namespace) -> int:

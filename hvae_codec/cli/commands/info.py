@@ -133,6 +133,7 @@ def _archive(file: Path) -> dict[str, Any]:
         "blocks": info.blocks,
         "pictures": info.pictures,
         "named": info.named,
+        "labels": info.labels,
         "model_id": info.model_id,
         "model": "not available" if model is None else _stated(model),
         "tile_width": info.tile[1],

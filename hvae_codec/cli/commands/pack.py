@@ -65,6 +65,11 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-names", action="store_true", help="do not store the names of files: fewer bytes"
     )
     parser.add_argument(
+        "--no-labels",
+        action="store_true",
+        help="do not store the labels of --data: a byte less per image",
+    )
+    parser.add_argument(
         "--shards",
         type=positive_int,
         metavar="N",
@@ -92,7 +97,9 @@ def _pack(arguments: argparse.Namespace) -> int:
     if arguments.data is not None:
         from hvae_codec.data import load_dataset
 
-        sources += array_sources(load_dataset(arguments.data, arguments.split).images)
+        data = load_dataset(arguments.data, arguments.split)
+        labels = None if arguments.no_labels else data.labels
+        sources += array_sources(data.images, labels=labels)
     if not sources:
         raise HvaeCodecError("nothing to pack: give images or --data")
     shards = arguments.shards or 1
@@ -152,7 +159,8 @@ def _pack_one(
     """Write one archive; what it holds then."""
     # What a cluster codes is no work of this process that its death should spare.
     whole = executor is not None and mode == "new"
-    with open_writer(output, codec, mode, whole=whole) as writer:
+    labels = any(source.label is not None for source in sources)
+    with open_writer(output, codec, mode, labels=labels, whole=whole) as writer:
         before = len(writer)
         if executor is not None:
             from hvae_codec.cli.jobs.pack_ray import pack_on_ray
@@ -190,8 +198,8 @@ def _add_all(writer: hvae_codec.ArchiveWriter, sources: Sequence[Source]) -> lis
     with Bar(len(sources)) as bar:
         for source in sources:
             try:
-                writer.add(source.picture(), source.name)
+                writer.add(source.picture(), source.name, source.label)
             except HvaeCodecError as error:
-                bar.fail(Failure.of(source.label, error))
+                bar.fail(Failure.of(source.shown, error))
             bar.update()
     return bar.failed

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hvae_codec
 from hvae_codec.cli.common import print_warning
 from hvae_codec.cli.jobs.files import PICTURE_SUFFIXES, distinct, find
 from hvae_codec.cli.jobs.models import size_of
 from hvae_codec.errors import CorruptError, HvaeCodecError
-from hvae_codec.utils.atomic_files import replacing
+from hvae_codec.utils.atomic_files import replacing, write_atomically
 from hvae_codec.utils.folders import in_a_cycle
 
 if TYPE_CHECKING:
@@ -58,11 +59,14 @@ class ArrayPicture:
 
 @dataclass(frozen=True)
 class Source:
-    """An image to pack: how to call it in messages, its name in the archive, how to get it."""
+    """An image to pack: how to call it in messages, its name and label in the archive, how to get
+    it.
+    """
 
-    label: str
+    shown: str
     name: str | None
     picture: FilePicture | ArrayPicture
+    label: int | None = None
 
     def size(self) -> tuple[int, int] | None:
         """Height and width; None if the file cannot be read, or only once."""
@@ -90,13 +94,17 @@ def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:
 
 def array_sources(
     images: NDArray[np.uint8] | StoredRows,
-    label: str = "the data set",
+    shown: str = "the data set",
     file: Path | None = None,
+    labels: NDArray[np.int64] | None = None,
 ) -> list[Source]:
-    """The images of an array [N, H, W, C], which may be that of a file; they have no names."""
+    """The images of an array [N, H, W, C], which may be that of a file; they have no names.
+    `labels`: int64 [N].
+    """
+    numbers = [None] * len(images) if labels is None else labels.tolist()
     return [
-        Source(f"image {i} of {label}", None, ArrayPicture(images, i, file))
-        for i in range(len(images))
+        Source(f"image {i} of {shown}", None, ArrayPicture(images, i, file), number)
+        for i, number in enumerate(numbers)
     ]
 
 
@@ -111,10 +119,16 @@ def open_archive(path: Path) -> Iterator[hvae_codec.Archive]:
 
 @contextmanager
 def open_writer(
-    path: Path, codec: hvae_codec.Codec, mode: str, *, whole: bool = False
+    path: Path,
+    codec: hvae_codec.Codec,
+    mode: str,
+    *,
+    labels: bool = False,
+    whole: bool = False,
 ) -> Iterator[hvae_codec.ArchiveWriter]:
     """An archive to write. Mode "new": nothing may be there; "append": add to what is; "replace":
-    what is there stays until the new archive is whole. With `whole` a new one, too, appears whole
+    what is there stays until the new archive is whole. With `labels` a new one has room for them.
+    With `whole` a new one, too, appears whole
     or not at all; without, what was written of it outlives the process.
 
     Raises:
@@ -127,7 +141,7 @@ def open_writer(
     target = path.with_name(f".{path.name}.{os.getpid()}") if apart else path
     try:
         with _warnings_shown():
-            writer = hvae_codec.ArchiveWriter(target, codec, append=mode == "append")
+            writer = hvae_codec.ArchiveWriter(target, codec, append=mode == "append", labels=labels)
         with writer:
             yield writer
         if target != path:
@@ -182,13 +196,25 @@ def unpacked_paths(
     return {info.number: folder / path for info, path in zip(infos, paths, strict=True)}
 
 
+def write_labels(
+    archive: hvae_codec.Archive, numbers: Iterable[int], paths: Mapping[int, Path], folder: Path
+) -> None:
+    """The labels of images as `labels.json` in the folder: an object, by path below it."""
+    labels = _labels(archive)
+    named = {paths[number].relative_to(folder).as_posix(): labels.get(number) for number in numbers}
+    given = {path: label for path, label in named.items() if label is not None}
+    if given:
+        write_atomically(folder / "labels.json", _json(given), durable=False)
+
+
 def write_array(
     archive: hvae_codec.Archive,
     numbers: Sequence[int],
     output: Path,
     progress: Callable[[int], object],
 ) -> None:
-    """The images as a .npy file uint8 [N, H, W, C]; it appears whole or not at all.
+    """The images as a .npy file uint8 [N, H, W, C]; it appears whole or not at all. Where they have
+    labels, these are a JSON list of N in the file of the same name with the suffix .labels.json.
 
     Raises:
         HvaeCodecError: the sizes differ, or there is no image.
@@ -211,6 +237,10 @@ def write_array(
             for picture in pictures:
                 file.write(np.ascontiguousarray(picture).data)
             progress(len(pictures))
+    labels = _labels(archive)
+    if labels:
+        listed = [labels.get(number) for number in numbers]
+        write_atomically(output.with_suffix(".labels.json"), _json(listed), durable=False)
 
 
 def _expanded(inputs: Sequence[Path]) -> list[Path]:
@@ -242,6 +272,18 @@ def _read_array(file: Path) -> StoredRows:
             f"{array.dtype} {list(array.shape)}"
         )
     return array
+
+
+def _labels(archive: hvae_codec.Archive) -> dict[int, Any]:
+    """The labels of an archive by number, but those of damaged blocks."""
+    if not archive.info.labels:
+        return {}
+    infos = (info for part in archive.blocks for info in _listed(archive, part))
+    return {info.number: info.label for info in infos if info.label is not None}
+
+
+def _json(value: object) -> bytes:
+    return f"{json.dumps(value, ensure_ascii=False)}\n".encode()
 
 
 def _listed(archive: hvae_codec.Archive, part: range) -> list[PictureInfo]:

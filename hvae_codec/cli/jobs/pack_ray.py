@@ -56,6 +56,7 @@ class Planned(NamedTuple):
 
     place: Place
     name: str | None
+    label: int | None
     shape: tuple[int, int, int]
 
 
@@ -149,19 +150,19 @@ def _blocks(
     for source, place, found in zip(sources, places, opened, strict=True):
         try:
             if found.shape is None:
-                shown = place.file or source.label
-                raise HvaeCodecError(found.error.replace(shown, source.label))
-            name_bytes = _check(writer, codec, source, found.shape)
+                shown = place.file or source.shown
+                raise HvaeCodecError(found.error.replace(shown, source.shown))
+            sizes = _check(writer, codec, source, found.shape)
         except HvaeCodecError as error:
-            bar.fail(Failure.of(source.label, error))
+            bar.fail(Failure.of(source.shown, error))
             bar.update()
             continue
-        if block and (room.full or not room.takes_name(name_bytes)):
+        if block and (room.full or not room.takes(*sizes)):
             yield block
             block = []
             room.empty()
-        block.append(Planned(place, source.name, found.shape))
-        room.add(found.shape[0], found.shape[1], name_bytes)
+        block.append(Planned(place, source.name, source.label, found.shape))
+        room.add(found.shape[0], found.shape[1], *sizes)
     if block:
         yield block
 
@@ -171,13 +172,14 @@ def _check(
     codec: hvae_codec.Codec,
     source: Source,
     shape: tuple[int, int, int],
-) -> int:
-    """Bytes of an image's name, which is reserved. Raises ImageError, ArchiveError."""
+) -> tuple[int, int]:
+    """Bytes of an image's name, which is reserved, and label. Raises ImageError, ArchiveError."""
     codec.shape.check_channels(shape[2])
+    label_bytes = len(writer.check_label(source.label))
     if source.name is None:
-        return 0
+        return 0, label_bytes
     writer.reserve(source.name)
-    return len(source.name.encode())
+    return len(source.name.encode()), label_bytes
 
 
 # What follows runs on workers.
@@ -210,7 +212,8 @@ def _code(block: Sequence[Planned], wanted: Wanted, arrays: Sequence[Any]) -> Co
     model, quality, effort = wanted
     codec = hvae_codec.load(model, quality, effort=effort)
     pictures = [_picture(planned, arrays) for planned in block]
-    return code_block(codec, pictures, [planned.name for planned in block])
+    names, labels = [each.name for each in block], [each.label for each in block]
+    return code_block(codec, pictures, names, labels)
 
 
 def _picture(planned: Planned, arrays: Sequence[Any]) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.codec.archive.format import Directory, Group
+from hvae_codec.codec.archive.labels import MAX_BLOCK_LABEL_BYTES, Label
 from hvae_codec.codec.archive.names import MAX_BLOCK_NAME_BYTES
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.codec import Codec, checked_codec
@@ -25,8 +26,8 @@ MAX_BLOCK_TILES = 1 << 16
 
 
 class BlockRoom:
-    """How full a block is. It needs the images' sizes and names alone, so whoever knows these can
-    say which images share a block before any is coded.
+    """How full a block is. It needs the images' sizes, names and labels alone, so whoever knows
+    these can say which images share a block before any is coded.
 
     Args:
         codec: of the archive.
@@ -51,19 +52,23 @@ class BlockRoom:
         """Whether the block takes no more images."""
         return self._tiles >= self._most_tiles
 
-    def takes_name(self, name_bytes: int) -> bool:
-        """Whether one more name of so many bytes fits in."""
-        return self._name_bytes + name_bytes <= MAX_BLOCK_NAME_BYTES
+    def takes(self, name_bytes: int, label_bytes: int) -> bool:
+        """Whether one more name and label of so many bytes fit in."""
+        return (
+            self._name_bytes + name_bytes <= MAX_BLOCK_NAME_BYTES
+            and self._label_bytes + label_bytes <= MAX_BLOCK_LABEL_BYTES
+        )
 
-    def add(self, height: int, width: int, name_bytes: int) -> None:
+    def add(self, height: int, width: int, name_bytes: int, label_bytes: int) -> None:
         """Count an image."""
         rows, columns = tile_grid(height, width, self._tile)
         self._tiles += rows * columns
         self._name_bytes += name_bytes
+        self._label_bytes += label_bytes
 
     def empty(self) -> None:
         """Begin the next block."""
-        self._tiles = self._name_bytes = 0
+        self._tiles = self._name_bytes = self._label_bytes = 0
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,12 @@ def quantised_block(codec: Codec, pictures: Sequence[Pixels]) -> list[SymbolBatc
 
 
 def coded_block(
-    codec: Codec, batches: Sequence[SymbolBatch], names: Sequence[str | None]
+    codec: Codec,
+    batches: Sequence[SymbolBatch],
+    names: Sequence[str | None],
+    labels: Sequence[Label | None] | None = None,
 ) -> CodedBlock:
-    """The bytes of a block, one name per image; no network takes part."""
+    """The bytes of a block, one name and label per image; no network takes part."""
     files = [codec.file_coder.write(batch)[0] for batch in batches]
     group_of = np.empty(len(names), np.intp)
     groups = []
@@ -105,13 +113,19 @@ def coded_block(
         group_of[list(batch.numbers)] = number
         height, width, channels, _ = codec.stated_shape(batch.header)
         groups.append(Group(height, width, channels, len(file)))
-    return CodedBlock(Directory(tuple(groups), group_of, tuple(names)), files)
+    labels = (None,) * len(names) if labels is None else tuple(labels)
+    return CodedBlock(Directory(tuple(groups), group_of, tuple(names), labels), files)
 
 
-def code_block(codec: Codec, pictures: Sequence[Pixels], names: Sequence[str | None]) -> CodedBlock:
+def code_block(
+    codec: Codec,
+    pictures: Sequence[Pixels],
+    names: Sequence[str | None],
+    labels: Sequence[Label | None] | None = None,
+) -> CodedBlock:
     """Both halves: what `ArchiveWriter` would write for these images as one block.
 
     Raises:
         ImageError: as `quantised_block`.
     """
-    return coded_block(codec, quantised_block(codec, pictures), names)
+    return coded_block(codec, quantised_block(codec, pictures), names, labels)

@@ -15,12 +15,14 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.archive.labels import Label, decode_labels, encode_labels
 from hvae_codec.codec.archive.names import decode_names, encode_names, name_hash
 from hvae_codec.codec.bitstream.header import MAX_COUNT, MODEL_ID_BYTES
 from hvae_codec.codec.bitstream.varint import read_varint, write_varint
 from hvae_codec.codec.entropy.range_coder import PAD_BYTES
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.errors import (
+    ArchiveError,
     CorruptError,
     NotAnHvaeFileError,
     TruncatedError,
@@ -35,6 +37,8 @@ INDEX_MARKER = b"\xf6IDX"
 END_MARKER = b"\xf6END"
 
 VERSION = 1
+LABELS_VERSION = 2
+"""Of archives whose blocks have room for labels."""
 HEADER_BYTES = 18
 HEAD_BYTES = 32
 INDEX_HEAD_BYTES = 16
@@ -53,12 +57,20 @@ _TRAILER = struct.Struct(">Q4s")
 
 @dataclass(frozen=True, slots=True)
 class ArchiveHeader:
-    """What holds for a whole archive: the model, the size of its tiles in pixels, its channels."""
+    """What holds for a whole archive: the model, the size of its tiles in pixels, its channels, and
+    the version of its format.
+    """
 
     model_id: bytes
     tile_width: int
     tile_height: int
     channels: int
+    version: int = VERSION
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its images can have labels."""
+        return self.version == LABELS_VERSION
 
     def to_bytes(self) -> bytes:
         """The first HEADER_BYTES of the archive."""
@@ -68,7 +80,7 @@ class ArchiveHeader:
     def description(self) -> bytes:
         """The part that the index repeats: version, model, tile size, channels."""
         fields = (self.model_id, self.tile_width, self.tile_height, self.channels)
-        return _DESCRIPTION.pack(VERSION, *fields)
+        return _DESCRIPTION.pack(self.version, *fields)
 
 
 DESCRIPTION_BYTES = _DESCRIPTION.size
@@ -94,13 +106,14 @@ def parse_header(data: bytes) -> ArchiveHeader:
 def parse_description(data: bytes) -> ArchiveHeader:
     """What `ArchiveHeader.description` wrote, a check sum over it having held."""
     version, model_id, width, height, channels = _DESCRIPTION.unpack(data)
-    if version != VERSION:
+    if version not in (VERSION, LABELS_VERSION):
         raise UnsupportedVersionError(
-            f"{KIND} version {version} is not known; this release reads {VERSION}"
+            f"{KIND} version {version} is not known; this release reads {VERSION} and "
+            f"{LABELS_VERSION}"
         )
     if not width or not height or channels not in (1, 3):
         raise CorruptError(f"damaged {KIND}: tiles of {width} x {height} x {channels}")
-    return ArchiveHeader(model_id, width, height, channels)
+    return ArchiveHeader(model_id, width, height, channels, version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +193,13 @@ class Directory:
     groups: one for each size, in order of first appearance; their files lie in this order.
     group_of: int [count], the group of each image. Within a group, order is the block's.
     names: the name of each image, or None; all None if the block has no names.
+    labels: the label of each image, or None; all None if the block has no labels.
     """
 
     groups: tuple[Group, ...]
     group_of: NDArray[np.intp]
     names: tuple[str | None, ...]
+    labels: tuple[Label | None, ...]
 
     def members(self, group: int) -> NDArray[np.intp]:
         """Positions within the block of the images of a group, rising."""
@@ -204,9 +219,14 @@ class Directory:
         return np.cumsum([0, *(group.file_bytes for group in self.groups)], dtype=np.int64)
 
 
-def write_block(first: int, directory: Directory, files: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """The head with the directory, and the data, of a block that begins with image `first`."""
-    listed = _directory_bytes(directory)
+def write_block(
+    header: ArchiveHeader, first: int, directory: Directory, files: Sequence[bytes]
+) -> tuple[bytes, bytes]:
+    """The head with the directory, and the data, of a block that begins with image `first`.
+
+    Raises ArchiveError where an image has a label and the archive has no room for any.
+    """
+    listed = _directory_bytes(header, directory)
     data = b"".join(files)
     count = len(directory.names)
     if max(len(listed), len(data)) > MAX_PART_BYTES or count > most_pictures(len(data)):
@@ -215,7 +235,7 @@ def write_block(first: int, directory: Directory, files: Sequence[bytes]) -> tup
     return head + _CHECK.pack(crc32(head)) + listed, data
 
 
-def parse_directory(data: bytes, head: Head) -> Directory:
+def parse_directory(header: ArchiveHeader, data: bytes, head: Head) -> Directory:
     """The directory of a block, its check sum verified. Raises CorruptError."""
     if len(data) != head.directory_bytes or crc32(data) != head.directory_check:
         raise CorruptError(f"damaged {KIND}: the check sum of a block's directory does not hold")
@@ -232,8 +252,13 @@ def parse_directory(data: bytes, head: Head) -> Directory:
     shown, order = np.unique(group_of, return_index=True)
     if len(shown) != number or shown[-1] != number - 1 or (np.diff(order) < 0).any():
         raise CorruptError(f"damaged {KIND}: the sizes of a block are not in order of appearance")
-    names = decode_names(data[end:], head.count)
-    return Directory(tuple(groups), group_of, names)
+    behind = len(data)
+    if header.has_labels:
+        length, end = _field(data, end, 0, len(data), "length of the names")
+        behind = end + length
+    names = decode_names(data[end:behind], head.count)
+    labels = decode_labels(data[behind:], head.count)
+    return Directory(tuple(groups), group_of, names, labels)
 
 
 def write_index(
@@ -302,13 +327,18 @@ def directory_hashes(directory: Directory) -> NDArray[np.uint32]:
     return np.array([name_hash(name or "") for name in directory.names], np.uint32)
 
 
-def _directory_bytes(directory: Directory) -> bytes:
+def _directory_bytes(header: ArchiveHeader, directory: Directory) -> bytes:
     parts = [write_varint(len(directory.groups))]
     for group in directory.groups:
         parts += [write_varint(group.width), write_varint(group.height), bytes([group.channels])]
         parts.append(write_varint(group.file_bytes))
     parts.append(_pack_numbers(directory.group_of, (len(directory.groups) - 1).bit_length()))
-    return b"".join(parts) + encode_names(directory.names)
+    names, labels = encode_names(directory.names), encode_labels(directory.labels)
+    if header.has_labels:
+        parts.append(write_varint(len(names)))
+    elif labels:
+        raise ArchiveError(f"an archive of version {header.version} has no room for labels")
+    return b"".join([*parts, names, labels])
 
 
 def _parse_group(data: bytes, at: int) -> tuple[Group, int]:

@@ -109,9 +109,34 @@ class ArchiveIndex:
         for place in self._candidates(name_hash(name)):
             block = int(np.searchsorted(starts, place, "right")) - 1
             position = int(place - starts[block])
-            if read_directory(fd, named[block]).names[position] == name:
+            if read_directory(fd, self.header, named[block]).names[position] == name:
                 return named[block].first + position
         return None
+
+    def in_order(self, path: Path) -> Iterator[Entry]:
+        """The blocks of the archive at `path`. Raises CorruptError where one is lost."""
+        expected = 0
+        for entry in self.entries:
+            if entry.first != expected:
+                with errors_about(path):
+                    self.entry_of(expected)
+            expected = entry.stop
+            yield entry
+
+    def by_entry(
+        self, path: Path, numbers: NDArray[np.intp]
+    ) -> Iterator[tuple[Entry, NDArray[np.intp]]]:
+        """The blocks in which images lie, with their positions there; `numbers` rise.
+
+        Raises CorruptError where one is lost.
+        """
+        start = 0
+        while start < len(numbers):
+            with errors_about(path):
+                entry = self.entry_of(int(numbers[start]))
+            stop = int(np.searchsorted(numbers, entry.stop))
+            yield entry, numbers[start:stop] - entry.first
+            start = stop
 
     @cached_property
     def _named(self) -> tuple[list[Entry], NDArray[np.int64]]:
@@ -168,7 +193,7 @@ def read_at(fd: int, offset: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def read_directory(fd: int, entry: Entry) -> Directory:
+def read_directory(fd: int, header: ArchiveHeader, entry: Entry) -> Directory:
     """The directory of a block, which must be the one that the index says.
 
     Raises CorruptError.
@@ -182,7 +207,7 @@ def read_directory(fd: int, entry: Entry) -> Directory:
         entry.count,
     ):
         raise CorruptError(f"damaged {KIND}: a block is not the one that the index has there")
-    return parse_directory(data[HEAD_BYTES:], head)
+    return parse_directory(header, data[HEAD_BYTES:], head)
 
 
 def read_file(fd: int, entry: Entry, directory: Directory, group: int) -> bytes:
@@ -193,7 +218,7 @@ def read_file(fd: int, entry: Entry, directory: Directory, group: int) -> bytes:
 
 def verify_block(fd: int, header: ArchiveHeader, entry: Entry) -> None:
     """Raises CorruptError unless every check sum in a block holds and its parts agree."""
-    directory = read_directory(fd, entry)
+    directory = read_directory(fd, header, entry)
     for number, group in enumerate(directory.groups):
         data = read_file(fd, entry, directory, number)
         frame = parse(data)
@@ -231,7 +256,7 @@ def _search(fd: int, size: int, header: ArchiveHeader, problem: str) -> ArchiveI
     """
     entries: list[Entry] = []
     hashes = []
-    for entry, directory in _blocks(fd, size):
+    for entry, directory in _blocks(fd, size, header):
         if _follows(entries, entry):
             entries.append(entry)
             hashes.append(directory_hashes(directory))
@@ -242,7 +267,7 @@ def _search(fd: int, size: int, header: ArchiveHeader, problem: str) -> ArchiveI
     return ArchiveIndex(header, entries, joined, end, problem)
 
 
-def _blocks(fd: int, size: int) -> Iterator[tuple[Entry, Directory]]:
+def _blocks(fd: int, size: int, header: ArchiveHeader) -> Iterator[tuple[Entry, Directory]]:
     """The blocks with a sound head and directory, in the order of the file."""
     at = HEADER_BYTES
     while at + HEAD_BYTES <= size:
@@ -256,7 +281,7 @@ def _blocks(fd: int, size: int) -> Iterator[tuple[Entry, Directory]]:
         at = entry.end
         listed = read_at(fd, entry.offset + HEAD_BYTES, head.directory_bytes)
         try:
-            directory = parse_directory(listed, head)
+            directory = parse_directory(header, listed, head)
         except CorruptError:
             continue
         sizes = (entry.directory_bytes, entry.data_bytes, entry.first, entry.count)

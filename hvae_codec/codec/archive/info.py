@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from hvae_codec.codec.archive.labels import Label
 
 
 @dataclass(frozen=True)
@@ -11,7 +13,8 @@ class ArchiveInfo:
     """What an archive says of itself.
 
     model_id: hexadecimal; `tile` is (height, width) of the model's images, `channels` theirs.
-    pictures, blocks: their numbers; `named` says whether any image has a name.
+    pictures, blocks: their numbers; `named` says whether any image has a name, `labels` whether
+    images can have labels.
     file_bytes: the whole archive; `block_file_bytes` of it are the `.hvae` blocks that it holds.
     problem: why the archive's own index or header could not be used, or None.
     """
@@ -22,6 +25,7 @@ class ArchiveInfo:
     pictures: int
     blocks: int
     named: bool
+    labels: bool
     file_bytes: int
     block_file_bytes: int
     problem: str | None
@@ -29,13 +33,14 @@ class ArchiveInfo:
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """An image of an archive: its number, name or None, and size in pixels."""
+    """An image of an archive: its number, name or None, size in pixels, and label or None."""
 
     number: int
     name: str | None
     height: int
     width: int
     channels: int
+    label: Label | None = field(default=None, hash=False)  # an object has no hash
 
 
 @dataclass(frozen=True)

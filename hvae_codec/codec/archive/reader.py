@@ -28,6 +28,7 @@ from hvae_codec.codec.archive.index import (
     verify_block,
 )
 from hvae_codec.codec.archive.info import ArchiveInfo, ArchiveSource, Damage, PictureInfo
+from hvae_codec.codec.archive.labels import Label
 from hvae_codec.codec.archive.names import is_unicode
 from hvae_codec.codec.bitstream.container import tiles_of
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
@@ -173,6 +174,7 @@ class Archive:
             pictures=len(self),
             blocks=len(entries),
             named=any(entry.named for entry in entries),
+            labels=header.has_labels,
             file_bytes=os.fstat(self._fd).st_size,
             block_file_bytes=sum(entry.data_bytes for entry in entries),
             problem=self._index.problem,
@@ -184,12 +186,17 @@ class Archive:
         return [picture.name for picture in self.listing()]
 
     @property
+    def labels(self) -> list[Label | None]:
+        """The label of every image, None for those without. Raises CorruptError."""
+        return [picture.label for picture in self.listing()]
+
+    @property
     def blocks(self) -> list[range]:
         """The numbers of the images of each block, which is read on its own."""
         return [range(entry.first, entry.stop) for entry in self._index.entries]
 
     def listing(self, pictures: range | None = None) -> Iterator[PictureInfo]:
-        """Number, name and size of every image, in order, or of a range of rising numbers.
+        """Number, name, size and label of every image, in order, or of a range of rising numbers.
 
         No model is needed.
 
@@ -197,16 +204,19 @@ class Archive:
             IndexError: the range goes beyond the archive.
             CorruptError: at a block whose directory is damaged, or that is lost.
         """
-        wanted: Iterator[tuple[Entry, NDArray[np.intp]]] = map(_all_of, self._in_order())
-        if pictures is not None:
-            wanted = self._by_entry(unique_numbers(self._path, len(self), pictures)[0])
+        wanted: Iterator[tuple[Entry, NDArray[np.intp]]]
+        if pictures is None:
+            wanted = map(_all_of, self._index.in_order(self._path))
+        else:
+            numbers, _ = unique_numbers(self._path, len(self), pictures)
+            wanted = self._index.by_entry(self._path, numbers)
         for entry, positions in wanted:
-            with errors_about(self._path, entry):
-                directory = read_directory(self._fd, entry)
+            directory = self._directory(entry)
             for position in positions.tolist():
                 group = directory.groups[int(directory.group_of[position])]
                 size = (group.height, group.width, group.channels)
-                yield PictureInfo(entry.first + position, directory.names[position], *size)
+                name, label = directory.names[position], directory.labels[position]
+                yield PictureInfo(entry.first + position, name, *size, label)
 
     def number(self, name: str) -> int:
         """The number of the image of this name.
@@ -253,7 +263,7 @@ class Archive:
         Raises:
             CorruptError: at a damaged block, or where one is lost.
         """
-        for batches in ahead(self._batches(map(_all_of, self._in_order()), None)):
+        for batches in ahead(self._batches(map(_all_of, self._index.in_order(self._path)), None)):
             yield from self.codec.images_of(batches)
 
     def decode(self, indices: Iterable[int]) -> list[Pixels]:
@@ -264,7 +274,7 @@ class Archive:
         """
         numbers, places = unique_numbers(self._path, len(self), indices)
         decoded: list[Pixels] = []
-        for batches in ahead(self._batches(self._by_entry(numbers), None)):
+        for batches in ahead(self._batches(self._index.by_entry(self._path, numbers), None)):
             decoded += self.codec.images_of(batches)
         once = np.bincount(places, minlength=len(numbers)) == 1
         return [decoded[place] if once[place] else decoded[place].copy() for place in places]
@@ -295,7 +305,7 @@ class Archive:
             return self.codec.layer_features([], layers)
         found = [
             self.codec.features_of(batches)
-            for batches in self._batches(self._by_entry(numbers), layers)
+            for batches in self._batches(self._index.by_entry(self._path, numbers), layers)
         ]
         return joined(found, places)
 
@@ -322,25 +332,9 @@ class Archive:
         with errors_about(self._path):
             return self._index.find(self._fd, name)
 
-    def _in_order(self) -> Iterator[Entry]:
-        """The blocks; raises CorruptError where one is lost."""
-        expected = 0
-        for entry in self._index.entries:
-            if entry.first != expected:
-                with errors_about(self._path):
-                    self._index.entry_of(expected)
-            expected = entry.stop
-            yield entry
-
-    def _by_entry(self, numbers: NDArray[np.intp]) -> Iterator[tuple[Entry, NDArray[np.intp]]]:
-        """The blocks in which images lie, with their positions there; `numbers` rise."""
-        start = 0
-        while start < len(numbers):
-            with errors_about(self._path):
-                entry = self._index.entry_of(int(numbers[start]))
-            stop = int(np.searchsorted(numbers, entry.stop))
-            yield entry, numbers[start:stop] - entry.first
-            start = stop
+    def _directory(self, entry: Entry) -> Directory:
+        with errors_about(self._path, entry):
+            return read_directory(self._fd, self._index.header, entry)
 
     def _batches(
         self, wanted: Iterable[tuple[Entry, NDArray[np.intp]]], layers: int | None
@@ -348,8 +342,8 @@ class Archive:
         """The symbols of images, numbered as in the archive, whole blocks after whole blocks."""
         batches: list[SymbolBatch] = []
         for entry, positions in wanted:
+            directory = self._directory(entry)
             with errors_about(self._path, entry):
-                directory = read_directory(self._fd, entry)
                 is_wanted = np.zeros(entry.count, bool)
                 is_wanted[positions] = True
                 for group in np.unique(directory.group_of[positions]):

@@ -8,12 +8,10 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,6 +25,8 @@ from hvae_codec.codec.archive.blocks import (
 from hvae_codec.codec.archive.format import (
     HEAD_BYTES,
     HEADER_BYTES,
+    LABELS_VERSION,
+    VERSION,
     ArchiveHeader,
     Entry,
     directory_hashes,
@@ -34,22 +34,21 @@ from hvae_codec.codec.archive.format import (
     write_index,
 )
 from hvae_codec.codec.archive.index import ArchiveIndex, RecoveredWarning, read_index
+from hvae_codec.codec.archive.labels import Label, decode_labels, encode_label
 from hvae_codec.codec.archive.names import check_name
+from hvae_codec.codec.archive.rows import rows_of
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.images.load import Picture, as_uint8, check_tensor
+from hvae_codec.codec.images.load import Picture, as_uint8
 from hvae_codec.codec.model_shape import Pictures
 from hvae_codec.errors import (
     ArchiveError,
     CorruptError,
     HvaeCodecError,
-    ImageError,
     WrongModelError,
 )
 from hvae_codec.utils.arguments import flag, shown
 
 Pixels = NDArray[np.uint8]
-
-_NONE_LEFT: Final[Any] = object()
 
 
 class ArchiveWriter:
@@ -59,6 +58,7 @@ class ArchiveWriter:
             archive.extend(images, names)
 
     Images may differ in size and be grey or RGB; they keep the order in which they are added.
+    A label is a whole number of 32 bits, or a JSON object (a dict) of at most 64 KiB.
     They are coded and written in blocks. A block that was written outlives the process, also one
     that is killed; `flush` writes what is waiting and makes all of it outlive a power cut. `close`,
     or the end of the `with`, also after an error, writes what is waiting, and the index. An archive
@@ -74,12 +74,13 @@ class ArchiveWriter:
         append: go on with the archive at `path`, if there is one; else there must be no file.
         block_tiles: a block takes images until they have this many tiles of the model's size.
             More make an archive a little smaller, fewer make the access to one image faster.
+        labels: a new archive has room for labels; releases before 1.0 cannot read such archives.
 
     Raises:
         FileExistsError: there is a file and `append` is not given.
         WrongModelError: the archive is of another model.
         BitstreamError: the file to append to is no archive, or blocks in the midst of it are lost.
-        ArchiveError: another process is writing it.
+        ArchiveError: another process is writing it; or the one to append to has no room for labels.
         HvaeCodecError: the codec or another argument is of another type.
     """
 
@@ -90,17 +91,21 @@ class ArchiveWriter:
         *,
         append: bool = False,
         block_tiles: int = BLOCK_TILES,
+        labels: bool = False,
     ) -> None:
         append = flag("append", append)
+        version = LABELS_VERSION if flag("labels", labels) else VERSION
         self._room = BlockRoom(codec, block_tiles)
         self._path = Path(path)
         self._process = os.getpid()
         self._codec = codec
         channels, height, width = codec.info.image_shape
-        self._header = ArchiveHeader(bytes.fromhex(codec.info.model_id), width, height, channels)
+        model_id = bytes.fromhex(codec.info.model_id)
+        self._header = ArchiveHeader(model_id, width, height, channels, version)
         self._pictures: list[Pixels] = []
         """Those that wait until they are enough for a block."""
         self._names: list[str | None] = []
+        self._labels: list[Label | None] = []
         self._new_names: set[str] = set()
         self._writing: Future[None] | None = None
         self._error: OSError | None = None
@@ -137,72 +142,75 @@ class ArchiveWriter:
         """Images in the archive, those waiting to be written included."""
         return self._handed_over + len(self._pictures)
 
-    def add(self, image: Picture, name: str | None = None) -> int:
+    @property
+    def has_labels(self) -> bool:
+        """Whether the archive has room for labels."""
+        return self._header.has_labels
+
+    def add(self, image: Picture, name: str | None = None, label: Label | None = None) -> int:
         """Add an image; the number by which the archive will give it.
 
         Raises:
             ImageError: the image cannot be taken; nothing was added.
-            ArchiveError: the name is in the archive already, or is not one; nothing was added.
+            ArchiveError: the name is in the archive already, or is not one; or the label is none
+                that the archive can hold. Nothing was added.
             OSError: an earlier block could not be written; it and what was added since are lost.
         """
         self._require_open()
         picture = as_uint8(image)
         self._codec.shape.check_channels(picture.shape[2])
+        label_bytes = self.check_label(label)
         name_bytes = 0 if name is None else len(check_name(name))
         if name is not None:
             self.reserve(name)
-        if not self._room.takes_name(name_bytes):
+        if not self._room.takes(name_bytes, len(label_bytes)):
             self._hand_over()
         if not isinstance(image, str | os.PathLike | Image.Image):  # those were read just now
             picture = picture.copy()  # the caller may fill the array anew before a block is full
         self._pictures.append(picture)
         self._names.append(name)
-        self._room.add(picture.shape[0], picture.shape[1], name_bytes)
+        self._labels.append(None if label is None else decode_labels(label_bytes, 1)[0])
+        self._room.add(picture.shape[0], picture.shape[1], name_bytes, len(label_bytes))
         number = len(self) - 1
         if self._room.full:
             self._hand_over()
         return number
 
-    def extend(self, images: Pictures, names: Iterable[str | None] | None = None) -> range:
+    def extend(
+        self,
+        images: Pictures,
+        names: Iterable[str | None] | None = None,
+        labels: Iterable[Label | None] | None = None,
+    ) -> range:
         """Add images one after another, taking each from `images` when it is needed.
 
         Args:
             images: uint8 array [N, H, W, C], uint8 tensor [N, C, H, W], or an iterable of images.
-            names: one for each image, None for an image without.
+            names, labels: one for each image, None for an image without.
 
         Returns:
             Their numbers.
 
         Raises:
             ImageError, ArchiveError, OSError: as `add`; the images before were added.
-            ArchiveError: there are more or fewer names than images, or they are no list.
+            ArchiveError: there are more or fewer names or labels than images, or they are no list.
         """
-        if isinstance(images, torch.Tensor):
-            check_tensor(images)
-        if isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 4:
-            raise ImageError(
-                "images must be an array [N, H, W, C], a tensor [N, C, H, W] or an iterable; "
-                f"got {images.ndim} dimensions {list(images.shape)}"
-            )
         start = len(self)
-        if names is None:
-            for image in images:
-                self.add(image)
-            return range(start, len(self))
-        if isinstance(names, str | bytes) or not isinstance(names, Iterable):
-            raise ArchiveError(
-                f"names are a list, one name or None for each image; got one {type(names).__name__}"
-            )
-        pairs = zip_longest(images, names, fillvalue=_NONE_LEFT)
-        for done, (image, name) in enumerate(pairs):
-            if image is _NONE_LEFT or name is _NONE_LEFT:
-                more, fewer = ("names", "images") if image is _NONE_LEFT else ("images", "names")
-                raise ArchiveError(
-                    f"there are more {more} than {fewer}: each image has one name, or None; "
-                    f"{done} were added"
-                )
-            self.add(image, name)
+        for row in rows_of(images, names=names, labels=labels):
+            self.add(*row)
         return range(start, len(self))
+
+    def check_label(self, label: Label | None) -> bytes:
+        """The bytes of a label in the archive.
+
+        Raises:
+            ArchiveError: the archive cannot hold it.
+        """
+        if label is not None and not self.has_labels:
+            raise ArchiveError(
+                f"{self._path} has no room for labels: make a new archive with labels=True"
+            )
+        return encode_label(label)
 
     def reserve(self, name: str) -> None:
         """Keep a name for an image of a block that `add_block` will bring.
@@ -285,6 +293,7 @@ class ArchiveWriter:
         except CorruptError as error:
             raise type(error)(f"{self._path}: {error}") from error
         self._check_old(index)
+        self._header = index.header  # of its version
         return index
 
     def _check_old(self, index: ArchiveIndex) -> None:
@@ -292,6 +301,11 @@ class ArchiveWriter:
             raise WrongModelError(
                 f"{self._path} is of model {index.header.model_id.hex()}, "
                 f"not of {self._codec.info.model_id}"
+            )
+        if self.has_labels and not index.header.has_labels:
+            raise ArchiveError(
+                f"{self._path} has no room for labels, as it was made without: copy its images to "
+                "a new archive, or add images without labels (--no-labels)"
             )
         ends = [HEADER_BYTES, *(entry.end for entry in index.entries)]
         if index.lost or ends[:-1] != [entry.offset for entry in index.entries]:
@@ -318,9 +332,10 @@ class ArchiveWriter:
         """Run the networks on the waiting images and leave the rest to the other thread."""
         if not self._pictures:
             return
-        batches, names = quantised_block(self._codec, self._pictures), tuple(self._names)
-        self._write_behind(len(names), lambda: coded_block(self._codec, batches, names))
-        self._pictures, self._names = [], []
+        batches = quantised_block(self._codec, self._pictures)
+        names, labels = tuple(self._names), tuple(self._labels)
+        self._write_behind(len(names), lambda: coded_block(self._codec, batches, names, labels))
+        self._pictures, self._names, self._labels = [], [], []
         self._room.empty()
 
     def _write_behind(self, count: int, code: Callable[[], CodedBlock]) -> None:
@@ -345,7 +360,7 @@ class ArchiveWriter:
         block = code()
         directory = block.directory
         first = self._entries[-1].stop if self._entries else 0
-        head, data = write_block(first, directory, block.files)
+        head, data = write_block(self._header, first, directory, block.files)
         self._write(head + data)
         lengths = (len(head) - HEAD_BYTES, len(data))
         entry = Entry(self._end, *lengths, first, len(block), any(directory.names))

@@ -62,7 +62,8 @@ def symbols_of(path):
         found = []
         for i in range(len(archive)):
             try:
-                (block,) = next(iter(archive._batches(archive._by_entry(np.array([i])), None)))
+                entries = archive._index.by_entry(path, np.array([i]))
+                (block,) = next(iter(archive._batches(entries, None)))
             except CorruptError:
                 found.append(None)
             else:

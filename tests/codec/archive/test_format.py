@@ -1,8 +1,10 @@
 """The archive's bytes: the worked example by a second reader, names, directories, every damage."""
 
+import json
 import re
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +29,6 @@ from hvae_codec.codec.archive.format import (
     write_block,
     write_index,
 )
-from hvae_codec.codec.archive.names import (
-    MAX_BLOCK_NAME_BYTES,
-    MAX_NAME_BYTES,
-    check_name,
-    decode_names,
-    encode_names,
-)
 from hvae_codec.codec.bitstream.header import SizedHeader
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.bitstream.tiled_files import TiledFileCoder
@@ -46,6 +41,7 @@ from hvae_codec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
+from tests.codec.archive.strategies import LABELS, STEMS
 
 SPECIFICATION = Path(__file__).parents[3] / "docs" / "ARCHIVE.md"
 MODEL = bytes.fromhex("0badcafe")
@@ -70,10 +66,10 @@ def example_files():
 FILES = example_files()
 
 
-def example():
-    """The worked example of the specification: hexadecimal pairs before the explanation."""
+def example(kind="archive"):
+    """A worked example of the specification: hexadecimal pairs before the explanation."""
     text = SPECIFICATION.read_text(encoding="utf-8")
-    (block,) = re.findall(r"```hex archive\n(.*?)```", text, re.DOTALL)
+    (block,) = re.findall(rf"```hex {kind}\n(.*?)```", text, re.DOTALL)
     pairs = [re.match(r"(?:[0-9A-F]{2} {0,2})*(?= |$)", line)[0] for line in block.splitlines()]
     return bytes.fromhex("".join(pairs))
 
@@ -94,7 +90,7 @@ def varint(data, at):
 
 
 def read_by_the_page(data):
-    """A reader written from docs/ARCHIVE.md: [(name, width, height, channels, symbols)]."""
+    """A reader written from docs/ARCHIVE.md: [(name, width, height, channels, symbols, label)]."""
     assert data[:4] == bytes.fromhex("f6415243")
     assert struct.unpack(">I", data[14:18])[0] == zlib.crc32(data[:14])
     offset, end = struct.unpack(">Q4s", data[-12:])
@@ -117,7 +113,7 @@ def read_by_the_page(data):
         checks = (zlib.crc32(directory), zlib.crc32(head[:28]))
         count = pictures_and_flag // 2
         assert fields == (b"\xf6BLK", *lengths, len(pictures), count, *checks)
-        found = read_block_by_the_page(directory, files, count)
+        found = read_block_by_the_page(directory, files, count, data[4])
         assert any(name for name, *_ in found) == bool(pictures_and_flag % 2)
         pictures += found
         position = stop + data_length
@@ -125,7 +121,16 @@ def read_by_the_page(data):
     return pictures, body[at:]
 
 
-def read_block_by_the_page(directory, files, count):
+def read_label_by_the_page(directory, at):
+    code, at = varint(directory, at)
+    if code % 2:
+        z = (code - 1) // 2
+        return (z // 2 if z % 2 == 0 else -(z + 1) // 2), at
+    end = at + max(0, code // 2 - 1)
+    return (json.loads(directory[at:end]) if code else None), end
+
+
+def read_block_by_the_page(directory, files, count, version):
     sizes, at = varint(directory, 0)
     listed = []
     for _ in range(sizes):
@@ -140,7 +145,9 @@ def read_block_by_the_page(directory, files, count):
     at += packed
     which = [int(stream[i * bits : (i + 1) * bits] or "0", 2) for i in range(count)]
     names, before = [], b""
-    while at < len(directory):
+    length, at = varint(directory, at) if version == 2 else (len(directory) - at, at)
+    behind = at + length
+    while at < behind:
         p, at = varint(directory, at)
         s, at = varint(directory, at)
         m, at = varint(directory, at)
@@ -148,6 +155,12 @@ def read_block_by_the_page(directory, files, count):
         at += m
         names.append(before.decode())
     names = names or [""] * count
+    assert at == behind
+    labels = []
+    while at < len(directory):
+        label, at = read_label_by_the_page(directory, at)
+        labels.append(label)
+    labels = labels or [None] * count
     symbols, start = [], 0
     for *_, length in listed:
         (header,), layers = FILES.read_symbols([files[start : start + length]])
@@ -156,7 +169,8 @@ def read_block_by_the_page(directory, files, count):
     found = []
     for picture, size in enumerate(which):
         row = which[:picture].count(size)
-        found.append((names[picture], *listed[size][:3], [part[row] for part in symbols[size]]))
+        parts = [part[row] for part in symbols[size]]
+        found.append((names[picture], *listed[size][:3], parts, labels[picture]))
     return found
 
 
@@ -174,12 +188,45 @@ def test_the_example_is_read_by_a_reader_written_from_the_page():
     assert struct.unpack(">3I", hashes) == tuple(map(zlib.crc32, (b"cat-1", b"cat-2", b"sign")))
 
 
+def test_the_example_with_labels_is_read_by_a_reader_written_from_the_page():
+    pictures, hashes = read_by_the_page(example("archive with labels"))
+    assert [(name, label) for name, *_, label in pictures] == [
+        ("a", 3),
+        ("", None),
+        ("", {"k": -1}),
+    ]
+    for found, wanted in zip(pictures, (CAT, FLAT, CAT), strict=True):
+        assert [layer.tolist() for layer in found[4]] == list(wanted)
+    assert struct.unpack(">3I", hashes) == (zlib.crc32(b"a"), 0, 0)
+
+
+def test_the_example_with_labels_is_written_to_the_byte():
+    header = replace(HEADER, version=2)
+    three = ([[1, 0], [0, -1], [1, 0]], [[0, 4, 1], [1, 4, 0], [0, 4, 1]])
+    file = hvae(three, 32, 3, False)
+    labels = (3, None, {"k": -1})
+    directory = Directory(
+        (Group(32, 32, 3, len(file)),), np.zeros(3, int), ("a", None, None), labels
+    )
+    front, data = write_block(header, 0, directory, [file])
+    entry = Entry(18, len(front) - HEAD_BYTES, len(data), 0, 3, True)
+    index = write_index(header, [entry], directory_hashes(directory))
+    expected = example("archive with labels")
+    assert (header.to_bytes() + front + data + index).hex(" ") == expected.hex(" ")
+    assert parse_header(expected[:HEADER_BYTES]) == header
+    found = parse_directory(header, front[HEAD_BYTES:], parse_head(front))
+    assert (found.names, found.labels) == (directory.names, labels)
+    with pytest.raises(ArchiveError, match="version 1 has no room for labels"):
+        write_block(HEADER, 0, directory, [file])
+
+
 def test_the_example_is_written_to_the_byte():
     rgb, grey, one = hvae(BOTH, 32, 2, False), hvae(BOTH, 40, 1, True), hvae(CAT, 32, 1, False)
     groups = (Group(32, 32, 3, len(rgb)), Group(32, 40, 1, len(grey)))
-    first = Directory(groups, np.array([0, 0, 1]), ("cat-1", "cat-2", "sign"))
-    second = Directory((Group(32, 32, 3, len(one)),), np.array([0]), (None,))
-    parts = [HEADER.to_bytes(), *write_block(0, first, [rgb, grey]), *write_block(3, second, [one])]
+    first = Directory(groups, np.array([0, 0, 1]), ("cat-1", "cat-2", "sign"), (None,) * 3)
+    second = Directory((Group(32, 32, 3, len(one)),), np.array([0]), (None,), (None,))
+    parts = [HEADER.to_bytes(), *write_block(HEADER, 0, first, [rgb, grey])]
+    parts += write_block(HEADER, 3, second, [one])
     entries = [Entry(18, len(parts[1]) - 32, len(parts[2]), 0, 3, True)]
     entries.append(Entry(entries[0].end, len(parts[3]) - 32, len(parts[4]), 3, 1, False))
     index = write_index(HEADER, entries, directory_hashes(first))
@@ -192,65 +239,11 @@ def test_the_example_is_written_to_the_byte():
     assert parse_header(data[:HEADER_BYTES]) == HEADER
     head = parse_head(parts[1])
     assert (head.first, head.count) == (0, 3)
-    directory = parse_directory(parts[1][HEAD_BYTES:], head)
+    directory = parse_directory(HEADER, parts[1][HEAD_BYTES:], head)
     assert (directory.groups, directory.names) == (first.groups, first.names)
     assert directory.members(0).tolist() == [0, 1]
     assert directory.members(1).tolist() == [2]
     assert directory.file_offset(1) == len(rgb)
-
-
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
-STEMS = st.builds("{}{:04d}{}".format, TEXTS, st.integers(0, 9999), st.sampled_from([".png", ""]))
-NAMES = st.lists(st.one_of(st.none(), STEMS, TEXTS.map(lambda text: text or None)), max_size=40)
-
-
-@given(NAMES)
-def test_names_come_back(names):
-    data = encode_names(names)
-    if not any(names):
-        assert data == b""
-    assert decode_names(data, len(names)) == tuple(names)
-
-
-def test_names_of_numbered_files_are_short():
-    names = [f"train/cats/{number:05d}.png" for number in range(10_000)]
-    assert len(encode_names(names)) <= 4.2 * len(names)
-    assert decode_names(encode_names(names), len(names)) == tuple(names)
-
-
-@settings(derandomize=True)
-@given(NAMES, st.data())
-def test_damaged_names_are_read_in_bounds_or_refused(names, data):
-    mutable = bytearray(encode_names(names))
-    for _ in range(data.draw(st.integers(1, 3)) if mutable else 0):
-        mutable[data.draw(st.integers(0, len(mutable) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        found = decode_names(bytes(mutable), len(names))
-    except CorruptError:
-        return
-    assert len(found) == len(names)
-    assert all(name is None or check_name(name) for name in found)
-
-
-def test_names_that_would_grow_beyond_bounds_are_refused():
-    longest = encode_names(["x" * MAX_NAME_BYTES])
-    again = bytes([0x80, 0x08, 0, 0])  # 1,024 bytes of the name before
-    most = MAX_BLOCK_NAME_BYTES // MAX_NAME_BYTES
-    assert len(decode_names(longest + again * (most - 1), most)) == most
-    with pytest.raises(CorruptError, match="too long"):
-        decode_names(longest + again * most, most + 1)
-    with pytest.raises(CorruptError, match="too long"):
-        decode_names(longest + bytes([0x80, 0x08, 0, 1, 0x78]), 2)
-    for damaged in (b"\0\0\1\xff", b"\0\0\2x", b"\0\0\0", b"\1\0\1x", b"\0\0\1x\0"):
-        with pytest.raises(CorruptError):
-            decode_names(damaged, 1)
-
-
-def test_names_that_an_archive_cannot_hold():
-    assert check_name("é" * 512) == ("é" * 512).encode()
-    for name in ("", "é" * 513, "\udcff", b"bytes", 7):
-        with pytest.raises(ArchiveError, match="name"):
-            check_name(name)
 
 
 @st.composite
@@ -266,19 +259,25 @@ def directories(draw):
         shown = draw(st.integers(0, len(groups) - 1))
         order.insert(draw(st.integers(order.index(shown) + 1, len(order))), shown)
     names = draw(st.one_of(st.none(), st.lists(STEMS, min_size=len(order), max_size=len(order))))
-    return Directory(tuple(groups), np.array(order), tuple(names or [None] * len(order)))
+    labels = draw(st.lists(LABELS, min_size=len(order), max_size=len(order)))
+    names = tuple(names or [None] * len(order))
+    return Directory(tuple(groups), np.array(order), names, tuple(labels))
 
 
 @settings(max_examples=50, deadline=None)
-@given(directories(), st.integers(0, 2**48 - 1))
-def test_directories_come_back(directory, first):
+@given(directories(), st.integers(0, 2**48 - 1), st.sampled_from([1, 2]))
+def test_directories_come_back(directory, first, version):
+    header = replace(HEADER, version=version)
+    if version == 1:
+        directory = replace(directory, labels=(None,) * len(directory.names))
     files = [bytes(group.file_bytes) for group in directory.groups]
-    front, data = write_block(first, directory, files)
+    front, data = write_block(header, first, directory, files)
     head = parse_head(front)
     assert (head.first, head.count) == (first, len(directory.names))
     assert head.data_bytes == len(data)
-    found = parse_directory(front[HEAD_BYTES:], head)
+    found = parse_directory(header, front[HEAD_BYTES:], head)
     assert (found.groups, found.names) == (directory.groups, directory.names)
+    assert found.labels == directory.labels
     assert np.array_equal(found.group_of, directory.group_of)
     members = np.concatenate([found.members(group) for group in range(len(found.groups))])
     assert sorted(members.tolist()) == list(range(len(directory.names)))
@@ -288,7 +287,7 @@ def test_every_flipped_bit_of_head_directory_header_and_index_is_noticed():
     data = example()
     readers = [
         (data[:18], parse_header),
-        (data[18:79], lambda part: parse_directory(part[HEAD_BYTES:], parse_head(part))),
+        (data[18:79], lambda part: parse_directory(HEADER, part[HEAD_BYTES:], parse_head(part))),
         (data[166:211], lambda part: parse_index(part, 166)),
     ]
     for original, reader in readers:
@@ -314,7 +313,7 @@ def test_headers_that_are_none():
         (b"", NotAnHvaeFileError, "nothing"),
         (b"\xf6H\x81" + bytes(15), NotAnHvaeFileError, "f6488100"),
         (data[:17], TruncatedError, "17 of 18"),
-        (checked(data[:4] + b"\x02" + data[5:]), UnsupportedVersionError, "version 2"),
+        (checked(data[:4] + b"\x03" + data[5:]), UnsupportedVersionError, "version 3"),
         (checked(data[:9] + b"\0\0" + data[11:]), CorruptError, "0 x 32"),
         (checked(data[:13] + b"\2" + data[14:]), CorruptError, "32 x 32 x 2"),
     ]
@@ -346,14 +345,16 @@ def test_forged_heads_and_directories_are_refused():
     for text, message in directories.items():
         listed = bytes.fromhex(text)
         with pytest.raises(CorruptError, match=message):
-            parse_directory(listed, parse_head(head_of(listed, 9)))
+            parse_directory(HEADER, listed, parse_head(head_of(listed, 9)))
     two = "02 01 01 01 04 02 01 01 05"
     for bits, message in {"80": "order", "00": "order", "41": "list of sizes", "": "list"}.items():
         listed = bytes.fromhex(two + bits)
         with pytest.raises(CorruptError, match=message):
-            parse_directory(listed, parse_head(head_of(listed, 9, count=2)))
+            parse_directory(HEADER, listed, parse_head(head_of(listed, 9, count=2)))
     listed = bytes.fromhex(two + "40")
-    assert parse_directory(listed, parse_head(head_of(listed, 9, count=2))).group_of.tolist() == [
+    assert parse_directory(
+        HEADER, listed, parse_head(head_of(listed, 9, count=2))
+    ).group_of.tolist() == [
         0,
         1,
     ]

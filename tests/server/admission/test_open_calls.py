@@ -207,9 +207,8 @@ def test_silent_calls_of_one_token_do_not_keep_those_of_others_waiting(small, ti
     assert seconds < 2
 
 
-def test_silent_calls_on_many_connections_do_not_keep_others_waiting(start_server, tiles, selector):
+def test_silent_calls_on_many_connections_do_not_keep_others_waiting(server, tiles, selector):
     """Where there are no tokens, and more calls than messages are read at once."""
-    server = start_server("--preload", "cifar10")
     own = [("grpc.use_local_subchannel_pool", 1)]
     hold = threading.Event()
 

@@ -25,8 +25,8 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.messages import raw_image
 from tests.server.scraping import scraped_when
 
-SECONDS = 3.0
-"""A second, and what a machine that does other things takes longer."""
+CPU_SECONDS = 3.0
+"""What work may take after its cancellation: other programs change it less than the time."""
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +48,16 @@ def cpu_seconds(server):
     return sum(each.user + each.system for each in times)
 
 
-def quiet_after(server):
-    """Seconds until the server takes next to nothing of a core."""
-    began = time.monotonic()
-    while True:
+def cpu_until_quiet(server):
+    """Processor seconds that the server takes until it takes next to nothing of a core."""
+    first, deadline = cpu_seconds(server), time.monotonic() + 60
+    while time.monotonic() < deadline:
         before, since = cpu_seconds(server), time.monotonic()
         time.sleep(0.25)
-        if cpu_seconds(server) - before < 0.2 * (time.monotonic() - since):
-            return since - began
-        assert since - began < 60
+        after = cpu_seconds(server)
+        if after - before < 0.2 * (time.monotonic() - since):
+            return after - first
+    raise AssertionError("the server works for a minute")
 
 
 def works(server):
@@ -112,7 +113,7 @@ def _large_file():
 def test_a_call_that_is_cancelled_ends_its_work(busy, smooth_picture, name):
     request = REQUESTS[name](smooth_picture)
     method = type(request).__name__.removesuffix("Request")
-    quiet_after(busy)
+    cpu_until_quiet(busy)
     with grpc.insecure_channel(busy.address) as channel:
         call = getattr(codec_pb2_grpc.CodecServiceStub(channel), method).future(
             request, timeout=300
@@ -120,7 +121,7 @@ def test_a_call_that_is_cancelled_ends_its_work(busy, smooth_picture, name):
         works(busy)
         assert not call.done()
         call.cancel()
-        assert quiet_after(busy) < SECONDS
+        assert cpu_until_quiet(busy) < CPU_SECONDS
     scraped_when(busy, lambda scrape: scrape("hvae_batches_in_flight") == 0)
 
 
@@ -130,7 +131,7 @@ def test_a_deadline_that_passes_ends_the_work_and_is_logged_as_such(busy, smooth
         with Client(busy.address) as client, pytest.raises(ServiceError) as raised:
             client.evaluate(picture, model="cifar10", target_psnr=25.0, timeout=timeout)
         assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert quiet_after(busy) < SECONDS
+        assert cpu_until_quiet(busy) < CPU_SECONDS
     scraped_when(
         busy,
         lambda scrape: (
@@ -143,10 +144,10 @@ def test_who_closes_the_page_ends_the_work(busy):
     content = _large_file().file
     request = urllib.request.Request(busy.page + "evaluate?model=photo", data=content)
     request.add_header("Content-Type", "application/octet-stream")
-    quiet_after(busy)
+    cpu_until_quiet(busy)
     with pytest.raises(TimeoutError):
         urllib.request.urlopen(request, timeout=1.5)
-    assert quiet_after(busy) < SECONDS
+    assert cpu_until_quiet(busy) < CPU_SECONDS
 
 
 def test_a_batch_goes_on_for_those_who_still_wait():
@@ -213,7 +214,7 @@ def test_work_in_a_process_is_cancelled_and_the_next_is_not():
         for task in (running, waiting):
             with pytest.raises(CancelledWorkError):
                 await task
-        assert time.monotonic() - began < SECONDS
+        assert time.monotonic() - began < 20  # of sixty
         late = Cancellation()
         with cancelled_by(late):
             assert await processes.run(_steps, 0.1) == "done"

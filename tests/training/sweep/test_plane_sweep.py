@@ -48,7 +48,7 @@ def test_checkpoints_are_the_one_model_at_each_choice(plan, data, tmp_path):
     assert read_plan(folder) == plan
     seen = []
     assert run_chunk(folder, 0, *data, advance=seen.append) == []
-    assert sum(seen) == 2 * 64  # two epochs of 64 images, whatever the number of choices
+    assert sum(seen) == 2 * 32  # two epochs of 32 images, whatever the number of choices
     assert pending_chunks(folder) == []
     alone = train(plan.recipe, data[0], tmp_path / "alone")
     for index, betas in enumerate(BETAS):

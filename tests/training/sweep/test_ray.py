@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from hvae_codec.data import ImageDataset
 from hvae_codec.errors import SweepError
 from hvae_codec.training.sweep.job import SweepJob, run_sweep
 from hvae_codec.training.sweep.plan import write_plan
@@ -20,23 +21,40 @@ def weights(directory, count):
     return [card["sha256"] for card in cards]
 
 
-def run_on_ray(directory, progress):
+def run_on_ray(job, progress):
     with RayExecutor(retries=5) as executor:
-        return run_sweep(SweepJob(directory, threads=1), executor, progress)
+        return run_sweep(job, executor, progress)
+
+
+def slow_job(directory):
+    """A job that waits before each minibatch. Its class travels to the workers with it."""
+
+    class SlowImages(ImageDataset):
+        def batches(self, epoch, order):
+            for indices in order:
+                time.sleep(0.2)
+                yield self.images[indices]
+
+    class SlowJob(SweepJob):
+        def data(self):
+            training, test = SweepJob.data(self)
+            return SlowImages(training.images, training.labels, training.name, "train"), test
+
+    return SlowJob(directory, threads=1)
 
 
 def test_errors_are_those_of_the_chunk(cluster, make_plan, tmp_path):
     plan = make_plan()
     write_plan(tmp_path / "s", plan)
     text = (tmp_path / "s/sweep.json").read_text()
-    (tmp_path / "s/sweep.json").write_text(text.replace('"test_images": 16', '"test_images": 17'))
+    (tmp_path / "s/sweep.json").write_text(text.replace('"test_images": 8', '"test_images": 9'))
     with pytest.raises(SweepError, match="begun with"):
-        run_on_ray(tmp_path / "s", lambda images: None)
+        run_on_ray(SweepJob(tmp_path / "s", threads=1), lambda images: None)
 
 
 def test_a_killed_worker_costs_an_epoch_at_most(cluster, make_plan, tmp_path):
     victim = min(cluster.worker_nodes, key=id)
-    plan = make_plan(epochs=24, chunk=1, betas=((0.1, 0.1), (1.0, 1.0)))
+    plan = make_plan(epochs=8, chunk=1, betas=((0.1, 0.1), (1.0, 1.0)))
     for name in ("local", "ray"):
         write_plan(tmp_path / name, plan)
     with LocalExecutor(1) as executor:
@@ -55,7 +73,7 @@ def test_a_killed_worker_costs_an_epoch_at_most(cluster, make_plan, tmp_path):
     killer = threading.Thread(target=kill)
     killer.start()
     seen = []
-    assert run_on_ray(tmp_path / "ray", seen.append) == []
+    assert run_on_ray(slow_job(tmp_path / "ray"), seen.append) == []
     killer.join()
     assert killed == [True]  # both were at work when one was killed
     assert weights(tmp_path / "ray", 2) == weights(tmp_path / "local", 2)
