@@ -23,7 +23,7 @@ from hvae_codec.utils.malloc import give_back_freed_memory
 from hvae_codec.utils.signals import STOPPING
 from hvae_codec.v1 import codec_pb2
 
-from .admission.capacity import Admission, message_footprint
+from .admission.capacity import Admission
 from .admission.open_calls import OpenCalls, OverloadGuard, Silence, UnreadAnswers
 from .admission.side_calls import SideCalls
 from .auth.access import Access
@@ -37,6 +37,7 @@ from .listening import (
     cannot_listen,
     cannot_write,
     close_connection,
+    close_path,
     is_unix,
     stop_listening,
 )
@@ -47,6 +48,7 @@ from .observability.tracing import start_tracing
 from .output import announce
 from .rpc.interceptor import CallInterceptor
 from .rpc.methods import Calls
+from .rpc.requests import message_footprint
 from .rpc.servicer import SERVICE, CodecServicer
 from .settings import Preload, Settings
 from .status_page.page import StatusPage
@@ -155,7 +157,10 @@ class App:
 
     def _close_connection(self, peer: str) -> None:
         """Close the connection of a peer that reads no answers."""
-        if close_connection(self._port, peer):
+        if is_unix(self._settings.host):
+            if close_path(self._settings.host):
+                _logger.warning("a connection read no answers: those of the socket were closed")
+        elif close_connection(self._port, peer):
             _logger.warning("%s read no answers: its connection was closed", peer)
 
     async def _evaluate(self, request: codec_pb2.EvaluateRequest) -> codec_pb2.EvaluateResponse:
@@ -165,7 +170,9 @@ class App:
             return await self.calls.evaluate(request, None, held)
 
     def _grpc_server(self) -> grpc.aio.Server:
-        interceptor = CallInterceptor(self._observation, self.access, self._overload, self._silence)
+        interceptor = CallInterceptor(
+            self._observation, self.access, self._overload, self._silence, self._open_calls
+        )
         return grpc.aio.server(
             interceptors=[interceptor],
             options=server_options(

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.utils.options import add_flags, build
 from hvae_codec.utils.signals import ended_by_signals
 
 from .engine.process_pool import share_imports
 from .listening import AddressError, check_address, check_file, check_host, check_ports_differ
-from .options import add_flags, build
 from .output import put
 from .settings import Settings
 

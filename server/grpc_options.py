@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from .options import option, parse_seconds
+from hvae_codec.utils.options import option
+
+from .flag_types import parse_seconds
 
 _MOST_PENDING: Final = 65_536
 

@@ -4,7 +4,9 @@ import errno
 import ipaddress
 import os
 import socket
+import stat
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -173,10 +175,10 @@ def close_connection(port: int, peer: str) -> bool:
     """
     address = _address(unquote(peer).partition(":")[2])
     found = False
-    if address is None or not _DESCRIPTORS.is_dir():
+    if address is None:
         return found
-    for name in os.listdir(_DESCRIPTORS):
-        with suppress(OSError, ValueError), socket.socket(fileno=os.dup(int(name))) as tried:
+    for tried in _sockets():
+        with suppress(OSError, ValueError):
             if tried.family not in (socket.AF_INET, socket.AF_INET6):
                 continue
             host, number = tried.getpeername()[:2]
@@ -184,6 +186,44 @@ def close_connection(port: int, peer: str) -> bool:
                 tried.shutdown(socket.SHUT_RDWR)
                 found = True
     return found
+
+
+def close_path(address: str) -> bool:
+    """Close all connections to "unix:PATH" of this process: nothing tells which caller has which.
+
+    Returns whether there was one; as for `stop_listening`.
+    """
+    path = _plain(address.removeprefix(_UNIX))
+    found = False
+    for tried in _sockets():
+        with suppress(OSError):
+            listens = tried.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            unix = tried.family == socket.AF_UNIX
+            if unix and not listens and _plain(tried.getsockname()) == path:
+                tried.shutdown(socket.SHUT_RDWR)
+                found = True
+    return found
+
+
+def _plain(path: object) -> str | None:
+    """A path as the system has it of gRPC, which takes several leading slashes for one."""
+    if not isinstance(path, str):
+        return None
+    return "/" + path.lstrip("/") if path[:1] == "/" else path
+
+
+def _sockets() -> Iterator[socket.socket]:
+    """The sockets of this process, each a copy that is closed afterwards."""
+    if not _DESCRIPTORS.is_dir():
+        return
+    for name in os.listdir(_DESCRIPTORS):
+        with suppress(OSError):
+            copied = os.dup(int(name))
+            if not stat.S_ISSOCK(os.fstat(copied).st_mode):
+                os.close(copied)
+                continue
+            with socket.socket(fileno=copied) as found:
+                yield found
 
 
 def _address(text: str) -> tuple[str, int] | None:
@@ -207,10 +247,8 @@ def stop_listening(port: int) -> bool:
     sockets there is none.
     """
     found = False
-    if not _DESCRIPTORS.is_dir():
-        return found
-    for name in os.listdir(_DESCRIPTORS):
-        with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as tried:
+    for tried in _sockets():
+        with suppress(OSError):
             listens = tried.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
             internet = tried.family in (socket.AF_INET, socket.AF_INET6)
             if listens and internet and tried.getsockname()[1] == port:

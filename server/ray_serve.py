@@ -26,6 +26,8 @@ from pydantic import AliasChoices, ConfigDict, Field, create_model
 from ray import serve
 
 import hvae_codec
+from hvae_codec.utils.options import arguments_of
+from hvae_codec.utils.options import build as build_settings
 
 from .admission.capacity import Admission
 from .auth.access import Access
@@ -33,8 +35,6 @@ from .auth.file_watcher import watch
 from .auth.token_file import TokenFile
 from .engine.engine import Engine
 from .errors import LimitError, UnauthenticatedError
-from .options import arguments_of
-from .options import build as build_settings
 from .rpc.methods import Calls
 from .rpc.servicer import SERVICE, CodecServicer, wire_bytes
 from .rpc.status import abort_with

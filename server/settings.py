@@ -12,16 +12,16 @@ from typing import Final, Literal, Self
 
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS
 from hvae_codec.utils.cores import available_cores
+from hvae_codec.utils.options import option
 
-from . import options
+from .flag_types import parse_collector, parse_directory, parse_port, parse_seconds
 from .grpc_options import ConnectionAge, shared_age
 from .listening import is_loopback, is_unix
-from .options import option
 
 _MIB: Final = 1024 * 1024
 
-_number: Final = partial(option, type=options.parse_positive, metavar="N")
-_seconds: Final = partial(option, type=options.parse_seconds, metavar="SECONDS")
+_number: Final = partial(option, least=1, metavar="N")
+_seconds: Final = partial(option, type=parse_seconds, metavar="SECONDS")
 _pem: Final = partial(option, None, type=Path, metavar="PEM")
 
 
@@ -158,7 +158,7 @@ class BatchLimits:
         "where none is, it does not wait (default: %(default)g)",
         flag="max-batch-delay-ms",
         old="batch-delay-ms",
-        type=options.parse_seconds,
+        type=parse_seconds,
         metavar="MS",
         per_unit=1000,
     )
@@ -199,14 +199,12 @@ class EngineSettings:
         "threads of the server that take batches through networks, a core for each; 1: one "
         "with all cores; 0: the coding processes do it, a core for each (default: 0, or 1 where "
         "--device is no CPU or there are no coding processes)",
-        type=options.parse_count,
         metavar="N",
     )
     coding_processes: int = option(
         _cores,
         "processes for entropy coding, and for networks unless threads have them; 0: a "
         "thread of the server (default: one for each core, up to 8)",
-        type=options.parse_count,
         metavar="N",
     )
     batches: BatchLimits = field(default_factory=BatchLimits)
@@ -268,7 +266,7 @@ class Settings:
         "(default: %(default)s)",
         section="address",
     )
-    port: int = option(50_051, "0: any free port (default: %(default)s)", type=options.parse_port)
+    port: int = option(50_051, "0: any free port (default: %(default)s)", type=parse_port)
     port_file: Path | None = option(
         None,
         "write the port, or the address of a host without one, here once it serves",
@@ -307,7 +305,7 @@ class Settings:
     models: Path | None = option(
         None,
         "directory of the models (default: HVAE_MODELS, or those of the package)",
-        type=options.parse_directory,
+        type=parse_directory,
         metavar="DIR",
         section="models",
     )
@@ -327,7 +325,7 @@ class Settings:
     metrics_port: int | None = option(
         None,
         "serve Prometheus metrics and a status page here (default: nowhere)",
-        type=options.parse_port,
+        type=parse_port,
         metavar="PORT",
         section="observability",
     )
@@ -335,7 +333,7 @@ class Settings:
         "127.0.0.1", "address to bind for them (default: %(default)s)", metavar="HOST"
     )
     log_format: Literal["text", "json"] = option(
-        "text", "lines on standard error (default: %(default)s)", choices=("text", "json")
+        "text", "lines on standard error (default: %(default)s)"
     )
     log_level: str = option(
         "info",
@@ -346,7 +344,7 @@ class Settings:
         None,
         "send OpenTelemetry traces to this collector, by OTLP over gRPC; needs the extra "
         "[tracing] (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)",
-        type=options.parse_collector,
+        type=parse_collector,
         metavar="URL",
     )
 

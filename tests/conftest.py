@@ -18,7 +18,7 @@ _left_out = pytest.StashKey[list[str]]()
 
 SLOWEST_FILES = (
     "ray",
-    "tests/test_readme.py",
+    "tests/docs/test_readme.py",
     "tests/server/test_lifecycle.py",
     "tests/server/test_connections.py",
     "tests/server/admission/test_open_calls.py",
@@ -30,8 +30,8 @@ SLOWEST_FILES = (
     "tests/server/admission/test_memory.py",
     "tests/server/admission/test_side_calls.py",
     "tests/server/test_faults.py",
-    "tests/cli/test_photo_model.py",
-    "tests/cli/test_train.py",
+    "tests/cli/commands/test_photo_model.py",
+    "tests/cli/research/test_train.py",
     "tests/codec/tiled/test_encoder_search.py",
     "tests/models/test_deep.py",
     "tests/server/engine/test_coding_pool.py",

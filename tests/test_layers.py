@@ -46,6 +46,7 @@ SERVER_MAY_USE = {
     "hvae_codec.utils.cores",
     "hvae_codec.grpc_error_info",
     "hvae_codec.utils.malloc",
+    "hvae_codec.utils.options",
     "hvae_codec.utils.signals",
     "hvae_codec.v1",
     # What stands in a header, and pictures in transit, are not matters of the public face.

@@ -69,7 +69,8 @@ def test_a_wheel_holds_everything(unpacked):
     assert (package / "server" / "rpc" / "servicer.py").is_file()
     page = {path.name for path in (package / "server" / "status_page").iterdir()}
     assert {"page.html", "page.css", "page.js"} <= page
-    assert (package / "reporting" / "html" / "page.html").is_file()
+    report = {path.name for path in (package / "reporting" / "html").iterdir()}
+    assert {"page.html", "page.css", "page.js", "plots.js"} <= report
     assert (package / "v1" / "codec_pb2_grpc.py").is_file()
     shipped = {path.name for path in (ROOT / "hvae_codec/checkpoints").glob("*.safetensors")}
     assert {path.name for path in (package / "checkpoints").glob("*.safetensors")} == shipped

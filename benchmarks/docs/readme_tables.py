@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.codec import codec_speed, memory, photographs
-from benchmarks.docs import retired
 from benchmarks.rate_distortion import tables as rate_distortion
 from benchmarks.service import tables as service
 from benchmarks.tables import Table, filled, stored
@@ -49,8 +48,7 @@ PAGES: dict[Path, Parts] = {
     README: parts_of([rate_distortion.SUMMARY]),
     ROOT / "docs" / "BENCHMARKS.md": {
         **parts_of(table for module in MEASURED for table in module.BENCHMARK.tables),
-        **parts_of((rate_distortion.PEERS, rate_distortion.KODAK, *retired.TABLES)),
-        "table1": retired.accuracies,
+        **parts_of((rate_distortion.PEERS, rate_distortion.KODAK)),
     },
     ROOT / "docs" / "CAPACITY.md": {
         **parts_of(service.TABLES),

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import hvae_codec
 from hvae_codec.errors import HvaeCodecError, UnknownQualityError
 from hvae_codec.utils.atomic_files import replacing
+from hvae_codec.utils.options import parse_whole
 
 Commands = Any
 """argparse's unnamed type of what `add_subparsers` returns."""
@@ -144,7 +145,7 @@ def path(text: str) -> Path:
 
 def positive_int(text: str) -> int:
     """argparse type: an integer of at least 1."""
-    return int_from(1, text)
+    return parse_whole(1, text)
 
 
 def positive_float(text: str) -> float:
@@ -166,7 +167,7 @@ def quality(text: str) -> float:
 
 def seed(text: str) -> int:
     """argparse type: a seed, 0 to 2^63 - 1."""
-    value = int_from(0, text)
+    value = parse_whole(0, text)
     if value >= 2**63:
         raise argparse.ArgumentTypeError(f"{text} is over 2^63 - 1")
     return value
@@ -187,16 +188,6 @@ def device(text: str) -> str:
             f"no device {text} here: PyTorch sees {torch.cuda.device_count()}"
         )
     return text
-
-
-def int_from(least: int, text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
-    return value
 
 
 def describe(error: Exception) -> str:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -64,6 +65,11 @@ def late(target: str, timeout: float | None) -> ServiceError:
     """What a client raises where the deadline passed."""
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     return ServiceError(f"no answer from {target} within {timeout} s", code)
+
+
+def unreadable(what: str) -> ServiceError:
+    """What a client raises for an answer that contradicts the contract."""
+    return ServiceError(f"the server's answer cannot be read: {what}", grpc.StatusCode.INTERNAL)
 
 
 def of_status(status: codec_pb2.Status) -> Exception:
@@ -149,5 +155,5 @@ def _status(error: grpc.RpcError) -> status_pb2.Status | None:
         return None
     try:
         return cast(status_pb2.Status | None, rpc_status.from_call(cast(grpc.Call, error)))
-    except ValueError:  # what the details say is not what the call says
+    except (ValueError, DecodeError):  # they are of another call, or damaged
         return None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.client import errors
-from hvae_codec.codec.bitstream.encoded import Encoded, as_file, is_one
+from hvae_codec.codec.bitstream.encoded import is_one
 from hvae_codec.codec.bitstream.header import MAGIC
 from hvae_codec.codec.features import Features
 from hvae_codec.codec.images.load import Picture as LocalPicture
@@ -119,15 +119,6 @@ def source_message(source: Picture) -> codec_pb2.FeatureSource:
     if isinstance(source, bytes) and source.startswith(MAGIC):
         return codec_pb2.FeatureSource(encoded=source)
     return codec_pb2.FeatureSource(image=image_message(source))
-
-
-def encoded_message(encoded: Encoded) -> bytes:
-    """The bytes of a `.hvae` file as they travel.
-
-    Raises:
-        BitstreamError: as `as_file`.
-    """
-    return as_file(encoded)
 
 
 def check_pictures(pictures: object) -> None:
@@ -262,26 +253,48 @@ def evaluate_request(
     )
 
 
+def file_of(encoded: bytes) -> bytes:
+    """The `.hvae` file of an answer. Raises ServiceError where there is none."""
+    if not encoded:
+        raise errors.unreadable("it has no file of an image")
+    return bytes(encoded)
+
+
 def picture_of(image: codec_pb2.Image) -> NDArray[np.uint8]:
-    """Samples, uint8 [H, W, C], of an image in an answer."""
+    """Samples, uint8 [H, W, C], of an image in an answer. Raises ServiceError where it has none."""
     if image.WhichOneof("content") == "file":
-        return decode_image_bytes(image.file)
+        try:
+            return decode_image_bytes(image.file)
+        except ImageError as error:
+            raise errors.unreadable(str(error)) from error
     raw = image.raw
+    size = raw.height * raw.width * raw.channels
+    if size == 0 or len(raw.data) != size:
+        raise errors.unreadable(
+            f"an image of height {raw.height}, width {raw.width} and {raw.channels} channels has "
+            f"{len(raw.data):,} bytes"
+        )
     shape = (raw.height, raw.width, raw.channels)
     return np.frombuffer(raw.data, np.uint8).reshape(shape).copy()
 
 
 def features_of(result: codec_pb2.FeatureResult, dtype: FeatureType) -> Features:
-    """Features [D] of one source; the deviation is [0] where only the mean was asked for."""
+    """Features [D] of one source; the deviation is [0] where only the mean was asked for.
+
+    Raises ServiceError where the answer has none.
+    """
     wire = np.dtype(dtype).newbyteorder("<")
 
     def moment(data: bytes, values: Iterable[float]) -> NDArray[np.float32]:
+        if len(data) % wire.itemsize:
+            raise errors.unreadable(f"{dtype} features have {len(data):,} bytes")
         found = np.frombuffer(data, wire) if data else np.array(list(values))
         return found.astype(dtype)
 
-    return Features(
-        mean=moment(result.mean_bytes, result.mean), std=moment(result.std_bytes, result.std)
-    )
+    mean, std = moment(result.mean_bytes, result.mean), moment(result.std_bytes, result.std)
+    if not mean.size or std.size not in (0, mean.size):
+        raise errors.unreadable(f"features have {mean.size} means and {std.size} deviations")
+    return Features(mean=mean, std=std)
 
 
 def model_of(model: codec_pb2.ModelDescription) -> RemoteModel:
@@ -314,7 +327,7 @@ def evaluation_of(answer: codec_pb2.EvaluateResponse) -> RemoteEvaluation:
     """What one image costs and how good it is."""
     errors.warn_of(answer.warnings, "image")
     return RemoteEvaluation(
-        encoded=answer.encoded,
+        encoded=file_of(answer.encoded),
         payload_bytes=answer.payload_bytes,
         rates_nats=tuple(answer.rates_nats),
         psnr_db=answer.psnr_db if answer.HasField("psnr_db") else math.inf,

@@ -17,13 +17,19 @@ _UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE.value[0]
 _RESOURCE_EXHAUSTED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
-def samples_of(response: codec_pb2.SampleResponse) -> NDArray[np.uint8]:
-    """Samples, uint8 [N, H, W, C], of an answer; raises the error of the first that failed."""
+def samples_of(response: codec_pb2.SampleResponse, count: int) -> NDArray[np.uint8]:
+    """`count` samples, uint8 [N, H, W, C], of an answer; raises the error of the first that failed,
+    or ServiceError where they are not so many, or of several sizes.
+    """
     errors.warn_of(response.warnings)
-    for index, result in enumerate(response.results):
+    results = results_of(response, count)
+    for index, result in enumerate(results):
         if result.HasField("status"):
             raise errors.placed(errors.of_status(result.status), "samples", index)
-    return np.stack([messages.picture_of(result.image) for result in response.results])
+    samples = [messages.picture_of(result.image) for result in results]
+    if len({sample.shape for sample in samples}) > 1:
+        raise errors.unreadable("its samples are of several sizes")
+    return np.stack(samples)
 
 
 def results_of(response: Any, count: int) -> Sequence[Any]:

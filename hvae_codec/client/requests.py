@@ -18,6 +18,7 @@ from hvae_codec.client.messages import (
     Transfer,
 )
 from hvae_codec.client.retry import duration
+from hvae_codec.codec.bitstream.encoded import as_file
 from hvae_codec.codec.bitstream.header import read_header
 from hvae_codec.codec.features import Features
 from hvae_codec.codec.images.sniff import read_image_header
@@ -179,7 +180,7 @@ def encode(
         weight,
         request,
         codec_pb2.StreamEncodeRequest,
-        lambda result: bytes(result.encoded),
+        lambda result: messages.file_of(result.encoded),
         timeout,
         lambda image: search_seconds(selector, image, max_bytes=most, effort=steps),
     )
@@ -204,7 +205,7 @@ def decode(
     return Operation(
         "Decode",
         "encoded",
-        messages.encoded_message,
+        as_file,
         weight,
         request,
         codec_pb2.StreamDecodeRequest,
@@ -252,7 +253,7 @@ def features(
 
     def item(source: Picture) -> codec_pb2.FeatureSource:
         if model is None:
-            encoded = messages.encoded_message(cast(bytes, source))
+            encoded = as_file(cast(bytes, source))
             return codec_pb2.FeatureSource(encoded=encoded)
         return messages.source_message(source)
 

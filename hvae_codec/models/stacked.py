@@ -56,7 +56,7 @@ class StackedVAE(HierarchicalVAE):
                 geometry = (kernel, stride, padding)
                 if outputs <= FEW_CHANNELS and geometry == SubPixelTransposed.GEOMETRY:
                     return StackedSubPixel(self.models, inputs, outputs)
-                return StackedConvTransposed(self.models, inputs, outputs, *geometry)
+                return StackedConv(self.models, inputs, outputs, *geometry, transposed=True)
             case FC(inputs, outputs):
                 return nn.Sequential(nn.Flatten(), StackedLinear(self.models, inputs, outputs))
             case Reshape(shape):
@@ -159,39 +159,33 @@ class _StackedKernel(nn.Module):
 
 
 class StackedConv(_StackedKernel):
-    """M convolutions: [M * B, inputs, H, W] to [M * B, outputs, h, w]."""
+    """M convolutions, all of them transposed or none: [M * B, inputs, H, W] to
+    [M * B, outputs, h, w].
+    """
 
     def __init__(
-        self, models: int, inputs: int, outputs: int, kernel: int, stride: int, padding: int
+        self,
+        models: int,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int,
+        padding: int,
+        *,
+        transposed: bool = False,
     ) -> None:
-        super().__init__((models, outputs, inputs, kernel, kernel), outputs)
-        self.stride, self.padding = stride, padding
+        channels = (inputs, outputs) if transposed else (outputs, inputs)
+        super().__init__((models, *channels, kernel, kernel), outputs)
+        self.stride, self.padding, self.transposed = stride, padding, transposed
 
     def forward(self, x: Tensor) -> Tensor:
         """Each model's convolution of its own rows."""
+        one = F.conv_transpose2d if self.transposed else F.conv2d
 
         def convolve(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
-            return F.conv2d(x, weight, bias, self.stride, self.padding, 1, groups)
+            return one(x, weight, bias, self.stride, self.padding, groups=groups)
 
-        return self._apply_kernel(convolve, x, self.weight, self.bias, transposed=False)
-
-
-class StackedConvTransposed(_StackedKernel):
-    """M transposed convolutions: [M * B, inputs, h, w] to [M * B, outputs, H, W]."""
-
-    def __init__(
-        self, models: int, inputs: int, outputs: int, kernel: int, stride: int, padding: int
-    ) -> None:
-        super().__init__((models, inputs, outputs, kernel, kernel), outputs)
-        self.stride, self.padding = stride, padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Each model's transposed convolution of its own rows."""
-
-        def convolve(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
-            return F.conv_transpose2d(x, weight, bias, self.stride, self.padding, 0, groups)
-
-        return self._apply_kernel(convolve, x, self.weight, self.bias, transposed=True)
+        return self._apply_kernel(convolve, x, self.weight, self.bias, self.transposed)
 
 
 class StackedSubPixel(_StackedKernel):

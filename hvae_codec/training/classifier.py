@@ -28,7 +28,9 @@ from hvae_codec.evaluation.image_classifiers import ARCHITECTURES, ClassifierNet
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import LIKELIHOODS, dtype_of
 from hvae_codec.training.classifier_state import load_state, save_state
+from hvae_codec.training.recipe import Precision
 from hvae_codec.training.state_file import data_of
+from hvae_codec.utils.options import check_options, option
 
 MOMENTUM = 0.9
 RISING = 0.2
@@ -38,8 +40,6 @@ EVALUATION_BATCH = 500
 
 _AUGMENTATION = 1
 """Second part of the augmentation's seed; the order of the images is seeded without one."""
-
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -54,31 +54,33 @@ class ClassifierRecipe:
 
     arch: str
     dataset: str
-    stem: int = 1
-    epochs: int = 30
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    crop_padding: int = 0
-    flips: bool = False
-    precision: Precision = "fp32"
+    stem: Literal[1, 2, 4] = option(
+        1, "stride before the first block: 1 for accuracy, 4 for a machine without a GPU"
+    )
+    epochs: int = option(30, "passes over the data", least=1)
+    batch_size: int = option(128, "images of a minibatch", least=2)
+    learning_rate: float = option(0.1, "the highest of its cycle")
+    weight_decay: float = option(5e-4, "factor on the penalty of the weights' squares")
+    label_smoothing: float = option(0.0, "share of a label spread over all classes")
+    crop_padding: int = option(
+        0, "move training images by up to so many pixels; default: 4 for colour, else 0", least=0
+    )
+    flips: bool = option(False, "mirror half of the training images; default: not for digits")
+    precision: Precision = option("fp32", "number format of the network")
     channels_last: bool = True
     seed: int = 0
-    images: int | None = None
+    images: int | None = option(None, "use only this many training images", least=1)
 
     def __post_init__(self) -> None:
-        for name, minimum in (("epochs", 1), ("batch_size", 2), ("crop_padding", 0), ("seed", 0)):
-            if getattr(self, name) < minimum:
-                raise SpecError(f"{name} {getattr(self, name)}; at least {minimum} is allowed")
+        check_options(self, SpecError)
+        if self.seed < 0:
+            raise SpecError(f"seed {self.seed}; at least 0 is allowed")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise SpecError(f"learning_rate {self.learning_rate}; must be finite and above 0")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise SpecError(f"weight_decay {self.weight_decay}; must be finite and at least 0")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise SpecError(f"label_smoothing {self.label_smoothing}; must be in [0, 1)")
-        if self.precision not in ("fp32", "bf16"):
-            raise SpecError(f"precision {self.precision!r}; allowed: fp32, bf16")
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready fields."""

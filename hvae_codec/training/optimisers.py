@@ -16,7 +16,6 @@ from hvae_codec.errors import CheckpointError
 from hvae_codec.training.muon import Muon
 
 OptimiserName = Literal["adam", "adamw", "muon"]
-OPTIMISERS: tuple[OptimiserName, ...] = ("adam", "adamw", "muon")
 
 WEIGHT_DECAY = 0.01
 """Of AdamW, relative to the learning rate; Muon and Adam have none."""

@@ -7,30 +7,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from types import NoneType, UnionType
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NamedTuple,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from hvae_codec.errors import HvaeCodecError, SpecError
 from hvae_codec.models.fully_convolutional.spec import ConvSpec
-from hvae_codec.models.hvae import POSTERIORS, Posterior, noise_seed
+from hvae_codec.models.hvae import Posterior, noise_seed
 from hvae_codec.models.plane import BetaRanges, check_ranges
 from hvae_codec.models.zoo import any_spec
-from hvae_codec.training.optimisers import OPTIMISERS, OptimiserName
+from hvae_codec.training.optimisers import OptimiserName
 from hvae_codec.utils.arguments import flag, real, shown, whole
+from hvae_codec.utils.options import check_options, option
 
 Precision = Literal["fp32", "bf16"]
 Schedule = Literal["constant", "cosine", "hold"]
-SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "hold")
 
 WARMUP_STEPS = 300
 """Steps in which the learning rate of "hold" rises."""
@@ -42,14 +33,6 @@ FIRST_SHARES = (1 / 30, 1 / 3)
 The top layer learns nothing at any beta if its rate costs as much as the bottom one's from the
 first step on.
 """
-
-
-class Option(NamedTuple):
-    """A field that is a flag of the commands: its help, least value and, if it differs, name."""
-
-    help: str
-    least: int | None = None
-    flag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,56 +61,57 @@ class Recipe:
     spec: str
     dataset: str
     betas: tuple[float, ...]
-    posterior: Annotated[Posterior, Option("form of q(z|x)")] = "uniform"
-    epochs: Annotated[int, Option("passes over the data", least=1)] = 60
-    batch_size: Annotated[int, Option("images of a minibatch", least=1)] = 128
-    learning_rate: Annotated[float, Option("highest learning rate")] = 1e-3
-    schedule: Annotated[Schedule, Option("course of the learning rate")] = "cosine"
-    rate_warmup_epochs: Annotated[int, Option("betas rise from 0 over these", least=0)] = 0
-    rounded_epochs: Annotated[
-        int, Option("last epochs, on rounded latents", least=0, flag="--quantized-epochs")
-    ] = 0
-    gradient_norm: Annotated[
-        float | None, Option("scale gradients of a greater norm down to it")
-    ] = None
-    precision: Annotated[Precision, Option("number format of the networks")] = "fp32"
+    posterior: Posterior = option("uniform", "form of q(z|x)")
+    epochs: int = option(60, "passes over the data", least=1)
+    batch_size: int = option(128, "images of a minibatch", least=1)
+    learning_rate: float = option(1e-3, "highest learning rate")
+    schedule: Schedule = option("cosine", "course of the learning rate")
+    rate_warmup_epochs: int = option(0, "betas rise from 0 over these", least=0)
+    rounded_epochs: int = option(
+        0,
+        "last epochs, on rounded latents",
+        least=0,
+        flag="quantized-epochs",
+        old="rounded-epochs",
+    )
+    gradient_norm: float | None = option(None, "scale gradients of a greater norm down to it")
+    precision: Precision = option("fp32", "number format of the networks")
     channels_last: bool = True
     seed: int = 0
-    images: Annotated[int | None, Option("use only this many training images", least=1)] = None
+    images: int | None = option(None, "use only this many training images", least=1)
     start: str | None = None
     rates: tuple[float | None, ...] | None = None
-    noise_index: Annotated[
-        int, Option("of the runs that share a seed, which: a model of a sweep alone", least=0)
-    ] = 0
-    average: Annotated[
-        float | None,
-        Option(
-            "end with an exponential moving average of the weights, of this decay: 0.999",
-            flag="--ema-decay",
-        ),
-    ] = None
-    decay: Annotated[
-        float,
-        Option(
-            "last share of the steps, in which the learning rate of --schedule hold falls to 0",
-            flag="--decay-share",
-        ),
-    ] = 0.25
-    quality_rate: Annotated[
-        float,
-        Option(
-            "factor on the learning rate of a fully convolutional model's values by quality",
-            flag="--quality-lr-scale",
-        ),
-    ] = 1.0
-    crops: Annotated[
-        int | None,
-        Option("of photographs, random crops an epoch: 20000", least=1, flag="--crops-per-epoch"),
-    ] = None
-    optimiser: Annotated[
-        OptimiserName,
-        Option("muon: orthogonalised momentum for weight matrices, Adam for the rest"),
-    ] = "adam"
+    noise_index: int = option(
+        0, "of the runs that share a seed, which: a model of a sweep alone", least=0
+    )
+    average: float | None = option(
+        None,
+        "end with an exponential moving average of the weights, of this decay: 0.999",
+        flag="ema-decay",
+        old="average",
+    )
+    decay: float = option(
+        0.25,
+        "last share of the steps, in which the learning rate of --schedule hold falls to 0",
+        flag="decay-share",
+        old="decay",
+    )
+    quality_rate: float = option(
+        1.0,
+        "factor on the learning rate of a fully convolutional model's values by quality",
+        flag="quality-lr-scale",
+        old="quality-rate",
+    )
+    crops: int | None = option(
+        None,
+        "of photographs, random crops an epoch: 20000",
+        least=1,
+        flag="crops-per-epoch",
+        old="crops",
+    )
+    optimiser: OptimiserName = option(
+        "adam", "muon: orthogonalised momentum for weight matrices, Adam for the rest"
+    )
     beta_ranges: BetaRanges | None = None
 
     def __post_init__(self) -> None:
@@ -143,10 +127,7 @@ class Recipe:
         self._check_rates()
         if self.seed < 0:
             raise SpecError(f"seed {self.seed}; at least 0 is allowed")
-        for name, (_, option) in recipe_options().items():
-            value = getattr(self, name)
-            if None not in (value, option.least) and value < option.least:
-                raise SpecError(f"{name} {value}; at least {option.least} is allowed")
+        check_options(self, SpecError)
         if self.images is not None and self.crops is not None:
             raise SpecError("images and crops both say how many images an epoch has: give one")
         for name in ("learning_rate", "gradient_norm", "quality_rate"):
@@ -161,14 +142,6 @@ class Recipe:
             raise SpecError(
                 f"rate_warmup_epochs and rounded_epochs must not exceed epochs ({self.epochs})"
             )
-        for name, allowed in (
-            ("posterior", POSTERIORS),
-            ("precision", ("fp32", "bf16")),
-            ("schedule", SCHEDULES),
-            ("optimiser", OPTIMISERS),
-        ):
-            if getattr(self, name) not in allowed:
-                raise SpecError(f"{name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
         self._check_kind()
         self._check_ranges()
 
@@ -328,18 +301,6 @@ def _check_type(name: str, value: object, kinds: tuple[Any, ...]) -> None:
         raise
     except HvaeCodecError as error:
         raise SpecError(str(error)) from error
-
-
-@cache
-def recipe_options() -> dict[str, tuple[Any, Option]]:
-    """The type and `Option` of each field of `Recipe` that has one, by name."""
-    hints = get_type_hints(Recipe, include_extras=True)
-    declared = {name: get_args(hint) for name, hint in hints.items()}
-    return {
-        name: (kind[0], kind[1])
-        for name, kind in declared.items()
-        if len(kind) == 2 and isinstance(kind[1], Option)
-    }
 
 
 def beta_per_layer(betas: Sequence[float], bins: Sequence[int], layers: int) -> tuple[float, ...]:

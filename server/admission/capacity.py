@@ -5,10 +5,15 @@ Beyond its capacity the server rejects calls with a time to retry, and nothing g
 A request is counted by the memory that it takes, in upper bounds: its message, its images decoded,
 and its answer until the transport has taken that. What it takes beside its message is known once
 the headers of its images and files are read, so it is counted in two steps.
+
+Streams wait for the second step with their message in hand. So one of them goes on, beyond the
+capacity, where otherwise none ever would.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import takewhile
 from time import monotonic
 from typing import Final, NoReturn, Self
 
@@ -32,39 +37,9 @@ not keep them out."""
 _OWNERS: Final = 1_024
 """Owners that are remembered, before those that hold nothing are forgotten."""
 
-_MESSAGE_COPIES: Final = 2
-"""gRPC keeps the bytes of a message that it has parsed until its call has ended."""
-
-_ANSWER_COPIES: Final = 3
-"""As a message, as the bytes that it is written to, and as those that the transport sends."""
-
-_PIXEL_BYTES: Final = 3
-_READER_PIXEL_BYTES: Final = 4
-"""Of the image library, while it reads a file beside the array that it gives."""
-
-
-def message_footprint(size: int) -> int:
-    """Bytes of memory of a request whose message has `size` bytes on the wire."""
-    return _MESSAGE_COPIES * size
-
-
-def answer_footprint(size: int) -> int:
-    """Bytes of memory of an answer whose message has at most `size` bytes."""
-    return _ANSWER_COPIES * size
-
-
-def sample_footprint(pixels: int) -> int:
-    """Bytes of memory of images of `pixels` pixels together, decoded."""
-    return _PIXEL_BYTES * pixels
-
-
-def file_footprint(pixels: int) -> int:
-    """Bytes of memory of image files of `pixels` pixels together that are being decoded."""
-    return (_PIXEL_BYTES + _READER_PIXEL_BYTES) * pixels
-
 
 class _Pool:
-    """Items and bytes of one capacity, and who waits for them."""
+    """Items and bytes of one capacity, who holds them, and who waits for them."""
 
     def __init__(self, capacity: Capacity, for_small: int = 0) -> None:
         self.capacity = capacity
@@ -72,127 +47,127 @@ class _Pool:
         self.items = 0
         self.bytes = 0
         self.answer_bytes = 0  # of these, those of answers
-        self.holders = 0
+        self.holders: set[Held] = set()
         self.passing = 0  # of these, those that passed others that wait
-        self._stalled = 0  # holders that wait to grow
+        self.refuses = False  # to let holders grow
         self._turn = asyncio.Lock()  # first come, first served
-        self._growth = asyncio.Lock()
-        self._changed = asyncio.Event()
+        self.changed = asyncio.Event()
 
     @property
     def is_idle(self) -> bool:
         """Whether it has no holder and no waiter."""
-        return self.holders == 0 and not self._turn.locked()
+        return not self.holders and not self._turn.locked()
 
     @property
     def is_waited_for(self) -> bool:
         """Whether streams wait for it."""
-        return self._turn.locked() or self._stalled > 0
+        return self._turn.locked() or self.refuses
 
-    def try_take(self, items: int, size: int) -> bool:
-        """Take items and bytes where they fit and no other waits; returns whether it did."""
+    def try_take(self, held: "Held") -> bool:
+        """Let a holder in where it fits and no other waits; returns whether it did."""
         # Streams that wait come first, or a flood of single calls would starve them.
-        if self.is_waited_for or not self._fits(items, size):
+        if self.is_waited_for or not self._fits(held):
             return False
-        self._add(items, size)
+        self._add(held)
         return True
 
-    def try_pass(self, items: int, size: int) -> bool:
+    def try_pass(self, held: "Held") -> bool:
         """`try_take` for a small call, which passes those that wait; few may at once."""
         most = self._for_small // _SMALL_BYTES
-        fits = self.items + items <= self.capacity.items and self._has(size)
-        if size > _SMALL_BYTES or self.passing >= most or not fits:
+        fits = self.items + held.items <= self.capacity.items and self._has(held.bytes)
+        if held.bytes > _SMALL_BYTES or self.passing >= most or not fits:
             return False
         self.passing += 1
-        self._add(items, size)
+        self._add(held)
         return True
 
-    async def take(self, items: int, size: int) -> None:
-        """Wait until items and bytes fit, and take them."""
+    async def take(self, held: "Held") -> None:
+        """Wait until a holder fits, and let it in."""
         async with self._turn:
-            while not self._fits(items, size):
-                await self._change()
-            self._add(items, size)
+            while not self._fits(held):
+                self.changed.clear()
+                await self.changed.wait()
+            self._add(held)
 
-    def try_grow(self, held: int, size: int) -> bool:
-        """Take `size` more bytes for a holder of `held` where they fit; returns whether it did."""
-        if not self._has(size, held) and self.holders > self._stalled + 1:
-            return False
-        self.bytes += size
-        return True
-
-    async def grow(self, held: int, size: int) -> None:
-        """Wait until `size` more bytes for a holder of `held` fit, and take them.
-
-        Where all holders wait, the first goes on, or none of them ever would.
+    def may_grow(self, held: "Held", size: int) -> bool:
+        """Whether a holder may have `size` more bytes: they fit, or no other holder goes on before
+        this one does, so that none of them ever would.
         """
-        passes = held + size <= _SMALL_BYTES and self._has(size, held)
-        if (passes or not self._growth.locked()) and self.try_grow(held, size):
-            return
-        self._stalled += 1
-        self._changed.set()
-        try:
-            async with self._growth:
-                while not self._has(size, held) and self.holders > self._stalled:
-                    await self._change()
-                self.bytes += size
-        finally:
-            self._stalled -= 1
-            self._changed.set()
+        if self._has(size, held.bytes):
+            return True
+        return all(other is held or other.is_stuck for other in self.holders)
+
+    def may_pass(self, held: "Held", size: int) -> bool:
+        """Whether a small holder may have `size` more bytes before others that wait for them."""
+        return held.bytes + size <= _SMALL_BYTES and self._has(size, held.bytes)
 
     def give_back(self, size: int, items: int = 0) -> None:
         """Free `size` bytes, and items, of a holder."""
         self.bytes -= size
         self.items -= items
-        self._changed.set()
+        self.changed.set()
 
-    def leave(self, items: int, size: int) -> None:
+    def leave(self, held: "Held") -> None:
         """Free what a holder holds."""
-        self.holders -= 1
-        self.give_back(size, items)
+        self.holders.discard(held)
+        self.give_back(held.bytes, held.items)
 
-    def _add(self, items: int, size: int) -> None:
-        self.items += items
-        self.bytes += size
-        self.holders += 1
+    def _add(self, held: "Held") -> None:
+        self.items += held.items
+        self.bytes += held.bytes
+        self.holders.add(held)
 
-    def _fits(self, items: int, size: int) -> bool:
-        if self.holders == 0:
+    def _fits(self, held: "Held") -> bool:
+        if not self.holders:
             return True
-        fits = self._stalled == 0 and self.items + items <= self.capacity.items
-        return fits and self._has(size)
+        fits = not self.refuses and self.items + held.items <= self.capacity.items
+        return fits and self._has(held.bytes)
 
     def _has(self, size: int, held: int = 0) -> bool:
         kept = 0 if held + size <= _SMALL_BYTES else self._for_small
         return self.bytes + size <= self.capacity.bytes - kept
 
-    async def _change(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
+
+@dataclass(eq=False)
+class _Growth:
+    """A holder that waits for `size` more bytes."""
+
+    held: "Held"
+    size: int
+    granted: asyncio.Future[None]
 
 
 class Held:
     """What one request holds, until `release`."""
 
-    def __init__(
-        self,
-        admission: "Admission",
-        pools: Sequence[_Pool],
-        items: int,
-        size: int,
-        *,
-        waits: bool = False,
-        passes: bool = False,
-    ) -> None:
-        """waits: for what more it needs. passes: it passed others that wait."""
+    def __init__(self, admission: "Admission", items: int, size: int, *, waits: bool) -> None:
+        """waits: for what more it needs."""
         self._admission = admission
-        self._pools = pools
-        self._items = items
-        self._message = self._size = size
         self._waits = waits
-        self._passes = passes
+        self._message = size
         self._began = monotonic()
-        self._answered = self._released = False
+        self._line: Iterable[Held] = ()
+        self._answered = False
+        self.items = items
+        self.bytes = size
+        self.pools: list[_Pool] = []
+        self.passes = False  # it passed others that wait
+        self.is_waiting = False  # for memory
+        self.is_released = False
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it keeps what it holds until some holder that waits for memory gets it: itself,
+        or one whose answer leaves before its own.
+        """
+        if self.is_waiting or not self._answered:
+            return self.is_waiting
+        return any(each.is_waiting for each in takewhile(lambda each: each is not self, self._line))
+
+    def line_up(self, line: dict["Held", None]) -> None:
+        """Come last in a line whose answers leave in this order, first first."""
+        line[self] = None
+        self._line = line
 
     async def more(self, size: int) -> None:
         """Hold `size` more bytes: streams wait until they fit.
@@ -200,53 +175,44 @@ class Held:
         Raises:
             OverloadError: they do not fit now, of a call of one message.
         """
-        if self._released:
-            return
-        grown: list[_Pool] = []
-        try:
-            for pool in self._pools:
-                if self._waits:
-                    await pool.grow(self._size, size)
-                elif not pool.try_grow(self._size, size):
-                    self._admission.reject(pool)
-                grown.append(pool)
-        except BaseException:
-            for pool in grown:
-                pool.give_back(size)
-            raise
-        self._size += size
+        if not self.is_released:
+            await self._admission.grow(self, size, waits=self._waits)
+
+    def grown(self, size: int) -> None:
+        """Count `size` more bytes."""
+        self.bytes += size
+        for pool in self.pools:
+            pool.bytes += size
 
     def answered(self, size: int) -> None:
         """Hold from now on the message and an answer of `size` bytes, and no items: the rest is
         freed.
         """
-        if self._released or self._answered:
+        if self.is_released or self._answered:
             return
         self._note_end()
-        freed = self._size - (self._message + size)
-        self._size -= freed
-        for pool in self._pools:
-            pool.give_back(freed, self._items)
-            pool.answer_bytes += self._size
-        self._items = 0
+        freed = self.bytes - (self._message + size)
+        self.bytes -= freed
+        for pool in self.pools:
+            pool.give_back(freed, self.items)
+            pool.answer_bytes += self.bytes
+        self.items = 0
+        self._admission.look()
 
     def release(self) -> None:
         """Hold nothing any more; again, it does nothing."""
-        if self._released:
+        if self.is_released:
             return
-        self._released = True
-        for pool in self._pools:
+        self.is_released = True
+        for pool in self.pools:
             if self._answered:
-                pool.answer_bytes -= self._size
-            pool.leave(self._items, self._size)
-        if self._passes:
-            self._pools[-1].passing -= 1
+                pool.answer_bytes -= self.bytes
+            pool.leave(self)
+        if self.passes:
+            self.pools[-1].passing -= 1
+        self.bytes = 0
         self._note_end()
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that it holds."""
-        return 0 if self._released else self._size
+        self._admission.look()
 
     def _note_end(self) -> None:
         # How long a caller takes to read its answer says nothing of when there is room again.
@@ -275,6 +241,8 @@ class Admission:
         self.make_room: Callable[[], object] = lambda: None
         self._share = Capacity(capacity.items, max(1, capacity.bytes // _OWNER_SHARE))
         self._owners: dict[str, _Pool] = {}
+        self._growing: dict[_Growth, None] = {}
+        self._refusing: set[_Pool] = set()
         self._seconds_held = _LEAST_RETRY_SECONDS
         self._full = False
         self.rejected = 0
@@ -292,7 +260,7 @@ class Admission:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is held."""
-        return self._pool.holders == 0
+        return not self._pool.holders
 
     @property
     def is_waited_for(self) -> bool:
@@ -316,36 +284,80 @@ class Admission:
 
     def take(self, items: int, size: int, owner: str | None = None) -> Held:
         """Hold items and bytes. Raises OverloadError where they do not fit."""
-        taken: list[_Pool] = []
-        passes = False
+        held = Held(self, items, size, waits=False)
         for pool in self._pools(owner):
-            if not pool.try_take(items, size):
-                passes = pool is self._pool and pool.try_pass(items, size)
-                if not passes:
-                    for other in taken:
-                        other.leave(items, size)
+            if not pool.try_take(held):
+                held.passes = pool.try_pass(held)
+                if not held.passes:
+                    self._abandon(held)
                     self.reject(pool)
-            taken.append(pool)
-        return Held(self, taken, items, size, passes=passes)
+            held.pools.append(pool)
+        return held
 
     async def take_in_turn(self, items: int, size: int, owner: str | None = None) -> Held:
         """Wait until items and bytes fit, and hold them."""
-        taken: list[_Pool] = []
-        passes = False
+        held = Held(self, items, size, waits=True)
+        held.is_waiting = True
         try:
             for pool in self._pools(owner):
-                if pool is self._pool and not pool.try_take(items, size):
-                    passes = pool.try_pass(items, size)
-                    if not passes:
-                        await pool.take(items, size)
-                elif pool is not self._pool:
-                    await pool.take(items, size)
-                taken.append(pool)
+                if not pool.try_take(held):
+                    held.passes = pool.try_pass(held)
+                    if not held.passes:
+                        self.look()
+                        await pool.take(held)
+                held.pools.append(pool)
         except BaseException:
-            for pool in taken:
-                pool.leave(items, size)
+            self._abandon(held)
             raise
-        return Held(self, taken, items, size, waits=True, passes=passes)
+        held.is_waiting = False
+        return held
+
+    async def grow(self, held: Held, size: int, *, waits: bool) -> None:
+        """Give a holder `size` more bytes; `waits`: once they fit.
+
+        Raises OverloadError where they do not fit now, and it does not wait.
+        """
+        if not waits:
+            for pool in held.pools:
+                if not pool.may_grow(held, size):
+                    self.reject(pool)
+            held.grown(size)
+            return
+        growth = _Growth(held, size, asyncio.get_running_loop().create_future())
+        held.is_waiting = True
+        self._growing[growth] = None
+        self.look()
+        try:
+            await growth.granted
+        finally:
+            held.is_waiting = False
+            self._growing.pop(growth, None)
+            self.look()
+
+    def look(self) -> None:
+        """Let holders that wait grow, first come, first served, as far as that fits."""
+        if not self._growing and not self._refusing:
+            return
+        refusing: set[_Pool] = set()
+        for growth in list(self._growing):
+            held, size = growth.held, growth.size
+            if held.is_released or growth.granted.done():
+                continue
+            refused = [
+                pool
+                for pool in held.pools
+                if not pool.may_pass(held, size)
+                and (pool in refusing or not pool.may_grow(held, size))
+            ]
+            refusing.update(refused)
+            if not refused:
+                held.grown(size)
+                held.is_waiting = False
+                growth.granted.set_result(None)
+        for pool in self._refusing ^ refusing:
+            pool.refuses = pool in refusing
+            pool.changed.set()
+        self._refusing = refusing
 
     def reject(self, pool: _Pool) -> NoReturn:
         """Raise OverloadError for what does not fit into a pool."""
@@ -367,6 +379,12 @@ class Admission:
     def note(self, seconds: float) -> None:
         """Note how long a request was held until its answer was there."""
         self._seconds_held += _RECENT * (seconds - self._seconds_held)
+
+    def _abandon(self, held: Held) -> None:
+        """Free what a holder has that was not let in by all pools."""
+        for pool in held.pools:
+            pool.leave(held)
+        self.look()
 
     def _pools(self, owner: str | None) -> list[_Pool]:
         """Of the owner, if there is one, and of all."""

@@ -1,8 +1,8 @@
 """Which calls may be open: how many, how long without a message, and none once the server stops.
 
-Calls are counted in all and of each token, streams apart from other calls; without tokens, streams
-are counted of each host. gRPC's own bound counts
-calls of all kinds and callers together, health included, and refuses without a time to retry.
+Calls are counted in all and of each token, or of each host where there are no tokens, streams
+apart from other calls. gRPC's own bound counts calls of all kinds and callers together, health
+included, and refuses without a time to retry.
 A silent call is one whose next message does not come. It holds one of the calls that may be open,
 so it ends after a while, and soon where others are rejected for it.
 An answer that nobody reads holds memory, so its call ends likewise. gRPC cannot end a call while it
@@ -37,7 +37,7 @@ _CALLER_SHARE: Final = 4
 """By default one caller may have the n-th part of the open calls."""
 
 _HOST_SHARE: Final = 3 / 4
-"""The part of the streams that one host may have, where there are no tokens."""
+"""The part of the open calls that one host may have, where there are no tokens."""
 
 _SILENCE_LOOK_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 0.1
@@ -259,15 +259,15 @@ class OpenCalls:
         self._open[stream] += 1
         _at_the_end(lambda: self._leave(stream))
 
-    def enter_host(self, host: str | None) -> None:
-        """Count the stream that this task answers, of a caller without a token, as its host's.
+    def enter_host(self, host: str | None, *, stream: bool) -> None:
+        """Count the call that this task answers as its host's, unless it has a token.
 
         Raises:
             OverloadError: one host has as many as it may.
         """
-        if host is not None:
-            most = max(1, int(_HOST_SHARE * self._most[True]))
-            self._count(host, most, "your host", stream=True)
+        if host is not None and current_call().token is None:
+            most = max(1, int(_HOST_SHARE * self._most[stream]))
+            self._count(host, most, "your host", stream=stream)
 
     def _count(self, caller: str, most: int, named: str, *, stream: bool) -> None:
         """Count a call of a caller, or refuse it beyond `most`."""

@@ -14,7 +14,13 @@ from typing import Any, Final, NoReturn
 
 import grpc
 
-from ..admission.open_calls import PATIENCE_SECONDS, OverloadGuard, Silence
+from ..admission.open_calls import (
+    PATIENCE_SECONDS,
+    OpenCalls,
+    OverloadGuard,
+    Silence,
+    host_of,
+)
 from ..auth.access import Access
 from ..engine.fairness import Turns
 from ..errors import InvalidRequestError, OverloadError, StoppingError, UnauthenticatedError
@@ -42,11 +48,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         access: Access | None,
         overload: OverloadGuard,
         silence: Silence,
+        open_calls: OpenCalls,
     ) -> None:
         self._observation = observation
         self._access = access
         self._overload = overload
-        self._reader = _UnaryReader(silence)
+        self._reader = _UnaryReader(silence, open_calls)
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Of gRPC: the handler of a call."""
@@ -79,8 +86,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 class _UnaryReader:
     """Reads the messages of unary calls, and ends calls that send none."""
 
-    def __init__(self, silence: Silence) -> None:
+    def __init__(self, silence: Silence, open_calls: OpenCalls) -> None:
         self._silence = silence
+        self._open_calls = open_calls
         self._turns = Turns(AT_ONCE)
         self._making_room: asyncio.Task[None] | None = None
         self._callers: dict[str, asyncio.Semaphore] = {}
@@ -111,8 +119,12 @@ class _UnaryReader:
 
     async def _read_in_turn(self, context: Any) -> Any:
         """The message of a call, read beside few others."""
-        call = current_call()
-        name = call.owner = call.token or context.peer()
+        call, peer = current_call(), context.peer()
+        try:
+            self._open_calls.enter_host(host_of(peer), stream=False)
+        except OverloadError as error:
+            await abort_with(context, error)
+        name = call.owner = call.token or peer
         reading = self._callers.get(name)
         if reading is None:
             reading = self._begin(name)

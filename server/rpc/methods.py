@@ -20,10 +20,7 @@ from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.evaluation.metrics.psnr import psnr_of, squared_error_each
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import (
-    Held,
-    answer_footprint,
-)
+from ..admission.capacity import Held
 from ..engine.engine import Engine
 from ..engine.operations import Decode, Encode, ImageArray, Measure, ReadFeatures, ReadFileFeatures
 from ..errors import InvalidRequestError
@@ -34,6 +31,7 @@ from .requests import (
     ImageReader,
     Shape,
     Warned,
+    answer_footprint,
     check_items,
     check_known,
     check_pixels,

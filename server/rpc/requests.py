@@ -1,4 +1,4 @@
-"""What requests hold, checked: which codec they mean, and their images and files."""
+"""What requests hold, checked: which codec they mean, their images and files, and their memory."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from hvae_codec.grpc_error_info import reason_of
 from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import Held, file_footprint, sample_footprint
+from ..admission.capacity import Held
 from ..engine.engine import Engine
 from ..engine.operations import ImageArray
 from ..errors import InvalidRequestError, LimitError
@@ -31,6 +31,37 @@ _TARGETS: Final = ("target_bytes", "target_psnr")
 
 Shape = tuple[int, int, int]
 """Height, width and channels of an image."""
+
+
+_MESSAGE_COPIES: Final = 2
+"""gRPC keeps the bytes of a message that it has parsed until its call has ended."""
+
+_ANSWER_COPIES: Final = 3
+"""As a message, as the bytes that it is written to, and as those that the transport sends."""
+
+_PIXEL_BYTES: Final = 3
+_READER_PIXEL_BYTES: Final = 4
+"""Of the image library, while it reads a file beside the array that it gives."""
+
+
+def message_footprint(size: int) -> int:
+    """Bytes of memory of a request whose message has `size` bytes on the wire."""
+    return _MESSAGE_COPIES * size
+
+
+def answer_footprint(size: int) -> int:
+    """Bytes of memory of an answer whose message has at most `size` bytes."""
+    return _ANSWER_COPIES * size
+
+
+def sample_footprint(pixels: int) -> int:
+    """Bytes of memory of images of `pixels` pixels together, decoded."""
+    return _PIXEL_BYTES * pixels
+
+
+def file_footprint(pixels: int) -> int:
+    """Bytes of memory of image files of `pixels` pixels together that are being decoded."""
+    return (_PIXEL_BYTES + _READER_PIXEL_BYTES) * pixels
 
 
 def check_items(limits: Limits, field: str, count: int) -> None:

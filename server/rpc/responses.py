@@ -8,15 +8,17 @@ from hvae_codec.codec.images.load import encode_png
 from hvae_codec.utils.cancellation import check
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import (
-    Held,
-    answer_footprint,
-    sample_footprint,
-)
+from ..admission.capacity import Held
 from ..engine.engine import Engine
 from ..engine.operations import ImageArray
 from ..settings import Limits
-from .requests import Shape, check_pixels, check_response
+from .requests import (
+    Shape,
+    answer_footprint,
+    check_pixels,
+    check_response,
+    sample_footprint,
+)
 
 _ITEM_OVERHEAD_BYTES: Final = 64
 """Tags, lengths and sizes around the samples of one result, at most."""

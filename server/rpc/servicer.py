@@ -17,12 +17,13 @@ from prometheus_client import Counter
 
 from hvae_codec.v1 import codec_pb2
 
-from ..admission.capacity import Admission, Held, message_footprint
+from ..admission.capacity import Admission, Held
 from ..admission.open_calls import OpenCalls, Silence, UnreadAnswers, host_of
 from ..errors import OverloadError, SilentCallError, StoppingError, TokenLimitError
 from ..observability.calls import CallObserver, current_call
 from .message_reader import MessageReader
 from .methods import Calls
+from .requests import message_footprint
 from .status import abort_with, item_status, over_is_cancelled, status_of
 
 _logger = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ class CodecServicer:
                     held = await self._admission.take_in_turn(
                         max(1, items), message_footprint(size), owner
                     )
-                    all_held[held] = None
+                    held.line_up(all_held)
                     answer = self._answer_message(method, request, deadline, held)
                     task = asyncio.create_task(answer)
                     tasks.add(task)
@@ -231,12 +232,12 @@ class CodecServicer:
                 quota.release(sum(taken))
 
     def _enter_host(self, context: Context) -> None:
-        """Count the stream that this task answers as its host's, where it has no token.
+        """Count the stream that this task answers as its host's.
 
         Raises OverloadError.
         """
-        if self._open_calls is not None and current_call().token is None:
-            self._open_calls.enter_host(host_of(context.peer()))
+        if self._open_calls is not None:
+            self._open_calls.enter_host(host_of(context.peer()), stream=True)
 
     async def _answer_message(
         self, method: str, request: Message, deadline: float | None, held: Held

@@ -14,8 +14,8 @@ from yamllint.config import YamlLintConfig
 
 from hvae_codec.server.cli import add_arguments
 from hvae_codec.server.memory_bound import memory_bound
-from hvae_codec.server.options import build
 from hvae_codec.server.settings import Settings
+from hvae_codec.utils.options import build
 from tests.server.conftest import BEHIND_PROXY, ServerProcess
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -42,9 +42,9 @@ class Scrape:
         )
 
 
-def scraped_when(server, there):
+def scraped_when(server, there, seconds=10):
     """The first reading of which `there` holds: much is counted a moment after it happened."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + seconds
     while not there(scrape := Scrape(server)):
         assert time.monotonic() < deadline
         time.sleep(0.05)

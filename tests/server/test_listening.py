@@ -1,15 +1,24 @@
 """Addresses that cannot be had are found out before anything is loaded."""
 
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import hvae_codec
 from hvae_codec.client import Client
 from hvae_codec.server import main
-from hvae_codec.server.listening import AddressError, check_address, check_file, check_host
+from hvae_codec.server.listening import (
+    AddressError,
+    check_address,
+    check_file,
+    check_host,
+    close_connection,
+    close_path,
+)
 
 BEFORE_IMPORTS = """
 import sys
@@ -155,3 +164,55 @@ def test_paths_where_no_socket_can_be(tmp_path, capsys):
     assert main(["--port", "0", "--metrics-port", "0", "--metrics-host", f"unix:{tmp_path}/s"]) == 2
     assert "--metrics-host is a name or an address" in capsys.readouterr().err
     assert (tmp_path / "file").read_bytes() == b""
+
+
+def _descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def _connections(listening, count):
+    """So many connections to a listening socket: their far and near ends."""
+    pairs = []
+    for _ in range(count):
+        far = socket.socket(listening.family)
+        far.settimeout(5)
+        far.connect(listening.getsockname())
+        pairs.append((far, listening.accept()[0]))
+    return pairs
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system lists no descriptors")
+def test_one_connection_is_closed_and_no_descriptor_is_left():
+    with socket.create_server(("127.0.0.1", 0)) as listening, Path(os.devnull).open():
+        port = listening.getsockname()[1]
+        (closed, _), (other, near) = pairs = _connections(listening, 2)
+        before = _descriptors()
+        peer = f"ipv4:127.0.0.1:{closed.getsockname()[1]}"
+        assert close_connection(port, peer)
+        for _ in range(10):
+            close_connection(port, "ipv4:127.0.0.1:1")
+        assert _descriptors() == before
+        assert closed.recv(1) == b""
+        near.send(b"x")
+        assert other.recv(1) == b"x"
+        for each in (*pairs[0], *pairs[1]):
+            each.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system lists no descriptors")
+@pytest.mark.parametrize("lead", ["", "//"])
+def test_the_connections_of_a_path_are_closed_and_no_others(tmp_path, lead):
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as elsewhere:
+        for each, name in ((listening, "here"), (elsewhere, "there")):
+            each.bind(str(tmp_path / name))
+            each.listen()
+        first, second = _connections(listening, 2)
+        (far, near), pair = _connections(elsewhere, 1)[0], socket.socketpair()
+        assert close_path(f"unix:{lead}{tmp_path / 'here'}")
+        assert [end.recv(1) for end, _ in (first, second)] == [b"", b""]
+        for one, other in ((near, far), pair):
+            one.send(b"x")
+            assert other.recv(1) == b"x"
+        more = _connections(listening, 1)[0]  # it listens still
+        for each in (*first, *second, far, near, *pair, *more):
+            each.close()

@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 
-from hvae_codec.server.options import add_flags, arguments_of, build
 from hvae_codec.server.settings import Preload, Settings
+from hvae_codec.utils.options import add_flags, arguments_of, build
 
 
 def parsed(*flags):

@@ -8,6 +8,9 @@ import re
 from hvae_codec.cli.common import Commands, add_command, add_renamed, path, positive_int
 from hvae_codec.cli.research.train import add_run_arguments, betas, rate
 
+ONE_MODEL = ("noise_index", "average", "quality_rate", "crops")
+"""Fields of a recipe that a sweep does not take."""
+
 
 def add_commands(commands: Commands) -> None:
     """Add the subcommand."""
@@ -22,8 +25,6 @@ def add_commands(commands: Commands) -> None:
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    from hvae_codec.cli.research.recipe_flags import ONE_MODEL
-
     add_run_arguments(parser, without=ONE_MODEL)
     which = parser.add_argument_group("models; each of these may be given with the others")
     which.add_argument(

@@ -11,7 +11,6 @@ import torch
 from tqdm import tqdm
 
 from hvae_codec.cli.common import print_json, print_warning, require_folder_name
-from hvae_codec.cli.research.recipe_flags import flag_of, recipe_fields
 from hvae_codec.cli.research.train_job import FIRST_BETA, rates_by_layer
 from hvae_codec.codec.plane_checkpoint import PlaneCheckpoint, load_plane
 from hvae_codec.data import load_dataset
@@ -36,6 +35,7 @@ from hvae_codec.utils.atomic_files import locked
 from hvae_codec.utils.executors.base import Executor
 from hvae_codec.utils.executors.local import LocalExecutor
 from hvae_codec.utils.executors.ray import RayExecutor
+from hvae_codec.utils.options import flag_of, given_fields
 
 RAY_RETRIES = 5
 """Lost workers that a chunk survives."""
@@ -89,16 +89,22 @@ def _plane_checkpoint(arguments: argparse.Namespace) -> PlaneCheckpoint | None:
     plane = load_plane(arguments.plane_checkpoint)
     recipe = recipe_of(arguments.plane_checkpoint, plane)
     layout = "channels_last" if recipe.channels_last else "contiguous"
-    trained = {"data": recipe.dataset, "memory_format": layout}
-    for name in ("spec", "seed", *recipe_fields(arguments)):
-        trained[name] = getattr(recipe, name)
-    for name, value in trained.items():
-        if getattr(arguments, name) not in (value, arguments.default_of(name)):
+    trained = {"spec": recipe.spec, "data": recipe.dataset, "seed": recipe.seed}
+    given, default = (
+        {
+            **{name: values[name] for name in (*trained, "memory_format")},
+            **given_fields(Recipe, values),
+        }
+        for values in (vars(arguments), {n: arguments.default_of(n) for n in vars(arguments)})
+    )
+    for name, value in given.items():
+        found = {**trained, "memory_format": layout}.get(name, getattr(recipe, name, None))
+        if value not in (found, default[name]):
             arguments.usage_error(
-                f"{arguments.plane_checkpoint} was trained with {flag_of(name)} {value}, "
-                f"not {getattr(arguments, name)}"
+                f"{arguments.plane_checkpoint} was trained with {flag_of(name)} {found}, "
+                f"not {value}"
             )
-        setattr(arguments, name, value)
+    vars(arguments).update(trained)
     return plane
 
 
@@ -125,13 +131,13 @@ def _check_plane(arguments: argparse.Namespace, models: Sequence[SweepModel]) ->
 
 def _models(arguments: argparse.Namespace) -> list[SweepModel]:
     layers = len(get_spec(arguments.spec).latents)
-    bins = arguments.bins or (1,) * layers
+    bins = arguments.beta_groups or (1,) * layers
     found: list[SweepModel] = []
     if arguments.grid is not None:
         if len(arguments.grid) != len(bins):
             arguments.usage_error(
                 f"--grid has {len(arguments.grid)} sides; {arguments.spec} has {layers} layers"
-                + (f" in {len(bins)} bins" if arguments.bins else "")
+                + (f" in {len(bins)} bins" if arguments.beta_groups else "")
             )
         found += grid(arguments.grid, *arguments.beta)
     found += [SweepModel(betas) for betas in arguments.betas or []]
@@ -158,7 +164,7 @@ def _recipe(arguments: argparse.Namespace, models: Sequence[SweepModel]) -> Reci
         beta_ranges=ranges,
         channels_last=arguments.memory_format == "channels_last",
         seed=arguments.seed,
-        **recipe_fields(arguments),
+        **given_fields(Recipe, vars(arguments)),
     )
 
 

@@ -94,9 +94,10 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, without: tuple[str, ...] = ()) -> None:
     """What a run of one model and one of many have in common."""
-    from hvae_codec.cli.research.recipe_flags import add_recipe_flags
     from hvae_codec.data import DATASETS
     from hvae_codec.models import SPECS
+    from hvae_codec.training.recipe import Recipe
+    from hvae_codec.utils.options import add_flags
 
     parser.add_argument("--spec", choices=SPECS, default="ghvae-32x32x3", help="the architecture")
     parser.add_argument("--data", default="cifar10", help=f"data set: {', '.join(DATASETS)}")
@@ -106,13 +107,13 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, without: tuple[str, ..
         parser,
         "--beta-groups",
         "--bins",
-        "bins",
+        "beta_groups",
         type=bins,
         metavar="N,N,...",
         help="layers that share a beta, top first: with 2,2 and two --betas the upper two of four "
         "layers have the first one",
     )
-    add_recipe_flags(parser, without=without)
+    add_flags(parser, Recipe, without=without)
     parser.add_argument(
         "--memory-format",
         choices=("channels_last", "contiguous"),

@@ -33,39 +33,19 @@ def add_commands(commands: Commands) -> None:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     from hvae_codec.data import DATASETS
+    from hvae_codec.training.classifier import ClassifierRecipe
+    from hvae_codec.utils.options import add_flags
 
     parser.add_argument(
         "--arch", required=True, choices=("resnet18", "densenet121", "cnn"), help="the network"
-    )
-    parser.add_argument(
-        "--stem",
-        type=int,
-        choices=(1, 2, 4),
-        default=1,
-        help="stride before the first block: 1 for accuracy, 4 for a machine without a GPU",
     )
     names = ", ".join(name for name in DATASETS if not name.startswith("folder:"))
     parser.add_argument("--data", required=True, help=f"data set: {names}")
     parser.add_argument("--root", type=path, help="directory of the data")
     parser.add_argument("--download", action="store_true", help="let torchvision fetch the data")
-    parser.add_argument("--epochs", type=positive_int, default=30)
-    parser.add_argument("--batch-size", type=positive_int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=0.1, help="the highest of its cycle")
-    parser.add_argument("--weight-decay", type=float, default=5e-4)
-    parser.add_argument("--label-smoothing", type=float, default=0.0)
-    parser.add_argument(
-        "--crop-padding",
-        type=int,
-        help="move training images by up to so many pixels; default: 4 for colour, else 0",
-    )
-    parser.add_argument(
-        "--flips",
-        action=argparse.BooleanOptionalAction,
-        help="mirror half of the training images; default: not for digits",
-    )
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    add_flags(parser, ClassifierRecipe)
+    parser.set_defaults(crop_padding=None, flips=None)  # as the data is
     parser.add_argument("--contiguous", action="store_true", help="do not train in channels_last")
-    parser.add_argument("--images", type=positive_int, help="use only this many training images")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, help="CPU threads; default: all cores")
@@ -87,6 +67,7 @@ def _train_classifier(arguments: argparse.Namespace) -> int:
     from hvae_codec.data import load_dataset
     from hvae_codec.evaluation.image_classifiers import save_classifier
     from hvae_codec.training.classifier import ClassifierRecipe, accuracy, train_classifier
+    from hvae_codec.utils.options import given_fields
 
     if arguments.out.suffix != ".safetensors":
         arguments.usage_error(f"--output {arguments.out}: the name must end in .safetensors")
@@ -96,22 +77,17 @@ def _train_classifier(arguments: argparse.Namespace) -> int:
         load_dataset(arguments.data, split, arguments.root, arguments.download)
         for split in ("train", "test")
     )
-    padding, flips = arguments.crop_padding, arguments.flips
+    given = given_fields(ClassifierRecipe, vars(arguments))
+    if given["crop_padding"] is None:
+        given["crop_padding"] = 4 if training.image_shape[0] == 3 else 0
+    if given["flips"] is None:
+        given["flips"] = "cifar10" in arguments.data
     recipe = ClassifierRecipe(
         arch=arguments.arch,
         dataset=training.name,
-        stem=arguments.stem,
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        weight_decay=arguments.weight_decay,
-        label_smoothing=arguments.label_smoothing,
-        crop_padding=(4 if training.image_shape[0] == 3 else 0) if padding is None else padding,
-        flips="cifar10" in arguments.data if flips is None else flips,
-        precision=arguments.precision,
         channels_last=not arguments.contiguous,
         seed=arguments.seed,
-        images=arguments.images,
+        **given,
     )
     state = arguments.out.with_suffix(".state.safetensors")
     module = train_classifier(recipe, training, state, device=arguments.device, report=_report)

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 
 from hvae_codec.cli.common import print_json, print_warning, require_folder_name
-from hvae_codec.cli.research.recipe_flags import flag_of, recipe_fields
 from hvae_codec.codec.checkpoint import (
     Checkpoint,
     check_replaces,
@@ -42,6 +41,7 @@ from hvae_codec.models.zoo import any_spec
 from hvae_codec.training import Recipe, load_history, snapshot, train
 from hvae_codec.training.recipe import beta_per_layer
 from hvae_codec.training.sweep.chunk import described_data
+from hvae_codec.utils.options import flag_of, given_fields
 
 FIRST_BETA = 0.03
 """Where a beta begins that adapts to a rate, unless --betas says otherwise."""
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         start=None if start is None else start.model_id.hex(),
         rates=rates,
-        **recipe_fields(arguments),
+        **given_fields(Recipe, vars(arguments)),
     )
     if start is not None and start.model.spec.name != recipe.spec:
         raise SpecError(f"--init-from is a {start.model.spec.name}, --spec says {recipe.spec}")
@@ -225,7 +225,11 @@ def _betas_and_rates(
         arguments.usage_error("--rate was given twice for a layer")
     layers = rates_by_layer(arguments, "--rate", rates)
     if arguments.betas is None and None in layers:
-        if isinstance(any_spec(arguments.spec), ConvSpec) and arguments.bins is None and not rates:
+        if (
+            isinstance(any_spec(arguments.spec), ConvSpec)
+            and arguments.beta_groups is None
+            and not rates
+        ):
             return (1.0,) * len(layers), None
         arguments.usage_error("give --betas, or a --rate for every layer")
     return _betas_by_layer(arguments, len(layers)), layers if rates else None
@@ -234,14 +238,14 @@ def _betas_and_rates(
 def _betas_by_layer(arguments: argparse.Namespace, layers: int) -> tuple[float, ...]:
     """One beta a layer, top first; bins that cannot be are wrong usage."""
     betas: tuple[float, ...] | None = arguments.betas
-    if arguments.bins is None:
+    if arguments.beta_groups is None:
         return betas or (FIRST_BETA,) * layers
     if betas is None:
         arguments.usage_error(
             "--beta-groups says which layers share one of --betas: give these too"
         )
     try:
-        return beta_per_layer(betas or (), arguments.bins, layers)
+        return beta_per_layer(betas or (), arguments.beta_groups, layers)
     except SpecError as error:
         arguments.usage_error(f"--{error}")
         raise

@@ -186,7 +186,8 @@ class AsyncClient(StreamCalls):
         request = messages.sample_request(
             count, model, quality, seed, temperature, transfer, given, between
         )
-        return outcomes.samples_of(await self._one("Sample", request, self._tries(timeout)))
+        answer = await self._one("Sample", request, self._tries(timeout))
+        return outcomes.samples_of(answer, request.count)
 
     async def evaluate(
         self,

@@ -183,7 +183,8 @@ class Client(StreamCalls):
         request = messages.sample_request(
             count, model, quality, seed, temperature, transfer, given, between
         )
-        return outcomes.samples_of(self._one("Sample", request, self._tries(timeout)))
+        answer = self._one("Sample", request, self._tries(timeout))
+        return outcomes.samples_of(answer, request.count)
 
     def evaluate(
         self,

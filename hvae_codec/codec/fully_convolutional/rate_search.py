@@ -6,6 +6,7 @@ quality or two of the best, and is always checked by coding the image.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from hvae_codec.codec.codec import Codec
@@ -27,15 +28,9 @@ class QualitySearch:
 
     def refine(self, below: Callable[[Candidate], bool]) -> None:
         """As `CandidateSearch.refine`; nine qualities are tried."""
-        if not below(self._try(0)):
-            return
-        low, high = 0, MAX_NUMBER + 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            if below(self._try(middle)):
-                low = middle
-            else:
-                high = middle
+        if below(self._try(0)):
+            above = range(1, MAX_NUMBER + 1)
+            bisect_left(above, True, key=lambda number: not below(self._try(number)))
 
     def best(self, among: Sequence[Candidate]) -> Candidate:
         """As `CandidateSearch.best`: that of the highest quality; none is decoded."""

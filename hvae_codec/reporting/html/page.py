@@ -44,7 +44,7 @@ def make_page(sweeps: Sequence[Sweep], left_out: dict[str, str]) -> str:
     """
     return Template((HERE / "page.html").read_text("utf-8")).substitute(
         style=(HERE / "page.css").read_text("utf-8"),
-        script=(HERE / "page.js").read_text("utf-8"),
+        script="".join((HERE / name).read_text("utf-8") for name in ("plots.js", "page.js")),
         plotly=get_plotlyjs(),
         # "</script>" in a name would end the element that holds the data.
         data=json.dumps(page_data(sweeps), allow_nan=False).replace("</", "<\\/"),

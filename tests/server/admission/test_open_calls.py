@@ -352,3 +352,40 @@ def test_silence_ends_the_longest_silent():
 def test_limits_are_checked(bad, words):
     with pytest.raises(ValueError, match=words):
         OpenLimits(**bad)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_one_host_has_three_quarters_of_the_calls_of_a_kind(stream):
+    calls = OpenCalls(OpenLimits(streams=8, calls=8), Silence(60))
+
+    async def main():
+        over = asyncio.Event()
+        refused = []
+
+        async def call(host):
+            calls.enter(None, stream=stream)
+            try:
+                calls.enter_host(host, stream=stream)
+            except OverloadError as error:
+                refused.append(str(error))
+                return
+            await over.wait()
+
+        async def opened(host, count):
+            made = [asyncio.create_task(call(host)) for _ in range(count)]
+            await asyncio.sleep(0.01)
+            return made
+
+        tasks = await opened("10.0.0.1", 8)
+        assert len(refused) == 2
+        kind = "streams" if stream else "calls"
+        assert f"your host has 6 {kind} open" in refused[0]
+        tasks += await opened("10.0.0.2", 2)
+        assert len(refused) == 2
+        over.set()
+        await asyncio.gather(*tasks)
+        tasks = await opened("10.0.0.1", 6)
+        assert len(refused) == 2
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())

@@ -20,7 +20,7 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.conftest import TOKENS
 from tests.server.forwarding import from_host
 from tests.server.messages import raw_image
-from tests.server.scraping import Scrape
+from tests.server.scraping import Scrape, scraped_when
 
 MIB = 2**20
 STREAMS, IDLE_SECONDS = 8, 4
@@ -215,6 +215,28 @@ def test_unread_answers_leave_room_for_small_calls_and_end(
         call.cancel()
     for channel in channels:
         channel.close()
+
+
+def test_unread_answers_on_a_socket_in_the_file_system_end_too(
+    start_server, held, large_answer, tmp_path
+):
+    """Its connections are closed; a client that connects again has the memory."""
+    address = f"unix:{tmp_path / 'socket'}"
+    memory = ("--max-queued-bytes", str(48 * MIB), "--coding-processes", "1")
+    flags = ("--idle-seconds", "2", *memory, "--metrics-port", "0", "--preload", "mnist")
+    server = start_server("--host", address, *flags)
+    message = codec_pb2.StreamDecodeRequest(request=large_answer)
+    with (
+        grpc.insecure_channel(address, UNREAD) as first,
+        grpc.insecure_channel(address, OWN) as other,
+    ):
+        call = codec_pb2_grpc.CodecServiceStub(first).StreamDecode(held(message, message))
+        scraped_when(server, lambda scrape: scrape("hvae_queued_bytes") > 12 * MIB, SECONDS)
+        scraped_when(server, lambda scrape: scrape("hvae_queued_bytes") == 0, SECONDS)
+        assert "those of the socket were closed" in server.log
+        decode = codec_pb2_grpc.CodecServiceStub(other).Decode
+        assert len(decode(large_answer, timeout=SECONDS).results) == 1_000
+        call.cancel()
 
 
 def test_a_stream_whose_answers_were_not_read_says_so(small, large_answer):

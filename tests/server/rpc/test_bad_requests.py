@@ -16,7 +16,7 @@ from PIL import Image
 import hvae_codec
 from hvae_codec import errors
 from hvae_codec.client import Client, ServiceError
-from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from hvae_codec.v1 import codec_pb2
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -25,16 +25,6 @@ EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 DAMAGE = (DATA_LOSS, INVALID, NOT_FOUND)
 OK = (grpc.StatusCode.OK,)
 CODES = {code.value[0]: code for code in grpc.StatusCode}
-
-
-@pytest.fixture(scope="module")
-def stub(channel):
-    return codec_pb2_grpc.CodecServiceStub(channel)
-
-
-@pytest.fixture(scope="module")
-def selector(rung):
-    return codec_pb2.ModelSelector(name=rung.name, quality=rung.quality)
 
 
 @pytest.fixture(scope="module")

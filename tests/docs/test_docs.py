@@ -12,9 +12,9 @@ import pytest
 
 from benchmarks.docs import readme_tables
 from hvae_codec.cli import build_parser
-from hvae_codec.server.options import arguments_of
 from hvae_codec.server.settings import Settings
-from tests.pages import ALL_COMMANDS, PAGES, ROOT, RUN
+from hvae_codec.utils.options import arguments_of
+from tests.docs.pages import ALL_COMMANDS, PAGES, ROOT, RUN
 
 README_LINES = 250
 

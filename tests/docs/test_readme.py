@@ -22,7 +22,7 @@ import hvae_codec.data
 from benchmarks.docs.demo import running_server
 from hvae_codec.cli import main
 from hvae_codec.data import ImageDataset
-from tests.pages import PAGES, RUN, commands, fenced
+from tests.docs.pages import PAGES, RUN, commands, fenced
 from tests.photographs import load_sample_image
 
 ADDRESS = "127.0.0.1:50051"

@@ -10,7 +10,7 @@ import pytest
 import hvae_codec
 from hvae_codec.evaluation.metrics.psnr import psnr_db
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONTRACT = ROOT / "proto" / "hvae_codec" / "v1" / "codec.proto"
 
 pytestmark = [pytest.mark.node, pytest.mark.usefixtures("one_thread")]
