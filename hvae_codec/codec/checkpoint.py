@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvae_codec.codec.bitstream.header import MODEL_ID_BYTES, Header
 from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.tables import SymbolTables
 from hvae_codec.codec.quality_scale import stated_quality
 from hvae_codec.errors import CheckpointError, SpecError
-from hvae_codec.models.build import Model, Spec, spec_from_json, unweighted_model
+from hvae_codec.models.build import Model, Spec, build_model, spec_from_json, unweighted
 from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
 from hvae_codec.models.inference import loading
@@ -104,10 +105,15 @@ def content_hash(model: Model, tables: Tables) -> str:
     """SHA-256, in hex, of everything that decoding depends on: spec, posterior, weights, steps,
     tables.
     """
-    digest = hashlib.sha256()
     head = {"spec": model.spec.to_json(), "posterior": model.posterior}
+    return hash_of(head, _tensors(model, tables))
+
+
+def hash_of(head: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hex, of a JSON-ready description and of tensors with their names."""
+    digest = hashlib.sha256()
     digest.update(json.dumps(head, sort_keys=True).encode())
-    for name, tensor in sorted(_tensors(model, tables).items()):
+    for name, tensor in sorted(tensors.items()):
         array = tensor.numpy()
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.tobytes())
@@ -146,11 +152,17 @@ def save_checkpoint(
     checkpoint = make_checkpoint(model, tables, card)
     if not replace:
         check_replaces(path, checkpoint)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: _compact(value) for name, value in _tensors(model, tables).items()}
-    write_atomically(path, save(tensors))
-    write_card(path.with_suffix(".json"), checkpoint.card)
+    write_files(path, _tensors(model, tables), checkpoint.card)
     return checkpoint
+
+
+def write_files(path: Path, tensors: Mapping[str, Tensor], card: dict[str, Any]) -> None:
+    """Write tensors to `path` (.safetensors), in fewer bytes where that loses nothing, and then
+    their card (.json).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, save({name: _compact(value) for name, value in tensors.items()}))
+    write_card(path.with_suffix(".json"), card)
 
 
 def check_replaces(path: Path, checkpoint: Checkpoint) -> None:
@@ -177,17 +189,17 @@ def write_card(path: Path, card: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(card, indent=2) + "\n").encode())
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """The card at `path` (.json).
+def read_card(path: Path, kind: str = _FORMAT) -> dict[str, Any]:
+    """The card at `path` (.json), which is of this format.
 
     Raises:
         CheckpointError: it is missing or is not a card of this version.
     """
     try:
         card: dict[str, Any] = json.loads(path.read_text())
-        if card["format"] != _FORMAT:
+        if card["format"] != kind:
             raise CheckpointError(
-                f"{path} is of format {card['format']!r}; this release reads {_FORMAT!r}"
+                f"{path} is of format {card['format']!r}; this release reads {kind!r}"
             )
         bytes.fromhex(card["sha256"])
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -252,30 +264,49 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: a file is missing or damaged, or weights and card do not belong together.
     """
     card = read_card(path.with_suffix(".json"))
-    try:
-        tensors = read_tensors(path)[0]
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    tensors = read_checkpoint_tensors(path)
     weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
     posterior: Posterior = card.get("posterior", "")
     try:
         spec = spec_from_json(card["spec"])
-        model = unweighted_model(spec, posterior)
-        model.load_state_dict(
-            {name: value.to(torch.float32, copy=True) for name, value in weights.items()},
-            assign=True,
-        )
+        model = unweighted(lambda: build_model(spec, posterior))
+        assign_weights(model, weights)
     except (KeyError, RuntimeError, SpecError) as error:
         raise CheckpointError(f"{path}: weights do not fit the card's model: {error}") from error
     others = {k: v for k, v in tensors.items() if not k.startswith(_MODEL)}
     arrays = {k: (v.int() if v.dtype == torch.int16 else v).numpy() for k, v in others.items()}
     tables = _tables(spec, arrays, path)
-    if (found := content_hash(model, tables)) != card["sha256"]:
+    check_hash(path, content_hash(model, tables), card)
+    model.eval().requires_grad_(False)
+    return Checkpoint(model.to(memory_format=torch.channels_last), tables, card)
+
+
+def read_checkpoint_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint's file, by name.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        return read_tensors(path)[0]
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def assign_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a model whose parameters are undefined its weights, in fp32; RuntimeError where they
+    are not its own.
+    """
+    as_stored = {name: value.to(torch.float32, copy=True) for name, value in weights.items()}
+    model.load_state_dict(as_stored, assign=True)
+
+
+def check_hash(path: Path, found: str, card: dict[str, Any]) -> None:
+    """Raise CheckpointError unless the hash of what `path` holds is the card's."""
+    if found != card["sha256"]:
         raise CheckpointError(
             f"{path}: content hash {found[:16]} is not the card's {card['sha256'][:16]}"
         )
-    model.eval().requires_grad_(False)
-    return Checkpoint(model.to(memory_format=torch.channels_last), tables, card)
 
 
 def _tables(spec: Spec, arrays: dict[str, NDArray[np.generic]], path: Path) -> Tables:
@@ -300,11 +331,13 @@ def _compact(tensor: Tensor) -> Tensor:
 
 
 def _tensors(model: Model, tables: Tables) -> dict[str, Tensor]:
-    weights = {
-        _MODEL + name: value.detach().cpu().contiguous()
-        for name, value in model.state_dict().items()
-    }
+    weights = {_MODEL + name: value for name, value in weights_of(model).items()}
     frequencies = {
         name: torch.from_numpy(np.array(array)) for name, array in tables.to_tensors().items()
     }
     return {**weights, **frequencies}
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights as files hold them."""
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}

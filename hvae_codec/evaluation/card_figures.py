@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
+from hvae_codec.evaluation.rows import run_passes
 from hvae_codec.models.build import Model
 from hvae_codec.models.hvae import noise_seed
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import dtype_of
+from hvae_codec.models.plane import BetaRanges, PlaneVAE
 
 BATCH = 256
 
@@ -80,6 +83,37 @@ def measure_qualities(codec: Codec, images: NDArray[np.uint8]) -> list[dict[str,
             }
         )
     return rows
+
+
+def measure_plane(
+    model: PlaneVAE, images: NDArray[np.uint8], *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Rates, PSNR and loss of a model for a range of betas at some of them, means over images.
+
+    These are the middle of the ranges, their two ends, and for each layer its greatest beta with
+    the least ones of all others. The loss is that of Eq. 8 in nats, above that of an exact image.
+    """
+    least = model.likelihood.least_nats(math.prod(model.spec.image_shape))
+    rows = []
+    for betas in _some_betas(model.ranges):
+        passes = run_passes(model.at(betas), images, seed=seed)
+        loss = passes.distortion_nats - least + float(np.dot(betas, passes.rates_nats))
+        rows.append(
+            {
+                "betas": list(betas),
+                "rates_nats": [round(float(rate), 4) for rate in passes.rates_nats],
+                "psnr_db": round(passes.psnr_modes_db, 4),
+                "loss_nats": round(loss, 4),
+            }
+        )
+    return rows
+
+
+def _some_betas(ranges: BetaRanges) -> list[tuple[float, ...]]:
+    lows, highs = zip(*ranges, strict=True)
+    middle = tuple(math.sqrt(low * high) for low, high in ranges)
+    one_high = [(*lows[:i], high, *lows[i + 1 :]) for i, high in enumerate(highs)]
+    return list(dict.fromkeys([lows, *one_high, middle, highs]))
 
 
 @inference

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from torch.overrides import TorchFunctionMode
 
@@ -14,6 +15,7 @@ from hvae_codec.models.spec import ModelSpec
 
 Spec = ModelSpec | ConvSpec
 Model = HierarchicalVAE | ConvVAE
+Built = TypeVar("Built")
 
 
 def build_model(spec: Spec, posterior: Posterior) -> Model:
@@ -29,17 +31,14 @@ def build_model(spec: Spec, posterior: Posterior) -> Model:
     return ConvVAE(spec)
 
 
-def unweighted_model(spec: Spec, posterior: Posterior) -> Model:
-    """The model of `spec`, its parameters undefined: all of them are to be assigned.
+def unweighted(build: Callable[[], Built]) -> Built:
+    """What `build` makes, its parameters undefined: all of them are to be assigned.
 
     Nothing is drawn from torch's generator. The device meta would do the same, but what models
     compute of it imports torch's compiler, for three seconds (findings/torch_meta_normal.sh).
-
-    Raises:
-        SpecError: as `build_model`.
     """
     with _NoInitialisation():
-        return build_model(spec, posterior)
+        return build()
 
 
 class _NoInitialisation(TorchFunctionMode):

@@ -17,7 +17,7 @@ from hvae_codec.reporting.differences import sentence
 from hvae_codec.reporting.figures.figures3to9 import drawings
 from hvae_codec.reporting.figures.plotting import file_bytes, style
 from hvae_codec.reporting.html.page import make_page
-from hvae_codec.reporting.results import Sweep, read_sweep
+from hvae_codec.reporting.results import Sweep, beside_models_alone, read_sweep
 from hvae_codec.reporting.selection import optima
 from hvae_codec.reporting.table import as_json, as_markdown, as_text
 from hvae_codec.utils.atomic_files import write_atomically
@@ -53,7 +53,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Report:
         SweepError, EvaluationError: a folder is no evaluated sweep, or two have one name.
         OSError: `out` cannot be written.
     """
-    sweeps = tuple(read_sweep(folder) for folder in folders)
+    sweeps = beside_models_alone([read_sweep(folder) for folder in folders])
     names = [_file_name(sweep) for sweep in sweeps]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise EvaluationError(

@@ -58,6 +58,8 @@ def _training(sweep: Sweep) -> Iterable[Aspect]:
     yield Aspect("learning rate", f"{LEARNING_RATE:g}", rate)
     yield Aspect("posteriors", "gaussian", sweep.posterior)
     yield Aspect("precision", "fp32", recipe.precision)
+    if sweep.is_plane:
+        yield Aspect("models", "one for each pair of betas", "one for all betas")
     yield Aspect("betas", f"{GRID}x{GRID} from {LOW:g} to {HIGH:g}", _betas(sweep))
     if sweep.architecture == "LVAE":
         wanted = f"{EPOCHS // WARMUP_SHARE} of {EPOCHS} epochs"

@@ -95,6 +95,11 @@ METRICS = (
 """All of them, in the order in which they are offered."""
 
 
+def measured_alone(sweep: Sweep, metric: Metric) -> tuple[ModelRow, ...]:
+    """The rows of models alone that hold the metric."""
+    return tuple(row for row in sweep.alone if metric.key in row.values)
+
+
 def measured(sweep: Sweep, metric: Metric) -> tuple[ModelRow, ...]:
     """The rows that hold the metric."""
     return tuple(row for row in sweep.rows if metric.key in row.values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,8 @@ class Sweep:
     `missing` names models of the sweep without a row, `diverged` those of them that training gave
     up; the others were not evaluated.
     `originals` is the WebP strip of the images that reconstructions are of. `data` is the test
-    set's published name.
+    set's published name. `alone`: where the sweep is of one model for all betas, those of other
+    sweeps that were trained for one choice of betas each.
     """
 
     path: Path
@@ -84,6 +85,12 @@ class Sweep:
     missing: tuple[str, ...]
     diverged: tuple[str, ...]
     originals: Path | None
+    alone: tuple[ModelRow, ...] = ()
+
+    @property
+    def is_plane(self) -> bool:
+        """Whether one model was trained for all betas."""
+        return self.recipe.beta_ranges is not None
 
     @property
     def by_rates(self) -> bool:
@@ -134,6 +141,19 @@ def read_sweep(folder: Path) -> Sweep:
         diverged=tuple(name for name in missing if divergence_path(folder, int(name)).exists()),
         originals=_file(pictures / "originals.webp"),
     )
+
+
+def beside_models_alone(sweeps: Sequence[Sweep]) -> tuple[Sweep, ...]:
+    """The sweeps, those of one model for all betas with the models of the others that are alike:
+    of their spec, posterior and data.
+    """
+
+    def alone(plane: Sweep) -> tuple[ModelRow, ...]:
+        kind = (plane.spec, plane.posterior, plane.data)
+        others = [s for s in sweeps if not s.is_plane and (s.spec, s.posterior, s.data) == kind]
+        return tuple(row for sweep in others for row in sweep.rows)
+
+    return tuple(replace(s, alone=alone(s)) if s.is_plane else s for s in sweeps)
 
 
 def _read_rows(

@@ -78,6 +78,7 @@ def lacks_svhn(sweeps: Iterable[Sweep]) -> bool:
 def _rows_of(sweep: Sweep, layer: str) -> list[TableRow]:
     """A row for each protocol that any model was measured by."""
     rows = []
+    whose = "here, one model for all betas" if sweep.is_plane else "here"
     for protocol, described in PROTOCOLS.items():
         metrics = [accuracy(name, layer, protocol) for name in CLASSIFIERS]
         if not any(measured(sweep, metric) for metric in metrics):
@@ -88,7 +89,7 @@ def _rows_of(sweep: Sweep, layer: str) -> list[TableRow]:
                 sweep.data,
                 sweep.architecture,
                 layer,
-                f"here, {described}",
+                f"{whose}, {described}",
                 tuple(m.of(r) if r else None for m, r in zip(metrics, found, strict=True)),
                 tuple(r.model if r else None for r in found),
             )

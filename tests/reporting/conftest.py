@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hvae_codec.reporting.results import beside_models_alone, read_sweep
 from hvae_codec.training.recipe import Recipe
 
 CLASSIFIERS = ("logistic_regression", "linear_svm", "rbf_svm", "knn")
@@ -80,9 +81,11 @@ def strip(seed, columns=8, rows=2, side=32):
     return buffer.getvalue()
 
 
-def write_sweep(folder, betas, *, skip=(), pictures=True, change=None, dataset="cifar10", **plan):
+def write_sweep(
+    folder, betas, *, skip=(), pictures=True, change=None, dataset="cifar10", ranges=None, **plan
+):
     """Write SWEEP with a model for each pair of betas, but no row for the names in `skip`; `change`
-    maps each row to the one that is written.
+    maps each row to the one that is written. With `ranges` one model was trained for all betas.
     """
     spec = plan.pop("spec", "ghvae-32x32x3")
     recipe = Recipe(
@@ -94,6 +97,7 @@ def write_sweep(folder, betas, *, skip=(), pictures=True, change=None, dataset="
         batch_size=256,
         learning_rate=3e-4,
         schedule="constant",
+        beta_ranges=ranges,
     )
     models = [{"index": i, "betas": list(pair), "rates": None} for i, pair in enumerate(betas)]
     data = {"train": "CIFAR-10 minus 971 images", "train_images": 49202}
@@ -126,6 +130,21 @@ def sweep_folder(tmp_path_factory):
     """A 5x5 grid of which two models have no row."""
     folder = tmp_path_factory.mktemp("sweeps") / "cifar10-ghvae"
     return write_sweep(folder, grid(5), skip=("0000", "0012"))
+
+
+@pytest.fixture
+def plane_and_alone(tmp_path):
+    """A sweep of one model for all betas, and one of models alone that lacks one of its pairs."""
+    ranges = ((0.1, 10.0), (0.1, 10.0))
+
+    def better(row):
+        return row | {"psnr_modes_db": row["psnr_modes_db"] + 9.0}
+
+    folders = (
+        write_sweep(tmp_path / "plane", grid(3), ranges=ranges),
+        write_sweep(tmp_path / "alone", grid(3), skip=("0004",), change=better),
+    )
+    return beside_models_alone([read_sweep(folder) for folder in folders])
 
 
 @pytest.fixture

@@ -169,6 +169,26 @@ def test_the_page_needs_nothing_else(bare):
 
 
 @pytest.mark.browser
+def test_a_browser_draws_models_alone_beside_one_for_all(browser, plane_and_alone, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(make_page(plane_and_alone, {}), "utf-8")
+    page, log = drawn(browser, path, tmp_path / "profile")
+    assert page.root.get("data-script-error") is None
+    assert "Uncaught" not in log
+    for name in ("plot-landscape", "plot-plane", "plot-total"):
+        assert page.plots[name]["points"] >= 9 + 8, name
+
+
+def test_surfaces_of_one_model_for_all_are_drawn_with_models_alone(plane_and_alone):
+    wanted = {"fig1", "fig1-surfaces", "fig3"}
+    found = {d.name: d.draw(plane_and_alone[0]) for d in drawings(plane_and_alone[0])[:3]}
+    assert found.keys() == wanted
+    # One call of scatter on the surface and one on the plane, beside those of the models.
+    dots = [len(c.get_offsets()) for part in found["fig3"].axes for c in part.collections]
+    assert dots.count(len(plane_and_alone[1].rows)) == 2
+
+
+@pytest.mark.browser
 def test_a_browser_draws_the_page_and_hovering_shows_a_model(browser, make, grid_of, tmp_path):
     sweep = read_sweep(make(tmp_path / "cifar10-ghvae", grid_of(3)))
     text = make_page([sweep], {})

@@ -5,8 +5,11 @@ import json
 import pytest
 
 from hvae_codec.errors import EvaluationError, SweepError
-from hvae_codec.reporting.metrics import RBF_SVM, accuracy
-from hvae_codec.reporting.results import read_sweep
+from hvae_codec.reporting.differences import sentence
+from hvae_codec.reporting.figures.plotting import describe, value_limits
+from hvae_codec.reporting.metrics import PSNR, RBF_SVM, accuracy
+from hvae_codec.reporting.results import beside_models_alone, read_sweep
+from hvae_codec.reporting.table import table_rows
 
 PAIRS = [(0.1, 0.1), (0.1, 10.0), (10.0, 0.1), (10.0, 10.0)]
 
@@ -107,6 +110,22 @@ def test_folders_that_are_no_evaluated_sweeps_say_what_is_missing(make, tmp_path
     (folder / "evaluation.jsonl").unlink()
     with pytest.raises(EvaluationError, match="'hvae-codec evaluate"):
         read_sweep(folder)
+
+
+def test_one_model_for_all_betas_stands_beside_models_alone(plane_and_alone, make, tmp_path):
+    plane, alone = plane_and_alone
+    assert (plane.is_plane, alone.is_plane) == (True, False)
+    assert plane.alone == alone.rows
+    assert alone.alone == ()
+    other = read_sweep(make(tmp_path / "other", [(1.0, 1.0)], spec="lvae-32x32x3"))
+    assert beside_models_alone([other, plane])[1].alone == ()
+    assert value_limits(plane, PSNR) == {
+        "vmin": min(row.values["psnr_modes_db"] for row in plane.rows),
+        "vmax": max(row.values["psnr_modes_db"] for row in alone.rows),
+    }
+    assert describe(plane).endswith("one model at 9 choices of betas, 8 epochs")
+    assert "one model for all betas" in table_rows([plane])[3].source
+    assert "models: one for all betas (paper: one for each pair of betas)" in sentence(plane)
 
 
 def test_accuracies_have_the_names_of_their_layer():

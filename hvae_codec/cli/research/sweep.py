@@ -47,14 +47,21 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="zN=RATE,...",
         help="one model more, whose betas adapt to these rates (nats, bits or B): z2=12,z1=180",
     )
-    which.add_argument(
+    one = which.add_mutually_exclusive_group()
+    one.add_argument(
         "--plane",
         action="store_true",
         help="train one model for all these betas, and take it at each: by --optimiser muon in a "
-        "few epochs",
+        "few epochs; --output/plane.safetensors keeps it",
+    )
+    one.add_argument(
+        "--plane-checkpoint",
+        type=path,
+        metavar="FILE",
+        help="train nothing: take the model that a sweep with --plane kept at these betas",
     )
     parser.set_defaults(posterior="gaussian", batch_size=256, learning_rate=3e-4, epochs=500)
-    parser.set_defaults(schedule="constant")
+    parser.set_defaults(schedule="constant", default_of=parser.get_default)
     add_renamed(
         parser,
         "--models-per-stack",

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from hvae_codec.cli.common import print_json, print_warning, require_folder_name
 from hvae_codec.cli.research.train_job import FIRST_BETA, rates_by_layer
+from hvae_codec.codec.plane_checkpoint import PlaneCheckpoint, load_plane
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import SweepError
 from hvae_codec.models.zoo import get_spec
@@ -29,11 +30,12 @@ from hvae_codec.training.sweep.plan import (
     read_plan,
     write_plan,
 )
+from hvae_codec.training.sweep.plane import check_plane, keep_plane, recipe_of
 from hvae_codec.utils.atomic_files import locked
 from hvae_codec.utils.executors.base import Executor
 from hvae_codec.utils.executors.local import LocalExecutor
 from hvae_codec.utils.executors.ray import RayExecutor
-from hvae_codec.utils.options import given_fields
+from hvae_codec.utils.options import flag_of, given_fields
 
 RAY_RETRIES = 5
 """Lost workers that a chunk survives."""
@@ -42,6 +44,7 @@ RAY_RETRIES = 5
 def run(arguments: argparse.Namespace) -> int:
     """Sweep as the parsed arguments say; the exit code."""
     require_folder_name(arguments.out, "a sweep is")
+    plane = _plane_checkpoint(arguments)
     models = _models(arguments)
     if arguments.plane:
         _check_plane(arguments, models)
@@ -49,14 +52,22 @@ def run(arguments: argparse.Namespace) -> int:
         load_dataset(arguments.data, split, arguments.root, arguments.download)
         for split in ("train", "test")
     )
-    recipe = _recipe(arguments, models)
+    recipe = (
+        _recipe(arguments, models)
+        if plane is None
+        else recipe_of(arguments.plane_checkpoint, plane)
+    )
     chunk = _chunk(arguments, recipe, len(models))
     data = described_data(training, test, recipe.images)
     images = fingerprint_of(training, test)
     plan = SweepPlan(recipe, tuple(models), chunk, arguments.name, data, images)
+    if plane is not None:
+        check_plane(arguments.plane_checkpoint, plane, plan)
     arguments.out.mkdir(parents=True, exist_ok=True)
     with locked(arguments.out, SweepError):
         write_plan(arguments.out, plan)
+        if plane is not None:
+            keep_plane(arguments.out, plane)
         threads, workers = arguments.threads, _workers(arguments)
         if threads is None and workers > 1:
             threads = max(1, torch.get_num_threads() // workers)
@@ -67,14 +78,48 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _plane_checkpoint(arguments: argparse.Namespace) -> PlaneCheckpoint | None:
+    """The model of --plane-checkpoint, if it was given: the arguments then say what it is of.
+
+    A flag of training that says something else is wrong usage.
+    """
+    if arguments.plane_checkpoint is None:
+        return None
+    _check_one_model(arguments, "--plane-checkpoint")
+    plane = load_plane(arguments.plane_checkpoint)
+    recipe = recipe_of(arguments.plane_checkpoint, plane)
+    layout = "channels_last" if recipe.channels_last else "contiguous"
+    trained = {"spec": recipe.spec, "data": recipe.dataset, "seed": recipe.seed}
+    given, default = (
+        {
+            **{name: values[name] for name in (*trained, "memory_format")},
+            **given_fields(Recipe, values),
+        }
+        for values in (vars(arguments), {n: arguments.default_of(n) for n in vars(arguments)})
+    )
+    for name, value in given.items():
+        found = {**trained, "memory_format": layout}.get(name, getattr(recipe, name, None))
+        if value not in (found, default[name]):
+            arguments.usage_error(
+                f"{arguments.plane_checkpoint} was trained with {flag_of(name)} {found}, "
+                f"not {value}"
+            )
+    vars(arguments).update(trained)
+    return plane
+
+
+def _check_one_model(arguments: argparse.Namespace, flag: str) -> None:
+    """Wrong usage where one model for all betas has no use for a flag."""
+    if arguments.rates:
+        arguments.usage_error(f"{flag} adapts no betas to --rates")
+    for name, other in (("chunk", "--models-per-stack"), ("workers", "--workers")):
+        if getattr(arguments, name) is not None:
+            arguments.usage_error(f"{flag} is of one model: it does not go with {other}")
+
+
 def _check_plane(arguments: argparse.Namespace, models: Sequence[SweepModel]) -> None:
     """Wrong usage where one model for all betas has no use for a flag, or a layer one beta."""
-    if arguments.rates:
-        arguments.usage_error("--plane adapts no betas to --rates")
-    if arguments.chunk is not None:
-        arguments.usage_error("--plane trains one model: it does not go with --models-per-stack")
-    if arguments.workers is not None:
-        arguments.usage_error("--plane trains one model: it does not go with --workers")
+    _check_one_model(arguments, "--plane")
     by_layer = list(zip(*(model.betas for model in models), strict=True))
     for index, of_layer in enumerate(by_layer):
         if min(of_layer) == max(of_layer):
@@ -147,11 +192,10 @@ def _run(work: SweepJob, plan: SweepPlan, arguments: argparse.Namespace) -> list
         trained, what = models, f"{models} models in {len(pending)} stacks"
     else:
         trained, what = len(pending), f"one model for {models} choices of betas"
-    per_epoch = plan.data["train_images"] // plan.recipe.batch_size * plan.recipe.batch_size
     with (
         _executor(work, arguments) as executor,
         tqdm(
-            total=trained * plan.recipe.epochs * per_epoch,
+            total=trained * plan.recipe.epochs * plan.epoch_images,
             desc=what,
             unit=" model images",
             unit_scale=True,

@@ -22,11 +22,14 @@ from hvae_codec.reporting.figures.plotting import (
     RED,
     SHAPES,
     Axes,
+    alone_handles,
+    draw_alone,
     draw_marks,
     framed,
     rate_arrays,
     ring,
     vae_label,
+    value_limits,
 )
 from hvae_codec.reporting.metrics import INCEPTION, PSNR, RBF_SVM, Metric, measured
 from hvae_codec.reporting.results import ModelRow, Sweep
@@ -80,7 +83,8 @@ def figure1(sweep: Sweep) -> Figure:
 def surfaces(sweep: Sweep) -> Figure:
     """PSNR, Inception Score and RBF-SVM accuracy over R(z2) and R(z1|z2), as surfaces."""
     hull = ring(PURPLE, 5.5, "optimal for its total rate")
-    figure, parts = framed(sweep, [*_legend(sweep, line=False), hull], 11.0, 4.0, (1, 1, 1))
+    handles = [*_legend(sweep, line=False), hull, *alone_handles(sweep)]
+    figure, parts = framed(sweep, handles, 11.0, 4.0, (1, 1, 1))
     for part, (metric, name) in zip(parts, _APPLICATIONS, strict=True):
         panel = solid_axes(part)
         draw_metric_surface(panel, sweep, metric)
@@ -100,9 +104,11 @@ def draw_metric_surface(panel: Axes, sweep: Sweep, metric: Metric) -> None:
     rows = measured(sweep, metric)
     x, y = rate_arrays(rows)
     z = np.array([metric.of(row) for row in rows], dtype=float)
-    scale = mpl.colors.Normalize(float(z.min()), float(z.max()))
+    limits = value_limits(sweep, metric)
+    scale = mpl.colors.Normalize(limits["vmin"], limits["vmax"])
     colours = np.asarray(mpl.colormaps[COLOURS](scale(z)))[:, :3]
     _draw_surface(panel, sweep, rows, np.stack([x, y, z], axis=1), colours)
+    draw_alone(panel, sweep, metric, lambda row: (*row.rates_nats, metric.of(row)))
     draw_marks(panel, sweep, metric, lambda row: (*row.rates_nats, metric.of(row)))
     _draw_optima(panel, sweep, lambda row: (*row.rates_nats, metric.of(row)))
     panel.set_xlabel(RATE_TOP)

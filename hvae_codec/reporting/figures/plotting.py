@@ -15,7 +15,7 @@ import numpy as np
 
 from hvae_codec.errors import MissingDependencyError
 from hvae_codec.reporting.figures.mesh import facets
-from hvae_codec.reporting.metrics import Metric, measured
+from hvae_codec.reporting.metrics import Metric, measured, measured_alone
 from hvae_codec.reporting.results import ModelRow, Sweep
 from hvae_codec.reporting.selection import beta_vaes, edges, hull_rows, optima, vae
 
@@ -87,7 +87,10 @@ def describe(sweep: Sweep) -> str:
     """What a figure is of: architecture, data, models, epochs."""
     epochs = sorted({row.epochs for row in sweep.rows if row.epochs is not None})
     trained = f", {'-'.join(map(str, epochs[:: max(1, len(epochs) - 1)]))} epochs" if epochs else ""
-    return f"{sweep.architecture}, {sweep.data}, {len(sweep.rows)} models{trained}"
+    models = f"{len(sweep.rows)} models"
+    if sweep.is_plane:
+        models = f"one model at {len(sweep.rows)} choices of betas"
+    return f"{sweep.architecture}, {sweep.data}, {models}{trained}"
 
 
 def file_bytes(figure: Figure, kind: str) -> bytes:
@@ -114,7 +117,7 @@ def draw_plane(
     rows = measured(sweep, metric)
     x, y = rate_arrays(rows)
     values = np.array([metric.of(row) for row in rows], dtype=float)
-    limits = {"vmin": float(values.min()), "vmax": float(values.max())}
+    limits = value_limits(sweep, metric)
     between = facets(sweep, rows, np.stack([x, y, values], axis=1))
     if len(between):
         patch = PolyCollection(list(between[:, :, :2]), array=between[:, :, 2].mean(axis=1))
@@ -133,6 +136,7 @@ def draw_plane(
     dots = panel.scatter(
         x, y, s=size, c=values, cmap=COLOURS, linewidths=0.25, edgecolors="white", **limits
     )
+    draw_alone(panel, sweep, metric, plane_point)
     draw_totals(panel, rows, named=named_totals)
     draw_marks(panel, sweep, metric, plane_point)
     if crosses:
@@ -143,6 +147,33 @@ def draw_plane(
     bar = figure.colorbar(dots, ax=panel, aspect=28, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2)
+
+
+def value_limits(sweep: Sweep, metric: Metric) -> dict[str, float]:
+    """The least and the greatest shown value, also of models alone, as matplotlib names them."""
+    rows = (*measured(sweep, metric), *measured_alone(sweep, metric))
+    values = [value for row in rows if (value := metric.of(row)) is not None]
+    return {"vmin": min(values), "vmax": max(values)}
+
+
+def draw_alone(panel: Axes, sweep: Sweep, metric: Metric, point: Any) -> None:
+    """Dots of the models alone, coloured as the surface is; `point` gives the place of a row."""
+    rows = measured_alone(sweep, metric)
+    if not rows:
+        return
+    colours = [metric.of(row) for row in rows]
+    flat: dict[str, Any] = {"depthshade": False} if hasattr(panel, "zaxis") else {}
+    look = {"s": 22.0, "cmap": COLOURS, "linewidths": 0.8, "edgecolors": BLACK, "zorder": 2.8}
+    places = zip(*map(point, rows), strict=True)
+    panel.scatter(*places, c=colours, **look, **value_limits(sweep, metric), **flat)
+
+
+def alone_handles(sweep: Sweep) -> list[Line2D]:
+    """What the dots of models alone are, for a legend."""
+    if not sweep.alone:
+        return []
+    look: dict[str, Any] = {"marker": "o", "mfc": GREY, "mec": BLACK, "mew": 0.8, "ms": 4.7}
+    return [Line2D([], [], ls="", label="trained for its betas alone", **look)]
 
 
 def rate_arrays(rows: Sequence[ModelRow]) -> tuple[np.ndarray, np.ndarray]:
@@ -259,6 +290,7 @@ def mark_handles(sweep: Sweep, *, crosses: bool = False) -> list[Line2D]:
         handles.append(ring(RED, 3.2, BETA_VAE))
     handles.append(ring(PURPLE, 5.5, "optimal for its total rate"))
     handles.append(Line2D([], [], color=GREY, lw=0.6, ls=(0, (4, 3)), label="equal total rate"))
+    handles += alone_handles(sweep)
     if crosses:
         cross = Line2D([], [], ls="", marker="x", mec=BLUE, mew=1.4, ms=6, label="in Figure 4")
         handles.append(cross)

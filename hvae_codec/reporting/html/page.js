@@ -46,6 +46,7 @@ function drawLegend() {
     ...(s.betaVaes.length ? [["○", "beta-vae", "β-VAE (β₂ = β₁)"]] : []),
     ...(vae ? [["◯", "vae", s.vae.exact ? "VAE (β₂ = β₁ = 1)"
       : `nearest to a VAE (β₂ ${beta(vae.betas[0])}, β₁ ${beta(vae.betas[1])})`]] : []),
+    ...(s.alone.length ? [["●", "quiet", "models trained for one choice of betas each"]] : []),
     ["□", "chosen", "chosen model"],
   ];
   byId("legend").replaceChildren(...entries.map(([symbol, name, text]) => {
@@ -78,7 +79,8 @@ function drawOptima() {
 function drawWords() {
   const s = sweep(), name = metric().label;
   const missing = s.missing ? ` Models missing: ${s.missing}.` : "";
-  byId("summary").textContent = `${s.title}: ${s.models.length} models.${missing}`;
+  const models = s.plane ? `one model at ${s.models.length} choices of betas` : `${s.models.length} models`;
+  byId("summary").textContent = `${s.title}: ${models}.${missing}`;
   byId("caption-surface").textContent = `${name} over the rates of both layers`;
   byId("caption-landscape").textContent = `${name} over the betas`;
   byId("caption-plane").textContent = `${name} in the plane of rates`;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from string import Template
@@ -70,7 +71,9 @@ def _sweep_data(sweep: Sweep, metrics: Sequence[Metric]) -> dict[str, Any]:
     return {
         "name": sweep.name,
         "title": f"{sweep.architecture}, {sweep.data}",
+        "plane": sweep.is_plane,
         "models": [_model_data(row, metrics) for row in sweep.rows],
+        "alone": [_model_data(replace(row, picture=None), metrics) for row in sweep.alone],
         "missing": sweep.missing_text,
         "grid": is_grid(sweep),
         "cells": [list(corners) for corners in cells(sweep, sweep.rows) if len(corners) > 2],

@@ -26,9 +26,12 @@ function present() {
   return sweep().models.map((_, i) => i).filter(i => metric().key in sweep().models[i].values);
 }
 
-function label(model) {
+// Models trained for one choice of betas each, beside one model for all of them.
+const alone = () => sweep().alone.filter(m => metric().key in m.values);
+
+function label(model, name = `model ${model.name}`) {
   const [top, bottom] = model.betas;
-  return `model ${model.name}<br>β₂ ${beta(top)}, β₁ ${beta(bottom)}<br>` +
+  return `${name}<br>β₂ ${beta(top)}, β₁ ${beta(bottom)}<br>` +
     `R(z₂) ${number(model.rates[0], 1)}, R(z₁|z₂) ${number(model.rates[1], 1)} nats<br>` +
     `${metric().label}: ${shown(model, metric())}`;
 }
@@ -69,11 +72,24 @@ function axis(title, extra) {
   }, extra);
 }
 
+function limits() {
+  const all = [...pick(present(), m => m), ...alone()].map(m => m.values[metric().key]);
+  return {cmin: Math.min(...all), cmax: Math.max(...all)};
+}
+
 function coloured(models, extra) {
   return Object.assign({
-    color: models.map(i => sweep().models[i].values[metric().key]), colorscale: "Viridis",
-    reversescale: !metric().higher,
+    color: models.map(m => m.values[metric().key]), colorscale: "Viridis",
+    reversescale: !metric().higher, ...limits(),
   }, extra);
+}
+
+function dotsOfAlone(type, at, size) {
+  return {
+    type, mode: "markers", ...at(alone()), hoverinfo: "text",
+    text: alone().map(m => label(m, `trained for its betas alone (model ${m.name})`)),
+    marker: coloured(alone(), {size, line: {color: colour("text"), width: 1.5}}),
+  };
 }
 
 const BAR = () => ({thickness: 12, outlinewidth: 0, len: 0.95, tickfont: {color: colour("text")}});
@@ -92,23 +108,25 @@ function triangles(models) {
 
 function drawSurface() {
   const models = present(), faces = triangles(models);
-  const at = list => ({
-    x: pick(list, m => m.rates[0]), y: pick(list, m => m.rates[1]),
-    z: pick(list, m => m.values[metric().key]),
+  const atModels = list => ({
+    x: list.map(m => m.rates[0]), y: list.map(m => m.rates[1]),
+    z: list.map(m => m.values[metric().key]),
   });
+  const at = indices => atModels(pick(indices, m => m));
   const traces = [];
   if (faces.i.length) {
     traces.push({
       type: "mesh3d", ...at(models), ...faces, intensity: at(models).z, colorscale: "Viridis",
-      reversescale: !metric().higher, opacity: 0.92, hoverinfo: "skip", showscale: false,
+      reversescale: !metric().higher, ...limits(), opacity: 0.92, hoverinfo: "skip", showscale: false,
       lighting: {ambient: 0.85, diffuse: 0.35, specular: 0.05},
     });
   }
   traces.push({
     type: "scatter3d", mode: "markers", ...at(models), customdata: models,
     text: models.map(i => label(sweep().models[i])), hoverinfo: "text",
-    marker: coloured(models, {size: faces.i.length ? 3.2 : 6, line: {width: 0}}),
+    marker: coloured(pick(models, m => m), {size: faces.i.length ? 3.2 : 6, line: {width: 0}}),
   });
+  if (alone().length) traces.push(dotsOfAlone("scatter3d", atModels, 5));
   for (const ring of rings()) {
     traces.push({
       type: "scatter3d", mode: "markers", ...at(ring.models), hoverinfo: "skip",
@@ -172,8 +190,12 @@ function drawFlat(id) {
   const traces = [{
     type: "scatter", mode: "markers", x: pick(models, view.x), y: pick(models, view.y),
     customdata: models, text: models.map(i => label(sweep().models[i])), hoverinfo: "text",
-    marker: coloured(models, {...marker, line: {width: 0}, showscale: true, colorbar: BAR()}),
+    marker: coloured(pick(models, m => m), {...marker, line: {width: 0}, showscale: true, colorbar: BAR()}),
   }];
+  if (alone().length) {
+    const at = list => ({x: list.map(view.x), y: list.map(view.y)});
+    traces.push(dotsOfAlone("scatter", at, isGrid ? Math.max(8, 0.4 * marker.size) : 8));
+  }
   if (view.log && sweep().betaVaes.length > 1) {
     const [first, last] = [sweep().betaVaes[0], sweep().betaVaes.at(-1)];
     traces.push({

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from hvae_codec.training.sweep.plan import (
     model_path,
     read_plan,
 )
-from hvae_codec.training.sweep.plane import train_plane
+from hvae_codec.training.sweep.plane import points_of_plane
 from hvae_codec.training.sweep.stacked_trainer import Advance, TrainedModel, train_chunk
 from hvae_codec.utils.atomic_files import write_atomically
 
@@ -79,11 +80,17 @@ def run_chunk(
         raise SweepError(f"{directory} was begun with other images than {plan.data} has here")
     indices = plan.chunks()[number]
     place = chunk_directory(directory, number)
-    train = train_chunk if plan.recipe.beta_ranges is None else train_plane
-    trained = train(plan, indices, training, place, device=device, advance=advance)
+    how: dict[str, Any] = {"device": device, "advance": advance}
+    trained: Iterable[TrainedModel]
+    if plan.recipe.beta_ranges is None:
+        trained = train_chunk(plan, indices, training, place, **how)
+    else:
+        measured = test.images[:MEASURED_IMAGES]
+        trained = points_of_plane(plan, indices, training, measured, directory, place, **how)
     (directory / "models").mkdir(exist_ok=True)
-    lines = []
+    lines, histories = [], {}
     for index, result in zip(indices, trained, strict=True):
+        histories[f"{index:04}"] = result.history
         if result.state is None:
             message = f"model {index:04} {_betas(plan, index)}: {result.history[-1]['diverged']}"
             content = {"model": f"{index:04}", **result.history[-1]}
@@ -91,9 +98,8 @@ def run_chunk(
             lines.append(message)
         elif not is_done(directory, index):
             export_model(directory, plan, index, result, training.images, test.images)
-    histories = {f"{i:04}": result.history for i, result in zip(indices, trained, strict=True)}
     write_atomically(place / HISTORY_FILE, json.dumps(histories).encode())
-    (place / STATE_FILE).unlink()
+    (place / STATE_FILE).unlink(missing_ok=True)  # none where the plane was there
     return lines
 
 

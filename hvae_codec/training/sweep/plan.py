@@ -1,6 +1,7 @@
 """Which models a sweep trains, and its folder: the plan of many runs that differ in their betas.
 
 SWEEP/sweep.json            the plan
+SWEEP/plane.*               the one model for all betas, where there is one, as a checkpoint
 SWEEP/chunks/000/           state and history of the models 0 to M - 1, which train as one stack
 SWEEP/models/0000.*         each model as an ordinary checkpoint, or, where it diverged,
 SWEEP/models/0000.diverged.json
@@ -23,6 +24,7 @@ from hvae_codec.training.recipe import Recipe
 from hvae_codec.utils.atomic_files import write_atomically
 
 PLAN_FILE = "sweep.json"
+PLANE_FILE = "plane.safetensors"
 MAX_MODELS = 100_000
 _FORMAT = "hvae-codec sweep 1"
 
@@ -81,6 +83,12 @@ class SweepPlan:
             raise SweepError("one model for a range of betas adapts none of them to rates")
         assert self.recipe.beta_ranges is not None
         check_point(model.betas, self.recipe.beta_ranges)
+
+    @property
+    def epoch_images(self) -> int:
+        """Images of an epoch: whole minibatches."""
+        batch = self.recipe.batch_size
+        return int(self.data["train_images"]) // batch * batch
 
     def chunks(self) -> list[range]:
         """Indices of the models of each chunk."""

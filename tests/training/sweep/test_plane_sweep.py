@@ -1,15 +1,27 @@
 """A sweep by one model for all betas: ordinary checkpoints that are that model at each choice."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from hvae_codec.codec.checkpoint import load_checkpoint
 from hvae_codec.codec.codec import Codec
+from hvae_codec.codec.plane_checkpoint import load_plane, make_plane
 from hvae_codec.data import load_dataset
-from hvae_codec.errors import SpecError, SweepError
+from hvae_codec.errors import CheckpointError, SpecError, SweepError
+from hvae_codec.models.plane import PlaneVAE
+from hvae_codec.models.zoo import get_spec
 from hvae_codec.training import train
 from hvae_codec.training.sweep.chunk import pending_chunks, run_chunk
-from hvae_codec.training.sweep.plan import SweepModel, model_path, read_plan, write_plan
+from hvae_codec.training.sweep.plan import (
+    PLANE_FILE,
+    SweepModel,
+    model_path,
+    read_plan,
+    write_plan,
+)
+from hvae_codec.training.sweep.plane import check_plane, keep_plane, recipe_of
 
 BETAS = ((0.1, 0.1), (10.0, 0.1), (10.0, 10.0))
 
@@ -47,6 +59,13 @@ def test_checkpoints_are_the_one_model_at_each_choice(plan, data, tmp_path):
         steps = {key for key in found if key.startswith("log_step")}  # set for the codec
         for key in found.keys() - steps:
             torch.testing.assert_close(found[key], wanted[key], rtol=1e-4, atol=1e-5)
+    plane = load_plane(folder / PLANE_FILE)
+    assert plane.card["recipe"] == plan.recipe.to_json()
+    assert [row["epoch"] for row in plane.card["history"]] == [1, 2]
+    measured = {tuple(row["betas"]): row for row in plane.card["measured"]}
+    assert measured.keys() == {(0.1, 0.1), (10.0, 0.1), (0.1, 10.0), (1.0, 1.0), (10.0, 10.0)}
+    of_point = load_checkpoint(model_path(folder, 1)).card["measured"]
+    assert measured[10.0, 0.1]["rates_nats"] == pytest.approx(of_point["rates_nats"], rel=0.1)
     codec = Codec(load_checkpoint(model_path(folder, 0)))
     image = data[1].images[0]
     assert codec.decode(codec.encode(image)).shape == image.shape
@@ -73,6 +92,47 @@ def test_a_kill_between_two_checkpoints_loses_none(plan, data, tmp_path, monkeyp
     run_chunk(folder, 0, *data)
     assert model_path(folder, 0).read_bytes() == first
     assert pending_chunks(folder) == []
+
+
+def test_a_kept_model_is_taken_at_other_betas_without_training(
+    plan, data, make_plan, tmp_path, monkeypatch
+):
+    model = PlaneVAE(get_spec(plan.recipe.spec), ranges=plan.recipe.beta_ranges)
+    card = {"name": "tiny", "recipe": plan.recipe.to_json(), "data": plan.data}
+    card |= {"history": [{"epoch": 1}], "measured": [{}]}
+    plane = make_plane(model, card)
+    other = replace(plan, models=(SweepModel((0.5, 2.0)),), chunk=1)
+    folder = tmp_path / "sweep"
+    write_plan(folder, other)
+    keep_plane(folder, plane)
+    monkeypatch.setattr("hvae_codec.training.sweep.plane.train", None)
+    seen = []
+    assert run_chunk(folder, 0, *data, advance=seen.append) == []
+    assert sum(seen) == 2 * 64
+    found = load_checkpoint(model_path(folder, 0)).model.state_dict()
+    wanted = model.at((0.5, 2.0)).state_dict()
+    steps = {key for key in found if key.startswith("log_step")}  # set for the codec
+    assert all(torch.equal(found[key], wanted[key]) for key in found.keys() - steps)
+    keep_plane(folder, plane)  # again
+    with pytest.raises(SweepError, match="use another --output"):
+        keep_plane(folder, make_plane(PlaneVAE(model.spec, ranges=model.ranges), card))
+
+
+def test_a_model_of_another_run_is_refused(plan, tmp_path):
+    path = tmp_path / "plane.safetensors"
+    model = PlaneVAE(get_spec(plan.recipe.spec), ranges=plan.recipe.beta_ranges)
+    plane = make_plane(model, {"recipe": plan.recipe.to_json(), "fingerprint": None})
+    check_plane(path, plane, plan)
+    with pytest.raises(SweepError, match="by another recipe"):
+        check_plane(path, plane, replace(plan, recipe=replace(plan.recipe, seed=1)))
+    with pytest.raises(SweepError, match="on other images than"):
+        check_plane(path, plane, replace(plan, fingerprint="ab"))
+    narrow = PlaneVAE(model.spec, ranges=((0.1, 10.0), (0.1, 5.0)))
+    with pytest.raises(CheckpointError, match="the recipe in its card is of another model"):
+        recipe_of(path, make_plane(narrow, plane.card))
+    for recipe in (None, {}, {"spec": "none"}, {**plan.recipe.to_json(), "epochs": "x"}):
+        with pytest.raises(CheckpointError, match="its card has no recipe"):
+            recipe_of(path, make_plane(model, {"recipe": recipe}))
 
 
 def test_choices_that_the_one_model_does_not_have_are_refused(make_plan):
