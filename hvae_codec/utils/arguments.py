@@ -162,7 +162,7 @@ def sample_arguments(count: Any, seed: Any, temperature: Any) -> tuple[int, int,
     number, start = whole("count", count), whole("seed", seed)
     if not (1 <= number < 2**31 and 0 <= start < 2**63):
         raise HvaeCodecError(
-            f"count must lie in 1..2^31-1 and seed in 0..2^63-1; got {shown(count)}, {shown(seed)}"
+            f"count must be in 1..2^31-1 and seed in 0..2^63-1; got {shown(count)}, {shown(seed)}"
         )
     scale = real("temperature", temperature)
     if not 0.0 <= scale < math.inf:

@@ -110,11 +110,12 @@ class CodecServicer:
         async def unary(request: Message, context: Context) -> Message:
             return await self.answer(name, request, context)
 
-        # A generator of a call that is cancelled would be closed only by the next collection.
-        async def stream(messages: AsyncIterator[Message], context: Context) -> None:
+        async def stream(
+            messages: AsyncIterator[Message], context: Context
+        ) -> AsyncIterator[Message]:
             async with aclosing(self.stream(name, messages, context)) as responses:
                 async for response in responses:
-                    await context.write(response)
+                    yield response
 
         if method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(stream, parse, serialise)

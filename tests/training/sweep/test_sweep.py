@@ -129,7 +129,7 @@ def test_a_slice_of_a_stack_is_the_model_trained_alone(make_plan, tmp_path, sett
     The eigenvectors of SOAP magnify that where eigenvalues are close; where they are 0, they depend
     on the order of columns in memory, which a stack has as models that are not channels_last.
     """
-    atol = 1e-7 if settings.get("optimiser") == "soap" else 1e-9
+    atol = 1e-5 if settings.get("optimiser") == "soap" else 1e-9
     plan = make_plan(**settings)
     training = load_dataset(plan.recipe.dataset, "train")
     stacked = train_chunk(plan, range(1, 3), training, tmp_path / "stack")
