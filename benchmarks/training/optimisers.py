@@ -34,7 +34,7 @@ from hvae_codec.data import ImageDataset, load_dataset
 from hvae_codec.errors import DivergenceError
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.training import Recipe
-from hvae_codec.training.optimisers import OPTIMISERS
+from hvae_codec.training.optimisers.optimiser import OPTIMISERS
 
 SPECS = {"cifar10": "ghvae-32x32x3", "mnist": "ghvae-28x28x1"}
 TEST_IMAGES = 2000

@@ -25,7 +25,7 @@ from PIL import Image
 from hvae_codec.codec.archive.reader import Archive
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.features import Features, joined, none_of
-from hvae_codec.codec.images.load import check_tensor
+from hvae_codec.codec.images.arrays import check_tensor
 from hvae_codec.errors import ImageError
 from hvae_codec.features.archive_pictures import ArchivePicture, ArchivePictures, archive_features
 from hvae_codec.utils.arguments import is_masked, is_unordered

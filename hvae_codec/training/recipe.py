@@ -16,7 +16,7 @@ from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import Posterior, noise_seed
 from hvae_codec.models.plane import BetaRanges, check_ranges
 from hvae_codec.models.zoo import any_spec
-from hvae_codec.training.optimisers import OptimiserName
+from hvae_codec.training.optimisers.optimiser import OptimiserName
 from hvae_codec.utils.arguments import flag, real, shown, whole
 from hvae_codec.utils.options import check_options, option
 

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.zoo import any_spec
-from hvae_codec.training.optimisers import STATE_PREFIXES, Optimiser
+from hvae_codec.training.optimisers.optimiser import STATE_PREFIXES, Optimiser
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.state_file import (
     Data,

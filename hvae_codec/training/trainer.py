@@ -22,7 +22,7 @@ from hvae_codec.models.plane import PlaneVAE
 from hvae_codec.models.zoo import any_spec, get_spec
 from hvae_codec.training.ema import weight_average
 from hvae_codec.training.loop import Step, checked_count, divergence, epoch_row, run_epoch
-from hvae_codec.training.optimisers import Optimiser
+from hvae_codec.training.optimisers.optimiser import Optimiser
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.run_state import Progress, RunState
 from hvae_codec.training.state_file import data_of

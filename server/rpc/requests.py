@@ -11,7 +11,8 @@ import numpy as np
 import hvae_codec
 from hvae_codec import Codec
 from hvae_codec.codec.bitstream.header import Frame, verify_file
-from hvae_codec.codec.images.load import as_uint8, check_size, decode_image_bytes
+from hvae_codec.codec.images.limits import check_size
+from hvae_codec.codec.images.load import as_uint8, decode_image_bytes
 from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.registry import codec_of, model_for

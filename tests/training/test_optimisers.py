@@ -10,8 +10,8 @@ from torch import nn
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.build import build_model
 from hvae_codec.models.zoo import SPECS
-from hvae_codec.training.muon import Muon, orthogonalised
-from hvae_codec.training.optimisers import OPTIMISERS, Optimiser, is_matrix, matrix_view
+from hvae_codec.training.optimisers.muon import Muon, orthogonalised
+from hvae_codec.training.optimisers.optimiser import OPTIMISERS, Optimiser, is_matrix, matrix_view
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from hvae_codec.training.soap import Soap
+from hvae_codec.training.optimisers.soap import Soap
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

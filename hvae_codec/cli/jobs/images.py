@@ -49,7 +49,7 @@ def write_image(path: Path, picture: Strips) -> None:
 
 def check_sheet(count: int, image_shape: tuple[int, int, int]) -> None:
     """Refuse a sheet of so many images that is too large, before they are drawn."""
-    from hvae_codec.codec.images.load import check_size
+    from hvae_codec.codec.images.limits import check_size
 
     _, height, width = image_shape
     check_size(width * min(count, COLUMNS), height * -(-count // COLUMNS))

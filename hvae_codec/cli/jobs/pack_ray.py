@@ -192,7 +192,8 @@ def _open(places: Sequence[Place]) -> list[Opened]:
 
 def _opened(picture: FilePicture | ArrayPicture) -> Opened:
     from hvae_codec.cli.common import describe
-    from hvae_codec.codec.images.load import as_uint8, check_array
+    from hvae_codec.codec.images.arrays import check_array
+    from hvae_codec.codec.images.load import as_uint8
 
     try:
         if isinstance(picture, ArrayPicture):  # no row of it need be read

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from hvae_codec.cli.common import print_json, print_warning, require_folder_name
 from hvae_codec.cli.research.train_job import FIRST_BETA, rates_by_layer
-from hvae_codec.codec.plane_checkpoint import PlaneCheckpoint, load_plane
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import SweepError
 from hvae_codec.models.zoo import get_spec
@@ -31,6 +30,7 @@ from hvae_codec.training.sweep.plan import (
     write_plan,
 )
 from hvae_codec.training.sweep.plane import check_plane, keep_plane, recipe_of
+from hvae_codec.training.sweep.plane_checkpoint import PlaneCheckpoint, load_plane
 from hvae_codec.utils.atomic_files import locked
 from hvae_codec.utils.executors.base import Executor
 from hvae_codec.utils.executors.local import LocalExecutor

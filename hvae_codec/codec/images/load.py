@@ -22,17 +22,24 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from hvae_codec.codec.images.arrays import (
+    ALPHA_ADVICE,
+    check_array,
+    check_tensor,
+    from_array,
+    from_tensor,
+    is_tensor,
+)
 from hvae_codec.codec.images.colour import Warn, to_srgb, warn_caller
-from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
+from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, check_size
 from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.codec.images.stated_colour import COLOUR_OF_INFO, KEPT_AS, file_colour
 from hvae_codec.codec.images.stored_arrays import layout_of, read_array
@@ -51,10 +58,6 @@ Picture: TypeAlias = "NDArray[np.uint8] | Image.Image | torch.Tensor | str | os.
 _ACCEPTED = (
     "uint8 array [H, W], [H, W, 1] or [H, W, 3], Pillow image, uint8 tensor [C, H, W], "
     "or path of a PNG, JPEG, WebP, PPM, PGM or .npy file"
-)
-_ALPHA_ADVICE = (
-    "the codec keeps no transparency: flatten the image on a background first, "
-    'or drop alpha with picture.convert("RGB")'
 )
 # Bytes of a file that holds the largest image uncompressed, with room for metadata.
 _MAX_FILE_BYTES = 4 * MAX_PICTURE_PIXELS + 2**26
@@ -92,9 +95,9 @@ def as_uint8(image: Picture) -> NDArray[np.uint8]:
         ImageError: it is of another kind, dtype or shape, has no pixels, or cannot be read.
     """
     if isinstance(image, np.ndarray):
-        return _from_array(image)
-    if _is_tensor(image):
-        return _from_tensor(image)
+        return from_array(image)
+    if is_tensor(image):
+        return from_tensor(image)
     if isinstance(image, Image.Image):
         _refuse_frames(image)
         return _from_pillow(image, MAX_PICTURE_PIXELS)
@@ -127,9 +130,9 @@ def as_batch(
 
 def check_batch(images: object) -> None:
     """Refuse what holds no images in an order, before one is read: ImageError."""
-    if _is_tensor(images):
+    if is_tensor(images):
         check_tensor(images)
-    if isinstance(images, np.ndarray) or _is_tensor(images):
+    if isinstance(images, np.ndarray) or is_tensor(images):
         if images.ndim != 4:
             raise ImageError(
                 "a batch must be an array [N, H, W, C], a tensor [N, C, H, W] or a list of images; "
@@ -192,7 +195,7 @@ def encode_png(array: NDArray[np.uint8]) -> bytes:
     Raises:
         AlphaError, ImageTooLargeError, ImageError: as `as_uint8`.
     """
-    pixels = _from_array(array)
+    pixels = from_array(array)
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
@@ -219,67 +222,6 @@ def with_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
     if profile is not None:
         copy.info["icc_profile"] = profile
     return copy
-
-
-def check_size(width: int, height: int, max_pixels: int = MAX_PICTURE_PIXELS) -> None:
-    """Refuse a size that no image may have: ImageError, ImageTooLargeError."""
-    if width == 0 or height == 0:
-        raise ImageError(f"an image must have at least one pixel; got {width}x{height}")
-    max_pixels = min(max_pixels, MAX_PICTURE_PIXELS)
-    if max(width, height) > MAX_SIDE_PIXELS or width * height > max_pixels:
-        raise ImageTooLargeError(
-            f"image of {width}x{height} pixels; at most {MAX_SIDE_PIXELS:,} on a side "
-            f"and {max_pixels:,} in all are allowed"
-        )
-
-
-def check_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """Refuse an array that is no image: AlphaError, ImageTooLargeError, ImageError."""
-    if dtype != np.uint8:
-        raise ImageError(f"an image must be uint8, got {dtype}: scale to 0..255 and round")
-    if len(shape) == 3 and shape[2] in (2, 4):
-        raise AlphaError(f"array of shape {list(shape)} has alpha; {_ALPHA_ADVICE}")
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
-        raise ImageError(
-            f"an image must have the shape [H, W], [H, W, 1] or [H, W, 3]; got {list(shape)}"
-        )
-    check_size(shape[1], shape[0])
-
-
-def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
-    check_array(array.dtype, array.shape)
-    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        raise ImageError("a masked array has samples without a value: fill them first")
-    plain = np.asarray(array)  # a matrix keeps two dimensions whatever it is asked for
-    return np.ascontiguousarray(plain.reshape(*plain.shape[:2], -1))
-
-
-def _is_tensor(image: object) -> TypeGuard[torch.Tensor]:
-    """Whether it is a tensor; none exists before torch is imported."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(image, torch.Tensor)
-
-
-def check_tensor(tensor: torch.Tensor) -> None:
-    """Refuse a tensor that has no values of its own in memory: ImageError."""
-    if str(tensor.layout) != "torch.strided" or tensor.is_meta or tensor.is_nested:
-        kind = "meta" if tensor.is_meta else "nested" if tensor.is_nested else str(tensor.layout)
-        raise ImageError(f"an image tensor must be dense, with values; got a {kind} tensor")
-
-
-def _from_tensor(tensor: torch.Tensor) -> NDArray[np.uint8]:
-    check_tensor(tensor)
-    if str(tensor.dtype) != "torch.uint8":
-        raise ImageError(f"an image must be uint8, got {tensor.dtype}: scale to 0..255 and round")
-    if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4):
-        raise ImageError(f"an image tensor must be [C, H, W]; got {list(tensor.shape)}")
-    try:
-        array = tensor.detach().cpu().numpy()
-    except (RuntimeError, TypeError) as error:  # fake, traced or mapped ones say it in many ways
-        raise ImageError(
-            f"a tensor of kind {type(tensor).__name__} has no values: {error}"
-        ) from error
-    return _from_array(array.transpose(1, 2, 0))
 
 
 def _from_path(path: Path) -> NDArray[np.uint8]:
@@ -320,7 +262,7 @@ def _from_uncompressed(path: Path) -> NDArray[np.uint8] | None:
         if layout is None:
             return None
         check_array(layout.dtype, layout.shape)
-        return _from_array(read_array(file, layout))
+        return from_array(read_array(file, layout))
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
@@ -352,7 +294,7 @@ def _from_pillow(
 ) -> NDArray[np.uint8]:
     check_size(*picture.size, max_pixels)
     if _has_alpha(picture):
-        raise AlphaError(f"image of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
+        raise AlphaError(f"image of mode {picture.mode} has alpha; {ALPHA_ADVICE}")
     if picture.mode in _DEEP_MODES:
         raise ImageError(
             f"image of mode {picture.mode} has more than 8 bits per sample: scale it to 0..255"
@@ -363,7 +305,7 @@ def _from_pillow(
         stated = file_colour(picture)  # of a file that Pillow may let go of as it loads
         picture.load()
         if _has_alpha(picture):  # of a palette, which some readers read with the pixels
-            raise AlphaError(f"image of mode {picture.mode} has alpha; {_ALPHA_ADVICE}")
+            raise AlphaError(f"image of mode {picture.mode} has alpha; {ALPHA_ADVICE}")
         read_as = _READ_AS[picture.mode]  # a conversion to the same would be a copy
         upright = picture if picture.mode == read_as else picture.convert(read_as)
         upright = to_srgb(upright, picture, stated, name, warn)
@@ -373,7 +315,7 @@ def _from_pillow(
         raise
     except Exception as error:  # readers let out errors of many kinds on damaged files
         raise _unreadable(picture.format or "picture", error) from error
-    return _from_array(_pixels_of(upright))
+    return from_array(_pixels_of(upright))
 
 
 def _has_alpha(picture: Image.Image) -> bool:

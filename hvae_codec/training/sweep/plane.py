@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvae_codec.codec.plane_checkpoint import PlaneCheckpoint, load_plane, make_plane, save_plane
 from hvae_codec.data import ImageDataset
 from hvae_codec.errors import CheckpointError, SpecError, SweepError
 from hvae_codec.evaluation.card_figures import measure_plane
@@ -23,6 +22,12 @@ from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.run_state import load_history
 from hvae_codec.training.sweep.plan import PLANE_FILE, SweepPlan
+from hvae_codec.training.sweep.plane_checkpoint import (
+    PlaneCheckpoint,
+    load_plane,
+    make_plane,
+    save_plane,
+)
 from hvae_codec.training.sweep.stacked_trainer import Advance, TrainedModel
 from hvae_codec.training.trainer import train
 

@@ -22,7 +22,7 @@ from hvae_codec.models.hvae import HierarchicalVAE, noise_seed
 from hvae_codec.models.stacked import StackedVAE
 from hvae_codec.models.zoo import get_spec
 from hvae_codec.training.loop import Step, checked_count, divergence, run_epoch
-from hvae_codec.training.optimisers import Optimiser
+from hvae_codec.training.optimisers.optimiser import Optimiser
 from hvae_codec.training.run_state import Progress, RunState
 from hvae_codec.training.state_file import data_of
 from hvae_codec.training.sweep.plan import SweepPlan

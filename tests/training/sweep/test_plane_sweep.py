@@ -7,7 +7,6 @@ import torch
 
 from hvae_codec.codec.checkpoint import load_checkpoint
 from hvae_codec.codec.codec import Codec
-from hvae_codec.codec.plane_checkpoint import load_plane, make_plane
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import CheckpointError, SpecError, SweepError
 from hvae_codec.models.plane import PlaneVAE
@@ -22,6 +21,7 @@ from hvae_codec.training.sweep.plan import (
     write_plan,
 )
 from hvae_codec.training.sweep.plane import check_plane, keep_plane, recipe_of
+from hvae_codec.training.sweep.plane_checkpoint import load_plane, make_plane
 
 BETAS = ((0.1, 0.1), (10.0, 0.1), (10.0, 10.0))
 

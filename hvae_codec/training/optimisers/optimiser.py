@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hvae_codec.errors import CheckpointError
-from hvae_codec.training.muon import Muon
-from hvae_codec.training.soap import Soap
+from hvae_codec.training.optimisers.muon import Muon
+from hvae_codec.training.optimisers.soap import Soap
 
 OptimiserName = Literal["adam", "adamw", "muon", "soap"]
 OPTIMISERS: tuple[OptimiserName, ...] = get_args(OptimiserName)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from hvae_codec.codec.checkpoint import load_checkpoint
-from hvae_codec.codec.plane_checkpoint import load_plane, make_plane, save_plane
 from hvae_codec.errors import CheckpointError
 from hvae_codec.models.plane import PlaneVAE
 from hvae_codec.models.zoo import get_spec
+from hvae_codec.training.sweep.plane_checkpoint import load_plane, make_plane, save_plane
 
 CARD = {
     "name": "tiny",
