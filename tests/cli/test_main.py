@@ -19,6 +19,7 @@ import pytest
 import hvae_codec
 from hvae_codec.cli import main
 from hvae_codec.cli.common import print_json
+from tests.processes import starting_with
 
 COMMANDS = (
     *("encode", "decode", "pack", "unpack", "ls", "cat"),
@@ -279,11 +280,13 @@ def many(tmp_path, save, picture):
 def test_an_interrupted_run_leaves_whole_files_only(command, many, tmp_path):
     output = tmp_path / "out"
     process = subprocess.Popen(
-        [command, "encode", many, "--output", output],
+        [
+            # A shell without job control starts background work with SIGINT ignored.
+            *starting_with(signal.SIGINT, signal.SIG_DFL),
+            *(command, "encode", many, "--output", output),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # A shell without job control starts background work with SIGINT ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         text=True,
     )
     deadline = time.monotonic() + 240

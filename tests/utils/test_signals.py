@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import starting_with
+
 SECONDS = 60
 COMMANDS = {
     "command": [str(Path(sys.executable).with_name("hvae-codec")), "serve"],
@@ -24,19 +26,17 @@ def handles(pid, number):
     raise AssertionError("no SigCgt")
 
 
-def ignore_sigterm():
-    """As the kernel does for process 1 of a container that has no handler."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_before_the_imports_ends_the_start(command, number, tmp_path):
     port_file = tmp_path / "port"
     process = subprocess.Popen(
-        [*COMMANDS[command], "--port", "0", "--port-file", str(port_file)],
+        [
+            # As the kernel does for process 1 of a container that has no handler.
+            *starting_with(signal.SIGTERM, signal.SIG_IGN),
+            *(*COMMANDS[command], "--port", "0", "--port-file", str(port_file)),
+        ],
         stderr=subprocess.PIPE,
-        preexec_fn=ignore_sigterm,
     )
     try:
         deadline = time.monotonic() + SECONDS
