@@ -98,6 +98,9 @@ def server_options(
         # lost power, is found after a minute, and its calls are cancelled.
         ("grpc.keepalive_time_ms", 45_000),
         ("grpc.keepalive_timeout_ms", 15_000),
+        # By this one alone gRPC closes a connection, after 60 s by default
+        # (findings/grpcio_keepalive_timeout.sh).
+        ("grpc.http2.ping_timeout_ms", 15_000),
         ("grpc.keepalive_permit_without_calls", 1),
         # How often clients may ping in turn, with or without calls, before they are sent away.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),

@@ -113,6 +113,7 @@ class Connection:
             # A machine that vanished without a word ends calls that have no deadline.
             ("grpc.keepalive_time_ms", 1_000 * _KEEPALIVE_SECONDS),
             ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.ping_timeout_ms", 20_000),  # what gRPC heeds of the two
         ]
 
     def hint(self, details: str) -> str | None:
