@@ -75,7 +75,7 @@ class ArchiveWriter:
         append: go on with the archive at `path`, if there is one; else there must be no file.
         block_tiles: a block takes images until they have this many tiles of the model's size.
             More make an archive a little smaller, fewer make the access to one image faster.
-        labels: a new archive has room for labels; releases before 1.0 cannot read such archives.
+        labels: a new archive has room for labels; earlier releases cannot read such archives.
 
     Raises:
         FileExistsError: there is a file and `append` is not given.
