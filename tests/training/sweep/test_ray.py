@@ -26,21 +26,26 @@ def run_on_ray(job, progress):
         return run_sweep(job, executor, progress)
 
 
-def slow_job(directory):
-    """A job that waits before each minibatch. Its class travels to the workers with it."""
+def held_job(directory, released):
+    """A job whose chunks stop after their first epoch until the file `released` exists.
 
-    class SlowImages(ImageDataset):
+    Its class travels to the workers with it.
+    """
+
+    class HeldImages(ImageDataset):
         def batches(self, epoch, order):
+            deadline = time.monotonic() + 300
+            while epoch > 0 and not released.exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
             for indices in order:
-                time.sleep(0.2)
                 yield self.images[indices]
 
-    class SlowJob(SweepJob):
+    class HeldJob(SweepJob):
         def data(self):
             training, test = SweepJob.data(self)
-            return SlowImages(training.images, training.labels, training.name, "train"), test
+            return HeldImages(training.images, training.labels, training.name, "train"), test
 
-    return SlowJob(directory, threads=1)
+    return HeldJob(directory, threads=1)
 
 
 def test_errors_are_those_of_the_chunk(cluster, make_plan, tmp_path):
@@ -54,26 +59,27 @@ def test_errors_are_those_of_the_chunk(cluster, make_plan, tmp_path):
 
 def test_a_killed_worker_costs_an_epoch_at_most(cluster, make_plan, tmp_path):
     victim = min(cluster.worker_nodes, key=id)
-    plan = make_plan(epochs=8, chunk=1, betas=((0.1, 0.1), (1.0, 1.0)))
+    plan = make_plan(epochs=4, chunk=1, betas=((0.1, 0.1), (1.0, 1.0)))
     for name in ("local", "ray"):
         write_plan(tmp_path / name, plan)
     with LocalExecutor(1) as executor:
         run_sweep(SweepJob(tmp_path / "local", threads=1), executor, lambda images: None)
 
-    killed = []
+    killed, released = [], tmp_path / "released"
 
     def kill():
         states = [tmp_path / f"ray/chunks/00{i}/state.safetensors" for i in range(2)]
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 240
         while not all(state.exists() for state in states) and time.monotonic() < deadline:
             time.sleep(0.02)
         killed.append(all(state.exists() for state in states))
         cluster.remove_node(victim, allow_graceful=False)
+        released.touch()
 
     killer = threading.Thread(target=kill)
     killer.start()
     seen = []
-    assert run_on_ray(slow_job(tmp_path / "ray"), seen.append) == []
+    assert run_on_ray(held_job(tmp_path / "ray", released), seen.append) == []
     killer.join()
     assert killed == [True]  # both were at work when one was killed
     assert weights(tmp_path / "ray", 2) == weights(tmp_path / "local", 2)
