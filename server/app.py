@@ -107,16 +107,16 @@ class App:
         self._usage = ProcessStats()
         self.metrics.show(self._figures)
         self._silence = Silence(settings.open_calls.idle_seconds)
-        self._open_calls = OpenCalls(settings.open_calls, self._silence)
-        self._overload = OverloadGuard(SERVICE, self.admission, self._open_calls)
-        self._observation = Observation(SERVICE, self.metrics, self._tracing)
-        observe = self._observation.observe
         self._unread = UnreadAnswers(
             settings.open_calls.idle_seconds,
             self._close_connection,
             lambda: self.admission.is_waited_for,
         )
         self.admission.make_room = self._unread.make_room
+        self._open_calls = OpenCalls(settings.open_calls, self._silence, self._unread)
+        self._overload = OverloadGuard(SERVICE, self.admission, self._open_calls)
+        self._observation = Observation(SERVICE, self.metrics, self._tracing)
+        observe = self._observation.observe
         self._servicer = CodecServicer(
             self.calls, self.admission, self._silence, observe, self._unread, self._open_calls
         )

@@ -5,13 +5,14 @@ apart from other calls. gRPC's own bound counts calls of all kinds and callers t
 included, and refuses without a time to retry.
 A silent call is one whose next message does not come. It holds one of the calls that may be open,
 so it ends after a while, and soon where others are rejected for it.
-An answer that nobody reads holds memory, so its call ends likewise. gRPC cannot end a call while it
-sends an answer of it, so a stream is told to end: it computes nothing more, frees what it holds
-beside that answer, and says why once that is read. Where it still is not, its connection is closed:
-nothing else frees the answer.
+An answer that nobody reads holds memory and its call's place, so that call ends likewise. gRPC
+cannot end a call while it sends an answer of it, so a stream is told to end: it computes nothing
+more, frees what it holds beside that answer, and says why once that is read. Where it still is not,
+and of a call of one message, the connection is closed: nothing else frees the answer.
 """
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -127,8 +128,14 @@ class Silence:
 class _Unread:
     held: Callable[[], int]
     end: Callable[[], object] | None
+    is_stream: bool
     peer: str
+    token: str | None
     since: float
+
+    def is_of(self, caller: str | None) -> bool:
+        """Whether it is of a token or host; every one is of None."""
+        return caller in (None, self.token or host_of(self.peer))
 
 
 class UnreadAnswers:
@@ -153,6 +160,7 @@ class UnreadAnswers:
         self._wanted = wanted
         self._clock = clock
         self._calls: dict[_Unread, None] = {}
+        self._closed = -math.inf
 
     def begin(
         self, peer: str, held: Callable[[], int], end: Callable[[], object] | None = None
@@ -162,7 +170,8 @@ class UnreadAnswers:
         `held` gives the bytes that the call holds. `end` ends a stream as soon as that is possible;
         it is called once at most.
         """
-        call = _Unread(held, end, peer, self._clock())
+        token = current_call().token
+        call = _Unread(held, end, end is not None, peer, token, self._clock())
         self._calls[call] = None
         return lambda: self._calls.pop(call, None)
 
@@ -177,11 +186,24 @@ class UnreadAnswers:
         finally:
             is_read()
 
-    def make_room(self) -> None:
-        """End the stream that holds most, of those unread for longer than PATIENCE_SECONDS."""
-        late = [call for call in self._since(PATIENCE_SECONDS) if call.end is not None]
-        if late:
-            _end(max(late, key=lambda call: call.held()))
+    def make_room(self, caller: str | None = None, *, stream: bool | None = None) -> None:
+        """End the stream that holds most, of those unread for longer than PATIENCE_SECONDS; where
+        none of them can end, close the connection that holds most, of calls unread for twice that.
+        `caller`: of this token or host, or None; `stream`: of streams, or of other calls, or None.
+        """
+        late = self._since(PATIENCE_SECONDS)
+        late = [c for c in late if c.is_of(caller) and stream in (None, c.is_stream)]
+        if ending := [call for call in late if call.end is not None]:
+            _end(max(ending, key=lambda call: call.held()))
+            return
+        held: Counter[str] = Counter()
+        for call in late:
+            if call.since <= self._clock() - 2 * PATIENCE_SECONDS:
+                held[call.peer] += call.held()
+        # To find a connection takes a while, and so does gRPC to free what a closed one held.
+        if held and self._clock() - self._closed >= _SILENCE_LOOK_SECONDS:
+            self._closed = self._clock()
+            self._close(held.most_common(1)[0][0])
 
     def look(self) -> None:
         """End the calls that have been unread for too long, first those that hold most, and close
@@ -223,9 +245,13 @@ def _end(call: _Unread) -> None:
 class OpenCalls:
     """Counts open calls; one lasts until its task has ended, and so until its answer was taken."""
 
-    def __init__(self, limits: OpenLimits, silence: Silence) -> None:
+    def __init__(
+        self, limits: OpenLimits, silence: Silence, unread: UnreadAnswers | None = None
+    ) -> None:
+        """silence, unread: end calls that keep others out."""
         self._most = {False: limits.calls, True: limits.streams}
         self._silence = silence
+        self._unread = unread or UnreadAnswers(math.inf)
         self._open = {False: 0, True: 0}
         self._of_caller: Counter[tuple[str, bool]] = Counter()  # by token, or host
 
@@ -246,7 +272,7 @@ class OpenCalls:
         """
         kind = "streams" if stream else "calls"
         if self._open[stream] >= self._most[stream]:
-            self._silence.make_room(self._greatest(stream=stream), reading=not stream)
+            self._make_room(self._greatest(stream=stream), stream=stream)
             raise OverloadError(
                 f"{self._open[stream]:,} {kind} are open, as many as this server has at once; try "
                 f"again in {_RETRY_SECONDS:g} s",
@@ -273,7 +299,7 @@ class OpenCalls:
         """Count a call of a caller, or refuse it beyond `most`."""
         own = self._of_caller[caller, stream]
         if own >= most:
-            self._silence.make_room(caller, reading=not stream)
+            self._make_room(caller, stream=stream)
             kind = "streams" if stream else "calls"
             raise OverloadError(
                 f"{named} has {own:,} {kind} open, as many as it may have; end some, or try "
@@ -282,6 +308,11 @@ class OpenCalls:
             )
         self._of_caller[caller, stream] = own + 1
         _at_the_end(lambda: self._leave_caller(caller, stream))
+
+    def _make_room(self, caller: str | None, *, stream: bool) -> None:
+        """End a call of this caller, or of any, that is silent or whose answer is not read."""
+        self._silence.make_room(caller, reading=not stream)
+        self._unread.make_room(caller, stream=stream)
 
     def _greatest(self, *, stream: bool) -> str | None:
         """The caller with the most open calls of a kind; None where none is known."""
