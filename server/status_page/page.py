@@ -8,10 +8,12 @@ import asyncio
 import base64
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from importlib import resources
+from operator import itemgetter
 from typing import Any, Final
 
 import grpc
@@ -28,6 +30,7 @@ from ..observability.calls import CallContext, request_id_of, set_current_call
 from ..observability.logs import event
 from ..observability.metrics import CONTENT_TYPE, Metrics
 from ..rpc.status import status_of
+from .uploads import Uploads
 
 _logger = logging.getLogger(__name__)
 
@@ -46,9 +49,12 @@ _HEADERS: Final = {
 _UPLOAD_TYPE: Final = "application/octet-stream"
 """Forces a CORS preflight, which is never answered: blocks CSRF."""
 
-_UPLOADS: Final = 4
-_UPLOAD_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 120.0
+_IDLE_SECONDS: Final = 30.0
+_CONNECTIONS: Final = 64
+"""Most connections without a request."""
+
+_LOOK_SECONDS: Final = 1.0
 _HTTP_STATUS: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
     grpc.StatusCode.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
@@ -88,8 +94,10 @@ class StatusPage:
         self._most_bytes = most_bytes
         self._access = access
         self._tls = tls
-        self._uploads = asyncio.Semaphore(_UPLOADS)
+        self._uploads = Uploads()
         self._runner: web.AppRunner | None = None
+        self._busy: Counter[Any] = Counter()  # connections with requests
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> str:
         """Bind and serve; returns the page's URL. Raises OSError where that is not possible."""
@@ -100,7 +108,11 @@ class StatusPage:
             # Reject foreign Host headers (DNS rebinding).
             if only_here and not is_loopback(_hostname(request.host)):
                 return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text="not this host\n")
-            response: web.StreamResponse = await handler(request)
+            self._busy[request.protocol] += 1
+            try:
+                response: web.StreamResponse = await handler(request)
+            finally:
+                self._busy -= Counter([request.protocol])
             return response
 
         async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
@@ -119,20 +131,39 @@ class StatusPage:
         self._runner = web.AppRunner(
             app,
             access_log=None,
-            keepalive_timeout=30,
+            keepalive_timeout=_IDLE_SECONDS,
             handler_cancellation=True,  # of who closed the page
         )
         await self._runner.setup()
         context = self._tls.http_context() if self._tls else None
         await web.TCPSite(self._runner, host, port, ssl_context=context).start()
+        self._watching = asyncio.create_task(self._close_idle())
         port = self._runner.addresses[0][1]
         shown = f"[{host}]" if ":" in host else host
         return f"{'https' if context else 'http'}://{shown}:{port}/"
 
     async def stop(self) -> None:
         """Close the port."""
+        if self._watching is not None:
+            self._watching.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def _close_idle(self) -> None:
+        """Close connections that have no request for long, and the longest idle of too many: each
+        takes a descriptor of the server, and a head of a request may never end.
+        """
+        since: dict[Any, float] = {}
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            assert self._runner is not None
+            server, now = self._runner.server, asyncio.get_running_loop().time()
+            opened = server.connections if server is not None else []
+            since = {each: since.get(each, now) for each in opened if each not in self._busy}
+            most = max(0, len(since) - _CONNECTIONS)
+            for number, (each, began) in enumerate(sorted(since.items(), key=itemgetter(1))):
+                if number < most or now - began > _IDLE_SECONDS:
+                    each.force_close()
 
     async def _text(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
@@ -177,17 +208,13 @@ class StatusPage:
             )
         if self._lacks_certificate(request):
             return _refused(HTTPStatus.FORBIDDEN, "this server wants a client certificate")
-        if self._uploads.locked():
-            return _refused(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"{_UPLOADS} images are in work, the most at once; try again",
-            )
         try:
-            async with self._uploads, self._admitted(request):
-                async with asyncio.timeout(_UPLOAD_SECONDS):
-                    content = await request.read()
+            with self._admitted(request) as caller:
+                content = await self._uploads.read(request, caller)
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     answer = await self._evaluate_call(_request(request.query, content))
+                response = web.json_response(_answer(answer))
+                return await self._uploads.send(request, caller, response)
         except web.HTTPException as error:
             return _refused(HTTPStatus(error.status), f"at most {self._most_bytes:,} bytes")
         except UnauthenticatedError:
@@ -198,25 +225,25 @@ class StatusPage:
             status = status_of(error)
             code = _HTTP_STATUS.get(status.code, HTTPStatus.INTERNAL_SERVER_ERROR)
             return _refused(code, str(status.details))
-        return web.json_response(_answer(answer))
 
     def _lacks_certificate(self, request: web.Request) -> bool:
         if self._tls is None or not self._tls.wants_client_certificate:
             return False
         return request.transport is None or not request.transport.get_extra_info("peercert")
 
-    @asynccontextmanager
-    async def _admitted(self, request: web.Request) -> AsyncIterator[None]:
-        """Count the image to what the token has in use."""
+    @contextmanager
+    def _admitted(self, request: web.Request) -> Iterator[str | None]:
+        """Count the image to what its caller, a token or host, has in use."""
         call = CallContext("Evaluate", request_id_of(()), owner=request.remote)
         set_current_call(call)
         if self._access is None:
-            yield
+            with self._uploads.one(call.owner):
+                yield call.owner
             return
         token = self._access.token_of(request.headers.getall("Authorization", []))
         call.token = call.owner = token.name
-        with self._access.quota_of(token).taken(1):
-            yield
+        with self._uploads.one(call.owner), self._access.quota_of(token).taken(1):
+            yield call.owner
 
 
 def _static(name: str, content: bytes) -> Any:
