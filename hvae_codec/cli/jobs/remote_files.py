@@ -97,7 +97,7 @@ def connected(arguments: argparse.Namespace) -> Iterator[Client]:
         ) from error
     named = ("root_certificates", "certificate", "private_key", "tls", "insecure", "balancing")
     settings = {name: getattr(arguments, name) for name in named}
-    token = None if arguments.token_file is None else arguments.token_file.read_text().strip()
+    token = None if arguments.token_file is None else _token(arguments.token_file)
     # Files are available: read in this thread, as many as a message takes.
     streaming = Streaming(delay_seconds=None)
     try:
@@ -105,6 +105,14 @@ def connected(arguments: argparse.Namespace) -> Iterator[Client]:
             yield client
     except ServiceError as error:
         raise HvaeCodecError(str(error)) from error
+
+
+def _token(file: Path) -> str:
+    """What a file of --token-file holds. Raises HvaeCodecError or OSError."""
+    try:
+        return file.read_text("ascii").strip()
+    except UnicodeDecodeError as error:
+        raise HvaeCodecError(f"{file} holds no token: that is printable ASCII text") from error
 
 
 def run_streamed(

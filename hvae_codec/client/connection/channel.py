@@ -3,17 +3,14 @@
 import ipaddress
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Literal, get_args
 
 import grpc
 
 from hvae_codec.client.connection import hints
+from hvae_codec.client.connection.certificates import Secret, check_certificates, contents_of
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.utils.arguments import shown, whole
-
-Secret = bytes | str | os.PathLike[str]
-"""The contents of a PEM file, or the path of one."""
 
 Balancing = Literal["round_robin", "pick_first"]
 """Which of a server's addresses calls go to: each in turn, or the first that answers."""
@@ -42,8 +39,9 @@ class Connection:
     Raises:
         HvaeCodecError: another balancing, a target that `hints.of_target` refuses, such as one with
             https:// or a port above 65,535, a certificate without its key or a key without its
-            certificate, a file that cannot be read, a token that no header can hold, or one that
-            would travel unencrypted to another machine, a size below 1, or another type.
+            certificate, a file that cannot be read or that `check_certificates` refuses, a token
+            that no header can hold, or one that would travel unencrypted to another machine, a
+            size below 1, or another type.
     """
 
     target: str
@@ -127,7 +125,8 @@ class Connection:
     def credentials(self) -> grpc.ChannelCredentials:
         """Those of an encrypted connection."""
         parts = (self.root_certificates, self.private_key, self.certificate)
-        return grpc.ssl_channel_credentials(*map(_contents, parts))
+        check_certificates(self.root_certificates, self.certificate, self.private_key)
+        return grpc.ssl_channel_credentials(*map(contents_of, parts))
 
     def channel(self) -> grpc.Channel:
         """A channel for calls that block."""
@@ -161,13 +160,3 @@ def _is_loopback_address(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _contents(secret: Secret | None) -> bytes | None:
-    if secret is None or isinstance(secret, bytes):
-        return secret
-    try:
-        return Path(secret).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise HvaeCodecError(f"cannot read {os.fspath(secret)}: {reason}") from error

@@ -1,6 +1,7 @@
 """What is probably wrong where a connection cannot be made, in place of gRPC's words."""
 
 import ipaddress
+import os
 import re
 from typing import Final
 
@@ -17,6 +18,9 @@ _NAMED_PORTS: Final = {"http", "https"}
 """Those that gRPC takes by their names."""
 
 _MOST_PORT: Final = 65_535
+
+_MOST_PATH: Final = 107
+"""Bytes of a socket's name in the file system."""
 
 _CLOSED: Final = re.compile(
     r"(failed to connect|connections to all backends failing).*"
@@ -59,6 +63,8 @@ def _of_named(scheme: str, named: str, target: str) -> str | None:
     """What is wrong with what stands behind a scheme of gRPC's."""
     if scheme == "dns":
         return _of_address(_without_authority(named), target)
+    if scheme == "unix" and len(os.fsencode(named.removeprefix("//"))) > _MOST_PATH:
+        return f"the path of a socket has at most {_MOST_PATH} bytes; got {target!r}"
     if scheme not in ("ipv4", "ipv6"):
         return None if named else f"a target is HOST:PORT or unix:PATH, not {target!r}"
     for each in _without_authority(named).split(","):
@@ -124,6 +130,10 @@ def of_failure(details: str, *, encrypted: bool, certificate: bool) -> str | Non
             "it does not speak HTTP/2, as gRPC does: this may be the port of the metrics and the "
             "status page, or of another program; give the server's own port"
         )
+    if "certificate has expired" in details:
+        return "its certificate has expired: the server needs a newer one"
+    if "certificate is not yet valid" in details:
+        return "its certificate is not valid yet, by the clock of this machine"
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return "no authority that this client trusts signed its certificate: give root_certificates"
     if "Hostname Verification Check failed" in details or "peer name" in details.lower():
@@ -147,4 +157,7 @@ def of_failure(details: str, *, encrypted: bool, certificate: bool) -> str | Non
             "it closed the connection before the first call, as servers do that want a client's "
             "certificate: give certificate and private_key"
         )
-    return None
+    return (
+        "it closed the connection before the first call, as servers do that do not take the "
+        "certificate shown: give one that their authority signed and that has not expired"
+    )

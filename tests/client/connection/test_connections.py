@@ -47,8 +47,10 @@ def test_loopback(target, local):
     assert is_loopback(target) is local
 
 
-def certified(name, issuer=None, issuer_key=None):
-    """Key and certificate, PEM each, and the objects behind them; signed by itself by default."""
+def certified(name, issuer=None, issuer_key=None, hours=(-1, 1)):
+    """Key and certificate, PEM each, and the objects behind them; signed by itself by default.
+    hours: from now, between which it is valid.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -59,8 +61,8 @@ def certified(name, issuer=None, issuer_key=None):
         .issuer_name(subject if issuer is None else issuer.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
+        .not_valid_before(now + datetime.timedelta(hours=hours[0]))
+        .not_valid_after(now + datetime.timedelta(hours=hours[1]))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key if issuer_key is None else issuer_key, digests.SHA256())
