@@ -2,8 +2,11 @@
 
 import argparse
 import asyncio
+import resource
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
 
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.utils.options import add_flags, build
@@ -17,6 +20,9 @@ from .settings import Settings
 EXAMPLE = """example:
   hvae-codec serve --port 50051
   grpcurl -plaintext 127.0.0.1:50051 list"""
+
+_DESCRIPTORS: Final = 65_536
+"""More than a server of thousands of calls has any use for."""
 
 _EXTRA_PACKAGES = frozenset(
     {
@@ -46,6 +52,7 @@ def _run(args: argparse.Namespace) -> int:
         settings = build(Settings, vars(args))
     except (AddressError, ValueError) as error:
         return _fail(2, str(error))
+    _raise_descriptor_limit()
     try:
         _check_addresses(settings)
     except AddressError as error:
@@ -78,6 +85,17 @@ def _run(args: argparse.Namespace) -> int:
     finally:
         logs.stop()
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Raise the process's own limit of descriptors, which is often 1,024: each connection takes
+    one, so that few clients with idle connections would keep all others out, probes too.
+    """
+    current, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
+    if current != resource.RLIM_INFINITY and current < wanted:
+        with suppress(ValueError, OSError):  # of systems with a limit of their own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _check_addresses(settings: Settings) -> None:

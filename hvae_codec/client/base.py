@@ -6,7 +6,8 @@ from collections.abc import AsyncIterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from hvae_codec.client.connection.channel import Balancing, Connection, Secret
+from hvae_codec.client.connection.certificates import Secret
+from hvae_codec.client.connection.channel import Balancing, Connection
 from hvae_codec.client.connection.pool import Pool
 from hvae_codec.client.requests import ServerInfo
 from hvae_codec.client.retry import Retry, RetryState, duration

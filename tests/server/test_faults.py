@@ -1,23 +1,27 @@
 """Processes that die and servers that stop: every request has one answer, or a clear failure."""
 
 import os
+import resource
 import signal
 import socket
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hvae_codec.client import Client
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.messages import raw_image
 
 CALLERS = 6
+SECONDS = 60
 
 
 def children_of(pid):
@@ -152,3 +156,23 @@ def test_every_item_once_over_a_kill_and_a_restart(start_server, model, tiles):
         assert restarted is not None
         once = client.encode(tiles, **model)
     assert files == once * 30
+
+
+def test_idle_connections_leave_descriptors_to_others(start_server, tmp_path):
+    """Of a process that begins with 128 descriptors, as many have 1,024, and may have more."""
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 1_024:
+        pytest.skip("the system allows no more descriptors")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import resource\n"
+        "most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (128, most))\n"
+    )
+    server = start_server("--preload", "mnist", environment={"PYTHONPATH": str(tmp_path)})
+    host, _, port = server.address.rpartition(":")
+    with ExitStack() as idle:
+        for _ in range(200):
+            idle.enter_context(socket.create_connection((host, int(port)), timeout=SECONDS))
+        with grpc.insecure_channel(server.address) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            assert check(health_pb2.HealthCheckRequest(), timeout=SECONDS).status == 1
+        assert len(os.listdir(f"/proc/{server.process.pid}/fd")) > 128

@@ -5,7 +5,7 @@ says nothing of them, and names an address that refuses.
 import os
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from hvae_codec.errors import HvaeCodecError
@@ -31,13 +31,12 @@ def check_certificates(
         except (ssl.SSLError, ValueError) as error:
             if not context.cert_store_stats()["x509"]:
                 raise HvaeCodecError("root_certificates hold no PEM of a certificate") from error
-    pair = contents_of(certificate), contents_of(private_key)
-    if pair[0] is None or pair[1] is None or not hasattr(os, "memfd_create"):
+    shown, key = contents_of(certificate), contents_of(private_key)
+    if shown is None or key is None or not hasattr(os, "memfd_create"):
         return
-    with ExitStack() as files:
-        paths = [files.enter_context(_in_memory(each)) for each in pair if each is not None]
+    with _in_memory(shown) as shown_path, _in_memory(key) as key_path:
         try:
-            context.load_cert_chain(*paths, password=_no_password)
+            context.load_cert_chain(shown_path, key_path, password=_no_password)
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise HvaeCodecError("private_key is that of another certificate") from error
