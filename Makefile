@@ -1,6 +1,7 @@
 # make run   build everything in .venv and run the main job on real images
 # make test  build, lint, type-check, build the documentation and test
 # make client  generate the blocking client from the asynchronous one
+# make wheel  sources and a wheel in dist/; with HVAE_CUDA=1 CUDA kernels are in it
 # make docs  the documentation as a site, in build/site
 # Each starts from nothing: Python >= 3.11, a C++ compiler and the package registry are enough.
 
@@ -21,7 +22,7 @@ print(*sorted({r for group in groups for r in group if not r.startswith('hvae-co
 endef
 SOURCES := setup.py pyproject.toml $(shell find csrc proto -type f)
 
-.PHONY: run test lint types client docs sanitize second-torch clean
+.PHONY: run test lint types client wheel docs sanitize second-torch clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/built
@@ -43,6 +44,10 @@ types: $(VENV)/built
 # The blocking client, from the asynchronous one.
 client: $(VENV)/built
 	$(BIN)/python hvae_codec/client/generate_blocking.py
+
+# The wheel is built from the sources in a folder of its own, so nothing of an earlier build is in it.
+wheel: $(VENV)/built
+	HVAE_CUDA=$${HVAE_CUDA:-0} $(BIN)/python -m build --no-isolation --outdir dist
 
 # Warnings are errors: of links, anchors and docstrings. With --quiet mkdocs would not count them.
 docs: $(VENV)/built
