@@ -13,9 +13,11 @@ import hvae_codec
 from hvae_codec.cli.common import (
     Commands,
     add_command,
+    add_conversion_arguments,
     add_effort_argument,
     add_model_arguments,
     continuous,
+    conversions_of,
     path,
     positive_float,
     positive_int,
@@ -76,6 +78,7 @@ def _encode_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--psnr", action="store_true", help="decode again and report the PSNR")
     _add_skip_argument(parser)
+    add_conversion_arguments(parser)
     add_model_arguments(parser, auto=True)
     add_effort_argument(parser)
     _add_target_arguments(parser)
@@ -160,12 +163,13 @@ def _encode_here(
 ) -> list[Row]:
     from hvae_codec.codec.images.load import as_uint8
 
+    conversions = conversions_of(arguments)
     choice = Choice(arguments, [job.source for job in jobs])
     if targets:
         targets["effort"] = 1 if arguments.effort is None else arguments.effort
 
     def read(source: Path) -> Item[Pixels]:
-        picture = as_uint8(source)
+        picture = as_uint8(source, conversions)
         pixels = picture.shape[0] * picture.shape[1]
         model = choice.model(*picture.shape[:2])
         # One at a time: the large ones, and those whose targets may turn out to be out of reach.
