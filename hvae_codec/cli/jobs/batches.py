@@ -10,14 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hvae_codec.cli.common import describe, print_error
 from hvae_codec.cli.jobs.files import Job
 from hvae_codec.errors import HvaeCodecError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    from hvae_codec.utils.progress import Bar
 
 MAX_FILES = 256
 """Most files in a batch."""
@@ -55,13 +55,12 @@ def run_in_batches(
     """Read every file, convert many at once, finish each; one row a file, in order.
 
     `convert` takes a group and the values of some of its items. What fails with a HvaeCodecError or
-    OSError is reported on standard error, and the other files are still done. A progress bar shows
-    files a second and the time left when there is more than one file and somebody to see it.
+    OSError is reported on standard error, and the other files are still done.
 
     Batches are converted and finished beside each other, one on each core that torch may use, but
     for images of MAX_PIXELS or more, which take all cores one after the other.
     """
-    with progress(jobs, label) as bar, _threads(len(jobs)) as pool:
+    with progress_of(jobs, label) as bar, _threads(len(jobs)) as pool:
         run = _Run(jobs, convert, finish, bar, pool)
         for index, job in enumerate(jobs):
             try:
@@ -95,12 +94,11 @@ def _threads(files: int) -> Iterator[ThreadPoolExecutor | None]:
         torch.set_num_threads(cores)
 
 
-def progress(jobs: Sequence[Job], label: str) -> tqdm[NoReturn]:
-    """A bar that shows files a second and the time left, hidden where nobody would miss it."""
-    from tqdm import tqdm
+def progress_of(jobs: Sequence[Job], label: str) -> Bar:
+    """Files a second and the time left, of more than one file."""
+    from hvae_codec.utils.progress import progress
 
-    hidden = True if len(jobs) == 1 else None
-    return tqdm(total=len(jobs), desc=label, unit=" files", disable=hidden)
+    return progress(label, total=len(jobs), unit="files", shown=len(jobs) > 1)
 
 
 def failures(rows: Iterable[Row]) -> int:
@@ -121,9 +119,7 @@ def _skipped(job: Job) -> Row:
 class Rows(Generic[Result]):
     """What is reported of each file, in whatever order they come to their ends."""
 
-    def __init__(
-        self, jobs: Sequence[Job], finish: Callable[[Job, Result], Row], bar: tqdm[NoReturn]
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], finish: Callable[[Job, Result], Row], bar: Bar) -> None:
         self._lock = threading.Lock()
         self._rows: dict[int, Row] = {}
         self._jobs = jobs
@@ -163,7 +159,7 @@ class _Run(Rows[Result], Generic[Value, Result]):
         jobs: Sequence[Job],
         convert: Callable[[Any, list[Value]], Iterable[Result]],
         finish: Callable[[Job, Result], Row],
-        bar: tqdm[NoReturn],
+        bar: Bar,
         pool: ThreadPoolExecutor | None,
     ) -> None:
         super().__init__(jobs, finish, bar)
