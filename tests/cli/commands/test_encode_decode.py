@@ -231,7 +231,9 @@ def test_more_pictures_than_one_batch(run, save, picture, tmp_path):
     assert done.code == 0
     assert len(written) == 300
     total = sum(path.stat().st_size for path in written)
-    assert done.out.startswith(f"300 files, {total} bytes in ")
+    given = 300 * first.stat().st_size
+    share = f"{100 * total / given:.2f}%"
+    assert done.out.startswith(f"300 files, {total} bytes, {share} of the originals' {given}, in ")
 
 
 def test_a_model_of_grey_pictures_takes_the_grey_ones(
@@ -319,3 +321,19 @@ def test_logos_and_prints_are_converted_on_request(run, codec, tmp_path):
     wrong = run("encode", folder, "--background", "snowy")
     assert wrong.code == 2
     assert "--background 'snowy' is no colour; allowed: a name such as white" in wrong.err
+
+
+def test_a_line_for_each_file(run, save, picture, tmp_path):
+    save(tmp_path / "in" / "a.png", picture(8, 9, 3, 0))
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
+    save(tmp_path / "in" / "c.png", picture(7, 8, 3, 0))
+    done = run("encode", tmp_path / "in", *Q1, "--verbose", "--output", tmp_path / "out")
+    first, second, summary = done.out.splitlines()
+    assert first.startswith(f"{tmp_path / 'in/a.png'} -> {tmp_path / 'out/a.hvae'}: 9x8, ")
+    assert second.startswith(f"{tmp_path / 'in/c.png'} -> {tmp_path / 'out/c.hvae'}: 8x7, ")
+    assert summary.startswith("2 files, ")
+    assert summary.endswith(", 1 failed")
+    again = run("decode", tmp_path / "out", "-v", "--output", tmp_path / "back")
+    lines = again.out.splitlines()
+    assert lines[0] == f"{tmp_path / 'out/a.hvae'} -> {tmp_path / 'back/a.png'}: 9x8"
+    assert lines[2].startswith("2 files in ")
