@@ -137,7 +137,7 @@ class BuildExtension(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name))
-        objects_dir = Path(self.build_temp) / "csrc"
+        objects_dir = ROOT / "build" / "objects"  # also of editable installs, for other builds
         objects_dir.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         cuda = find_cuda()

@@ -1,13 +1,11 @@
 """One real server process for these tests, and the same codec in this process to compare with."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -31,23 +29,20 @@ BEHIND_PROXY = {
 
 
 class ServerProcess:
-    """A server in its own process, on a free port."""
+    """A server in its own process, on a free port; of a fresh interpreter where that matters."""
 
     def __init__(
-        self, directory: Path, *flags: str, environment: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *flags: str,
+        environment: Mapping[str, str] | None = None,
+        fresh: bool = False,
     ) -> None:
         self.port_file = directory / "port"
         self._log = directory / "log"
-        command = [sys.executable, "-m", "hvae_codec.server", "--port", "0"]
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, "--port-file", str(self.port_file), *flags],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                # One thread, as in this process: the same floats, so the same bytes.
-                env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-            )
+        start = processes.start_fresh if fresh else processes.start_forked
+        words = ["--port", "0", "--port-file", str(self.port_file), *flags]
+        self.process = start(words, self._log, environment or {})
         processes.register(self.process)
         deadline = time.monotonic() + START_SECONDS
         while not self.port_file.exists():
@@ -83,9 +78,8 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
     """Starts servers with the flags given; none outlives the tests."""
     servers = []
 
-    def start(*flags: str, environment: Mapping[str, str] | None = None) -> ServerProcess:
-        directory = tmp_path_factory.mktemp("server")
-        servers.append(ServerProcess(directory, *flags, environment=environment))
+    def start(*flags: str, **how: Any) -> ServerProcess:
+        servers.append(ServerProcess(tmp_path_factory.mktemp("server"), *flags, **how))
         return servers[-1]
 
     yield start
