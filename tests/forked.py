@@ -5,6 +5,7 @@ It is the server's own main program, with its flags, environment and streams. Te
 itself, and those that look at a server's processes, start a fresh interpreter instead.
 """
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -35,6 +36,7 @@ class ForkedServer:
         pid = self._process.pid
         assert pid is not None
         self.pid = pid
+        atexit.register(self.kill)  # before multiprocessing's own, which would wait for its end
 
     @property
     def returncode(self) -> int | None:
