@@ -52,7 +52,7 @@ def run_in(site, code):
         cwd=site,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
 
 

@@ -242,7 +242,7 @@ class RealServer:
         """Stop it if it still runs."""
         self.process.terminate()
         try:
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -292,6 +292,6 @@ def node_folder(tmp_path_factory):
         if source.is_file():
             shutil.copy(source, folder)
     install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return folder

@@ -67,7 +67,7 @@ class ServerProcess:
     def terminate(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and wait; returns the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=120)
 
 
 StartServer = Callable[..., ServerProcess]

@@ -94,7 +94,7 @@ def test_sigterm_lets_calls_in_flight_finish(start_server, codec, model, smooth_
         assert raised.value.code is grpc.StatusCode.UNAVAILABLE
         blobs = [call.result()[0] for call in calls]
     assert blobs == [codec.encode(picture) for picture in pictures]
-    assert server.process.wait(timeout=30) == 0
+    assert server.process.wait(timeout=120) == 0
     assert not server.port_file.exists()
     assert "Traceback" not in server.log
 

@@ -87,4 +87,4 @@ def test_streams_that_watch_last_while_calls_do(start_server, model, smooth_pict
             next(watch)
         assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
         assert len(call.result(timeout=120)) == 1
-    assert server.process.wait(30) == 0
+    assert server.process.wait(120) == 0

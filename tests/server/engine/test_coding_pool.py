@@ -251,7 +251,7 @@ def test_processes_end_with_a_server_that_was_killed(tmp_path, prepare):
     script = tmp_path / "orphan.py"
     script.write_text(ORPHAN % prepare)
     done = subprocess.run(
-        [sys.executable, script], stdout=subprocess.PIPE, timeout=60, check=False, text=True
+        [sys.executable, script], stdout=subprocess.PIPE, timeout=240, check=False, text=True
     )
     assert done.returncode == -signal.SIGKILL
     pid, deadline = int(done.stdout), time.monotonic() + 60
@@ -274,7 +274,7 @@ def test_a_coding_process_has_no_torch():
                 "import sys, hvae_codec.server.engine.coding_pool; print(*sys.modules)",
             ],
             stdout=subprocess.PIPE,
-            timeout=60,
+            timeout=240,
             check=True,
             text=True,
         ).stdout.split()
@@ -288,7 +288,7 @@ def test_what_coding_processes_share_has_nothing_of_grpc():
     modules = subprocess.run(
         [sys.executable, "-c", command],
         stdout=subprocess.PIPE,
-        timeout=60,
+        timeout=240,
         check=True,
         text=True,
     ).stdout.split()
