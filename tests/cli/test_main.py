@@ -342,7 +342,8 @@ import hvae_codec
 from hvae_codec import models
 from hvae_codec.models import SPECS
 assert hvae_codec.models is models and callable(models), models
-assert set(hvae_codec.__all__) <= set(dir(hvae_codec))
+public = {name for name in dir(hvae_codec) if not name.startswith("_")}
+assert public == {*hvae_codec.__all__, "HVAEFeatures"}, public
 print(*(getattr(hvae_codec, name).__name__ for name in hvae_codec.__all__))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
