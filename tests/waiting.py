@@ -1,4 +1,7 @@
-"""Waiting for what happens in another thread or process, however busy the machine is."""
+"""Waiting for what happens in another thread or process, however busy the machine is.
+
+Nothing slow is imported: processes of tests import this.
+"""
 
 import time
 from collections.abc import Callable
@@ -12,3 +15,10 @@ def wait_until(happened: Callable[[], object], what: str = "it did not happen") 
     while not happened():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
+
+
+def spin(seconds: float) -> None:
+    """Keep a core busy for so much of this process's time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
