@@ -22,7 +22,7 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests import processes
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 120
+START_SECONDS = 240
 LIMITS = {"message_bytes": 2**20, "items": 5, "pixels": 10_000}
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED

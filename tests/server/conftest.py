@@ -19,7 +19,7 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests import processes
 from tests.server.token_tables import token_table
 
-START_SECONDS = 120
+START_SECONDS = 240
 
 BEHIND_PROXY = {
     **dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9"),

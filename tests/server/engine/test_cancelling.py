@@ -215,7 +215,7 @@ def test_work_in_a_process_is_cancelled_and_the_next_is_not():
         for task in (running, waiting):
             with pytest.raises(CancelledWorkError):
                 await task
-        assert time.monotonic() - began < 20  # of sixty
+        assert time.monotonic() - began < 50  # of sixty
         late = Cancellation()
         with cancelled_by(late):
             assert await processes.run(_steps, 0.1) == "done"
