@@ -9,24 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.forked import ForkedServer
-
-ServerProcess = subprocess.Popen[str] | ForkedServer
-
-_of_this_test: list[ServerProcess] = []
+_of_this_test: list[subprocess.Popen[str]] = []
 
 
-def start_forked(
-    words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
-) -> ForkedServer:
-    """Start a server with these flags, by a fork: in a sixth of the time."""
-    return ForkedServer(words, log, _environment(environment))
-
-
-def start_fresh(
+def start(
     words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """Start a server as users do; its coding processes are its own descendants."""
+    """Start a server with these flags, its standard error going to `log`."""
     with log.open("a") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "hvae_codec.server", *words],
@@ -45,7 +34,7 @@ def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", **(more or {})}
 
 
-def register(process: ServerProcess) -> None:
+def register(process: subprocess.Popen[str]) -> None:
     """End the process with the test that is running now, if it is the test that has started it."""
     if os.environ.get("PYTEST_CURRENT_TEST", "").endswith("(call)"):
         _of_this_test.append(process)

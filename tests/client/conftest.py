@@ -222,7 +222,7 @@ class RealServer:
     def start(self):
         self._port_file.unlink(missing_ok=True)
         words = ["--port", str(self.port), "--port-file", str(self._port_file)]
-        self.process = processes.start_forked(words, self._log)
+        self.process = processes.start(words, self._log)
         deadline = time.monotonic() + START_SECONDS
         while not self._port_file.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:

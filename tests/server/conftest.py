@@ -29,20 +29,15 @@ BEHIND_PROXY = {
 
 
 class ServerProcess:
-    """A server in its own process, on a free port; of a fresh interpreter where that matters."""
+    """A server in its own process, on a free port."""
 
     def __init__(
-        self,
-        directory: Path,
-        *flags: str,
-        environment: Mapping[str, str] | None = None,
-        fresh: bool = False,
+        self, directory: Path, *flags: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.port_file = directory / "port"
         self._log = directory / "log"
-        start = processes.start_fresh if fresh else processes.start_forked
         words = ["--port", "0", "--port-file", str(self.port_file), *flags]
-        self.process = start(words, self._log, environment or {})
+        self.process = processes.start(words, self._log, environment)
         processes.register(self.process)
         deadline = time.monotonic() + START_SECONDS
         while not self.port_file.exists():

@@ -57,7 +57,7 @@ def keep_calling(address, request, found, ended):
 
 
 def test_coding_processes_that_are_killed_cost_no_answer(start_server, selector, tiles):
-    server = start_server("--coding-processes", "2", fresh=True)
+    server = start_server("--coding-processes", "2")
     # More than is computed in the event loop: these need the processes.
     images = [raw_image(tile) for tile in tiles[:8]] * 16
     encode_request = codec_pb2.EncodeRequest(model=selector, images=images)

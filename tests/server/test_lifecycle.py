@@ -68,7 +68,7 @@ def test_a_deadline_that_passes_leaves_the_server_well(client, model, smooth_pic
 def test_sigterm_lets_calls_in_flight_finish(start_server, codec, model, smooth_picture):
     """Eight calls are under way; all are answered, new ones are refused, and the exit code is 0."""
     flags = ("--shutdown-grace-seconds", "60", "--metrics-port", "0")
-    server = start_server(*flags, fresh=True)
+    server = start_server(*flags)
     pictures = [smooth_picture(1_000, 1_000, seed=seed) for seed in range(8)]
     with Client(server.address) as client, ThreadPoolExecutor(8) as pool:
         client.encode(pictures[0][None, :32, :32], **model)
@@ -125,7 +125,7 @@ def test_the_grace_ends(start_server, model, tiles, large_file):
 
 def test_a_second_signal_ends_at_once(start_server, model, large_file):
     """Whatever is under way, and with all processes of the server."""
-    server = start_server("--shutdown-grace-seconds", "60", fresh=True)
+    server = start_server("--shutdown-grace-seconds", "60")
     children = psutil.Process(server.process.pid).children()
     assert children
     with (
@@ -188,7 +188,7 @@ def test_a_server_is_up_soon_and_small_and_says_where_it_listens(start_server):
     """In processor seconds, which other programs on the machine change less; a page that several
     processes share, as all of torch, is in memory once.
     """
-    server = start_server(fresh=True)
+    server = start_server()
     process = psutil.Process(server.process.pid)
     used = sum(process.cpu_times()[:2])
     whole = [process, *process.children(recursive=True)]

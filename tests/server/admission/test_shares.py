@@ -42,7 +42,7 @@ def small(start_server, tmp_path_factory):
     flags = ("--max-streams", str(STREAMS), "--idle-seconds", str(IDLE_SECONDS))
     memory = ("--max-queued-bytes", str(48 * MIB), "--coding-processes", "1")
     flags = (*flags, *memory, "--metrics-port", "0", "--preload", "cifar10")
-    server = start_server(*flags, environment={"PYTHONPATH": str(modules)}, fresh=True)
+    server = start_server(*flags, environment={"PYTHONPATH": str(modules)})
     yield server
     assert "Traceback" not in server.log, server.log
 

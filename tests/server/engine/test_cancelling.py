@@ -32,7 +32,7 @@ CPU_SECONDS = 3.0
 @pytest.fixture(scope="module")
 def busy(start_server):
     flags = ("--coding-processes", "1", "--metrics-port", "0", "--log-format", "json")
-    server = start_server(*flags, fresh=True)  # whose processes are its own
+    server = start_server(*flags)
     with Client(server.address) as client:  # what is loaded first takes a moment
         picture = np.zeros((64, 64, 3), np.uint8)
         for model in ("cifar10", "photo"):

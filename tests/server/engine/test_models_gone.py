@@ -35,7 +35,7 @@ def test_loaded_models_outlive_their_files(go, start_server, tiles, smooth_pictu
     folder.mkdir()
     for path in (*CHECKPOINTS.glob("cifar10-q3.*"), *CHECKPOINTS.glob("photo.*")):
         shutil.copy(path, folder)
-    server = start_server("--models", str(folder), "--coding-processes", "1", fresh=True)
+    server = start_server("--models", str(folder), "--coding-processes", "1")
     pictures = np.concatenate([tiles] * 8)  # more than the event loop computes by itself
     photographs = [smooth_picture(300, 400, seed=seed) for seed in range(3)]
 
