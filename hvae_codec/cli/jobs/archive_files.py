@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,13 @@ from hvae_codec.cli.common import print_warning
 from hvae_codec.cli.jobs.files import PICTURE_SUFFIXES, distinct, find
 from hvae_codec.cli.jobs.models import size_of
 from hvae_codec.errors import CorruptError, HvaeCodecError
-from hvae_codec.utils.atomic_files import replacing, write_atomically
+from hvae_codec.utils.atomic_files import (
+    behind_links,
+    is_special,
+    replacing,
+    temporary_beside,
+    write_atomically,
+)
 from hvae_codec.utils.folders import in_a_cycle
 
 if TYPE_CHECKING:
@@ -127,28 +134,35 @@ def open_writer(
     whole: bool = False,
 ) -> Iterator[hvae_codec.ArchiveWriter]:
     """An archive to write. Mode "new": nothing may be there; "append": add to what is; "replace":
-    what is there stays until the new archive is whole. With `labels` a new one has room for them.
-    With `whole` a new one, too, appears whole
-    or not at all; without, what was written of it outlives the process.
+    what is there stays until the new archive is whole; of a link, what it leads to. With `labels` a
+    new one has room for them. With `whole` a new one, too, appears whole or not at all; without,
+    what was written of it outlives the process.
 
     Raises:
-        HvaeCodecError: there is a file and the mode is "new".
+        HvaeCodecError: there is a file and the mode is "new"; or one to replace is being written by
+            another process, or is no regular file.
     """
     if mode == "new" and path.exists():
         raise HvaeCodecError(f"{path} is there already; --append adds to it, --replace replaces it")
+    if is_special(path):
+        raise HvaeCodecError(f"{path} is no regular file: an archive cannot be written there")
+    path = behind_links(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     apart = mode == "replace" or (whole and mode == "new")
-    target = path.with_name(f".{path.name}.{os.getpid()}") if apart else path
-    try:
-        with _warnings_shown():
-            writer = hvae_codec.ArchiveWriter(target, codec, append=mode == "append", labels=labels)
-        with writer:
-            yield writer
-        if target != path:
-            os.replace(target, path)
-    finally:
-        if target != path:
-            target.unlink(missing_ok=True)
+    target = temporary_beside(path) if apart else path
+    with _no_other_writer(path) if mode == "replace" else nullcontext():
+        try:
+            with _warnings_shown():
+                writer = hvae_codec.ArchiveWriter(
+                    target, codec, append=mode == "append", labels=labels
+                )
+            with writer:
+                yield writer
+            if target != path:
+                os.replace(target, path)
+        finally:
+            if target != path:
+                target.unlink(missing_ok=True)
 
 
 def picture_number(archive: hvae_codec.Archive, key: str) -> int:
@@ -272,6 +286,26 @@ def _read_array(file: Path) -> StoredRows:
             f"{array.dtype} {list(array.shape)}"
         )
     return array
+
+
+@contextmanager
+def _no_other_writer(path: Path) -> Iterator[None]:
+    """Keep others from adding to the archive at `path`, if there is one, until it is replaced.
+
+    Raises HvaeCodecError where another one is doing so: what it adds would be lost.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):  # what cannot be read may be replaced
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise HvaeCodecError(f"{path} is being written by another writer") from None
+    finally:
+        os.close(descriptor)
 
 
 def _labels(archive: hvae_codec.Archive) -> dict[int, Any]:
