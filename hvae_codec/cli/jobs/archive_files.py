@@ -213,12 +213,24 @@ def unpacked_paths(
 def write_labels(
     archive: hvae_codec.Archive, numbers: Iterable[int], paths: Mapping[int, Path], folder: Path
 ) -> None:
-    """The labels of images as `labels.json` in the folder: an object, by path below it."""
-    labels = _labels(archive)
+    """The labels of images in `labels.json` in the folder: an object, by path below it.
+
+    Labels there of other images, which were unpacked before, are kept.
+
+    Raises:
+        HvaeCodecError: the file is there and holds no labels.
+    """
+    labels, file = _labels(archive), folder / "labels.json"
     named = {paths[number].relative_to(folder).as_posix(): labels.get(number) for number in numbers}
     given = {path: label for path, label in named.items() if label is not None}
-    if given:
-        write_atomically(folder / "labels.json", _json(given), durable=False)
+    before = _labels_in(file) if file.exists() else {}
+    if before is None:
+        if given:
+            raise HvaeCodecError(f"{file} is there and holds no labels: unpack into another folder")
+        return
+    after = {path: label for path, label in before.items() if path not in named} | given
+    if after != before:
+        write_atomically(file, _json(after), durable=False)
 
 
 def write_array(
@@ -242,6 +254,7 @@ def write_array(
         sizes = ", ".join(f"{w}x{h}x{c}" for h, w, c in found[:4]) or "none"
         raise HvaeCodecError(f"a .npy holds images of one size; these are {sizes}")
     output.parent.mkdir(parents=True, exist_ok=True)
+    replaced = output.exists()
     head = {"descr": "|u1", "fortran_order": False, "shape": (len(numbers), *found[0])}
     step = max(1, _PIXEL_BATCH // int(np.prod(found[0])))
     with replacing(output, durable=False) as file:
@@ -251,10 +264,12 @@ def write_array(
             for picture in pictures:
                 file.write(np.ascontiguousarray(picture).data)
             progress(len(pictures))
-    labels = _labels(archive)
+    labels, beside = _labels(archive), output.with_suffix(".labels.json")
+    listed = [labels.get(number) for number in numbers]
     if labels:
-        listed = [labels.get(number) for number in numbers]
-        write_atomically(output.with_suffix(".labels.json"), _json(listed), durable=False)
+        write_atomically(beside, _json(listed), durable=False)
+    elif replaced and beside.is_file():  # the labels of the array that was there
+        beside.unlink()
 
 
 def _expanded(inputs: Sequence[Path]) -> list[Path]:
@@ -314,6 +329,15 @@ def _labels(archive: hvae_codec.Archive) -> dict[int, Any]:
         return {}
     infos = (info for part in archive.blocks for info in _listed(archive, part))
     return {info.number: info.label for info in infos if info.label is not None}
+
+
+def _labels_in(file: Path) -> dict[str, Any] | None:
+    """What a file written by `write_labels` holds; None if it is no such file."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _json(value: object) -> bytes:

@@ -128,6 +128,7 @@ def run_streamed(
 
         def values() -> Iterator[Value]:
             for index, job in enumerate(jobs):
+                rows.begin(index)
                 try:
                     value = read(job.source)
                 except (HvaeCodecError, OSError) as error:
