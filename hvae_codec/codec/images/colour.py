@@ -217,12 +217,13 @@ def _profile_of_exif(source: Image.Image) -> bytes | None:
     points, gamma = stated
     if gamma is not None and not _GAMMAS[0] <= gamma <= _GAMMAS[1]:
         raise _UnusableError("damaged gamma in EXIF")
-    if gamma is not None and abs(gamma / SRGB_GAMMA - 1) <= GAMMA_TOLERANCE:
-        gamma = None
     points = _SRGB if points is None else points
     try:
         if len(points) != len(_SRGB) or not all(0 <= point <= 1 for point in points):
             raise _UnusableError
+        near = np.allclose(points, _SRGB, rtol=0, atol=POINT_TOLERANCE)
+        if near and gamma is not None and abs(gamma / SRGB_GAMMA - 1) <= GAMMA_TOLERANCE:
+            return None  # of other primaries 2.2 is not the curve of sRGB
         return _profile_unless_srgb(points, gamma)
     except _UnusableError as error:
         raise _UnusableError("damaged white point or primaries in EXIF") from error
