@@ -354,14 +354,15 @@ def block(tmp_path):
 
 
 @pytest.mark.parametrize("other", [(16, 20, 3), (32, 32, 1), (300, 300, 3)])
-def test_a_file_that_changes_before_it_is_loaded_is_an_error(codec, tmp_path, other):
-    path = tmp_path / "x.hvae"
-    pillow(waves(32, 32, 3)).save(path, quality=1)
-    image = Image.open(path)
-    pillow(waves(*other)).save(path, model="cifar10", quality=1)
-    with pytest.raises(OSError, match="has been changed since it was opened|check sum"):
+def test_a_file_that_changes_before_it_is_loaded_is_an_error(codec, other):
+    file = io.BytesIO(codec.encode(waves(32, 32, 3)))
+    image = Image.open(file)
+    file.seek(0)
+    file.truncate()
+    file.write(codec.encode(waves(*other)))
+    with pytest.raises(OSError, match="has been changed since it was opened"):
         image.load()
-    assert Image.open(path).size == other[1::-1]
+    assert Image.open(file).size == other[1::-1]
 
 
 def test_a_frame_has_the_files_size_whatever_another_was_made_to(block):
