@@ -15,6 +15,7 @@ epoch, which is faster.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
@@ -69,8 +70,10 @@ class _Items:
         """The items of these numbers; each block is read once."""
         indices = list(indices)
         values = map(torch.from_numpy, self._values(indices))
+        # A label that is a dict is the caller's to change, without others seeing it.
         pairs = (
-            (value, self._targets[index]) for value, index in zip(values, indices, strict=True)
+            (value, copy.deepcopy(self._targets[index]))
+            for value, index in zip(values, indices, strict=True)
         )
         return [(_changed(x, self.transform), _changed(y, self.target_transform)) for x, y in pairs]
 

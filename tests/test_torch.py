@@ -328,3 +328,19 @@ def test_targets_of_numpy_are_numbers_too():
 def test_a_batch_may_come_from_a_generator(path):
     items = ArchiveDataset(path).__getitems__(number for number in (3, 1, 3))
     assert [label for _, label in items] == [LABELS[3], LABELS[1], LABELS[3]]
+
+
+def test_a_label_that_is_changed_is_only_the_callers(tmp_path):
+    label = {"class": "cat", "box": [1, 2]}
+    with ArchiveWriter(tmp_path / "x.hvaa", hvae_codec.load("mnist"), labels=True) as writer:
+        writer.add(waves(28, 28, 1, 0), label=label)
+
+    def emptied(found):
+        found["box"].clear()
+        return found.pop("class")
+
+    changing = ArchiveStream(tmp_path / "x.hvaa", target_transform=emptied)
+    assert [[y for _, y in changing] for _ in range(2)] == [["cat"], ["cat"]]
+    dataset = ArchiveDataset(tmp_path / "x.hvaa")
+    dataset[0][1]["box"].clear()
+    assert dataset[0][1] == label
