@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
 from tests import processes
 
 pytest_plugins = ["tests.ray_cluster"]
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 _left_out = pytest.StashKey[list[str]]()
 
@@ -73,6 +78,7 @@ def pytest_configure() -> None:
     xdist, small images cost them many times the work of one thread. Processes of tests inherit it.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["HVAE_PROGRESS_SECONDS"] = "0"  # what a slow machine would put between messages
     torch.set_num_threads(1)
     here = "127.0.0.1,localhost"
     for name in ("no_proxy", "NO_PROXY"):

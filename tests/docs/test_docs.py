@@ -69,7 +69,7 @@ def test_named_modules_exist(page):
 OBJECT = re.compile(r"`(hvae_codec(?:\.\w+)+)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]+")
 OTHER_PROGRAMS = re.compile(
-    r"^.*(?:\bopenssl\b|\bpip\b|python -m|serve run|grpcurl).*$", re.MULTILINE
+    r"^.*(?:\bopenssl\b|\bpip\b|\bauditwheel\b|python -m|serve run|grpcurl).*$", re.MULTILINE
 )
 
 
@@ -175,7 +175,7 @@ More: text. EError: none."""
 
 def test_pages_with_commands():
     found = {command.split()[0] for _, command in ALL_COMMANDS}
-    other = "serve train sweep evaluate report train-classifier pack ls cat unpack"
+    other = "serve train sweep evaluate report train-classifier pack ls cat unpack completion"
     assert found == {*RUN, *other.split()}
 
 
