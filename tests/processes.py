@@ -1,14 +1,37 @@
-"""Servers that a test has started for itself: they end with it, or memory would fill up with them.
-
-Those that a fixture has started live as long as the fixture's scope says.
+"""Servers in processes of their own. Those that a test has started for itself end with it, or
+memory would fill up with them; those of a fixture live as long as the fixture's scope says.
 """
 
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 _of_this_test: list[subprocess.Popen[str]] = []
+
+
+def start(
+    words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a server with these flags, its standard error going to `log`."""
+    with log.open("a") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "hvae_codec.server", *words],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=_environment(environment),
+        )
+
+
+def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
+    """This process's with these variables.
+
+    One thread, as in this process: the same floats, so the same bytes.
+    """
+    return {**os.environ, "OMP_NUM_THREADS": "1", **(more or {})}
 
 
 def register(process: subprocess.Popen[str]) -> None:
