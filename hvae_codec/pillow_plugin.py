@@ -36,7 +36,8 @@ file that is cut off or damaged behind its first layer loads as the preview that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
@@ -44,6 +45,7 @@ from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
 from hvae_codec.codec.bitstream.header import MAGIC, parse, read_header, verify_file
 from hvae_codec.codec.images.load import upright_copy, with_profile
 from hvae_codec.errors import BitstreamError, CorruptError, HvaeCodecError, ImageError
+from hvae_codec.utils.arguments import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,6 +71,7 @@ class HvaeImageFile(ImageFile.ImageFile):
     # What an unpickled copy, whose one frame is loaded, finds.
     n_frames = 1
     is_animated = False
+    _min_frame = 0
     _frame = 0
     _loaded = 0
     _block: SymbolBatch | None = None
@@ -88,7 +91,8 @@ class HvaeImageFile(ImageFile.ImageFile):
         self.info |= {"model": model.name, "quality": model.quality_of(header)}
         self.n_frames = header.count
         self.is_animated = header.count > 1
-        self._is_block = header.block
+        self._header = header
+        self._shown_as = (self._mode, self._size)
         self._loaded = -1
 
     def tell(self) -> int:
@@ -99,6 +103,7 @@ class HvaeImageFile(ImageFile.ImageFile):
         """Go to a frame. Raises EOFError beyond the last one."""
         if self._seek_check(frame):
             self._frame = frame
+            self._mode, self._size = self._shown_as  # which thumbnail() may have changed
 
     def verify(self) -> None:
         """Check every byte, without decoding. Raises OSError. As in Pillow, open the file again to
@@ -140,8 +145,10 @@ class HvaeImageFile(ImageFile.ImageFile):
 
         if self._block is None:
             data = self._bytes()
+            if read_header(data) != self._header:
+                raise OSError("the file has been changed since it was opened; open it again")
             codec = codec_for(data)
-            if not self._is_block:
+            if not self._header.block:
                 return _rows(codec, data)
             self._codec, self._block = codec, _read_block(codec, data)
         return iter(self._codec.images_of([self._block.select([self._frame])]))
@@ -207,8 +214,8 @@ def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> Non
     given = [name for name in _TARGETS if options.get(name) is not None]
     if given:
         raise ValueError(f"{given[0]} is for one image; with save_all give quality")
-    images = [image, *options.get("append_images", [])]
-    shown = [one.tell() for one in images]
+    images = [image, *_appended(options.get("append_images"))]
+    before = [one.tell() for one in images]
     exif = options.get("exif")
     frames = [
         upright_copy(frame) if exif is None else _turned(frame, exif)
@@ -217,7 +224,7 @@ def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> Non
     ]
     if "icc_profile" in options:
         frames = [with_profile(frame, options["icc_profile"]) for frame in frames]
-    for one, frame in zip(images, shown, strict=True):
+    for one, frame in zip(images, before, strict=True):
         one.seek(frame)
     file.write(_said(_codec(options, image).encode_block, frames))
 
@@ -226,8 +233,22 @@ def _turned(image: Image.Image, exif: Image.Exif | bytes) -> Image.Image:
     """A copy of an image, turned as the EXIF says that `save` was given."""
     if not isinstance(exif, Image.Exif):
         data, exif = exif, Image.Exif()
-        exif.load(data)
+        try:
+            exif.load(data)
+        # Pillow raises SyntaxError where the bytes are of no TIFF.
+        except (AttributeError, SyntaxError, TypeError, ValueError, struct.error) as error:
+            raise HvaeCodecError(f"exif is EXIF in bytes or an Image.Exif: {error}") from error
     return upright_copy(image, exif)
+
+
+def _appended(given: object) -> list[Image.Image]:
+    """The images of `append_images`. Raises HvaeCodecError where they are none."""
+    images = list(given) if isinstance(given, Iterable) else None
+    if given is None:
+        images = []
+    if images is None or not all(isinstance(one, Image.Image) for one in images):
+        raise HvaeCodecError(f"append_images is a list of Pillow images; got {shown(given)}")
+    return images
 
 
 def _codec(options: dict[str, Any], image: Image.Image) -> Codec:

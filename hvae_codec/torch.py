@@ -15,9 +15,9 @@ epoch, which is faster.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,11 +28,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from hvae_codec.codec.archive.reader import Archive
+from hvae_codec.codec.bitstream.encoded import Encoded, read_file
+from hvae_codec.codec.images.arrays import check_tensor
 from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.rate_control.targets import encode
-from hvae_codec.codec.registry import codec_for, load, model_for
+from hvae_codec.codec.registry import decode, load, model_for
 from hvae_codec.errors import ArchiveError, HvaeCodecError, ImageError
-from hvae_codec.utils.arguments import flag, layer_count, shown, whole
+from hvae_codec.utils.arguments import flag, is_whole, layer_count, path_of, shown, whole
 
 Item = tuple[Tensor, Any]
 """An image uint8 [C, H, W], or features float32 [D], and its target."""
@@ -55,7 +57,7 @@ class _Items:
         transform: Transform | None = None,
         target_transform: Transform | None = None,
     ) -> None:
-        self.archive = archive if isinstance(archive, Archive) else Archive(Path(archive))
+        self.archive = archive if isinstance(archive, Archive) else Archive(archive)
         self.transform = transform
         self.target_transform = target_transform
         self.classes: list[str] = []
@@ -66,9 +68,12 @@ class _Items:
 
     def read(self, indices: Sequence[int]) -> list[Item]:
         """The items of these numbers; each block is read once."""
+        indices = list(indices)
         values = map(torch.from_numpy, self._values(indices))
+        # A label that is a dict is the caller's to change, without others seeing it.
         pairs = (
-            (value, self._targets[index]) for value, index in zip(values, indices, strict=True)
+            (value, copy.deepcopy(self._targets[index]))
+            for value, index in zip(values, indices, strict=True)
         )
         return [(_changed(x, self.transform), _changed(y, self.target_transform)) for x, y in pairs]
 
@@ -187,11 +192,19 @@ class ArchiveStream(_Items, IterableDataset[Item]):
             raise HvaeCodecError(f"seed is at least 0 and pool 1, got {seed} and {pool}")
         self._rank, self._world_size = _share(rank, world_size)
         # In shared memory: workers that live through epochs see the one that is set.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        epoch = torch.zeros((), dtype=torch.int64, device="cpu")  # whatever the default device is
+        self._epoch = epoch.share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of this epoch, >= 0, from the next iteration on."""
-        self._epoch.fill_(whole("epoch", epoch))
+        """Take the order of this epoch, 0..2^63-1, from the next iteration on.
+
+        Raises:
+            HvaeCodecError: it is no such number.
+        """
+        number = whole("epoch", epoch)
+        if not 0 <= number < 2**63:
+            raise HvaeCodecError(f"epoch lies in 0..2^63-1, not {shown(epoch)}")
+        self._epoch.fill_(number)
 
     def __iter__(self) -> Iterator[Item]:
         """The items of this rank and worker. Raises CorruptError at a damaged block."""
@@ -220,33 +233,39 @@ def collate(items: Sequence[Item]) -> tuple[Tensor | list[Tensor], Tensor | list
 
     Returns:
         The images or features as one tensor [N, ...] where they agree in shape, else as a list; the
-        targets int64 [N] where all are numbers, else as a list.
+        targets int64 [N] where all are whole numbers of 64 bits, else as a list.
+
+    Raises:
+        HvaeCodecError: there are no items.
     """
+    if not items:
+        raise HvaeCodecError("a batch holds at least one item")
     values, targets = zip(*items, strict=True)
     alike = all(isinstance(each, Tensor) and each.shape == values[0].shape for each in values)
-    numbers = all(isinstance(each, int) and not isinstance(each, bool) for each in targets)
+    numbers = all(_is_number(each) for each in targets)
     return (
         torch.stack(values) if alike else list(values),
         torch.tensor(targets, dtype=torch.int64) if numbers else list(targets),
     )
 
 
-def decode_image(source: str | os.PathLike[str] | bytes | Tensor) -> Tensor:
+def decode_image(source: Encoded) -> Tensor:
     """The image uint8 [C, H, W] of a `.hvae` file: its path, its bytes, or these as uint8 [N].
 
     Raises:
-        ImageError: a tensor is of another form. BitstreamError, UnknownModelError, OSError: as
-            `hvae_codec.decode`.
+        ImageError: a tensor is of another form. OSError: a path cannot be read. BitstreamError,
+            UnknownModelError: as `hvae_codec.decode`, which takes the same.
     """
     if isinstance(source, Tensor):
+        check_tensor(source)
         if source.dtype != torch.uint8 or source.ndim != 1:
             raise ImageError(
                 f"the bytes of a file are a tensor uint8 [N], not {source.dtype} "
                 f"{list(source.shape)}"
             )
-        source = source.cpu().numpy().tobytes()
-    blob = source if isinstance(source, bytes) else Path(source).read_bytes()
-    image = codec_for(blob).decode(blob)
+    elif isinstance(source, str | os.PathLike):
+        source = read_file(path_of("source", source))
+    image = decode(source)
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
@@ -271,11 +290,14 @@ def encode_image(
         HvaeCodecError: a quality and a target are given. And as `hvae_codec.load`,
             `hvae_codec.encode` and `Codec.encode`.
     """
+    if isinstance(image, Tensor):
+        check_tensor(image)
     if not isinstance(image, Tensor) or image.ndim != 3:
         form = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ImageError(f"an image is a tensor uint8 [C, H, W], not {form}")
     if target_bytes is None and target_psnr is None and max_bytes is None:
-        name = model_for(*image.shape[1:]) if model == AUTO else model
+        auto = isinstance(model, str) and model == AUTO
+        name = model_for(*image.shape[1:]) if auto else model
         blob = load(name, quality, effort=effort).encode(image)
     elif quality is not None:
         raise HvaeCodecError("a quality and a target exclude each other")
@@ -289,6 +311,12 @@ def encode_image(
             effort=1 if effort is None else effort,
         )
     return torch.frombuffer(bytearray(blob), dtype=torch.uint8)
+
+
+def _is_number(target: object) -> bool:
+    """Whether it is a whole number, Python's or NumPy's, that int64 holds; no truth value."""
+    whole_number = is_whole(target) and not isinstance(target, bool)
+    return whole_number and -(2**63) <= target < 2**63  # type: ignore[operator]
 
 
 def _folder(name: str) -> str | None:

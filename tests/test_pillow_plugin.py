@@ -11,7 +11,13 @@ from PIL import Image, ImageCms, ImageFile, ImageSequence, UnidentifiedImageErro
 
 import hvae_codec
 import hvae_codec.pillow_plugin
-from hvae_codec.errors import ColourWarning, RateError, UnknownModelError, UnknownQualityError
+from hvae_codec.errors import (
+    ColourWarning,
+    HvaeCodecError,
+    RateError,
+    UnknownModelError,
+    UnknownQualityError,
+)
 from tests.codec.images.test_colour import icc, srgb_from_linear
 
 
@@ -336,3 +342,55 @@ def test_a_profile_that_save_is_given_counts(tmp_path):
             with Image.open(tmp_path / "x.png") as image:
                 image.save(tmp_path / "x.hvae", model="mnist", icc_profile=profile, save_all=True)
             assert (tmp_path / "x.hvae").read_bytes() == codec.encode_block([expected])
+
+
+@pytest.fixture
+def block(tmp_path):
+    """A file of three images of 32x32."""
+    frames = [pillow(waves(32, 32, 3, seed)) for seed in range(3)]
+    path = tmp_path / "block.hvae"
+    frames[0].save(path, quality=1, save_all=True, append_images=frames[1:])
+    return path
+
+
+@pytest.mark.parametrize("other", [(16, 20, 3), (32, 32, 1), (300, 300, 3)])
+def test_a_file_that_changes_before_it_is_loaded_is_an_error(codec, other):
+    file = io.BytesIO(codec.encode(waves(32, 32, 3)))
+    image = Image.open(file)
+    file.seek(0)
+    file.truncate()
+    file.write(codec.encode(waves(*other)))
+    with pytest.raises(OSError, match="has been changed since it was opened"):
+        image.load()
+    assert Image.open(file).size == other[1::-1]
+
+
+def test_a_frame_has_the_files_size_whatever_another_was_made_to(block):
+    image, expected = Image.open(block), Image.open(block)
+    expected.seek(1)
+    image.thumbnail((8, 8))
+    image.seek(1)
+    assert image.size == (32, 32)
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+
+
+def test_a_pickled_frame_can_be_saved_with_others(codec, block, tmp_path):
+    image = pickle.loads(pickle.dumps(Image.open(block)))
+    image.seek(0)
+    with pytest.raises(EOFError):
+        image.seek(1)
+    image.save(tmp_path / "y.hvae", quality=1, save_all=True, append_images=None)
+    assert (tmp_path / "y.hvae").read_bytes() == codec.encode_block([np.asarray(image)])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"exif": given} for given in (5, "x", b"junk", b"Exif\0\0II*\0")),
+        *({"save_all": True, "append_images": given} for given in (5, ["x.png"], pillow)),
+    ],
+)
+def test_options_of_other_types_are_the_librarys_own_errors(tmp_path, options):
+    with pytest.raises(HvaeCodecError, match=next(reversed(options))):
+        pillow(waves(32, 32, 3)).save(tmp_path / "x.hvae", quality=1, **options)
+    assert not (tmp_path / "x.hvae").exists()

@@ -251,3 +251,96 @@ def test_what_is_no_image_is_refused(image, message):
         encode_image(torch.zeros(3, 8, 8, dtype=torch.uint8), quality=50, max_bytes=99)
     with pytest.raises(ImageError, match=r"uint8 \[N\], not torch.float32 \[4\]"):
         decode_image(torch.zeros(4))
+
+
+def test_a_file_may_be_what_the_library_takes(images, tmp_path):
+    blob = hvae_codec.load("mnist").encode(images[0])
+    (tmp_path / "x.hvae").write_bytes(blob)
+    expected = torch.from_numpy(hvae_codec.decode(blob).transpose(2, 0, 1).copy())
+    array = np.frombuffer(blob, np.uint8)
+    held = np.array(blob, dtype=object)
+    path = tmp_path / "x.hvae"
+    for source in (blob, bytearray(blob), memoryview(blob), array, held, path, str(path)):
+        assert torch.equal(decode_image(source), expected)
+
+
+@pytest.mark.parametrize(
+    "source", [5, None, "", "\0", [b"x"], io.BytesIO(), np.zeros((2, 2), np.uint8)]
+)
+def test_what_is_no_file_is_the_librarys_own_error(source):
+    with pytest.raises(HvaeCodecError):
+        decode_image(source)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(9, dtype=torch.uint8, device="meta"),
+        torch.zeros(9, dtype=torch.uint8).to_sparse(),
+        torch.zeros(9),
+        torch.nested.nested_tensor([torch.zeros(3), torch.zeros(2)], layout=torch.jagged),
+    ],
+    ids=["meta", "sparse", "float", "nested"],
+)
+def test_tensors_without_bytes_are_the_librarys_own_error(tensor):
+    with pytest.raises(ImageError):
+        decode_image(tensor)
+    with pytest.raises(ImageError):
+        encode_image(tensor)
+
+
+@pytest.mark.parametrize("given", [5, None, b"x", io.BytesIO()])
+def test_a_path_that_is_none_is_the_librarys_own_error(given):
+    with pytest.raises(HvaeCodecError, match="path must be a path"):
+        ArchiveDataset(given)
+
+
+def test_an_epoch_is_checked_when_it_is_set(path):
+    stream = ArchiveStream(path, shuffle=True)
+    for epoch in (-1, 2**63, 1.0, "1"):
+        with pytest.raises(HvaeCodecError, match="epoch"):
+            stream.set_epoch(epoch)
+    stream.set_epoch(2**63 - 1)
+    assert sorted(label for _, label in stream) == sorted(LABELS)
+
+
+def test_the_default_device_does_not_matter(path, images):
+    with torch.device("meta"):
+        stream = ArchiveStream(path)
+        stream.set_epoch(1)
+        found = list(stream)
+    assert [label for _, label in found] == LABELS
+    assert all(
+        same(x.numpy(), y.transpose(2, 0, 1)) for (x, _), y in zip(found, images, strict=True)
+    )
+
+
+def test_targets_of_numpy_are_numbers_too():
+    items = [(torch.zeros(2), np.int32(3)), (torch.zeros(2), -1)]
+    targets = collate(items)[1]
+    assert (targets.dtype, targets.tolist()) == (torch.int64, [3, -1])
+    large = [(torch.zeros(2), 2**63), (torch.zeros(2), 1)]
+    assert collate(large)[1] == [2**63, 1]
+    with pytest.raises(HvaeCodecError, match="at least one item"):
+        collate([])
+
+
+def test_a_batch_may_come_from_a_generator(path):
+    items = ArchiveDataset(path).__getitems__(number for number in (3, 1, 3))
+    assert [label for _, label in items] == [LABELS[3], LABELS[1], LABELS[3]]
+
+
+def test_a_label_that_is_changed_is_only_the_callers(tmp_path):
+    label = {"class": "cat", "box": [1, 2]}
+    with ArchiveWriter(tmp_path / "x.hvaa", hvae_codec.load("mnist"), labels=True) as writer:
+        writer.add(waves(28, 28, 1, 0), label=label)
+
+    def emptied(found):
+        found["box"].clear()
+        return found.pop("class")
+
+    changing = ArchiveStream(tmp_path / "x.hvaa", target_transform=emptied)
+    assert [[y for _, y in changing] for _ in range(2)] == [["cat"], ["cat"]]
+    dataset = ArchiveDataset(tmp_path / "x.hvaa")
+    dataset[0][1]["box"].clear()
+    assert dataset[0][1] == label

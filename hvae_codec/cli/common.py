@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import hvae_codec
 from hvae_codec.errors import HvaeCodecError, ImageError, UnknownQualityError
-from hvae_codec.utils.atomic_files import replacing
+from hvae_codec.utils.atomic_files import behind_links, replacing
 from hvae_codec.utils.options import parse_whole
 
 if TYPE_CHECKING:
@@ -308,15 +308,9 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
         HvaeCodecError: it cannot be written; the message says why.
     """
     try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as file:
-                yield file
-            return
-        target = path.resolve()
-        target.parent.mkdir(parents=True, exist_ok=True)
+        behind_links(path).parent.mkdir(parents=True, exist_ok=True)
         # Not waiting for the disk: a folder may have very many small files.
-        with replacing(target, durable=False) as file:
+        with replacing(path, durable=False) as file:
             yield file
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise HvaeCodecError(f"{path} cannot be written: {reason}") from error
+    except OSError as error:
+        raise HvaeCodecError(f"{path} cannot be written: {error.strerror}") from error

@@ -153,6 +153,11 @@ def _missing(evaluator: Evaluator, row: Row | None, out: Path) -> tuple[bool, bo
         raise EvaluationError(
             f"{out} holds rows of other settings: {was}; give another --output, or remove it"
         )
+    if row.get("fingerprint", evaluator.dataset.fingerprint) != evaluator.dataset.fingerprint:
+        raise EvaluationError(
+            f"{out} holds rows of other images or labels of {wanted['data']!r}, which has changed "
+            "since; give another --output, or remove it"
+        )
     less = probes not in PROBE_LEVELS or _LEVELS.index(probes) < _LEVELS.index(order.probes)
     scored = (row.get("classifier") or {}).get("sha256")
     return less, classifier is not None and scored != classifier.sha256

@@ -95,6 +95,7 @@ class Evaluator:
                 row = measure_row(
                     task.name, checkpoint, self.dataset, order.settings, order.probes, stage
                 )
+                row["fingerprint"] = self.dataset.fingerprint
                 row["settings"] = {**order.settings.to_json(), "probes": order.probes}
                 if order.pictures is not None:
                     path = order.pictures / f"{task.name}.webp"

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hvae_codec.codec.archive.reader import Archive
+from hvae_codec.codec.bitstream.encoded import read_file
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.features import Features, joined, none_of
 from hvae_codec.codec.images.arrays import check_tensor
@@ -65,7 +66,7 @@ def features_of(
         batch = items[start : start + batch_size]
         if kinds == {"encoded file"}:
             files = [
-                Path(os.fsdecode(item)).read_bytes() if _suffix(item) else item for item in batch
+                read_file(Path(os.fsdecode(item))) if _suffix(item) else item for item in batch
             ]
             parts.append(codec.layer_features_from_bytes(files, layers))
         else:
@@ -183,7 +184,7 @@ def _items(given: Any, image_shape: tuple[int, int, int], rows: Rows) -> Any:
         raise ImageError(f"rows of numbers must be of one length: {error}") from error
     if array.dtype.kind == "S":
         raise ImageError("arrays of dtype S drop zeros at the end of bytes: use a list of bytes")
-    if array.dtype.kind in "OU" and (array.ndim == 1 or array.shape[1:] == (1,)):
+    if array.dtype.kind in "OUT" and (array.ndim == 1 or array.shape[1:] == (1,)):
         return array.reshape(-1).tolist()
     if array.dtype.kind == "O":
         try:

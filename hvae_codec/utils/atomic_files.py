@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import get_ident
 from typing import BinaryIO
 
 
@@ -16,13 +17,18 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A file to write to that takes the place of `path` at the end of the `with`, if all went well.
 
     Whoever reads `path`, also after a kill, finds the old file or the new one; where `durable`,
-    also after a power cut, for which the disk is waited for.
+    also after a power cut, for which the disk is waited for. Of a link it is the file that the link
+    leads to. A pipe or device is written to, not replaced.
 
     Raises:
         OSError: the directory is missing, full or not writable; `path` is as it was.
     """
-    # Of one thread of one process, and short: `path` may have the longest name there can be.
-    temporary = path.with_name(f".{os.getpid()}-{get_ident()}.part")
+    if is_special(path):
+        with path.open("wb") as file:
+            yield file
+        return
+    path = behind_links(path)
+    temporary = temporary_beside(path)
     try:
         with temporary.open("wb") as file:
             yield file
@@ -32,6 +38,31 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether something lies at `path` that is no regular file: a folder, pipe, socket or device,
+    which no file may take the place of.
+    """
+    return path.exists() and not path.is_file()
+
+
+def behind_links(path: Path) -> Path:
+    """The path of the file that a link leads to, also where there is none yet; else `path`.
+
+    Raises:
+        OSError: links lead in a circle.
+    """
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in the same folder that nothing has: no other writer, and none that was killed."""
+    # Short: `path` may have the longest name there can be. Containers share process numbers.
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(6)}.part")
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:

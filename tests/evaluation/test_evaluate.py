@@ -240,3 +240,24 @@ def test_folders_and_files_that_are_none(sweep, root, tmp_path):
         find_models(empty)
     with pytest.raises(DatasetError, match="not found"):
         run(sweep, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("changed", ["test_images", "test_labels"])
+def test_rows_of_other_data_of_the_same_name_are_not_gone_on_with(sweep, root, tmp_path, changed):
+    name = Path("mnist", "mnist.npz")
+    other = tmp_path / "data"
+    (other / "mnist").mkdir(parents=True)
+    arrays = dict(np.load(root / name))
+    arrays[changed] = arrays[changed][::-1]
+    np.savez(other / name, **arrays)
+    rows = run(sweep, root, probes="none")
+    assert len({row["fingerprint"] for row in rows}) == 1
+    file = sweep / "evaluation.jsonl"
+    before = file.read_bytes()
+    with pytest.raises(EvaluationError, match="other images or labels of 'packed-mnist'"):
+        run(sweep, other, probes="none")
+    assert file.read_bytes() == before
+    for row in rows:
+        del row["fingerprint"]  # as of an earlier release
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(sweep, other, probes="none") == rows

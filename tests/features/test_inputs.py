@@ -250,3 +250,15 @@ def test_what_cannot_be_told_apart_or_read(blobs, archive):
         hvae_codec.HVAEFeatures(quality=2).transform(archive)
     with pytest.raises(FileNotFoundError):
         features().transform(["missing.hvae"])
+
+
+def test_paths_in_an_array_of_numpys_own_strings(tmp_path, codec):
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, picture in zip(paths, PICTURES, strict=False):
+        Image.fromarray(picture).save(path)
+    features = hvae_codec.HVAEFeatures("cifar10", 1)
+    array = np.array(list(map(str, paths)), np.dtypes.StringDType())
+    for given_paths in (array, array[:, None]):
+        np.testing.assert_allclose(
+            features.transform(given_paths), features.transform(PICTURES[:3]), atol=1e-5
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import json
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hvae_codec.codec.archive.info import Damage, PictureInfo
+
+
+_OF_A_NAME = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ}
+_OF_A_NAME |= {errno.EINVAL, errno.ELOOP}
 
 
 def add_commands(commands: Commands) -> None:
@@ -145,8 +150,11 @@ def _write_pictures(
                 failed.append(f"image {number}: {picture}")
                 with bar.external_write_mode(file=sys.stderr):
                     print_error(failed[-1])
+            elif (said := _unwritten(paths[number], encode_png(picture))) is not None:
+                failed.append(f"image {number}: {said}")
+                with bar.external_write_mode(file=sys.stderr):
+                    print_error(failed[-1])
             else:
-                write_bytes(paths[number], encode_png(picture))
                 done.append(number)
             bar.update()
     write_labels(archive, done, paths, folder)
@@ -155,6 +163,22 @@ def _write_pictures(
         failed += [f"image {number}: its block is lost" for number in range(expected, part.start)]
         expected = part.stop
     return failed
+
+
+def _unwritten(path: Path, data: bytes) -> str | None:
+    """Write a file; why it cannot be, where its own name is the reason: too long, or in use.
+
+    Raises:
+        HvaeCodecError: it cannot be written, as no other could.
+    """
+    try:
+        write_bytes(path, data)
+    except HvaeCodecError as error:
+        reason = error.__cause__
+        if isinstance(reason, OSError) and reason.errno in _OF_A_NAME:
+            return str(error)
+        raise
+    return None
 
 
 def _decoded(
@@ -214,7 +238,10 @@ def _line(picture: PictureInfo) -> str:
     kind = "grey" if picture.channels == 1 else "rgb"
     size = f"{picture.width}x{picture.height}"
     label = "" if picture.label is None else f"  {json.dumps(picture.label, ensure_ascii=False)}"
-    return f"{picture.number:>8}  {size:<11}  {kind:<4}  {picture.name or ''}{label}".rstrip()
+    name = picture.name or ""
+    if not name.isprintable():  # one line per image, and nothing that a terminal would obey
+        name = json.dumps(name)
+    return f"{picture.number:>8}  {size:<11}  {kind:<4}  {name}{label}".rstrip()
 
 
 def _cat(arguments: argparse.Namespace) -> int:

@@ -274,8 +274,10 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 
 def _decode_here(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
+    from hvae_codec.codec.bitstream.encoded import read_file
+
     def read(source: Path) -> Item[bytes]:
-        blob = source.read_bytes()
+        blob = read_file(source)
         codec = hvae_codec.codec_for(blob)  # the same for all files of a model
         height, width, _, count = codec.picture_shape(blob)
         pixels = height * width * count

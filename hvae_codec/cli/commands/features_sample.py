@@ -16,21 +16,26 @@ from hvae_codec.cli.common import (
     add_conversion_arguments,
     add_model_arguments,
     conversions_of,
+    describe,
     load,
     path,
     positive_int,
+    print_error,
     print_json,
     require_file_path,
     require_suffix,
     seed,
     write_bytes,
 )
+from hvae_codec.cli.jobs.archive_files import open_archive
 from hvae_codec.cli.jobs.batches import Item, Row, failures, run_in_batches
 from hvae_codec.cli.jobs.files import ENCODED_SUFFIX, PICTURE_SUFFIXES, Job, find, is_encoded
 from hvae_codec.cli.jobs.images import IMAGE_SUFFIXES, check_sheet, sheet, whole, write_image
 from hvae_codec.cli.jobs.models import one_model, size_of
 from hvae_codec.cli.jobs.remote_files import add_server_arguments, has_server
 from hvae_codec.errors import HvaeCodecError
+
+ARCHIVE_SUFFIX = ".hvaa"
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,8 +49,8 @@ def add_commands(commands: Commands) -> None:
         "features",
         _features,
         _features_arguments,
-        summary="extract the top layer's latents of images, or of .hvae files from their first "
-        "bytes",
+        summary="extract the top layer's latents of images, of .hvae files from their first bytes, "
+        "or of .hvaa archives",
         example="hvae-codec features thumbnails/ --output z2.npz",
     )
     add_command(
@@ -60,7 +65,12 @@ def add_commands(commands: Commands) -> None:
 
 def _features_arguments(parser: argparse.ArgumentParser) -> None:
     """Of what to extract features, and where to."""
-    parser.add_argument("inputs", nargs="+", type=path, help="images, .hvae files, or folders")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=path,
+        help="images, .hvae files, folders of them, or .hvaa archives",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -105,12 +115,21 @@ def _features(arguments: argparse.Namespace) -> int:
         require_file_path(arguments.output)
         require_suffix(arguments.output, (".npz",), "features are")
     suffixes = (*PICTURE_SUFFIXES, ENCODED_SUFFIX)
-    jobs = [Job(source, source) for source, _ in find(arguments.inputs, suffixes)]
+    archives = [one for one in arguments.inputs if one.suffix.lower() == ARCHIVE_SUFFIX]
+    others = [one for one in arguments.inputs if one not in archives]
+    jobs = [Job(source, source) for source, _ in find(others, suffixes)]
     if has_server(arguments):
         from hvae_codec.cli.jobs import by_server
 
+        if archives:
+            raise HvaeCodecError(
+                f"a server reads no archives: leave out --server for {archives[0]}"
+            )
         return _report_features(by_server.features(jobs, arguments), arguments)
-    return _report_features(_feature_rows(jobs, arguments), arguments)
+    rows = _feature_rows(jobs, arguments) if jobs else []
+    for archive in archives:
+        rows += _archive_rows(archive)
+    return _report_features(rows, arguments)
 
 
 def _report_features(rows: list[Row], arguments: argparse.Namespace) -> int:
@@ -137,6 +156,7 @@ def _report_features(rows: list[Row], arguments: argparse.Namespace) -> int:
 
 
 def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
+    from hvae_codec.codec.bitstream.encoded import read_file
     from hvae_codec.codec.images.load import as_uint8
 
     conversions = conversions_of(arguments)
@@ -148,7 +168,7 @@ def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
 
     def read(source: Path) -> Item[Any]:
         if is_encoded(source):
-            blob = source.read_bytes()
+            blob = read_file(source)
             return Item((hvae_codec.codec_for(blob), True), blob, 0)
         picture = as_uint8(source, conversions)
         return Item((asked_for(), False), picture, picture.shape[0] * picture.shape[1])
@@ -163,6 +183,26 @@ def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
         return {"input": str(job.source), **row}
 
     return run_in_batches(jobs, "features", read=read, convert=convert, finish=finish)
+
+
+def _archive_rows(path: Path) -> list[Row]:
+    """A row per image of an archive, from the latents as they were coded: `path:name`, or its
+    number where it has no name.
+    """
+    try:
+        with open_archive(path) as archive:
+            found, names = archive.features(), archive.names
+            model_id = archive.info.model_id
+    except (HvaeCodecError, OSError) as error:
+        message = describe(error)
+        print_error(message)
+        return [{"input": str(path), "error": message}]
+    pairs = zip(found.mean.tolist(), found.std.tolist(), strict=True)
+    return [
+        {"input": f"{path}:{number if name is None else name}", "model_id": model_id}
+        | {"mean": mean, "std": std}
+        for number, (name, (mean, std)) in enumerate(zip(names, pairs, strict=True))
+    ]
 
 
 def _npz(rows: list[Row]) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,13 @@ from hvae_codec.cli.common import print_warning
 from hvae_codec.cli.jobs.files import PICTURE_SUFFIXES, distinct, find
 from hvae_codec.cli.jobs.models import size_of
 from hvae_codec.errors import CorruptError, HvaeCodecError
-from hvae_codec.utils.atomic_files import replacing, write_atomically
+from hvae_codec.utils.atomic_files import (
+    behind_links,
+    is_special,
+    replacing,
+    temporary_beside,
+    write_atomically,
+)
 from hvae_codec.utils.folders import in_a_cycle
 
 if TYPE_CHECKING:
@@ -131,28 +138,35 @@ def open_writer(
     whole: bool = False,
 ) -> Iterator[hvae_codec.ArchiveWriter]:
     """An archive to write. Mode "new": nothing may be there; "append": add to what is; "replace":
-    what is there stays until the new archive is whole. With `labels` a new one has room for them.
-    With `whole` a new one, too, appears whole
-    or not at all; without, what was written of it outlives the process.
+    what is there stays until the new archive is whole; of a link, what it leads to. With `labels` a
+    new one has room for them. With `whole` a new one, too, appears whole or not at all; without,
+    what was written of it outlives the process.
 
     Raises:
-        HvaeCodecError: there is a file and the mode is "new".
+        HvaeCodecError: there is a file and the mode is "new"; or one to replace is being written by
+            another process, or is no regular file.
     """
     if mode == "new" and path.exists():
         raise HvaeCodecError(f"{path} is there already; --append adds to it, --replace replaces it")
+    if is_special(path):
+        raise HvaeCodecError(f"{path} is no regular file: an archive cannot be written there")
+    path = behind_links(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     apart = mode == "replace" or (whole and mode == "new")
-    target = path.with_name(f".{path.name}.{os.getpid()}") if apart else path
-    try:
-        with _warnings_shown():
-            writer = hvae_codec.ArchiveWriter(target, codec, append=mode == "append", labels=labels)
-        with writer:
-            yield writer
-        if target != path:
-            os.replace(target, path)
-    finally:
-        if target != path:
-            target.unlink(missing_ok=True)
+    target = temporary_beside(path) if apart else path
+    with _no_other_writer(path) if mode == "replace" else nullcontext():
+        try:
+            with _warnings_shown():
+                writer = hvae_codec.ArchiveWriter(
+                    target, codec, append=mode == "append", labels=labels
+                )
+            with writer:
+                yield writer
+            if target != path:
+                os.replace(target, path)
+        finally:
+            if target != path:
+                target.unlink(missing_ok=True)
 
 
 def picture_number(archive: hvae_codec.Archive, key: str) -> int:
@@ -203,12 +217,24 @@ def unpacked_paths(
 def write_labels(
     archive: hvae_codec.Archive, numbers: Iterable[int], paths: Mapping[int, Path], folder: Path
 ) -> None:
-    """The labels of images as `labels.json` in the folder: an object, by path below it."""
-    labels = _labels(archive)
+    """The labels of images in `labels.json` in the folder: an object, by path below it.
+
+    Labels there of other images, which were unpacked before, are kept.
+
+    Raises:
+        HvaeCodecError: the file is there and holds no labels.
+    """
+    labels, file = _labels(archive), folder / "labels.json"
     named = {paths[number].relative_to(folder).as_posix(): labels.get(number) for number in numbers}
     given = {path: label for path, label in named.items() if label is not None}
-    if given:
-        write_atomically(folder / "labels.json", _json(given), durable=False)
+    before = _labels_in(file) if file.exists() else {}
+    if before is None:
+        if given:
+            raise HvaeCodecError(f"{file} is there and holds no labels: unpack into another folder")
+        return
+    after = {path: label for path, label in before.items() if path not in named} | given
+    if after != before:
+        write_atomically(file, _json(after), durable=False)
 
 
 def write_array(
@@ -232,6 +258,7 @@ def write_array(
         sizes = ", ".join(f"{w}x{h}x{c}" for h, w, c in found[:4]) or "none"
         raise HvaeCodecError(f"a .npy holds images of one size; these are {sizes}")
     output.parent.mkdir(parents=True, exist_ok=True)
+    replaced = output.exists()
     head = {"descr": "|u1", "fortran_order": False, "shape": (len(numbers), *found[0])}
     step = max(1, _PIXEL_BATCH // int(np.prod(found[0])))
     with replacing(output, durable=False) as file:
@@ -241,10 +268,12 @@ def write_array(
             for picture in pictures:
                 file.write(np.ascontiguousarray(picture).data)
             progress(len(pictures))
-    labels = _labels(archive)
+    labels, beside = _labels(archive), output.with_suffix(".labels.json")
+    listed = [labels.get(number) for number in numbers]
     if labels:
-        listed = [labels.get(number) for number in numbers]
-        write_atomically(output.with_suffix(".labels.json"), _json(listed), durable=False)
+        write_atomically(beside, _json(listed), durable=False)
+    elif replaced and beside.is_file():  # the labels of the array that was there
+        beside.unlink()
 
 
 def _expanded(inputs: Sequence[Path]) -> list[Path]:
@@ -278,12 +307,41 @@ def _read_array(file: Path) -> StoredRows:
     return array
 
 
+@contextmanager
+def _no_other_writer(path: Path) -> Iterator[None]:
+    """Keep others from adding to the archive at `path`, if there is one, until it is replaced.
+
+    Raises HvaeCodecError where another one is doing so: what it adds would be lost.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):  # what cannot be read may be replaced
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise HvaeCodecError(f"{path} is being written by another writer") from None
+    finally:
+        os.close(descriptor)
+
+
 def _labels(archive: hvae_codec.Archive) -> dict[int, Any]:
     """The labels of an archive by number, but those of damaged blocks."""
     if not archive.info.labels:
         return {}
     infos = (info for part in archive.blocks for info in _listed(archive, part))
     return {info.number: info.label for info in infos if info.label is not None}
+
+
+def _labels_in(file: Path) -> dict[str, Any] | None:
+    """What a file written by `write_labels` holds; None if it is no such file."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _json(value: object) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hvae_codec.cli.common import describe, print_error
-from hvae_codec.cli.jobs.files import Job
+from hvae_codec.cli.jobs.files import Job, State, state_of
 from hvae_codec.errors import HvaeCodecError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def run_in_batches(
     with progress_of(jobs, label) as bar, _threads(len(jobs)) as pool:
         run = _Run(jobs, convert, finish, bar, pool)
         for index, job in enumerate(jobs):
+            run.begin(index)
             try:
                 item = read(job.source)
             except (HvaeCodecError, OSError) as error:
@@ -122,6 +123,7 @@ class Rows(Generic[Result]):
     def __init__(self, jobs: Sequence[Job], finish: Callable[[Job, Result], Row], bar: Bar) -> None:
         self._lock = threading.Lock()
         self._rows: dict[int, Row] = {}
+        self._states: dict[int, State | None] = {}
         self._jobs = jobs
         self._finish = finish
         self._bar = bar
@@ -130,9 +132,20 @@ class Rows(Generic[Result]):
         """The rows of all files, in the files' order."""
         return [self._rows[index] for index in range(len(self._jobs))]
 
+    def begin(self, index: int) -> None:
+        """Note the state of a file that is about to be read."""
+        self._states[index] = state_of(self._jobs[index].source)
+
     def finish(self, index: int, result: Result) -> None:
-        """Finish a file; where that fails with a HvaeCodecError or OSError, the file failed."""
+        """Finish a file; where that fails with a HvaeCodecError or OSError, the file failed.
+
+        So does one that has changed since `begin`: a result of what it was before would be newer,
+        and a resumed run would take it as done.
+        """
         try:
+            source = self._jobs[index].source
+            if state_of(source) != self._states.pop(index):
+                raise HvaeCodecError(f"{source} was changed while it was being read: run it again")
             row = self._finish(self._jobs[index], result)
         except (HvaeCodecError, OSError) as error:
             self.fail(index, error)

@@ -77,6 +77,7 @@ def _measured(blob: bytes, models: dict[str, RemoteModel]) -> Row:
 
 def decode(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
     """`hvae-codec decode --server`: a row a file."""
+    from hvae_codec.codec.bitstream.encoded import read_file
 
     def finish(job: Job, picture: NDArray[np.uint8]) -> Row:
         write_image(job.target, whole(picture))
@@ -93,7 +94,7 @@ def decode(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
         return run_streamed(
             jobs,
             "decoding",
-            read=Path.read_bytes,
+            read=read_file,
             answers=lambda blobs: stream(blobs, on_error="return"),
             finish=finish,
         )
@@ -101,6 +102,7 @@ def decode(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
 
 def features(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
     """`hvae-codec features --server`: a row of input, model_id, mean and std, or error, a file."""
+    from hvae_codec.codec.bitstream.encoded import read_file
     from hvae_codec.codec.bitstream.header import read_header
     from hvae_codec.codec.model_choice import AUTO
 
@@ -109,7 +111,7 @@ def features(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
     model_ids: dict[Path, str] = {}
 
     def read(source: Path) -> bytes:
-        blob = source.read_bytes()
+        blob = read_file(source)
         model_ids[source] = read_header(blob).model_id.hex()
         return blob
 

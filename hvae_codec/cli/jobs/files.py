@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from hvae_codec.errors import HvaeCodecError, NotAnHvaeFileError
 from hvae_codec.utils.folders import files_of
@@ -21,6 +22,21 @@ class Job(NamedTuple):
 
     source: Path
     target: Path
+
+
+State: TypeAlias = "tuple[int, ...]"
+"""What tells a file from another one, or from itself after a change."""
+
+
+def state_of(source: Path) -> State | None:
+    """The state of a file; None of a pipe, or where there is none."""
+    try:
+        found = source.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def is_encoded(source: Path) -> bool:

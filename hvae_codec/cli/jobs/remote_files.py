@@ -136,6 +136,7 @@ def run_streamed(
 
         def values() -> Iterator[Value]:
             for index, job in enumerate(jobs):
+                rows.begin(index)
                 try:
                     value = read(job.source)
                 except (HvaeCodecError, OSError) as error:

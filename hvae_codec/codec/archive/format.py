@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.archive.labels import Label, decode_labels, encode_labels
 from hvae_codec.codec.archive.names import decode_names, encode_names, name_hash
 from hvae_codec.codec.bitstream.header import MAX_COUNT, MODEL_ID_BYTES
+from hvae_codec.codec.bitstream.magic import hint_of
 from hvae_codec.codec.bitstream.varint import read_varint, write_varint
 from hvae_codec.codec.entropy.range_coder import PAD_BYTES
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
@@ -94,6 +95,7 @@ def parse_header(data: bytes) -> ArchiveHeader:
     if not data or data[: len(MAGIC)] != MAGIC[: len(data)]:
         raise NotAnHvaeFileError(
             f"not a {KIND}: it begins with {data[:4].hex() or 'nothing'}, not {MAGIC.hex()}"
+            + hint_of(data)
         )
     if len(data) < HEADER_BYTES:
         raise TruncatedError(f"truncated {KIND}: {len(data)} of {HEADER_BYTES} bytes of header")

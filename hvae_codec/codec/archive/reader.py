@@ -67,7 +67,7 @@ class Archive:
         NotAnHvaeFileError, UnsupportedVersionError, CorruptError: it is no archive, of a later
             version, or its header and its index are both damaged.
         WrongModelError: `codec` is of another model. HvaeCodecError: it is no codec.
-        OSError: the file cannot be opened, or is a directory.
+        OSError: the file cannot be opened, or is a directory. ArchiveError: it is a pipe or device.
 
     Warns:
         RecoveredWarning: the archive was not closed by its writer, or its header or index is
@@ -84,9 +84,12 @@ class Archive:
         self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         self._close = weakref.finalize(self, os.close, self._descriptor)
         try:
-            if stat.S_ISDIR(os.fstat(self._descriptor).st_mode):
+            mode = os.fstat(self._descriptor).st_mode
+            if stat.S_ISDIR(mode):
                 number = errno.EISDIR  # of which the first read would not say where
                 raise IsADirectoryError(number, os.strerror(number), str(path))
+            if not stat.S_ISREG(mode):
+                raise ArchiveError(f"{self._path} is a pipe or device: an archive is a file")
             with errors_about(self._path):
                 self._index = read_index(self._fd)
                 self._sample = self._index.sample(self._fd)  # of `source`, also once it is closed

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import io
 import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -37,6 +34,7 @@ from hvae_codec.codec.archive.index import ArchiveIndex, RecoveredWarning, read_
 from hvae_codec.codec.archive.labels import Label, decode_labels, encode_label
 from hvae_codec.codec.archive.names import check_name
 from hvae_codec.codec.archive.rows import rows_of
+from hvae_codec.codec.archive.writer_file import WriterFile
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.images.load import Picture, as_uint8
 from hvae_codec.codec.model_shape import Pictures
@@ -81,7 +79,8 @@ class ArchiveWriter:
         FileExistsError: there is a file and `append` is not given.
         WrongModelError: the archive is of another model.
         BitstreamError: the file to append to is no archive, or blocks in the midst of it are lost.
-        ArchiveError: another process is writing it; or the one to append to has no room for labels.
+        ArchiveError: another process is writing it; the one to append to has no room for labels; or
+            `path` is no regular file.
         HvaeCodecError: the codec or another argument is of another type.
     """
 
@@ -109,11 +108,12 @@ class ArchiveWriter:
         self._labels: list[Label | None] = []
         self._new_names: set[str] = set()
         self._writing: Future[None] | None = None
-        self._error: OSError | None = None
+        self._error: OSError | ArchiveError | None = None
         self._pool = ThreadPoolExecutor(1, "hvae-archive")
-        self._file = _open(self._path, append)
+        self._file = WriterFile(self._path, append)
         try:
             self._old = self._start()
+            self._file.keep_header()
         except BaseException:
             self._file.close()
             raise
@@ -156,6 +156,7 @@ class ArchiveWriter:
             ArchiveError: the name is in the archive already, or is not one; or the label is none
                 that the archive can hold. Nothing was added.
             OSError: an earlier block could not be written; it and what was added since are lost.
+            ArchiveError: likewise, as another program has removed, replaced or cut the file.
         """
         self._require_open()
         picture = as_uint8(image)
@@ -279,19 +280,14 @@ class ArchiveWriter:
             self._file.close()
 
     def _start(self) -> ArchiveIndex:
-        """Lock the file; write the header of a new archive, or read the index of an old one."""
-        descriptor = self._file.fileno()
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArchiveError(f"{self._path} is being written by another writer") from error
-        if os.fstat(descriptor).st_size == 0:
+        """Write the header of a new archive, or read the index of an old one."""
+        if self._file.size == 0:
             self._file.write(self._header.to_bytes())
             return ArchiveIndex(
                 self._header, [], np.zeros(0, np.uint32), HEADER_BYTES, "a new archive"
             )
         try:
-            index = read_index(descriptor)
+            index = read_index(self._file.fileno())
         except BitstreamError as error:
             raise type(error)(f"{self._path}: {error}") from error
         self._check_old(index)
@@ -352,7 +348,7 @@ class ArchiveWriter:
             return
         try:
             self._writing.result()
-        except OSError as error:
+        except (OSError, ArchiveError) as error:
             self._error = error  # the numbers of later images would no longer be true
             raise
         self._writing = None
@@ -363,7 +359,7 @@ class ArchiveWriter:
         directory = block.directory
         first = self._entries[-1].stop if self._entries else 0
         head, data = write_block(self._header, first, directory, block.files)
-        self._write(head + data)
+        self._file.write_behind(self._end, head + data)
         lengths = (len(head) - HEAD_BYTES, len(data))
         entry = Entry(self._end, *lengths, first, len(block), any(directory.names))
         self._entries.append(entry)
@@ -375,19 +371,5 @@ class ArchiveWriter:
         if len(self._entries) == len(self._old.entries) and self._old.problem is None:
             return
         hashes = np.concatenate(self._hashes)
-        self._write(write_index(self._header, self._entries, hashes))
+        self._file.write_behind(self._end, write_index(self._header, self._entries, hashes))
         os.fsync(self._file.fileno())
-
-    def _write(self, data: bytes) -> None:
-        """Write behind the last block, where an old index, or part of a block, may lie."""
-        os.ftruncate(self._file.fileno(), self._end)
-        self._file.seek(self._end)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._file.write(rest) :]
-
-
-def _open(path: Path, append: bool) -> io.FileIO:
-    """The file to write, not emptied; made if it is not there. Raises OSError."""
-    flags = os.O_RDWR | os.O_CREAT | (0 if append else os.O_EXCL)
-    return io.FileIO(os.open(path, flags | os.O_CLOEXEC, 0o666), "r+")

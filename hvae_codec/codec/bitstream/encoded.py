@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,9 @@ Encoded: TypeAlias = (
 )
 """A file: its bytes in any buffer, a uint8 array or tensor [bytes], an array of no dimensions that
 holds one of these (as array stores give), or a path."""
+
+MAX_STREAMED_BYTES = 1 << 29
+"""Most bytes of a `.hvae` file that comes through a pipe or from a device."""
 
 _ACCEPTED = "bytes, a buffer, a uint8 array [bytes] or the path of a file"
 
@@ -54,6 +58,24 @@ def as_file(given: Encoded) -> bytes:
     raise NotAnHvaeFileError(
         f"an encoded image must be {_ACCEPTED}; got {type(given).__name__} {shown(given)}"
     )
+
+
+def read_file(path: Path) -> bytes:
+    """A whole file; of a pipe or device, which may have no end, at most MAX_STREAMED_BYTES.
+
+    Raises:
+        BitstreamError: a pipe or device gives more. OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file.read()
+        data = file.read(MAX_STREAMED_BYTES + 1)
+    if len(data) > MAX_STREAMED_BYTES:
+        raise BitstreamError(
+            f"{path} gives over {MAX_STREAMED_BYTES:,} bytes, the most that are read of a pipe or "
+            "device"
+        )
+    return data
 
 
 def as_files(given: Iterable[Encoded]) -> list[bytes]:
@@ -119,6 +141,8 @@ def _from_array(array: NDArray[Any]) -> bytes:
 
 def _from_path(path: str | os.PathLike[str]) -> bytes:
     try:
-        return Path(os.fsdecode(path)).read_bytes()
+        return read_file(Path(os.fsdecode(path)))
+    except BitstreamError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise BitstreamError(f"{str(path)!r} cannot be read: {error}") from error

@@ -12,6 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
+from hvae_codec.codec.bitstream.magic import hint_of
 from hvae_codec.codec.bitstream.varint import need, read_varint, write_varint
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, MAX_SIDE_PIXELS
 from hvae_codec.errors import (
@@ -154,6 +155,7 @@ def parse(data: bytes) -> Frame:
     if not data or data[: len(MAGIC)] != MAGIC[: len(data)]:
         raise NotAnHvaeFileError(
             f"not a .hvae file: it begins with {data[:2].hex() or 'nothing'}, not {MAGIC.hex()}"
+            + hint_of(data)
         )
     need(data, _FLAGS_AT + 1, _KIND)
     flags = data[_FLAGS_AT]

@@ -1,7 +1,8 @@
 """Colour of images that come in: what a file states of its samples, and their conversion to sRGB.
 
 The first statement that is there counts, in the order of the PNG specification: cICP (nclx where an
-AVIF has no ICC profile), ICC profile, sRGB chunk, gAMA and cHRM; then Adobe RGB as EXIF states it.
+AVIF has no ICC profile), ICC profile, sRGB chunk, gAMA and cHRM; then what EXIF states: sRGB, Adobe
+RGB, or white point, primaries and gamma.
 What other formats state stands where cICP does, unless there is an ICC profile.
 A statement counts by what it does to colours, never by its name: each becomes an ICC profile, and
 one that moves no level by more than `TOLERANCE` leaves the image as it is.
@@ -18,9 +19,10 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageFile
 
 from hvae_codec.codec.images.colour_codes import Cicp, profile_cicp
+from hvae_codec.codec.images.exif_colour import exif_colour
 from hvae_codec.codec.images.stated_colour import (
     GAMMA_TOLERANCE,
     POINT_TOLERANCE,
@@ -169,7 +171,7 @@ def _stated_profile(source: Image.Image, stated: Statement | None) -> bytes | No
         return None
     if "gamma" in info or "chromaticity" in info:
         return _profile_of_png(info)
-    return _rgb_profile(_ADOBE, _ADOBE_GAMMA) if _states_adobe_rgb(source) else None
+    return _profile_of_exif(source)
 
 
 def _profile_of_statement(stated: Statement) -> bytes | None:
@@ -224,18 +226,33 @@ def _profile_of_png(info: Info) -> bytes | None:
     return _profile_unless_srgb(points, gamma)
 
 
-def _states_adobe_rgb(source: Image.Image) -> bool:
-    """Whether EXIF states DCF's optional colour space, with which cameras mean Adobe RGB."""
-    if not ({"exif", "Raw profile type exif"} & source.info.keys()):
-        return False
+def _profile_of_exif(source: Image.Image) -> bytes | None:
+    """ICC profile of what EXIF states; None if that is sRGB, or nothing."""
+    if source.format == "TIFF" or not ({"exif", "Raw profile type exif"} & source.info.keys()):
+        return None  # whose own tags these are
     try:
-        interoperability = source.getexif().get_ifd(ExifTags.IFD.Interop)
-        index = str(interoperability.get(ExifTags.Interop.InteropIndex, ""))
+        stated = exif_colour(source.getexif())
     except MemoryError:
         raise
     except Exception:  # the metadata is not the image: damage there is not the image's
-        return False
-    return index.rstrip("\0 ") == "R03"
+        return None
+    if stated == "Adobe RGB":
+        return _rgb_profile(_ADOBE, _ADOBE_GAMMA)
+    if stated is None:
+        return None
+    points, gamma = stated
+    if gamma is not None and not _GAMMAS[0] <= gamma <= _GAMMAS[1]:
+        raise _UnusableError("damaged gamma in EXIF")
+    points = _SRGB if points is None else points
+    try:
+        if len(points) != len(_SRGB) or not all(0 <= point <= 1 for point in points):
+            raise _UnusableError
+        near = np.allclose(points, _SRGB, rtol=0, atol=POINT_TOLERANCE)
+        if near and gamma is not None and abs(gamma / SRGB_GAMMA - 1) <= GAMMA_TOLERANCE:
+            return None  # of other primaries 2.2 is not the curve of sRGB
+        return _profile_unless_srgb(points, gamma)
+    except _UnusableError as error:
+        raise _UnusableError("damaged white point or primaries in EXIF") from error
 
 
 def _converted(picture: Image.Image, profile: bytes) -> Image.Image:

@@ -14,7 +14,8 @@ How each kind of image is taken:
 * a path may lead to a PNG, JPEG or WebP file, or to an uncompressed one, PPM, PGM or `.npy`: it is
   read whole and at once, never mapped;
 * samples are converted to sRGB as the file states their colours (`colour.py`): ICC profile
-  (perceptual intent), cICP, gAMA and cHRM, Adobe RGB of EXIF, what an opened JPEG 2000, BMP, TIFF
+  (perceptual intent), cICP, gAMA and cHRM, Adobe RGB or white point,
+  primaries and gamma of EXIF, what an opened JPEG 2000, BMP, TIFF
   or QOI states itself; those of HDR are refused, and a statement that is damaged, of another
   colour space or of no use here is ignored with a ColourWarning.
 """

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from hvae_codec.codec.bitstream.magic import hint_of
 from hvae_codec.errors import ImageError
 
 Format = Literal["PNG", "JPEG", "WEBP"]
@@ -63,7 +64,7 @@ def read_image_header(data: bytes) -> ImageHeader:
         return _webp_header(data)
     raise ImageError(
         f"not a PNG, JPEG or WebP image: {len(data)} bytes that begin with "
-        f"{data[:8].hex(' ') or 'nothing'}"
+        f"{data[:8].hex(' ') or 'nothing'}{hint_of(data)}"
     )
 
 

@@ -1,8 +1,11 @@
 """Files and numbers of every kind that callers have: taken alike, or refused by name."""
 
 import array
+import contextlib
 import io
 import mmap
+import os
+import threading
 from decimal import Decimal
 from fractions import Fraction
 
@@ -13,6 +16,7 @@ from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import hvae_codec
+from hvae_codec.codec.bitstream import encoded
 from hvae_codec.codec.bitstream.encoded import as_file, as_files
 from hvae_codec.errors import (
     BitstreamError,
@@ -272,3 +276,29 @@ def test_a_jpeg_in_several_sizes_is_its_first_image(tmp_path):
     with Image.open(tmp_path / "x.jpg") as image:
         assert image.n_frames == 2
         assert codec.encode(image) == codec.encode(tmp_path / "x.jpg")
+
+
+def through_a_pipe(path, data):
+    """Write to a pipe from another thread, which ends when its reader is gone."""
+    os.mkfifo(path)
+
+    def write():
+        with contextlib.suppress(BrokenPipeError):
+            path.write_bytes(data)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    return thread
+
+
+def test_a_pipe_without_an_end_is_not_read_for_ever(tmp_path, monkeypatch):
+    codec = hvae_codec.load("cifar10")
+    blob = codec.encode(IMAGE)
+    thread = through_a_pipe(tmp_path / "whole", blob)
+    np.testing.assert_array_equal(hvae_codec.decode(tmp_path / "whole"), codec.decode(blob))
+    thread.join()
+    monkeypatch.setattr(encoded, "MAX_STREAMED_BYTES", 1 << 20)
+    thread = through_a_pipe(tmp_path / "endless", bytes(1 << 22))
+    with pytest.raises(BitstreamError, match=r"gives over 1,048,576 bytes"):
+        hvae_codec.decode(tmp_path / "endless")
+    thread.join()
