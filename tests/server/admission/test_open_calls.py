@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from hvae_codec.client import Client
+from hvae_codec.client import Client, Retry
 from hvae_codec.client.blocking import streams
 from hvae_codec.server.admission.open_calls import OpenCalls, Silence
 from hvae_codec.server.errors import OverloadError
@@ -262,7 +262,7 @@ def test_a_client_does_not_halve_calls_that_find_no_place(small, silent, model, 
     assert len(refused_of(calls, 1)) == 1
     waits, methods = [], []
     monkeypatch.setattr(streams, "sleep", lambda wait: waits.append(wait) or time.sleep(wait))
-    with Client(small.address, token=OTHER) as client:
+    with Client(small.address, token=OTHER, retry=Retry(attempts=30)) as client:
         call = client._call
         client._call = lambda method, *given: methods.append(method) or call(method, *given)
         blobs = list(client.encode_stream(tiles, **model))
