@@ -17,7 +17,15 @@ from typing import Any
 import hvae_codec
 from hvae_codec.cli.commands import archive, encode_decode, features_sample, info, remote, serve
 from hvae_codec.cli.common import CommandParser, describe, print_error, print_warning
-from hvae_codec.cli.research import calibrate, evaluate, report, sweep, train, train_classifier
+from hvae_codec.cli.research import (
+    benchmark,
+    calibrate,
+    evaluate,
+    report,
+    sweep,
+    train,
+    train_classifier,
+)
 from hvae_codec.errors import HvaeCodecError, InputWarning
 from hvae_codec.utils.malloc import keep_freed_memory
 
@@ -49,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         train_classifier,
         evaluate,
         report,
+        benchmark,
         serve,
         remote,
     ):
