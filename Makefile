@@ -1,6 +1,7 @@
 # make run   build everything in .venv and run the main job on real images
 # make test  build, lint, type-check, build the documentation and test
 # make client  generate the blocking client from the asynchronous one
+# make wheel  sources and a wheel in dist/; with HVAE_CUDA=1 CUDA kernels are in it
 # make docs  the documentation as a site, in build/site
 # Each starts from nothing: Python >= 3.11, a C++ compiler and the package registry are enough.
 
@@ -9,43 +10,50 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Processes of `make test`: most tests wait for processes or compute on one thread.
 TEST_WORKERS ?= 2
-# Everything the build, the library and its checks need is installed first, from the one place that
-# names it; the extension is then compiled against the very torch that will load it. The peers of
-# the benchmarks are left out: nothing needs them.
+# A log needs no bars.
+PIP_FLAGS := $(shell [ -t 2 ] || echo --quiet)
+# What the build and the main job need, with the extras `server` and `features`, and for all other
+# targets every extra but the peers of the benchmarks, which nothing needs: both from the one place
+# that names it. The extension is compiled against the very torch that will load it.
 define LIST_REQUIREMENTS
-import tomllib; \
+import sys, tomllib; \
 data = tomllib.load(open('pyproject.toml', 'rb')); \
-extras = [group for name, group in data['project']['optional-dependencies'].items() if name not in {'peers', 'fuzz'}]; \
-groups = [data['build-system']['requires'], data['project']['dependencies'], *extras]; \
+extras = data['project']['optional-dependencies']; \
+named = sys.argv[1:] or sorted(extras.keys() - {'peers', 'fuzz'}); \
+groups = [data['build-system']['requires'], data['project']['dependencies'], *(extras[name] for name in named)]; \
 print(*sorted({r for group in groups for r in group if not r.startswith('hvae-codec[')}), sep='\n')
 endef
 SOURCES := setup.py pyproject.toml $(shell find csrc proto -type f)
 
-.PHONY: run test lint types client docs sanitize second-torch clean
+.PHONY: run test lint types client wheel docs sanitize second-torch clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/built
 	$(BIN)/python -m benchmarks.docs.demo --output out
 
 # Each of the checks before the tests keeps one core busy: two run at once.
-test: $(VENV)/built
+test: $(VENV)/complete
 	$(MAKE) --jobs 2 lint types docs
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --durations=20
 
-lint: $(VENV)/built
+lint: $(VENV)/complete
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python hvae_codec/client/generate_blocking.py --check
 
-types: $(VENV)/built
+types: $(VENV)/complete
 	$(BIN)/mypy
 
 # The blocking client, from the asynchronous one.
-client: $(VENV)/built
+client: $(VENV)/complete
 	$(BIN)/python hvae_codec/client/generate_blocking.py
 
+# The wheel is built from the sources in a folder of its own, so nothing of an earlier build is in it.
+wheel: $(VENV)/complete
+	HVAE_CUDA=$${HVAE_CUDA:-0} $(BIN)/python -m build --no-isolation --outdir dist
+
 # Warnings are errors: of links, anchors and docstrings. With --quiet mkdocs would not count them.
-docs: $(VENV)/built
+docs: $(VENV)/complete
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # csrc under AddressSanitizer and UndefinedBehaviorSanitizer; needs a C++ compiler alone.
@@ -60,16 +68,26 @@ second-torch:
 # Where there is nvcc, the CUDA kernels are compiled for one architecture, GPU or not: a check.
 export HVAE_CUDA_ARCHITECTURES ?= $(if $(shell command -v nvcc),90)
 
-$(VENV)/built: $(VENV)/installed $(SOURCES)
+# Built, with all that the checks need.
+$(VENV)/complete: $(VENV)/installed $(VENV)/built
+	touch $@
+
+$(VENV)/built: $(VENV)/prepared $(SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
-$(VENV)/installed: pyproject.toml
+# pip shows its progress on a terminal.
+$(VENV)/prepared: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed, \
 	$(PYTHON) is ' + sys.version.split()[0] + '; name another one: make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c "$(LIST_REQUIREMENTS)" > $(VENV)/requirements.txt
-	$(BIN)/pip install --quiet --requirement $(VENV)/requirements.txt
+	$(BIN)/python -c "$(LIST_REQUIREMENTS)" server features > $(VENV)/requirements.txt
+	$(BIN)/pip install $(PIP_FLAGS) --requirement $(VENV)/requirements.txt
+	touch $@
+
+$(VENV)/installed: $(VENV)/prepared
+	$(BIN)/python -c "$(LIST_REQUIREMENTS)" > $(VENV)/all-requirements.txt
+	$(BIN)/pip install $(PIP_FLAGS) --requirement $(VENV)/all-requirements.txt
 	touch $@
 
 clean:

@@ -73,6 +73,7 @@ def pytest_configure() -> None:
     xdist, small images cost them many times the work of one thread. Processes of tests inherit it.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["HVAE_PROGRESS_SECONDS"] = "0"  # what a slow machine would put between messages
     torch.set_num_threads(1)
     here = "127.0.0.1,localhost"
     for name in ("no_proxy", "NO_PROXY"):

@@ -1,12 +1,18 @@
-"""The package as it is installed: what a wheel holds, and that it works without its extension."""
+"""The package as it is installed: what sources and wheel hold, and that the wheel works."""
 
+import math
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 ROUND_TRIP = """
@@ -18,23 +24,62 @@ print(hvae_codec.__file__, ops.extension_available(), codec.decode(codec.encode(
 """
 
 
+def run(*command, **keywords):
+    """The output of a command that must succeed."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=280, **keywords)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory):
-    """The files of a wheel built the normal way, without build isolation and without CUDA."""
+def sources(tmp_path_factory):
+    """What a source distribution holds, made as `make wheel` makes it."""
+    directory = tmp_path_factory.mktemp("sdist")
+    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir"]
+    run(*build, directory, ROOT)
+    (packed,) = directory.glob("hvae_codec-*.tar.gz")
+    with tarfile.open(packed) as archive:
+        archive.extractall(directory, filter="data")
+    return directory / packed.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(sources, tmp_path_factory):
+    """A wheel of these sources alone, without build isolation and without CUDA."""
+    # Objects of the checkout that are newer than the sources are not compiled again.
+    (sources / "build").mkdir()
+    for objects in (ROOT / "build").glob("temp.*"):
+        shutil.copytree(objects, sources / "build" / objects.name)
     directory = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--quiet"]
-    done = subprocess.run(
-        [*command, "--wheel-dir", str(directory), str(ROOT)],
-        env={**os.environ, "HVAE_CUDA": "0"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = directory.glob("hvae_codec-*.whl")
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--quiet"]
+    run(*pip, "--wheel-dir", directory, sources, env={**os.environ, "HVAE_CUDA": "0"})
+    (made,) = directory.glob("hvae_codec-*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel):
+    """The files of the wheel."""
+    site = wheel.parent / "site"
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(directory / "site")
-    return directory / "site"
+        archive.extractall(site)
+    return site
+
+
+@pytest.fixture(scope="module")
+def programs(wheel, tmp_path_factory):
+    """The programs of a fresh environment that has the wheel, and what it needs from this one."""
+    directory = tmp_path_factory.mktemp("environment")
+    venv.create(directory, with_pip=False)
+    folder = directory / "bin"
+    pip = [sys.executable, "-m", "pip", "--python", folder / "python", "install", "--quiet"]
+    run(*pip, "--no-deps", "--no-index", wheel)
+    (site,) = directory.glob("lib/python*/site-packages")
+    # Named in a .pth file, directories give their modules, but not the checkout that theirs name.
+    shared = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "shared.pth").write_text("\n".join(shared))
+    return folder
 
 
 ONLY_THE_WHEEL = """
@@ -84,6 +129,32 @@ def test_a_wheel_works(unpacked):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[1] == "True"
     assert done.stdout.startswith(str(unpacked))
+
+
+def test_the_sources_hold_all_that_is_compiled(sources):
+    listed = run("git", "ls-files", "csrc", "proto", "hvae_codec", "server", cwd=ROOT).splitlines()
+    assert len(listed) > 200
+    assert [name for name in listed if not (sources / name).is_file()] == []
+
+
+def test_a_fresh_environment_codes_an_image_outside_the_checkout(programs, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [programs / "hvae-codec"]
+    ramp = np.add.outer(np.arange(48), 2 * np.arange(64)).astype(np.uint8)
+    Image.fromarray(np.dstack([ramp, ramp[:, ::-1], 255 - ramp])).save(tmp_path / "ramp.png")
+
+    def here(*words):
+        return run(*command, *words, cwd=tmp_path, env=environment)
+
+    here("encode", "ramp.png", "--model", "photo", "--quality", "80")
+    here("decode", "ramp.hvae", "--output", "again.png")
+    with Image.open(tmp_path / "ramp.png") as given, Image.open(tmp_path / "again.png") as again:
+        difference = np.asarray(again, float) - np.asarray(given, float)
+    assert 10 * math.log10(255**2 / np.square(difference).mean()) > 30
+    where = "import hvae_codec; print(hvae_codec.__file__)"
+    assert str(programs.parent) in run(programs / "python", "-c", where, cwd=tmp_path)
+    assert "cifar10" in here("models")
+    assert "--port" in here("serve", "--help")
 
 
 def test_without_the_extension_everything_works_and_asking_for_it_says_how(unpacked):

@@ -1,12 +1,18 @@
-"""Progress bars are for terminals: in a log, each of their states would stay as a line."""
+"""Progress: bars on terminals, lines in logs, and nothing of what ends soon."""
 
 import ast
+import re
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from hvae_codec.errors import HvaeCodecError
+from hvae_codec.utils.progress import LogLines, progress
+
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("hvae_codec", "server", "benchmarks")
+LINE = re.compile(r"packing: (\d+) of 40 images,  ?[\d.]+ images/s, \d\d:\d\d left")
 
 
 def bars(path):
@@ -15,10 +21,67 @@ def bars(path):
     return [call for call in calls if getattr(call.func, "id", None) in ("tqdm", "trange")]
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", ["hvae_codec", "server", "benchmarks"])
 def test_every_bar_is_hidden_where_there_is_no_terminal(folder):
-    found = [(path, bar) for path in sorted((ROOT / folder).rglob("*.py")) for bar in bars(path)]
-    assert found or folder == "server"
-    for path, bar in found:
-        # tqdm shows a bar in a log as well unless `disable` is None.
-        assert any(keyword.arg == "disable" for keyword in bar.keywords), f"{path}:{bar.lineno}"
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for bar in bars(path):
+            # tqdm shows a bar in a log as well unless `disable` is None.
+            assert any(keyword.arg == "disable" for keyword in bar.keywords), f"{path}:{bar.lineno}"
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """Sets the seconds between lines."""
+    return lambda text: monkeypatch.setenv("HVAE_PROGRESS_SECONDS", text)
+
+
+def test_a_log_has_lines_that_rise_to_the_end(seconds, capsys):
+    seconds("0.05")
+    for _ in progress("packing", range(40), unit="images"):
+        time.sleep(0.01)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "\r" not in err
+    counts = [int(LINE.fullmatch(line)[1]) for line in err.splitlines()]
+    assert 2 <= len(counts) <= 10  # 0.4 s or more, a line each 0.05 s or more
+    assert counts == sorted(set(counts))
+    assert counts[-1] == 40
+
+
+def test_other_lines_stand_between_whole_ones(seconds, capsys):
+    seconds("0.001")
+    with progress("packing", total=40, unit="images") as bar:
+        time.sleep(0.01)
+        bar.update(10)
+        with bar.external_write_mode(file=sys.stderr):
+            print("a.png: no image", file=sys.stderr)
+    first, second = capsys.readouterr().err.splitlines()
+    assert LINE.fullmatch(first)[1] == "10"
+    assert second == "a.png: no image"
+
+
+@pytest.mark.parametrize("text", ["0", "1000", ""])
+def test_no_lines_of_what_ends_before(seconds, capsys, text):
+    seconds(text)
+    assert list(progress("packing", range(40), unit="images")) == list(range(40))
+    with progress("packing", total=40, unit="images", in_log=False) as bar:
+        bar.update(40)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_has_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress("packing", total=40, unit="images") as bar:
+        assert not isinstance(bar, LogLines)
+        bar.update(40)
+    assert "packing: 100%" in capsys.readouterr().err
+    with progress("packing", total=40, unit="images", shown=False) as bar:
+        bar.update(40)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["-1", "soon", "nan", "inf"])
+def test_a_wrong_interval_is_named(seconds, text):
+    seconds(text)
+    with pytest.raises(HvaeCodecError, match=f"HVAE_PROGRESS_SECONDS is '{text}'; allowed"):
+        progress("packing", total=40)

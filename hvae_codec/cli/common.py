@@ -14,12 +14,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import hvae_codec
-from hvae_codec.errors import HvaeCodecError, UnknownQualityError
+from hvae_codec.errors import HvaeCodecError, ImageError, UnknownQualityError
 from hvae_codec.utils.atomic_files import replacing
 from hvae_codec.utils.options import parse_whole
+
+if TYPE_CHECKING:
+    from hvae_codec.codec.images.conversions import Conversions
 
 Commands = Any
 """argparse's unnamed type of what `add_subparsers` returns."""
@@ -113,6 +116,35 @@ def add_effort_argument(parser: argparse.ArgumentParser) -> None:
         help="encoder search of a model family: 0 none, 1 and 2 fewer bytes for more time; "
         "default: 0, or 1 where a size or a quality between levels is asked for",
     )
+
+
+def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
+    """--background and --convert-cmyk, for images that are refused otherwise."""
+    parser.add_argument(
+        "--background",
+        metavar="COLOUR",
+        help="lay images with alpha over an opaque colour instead of refusing them: white, "
+        "'#rrggbb'",
+    )
+    parser.add_argument(
+        "--convert-cmyk",
+        action="store_true",
+        help="convert CMYK images to sRGB, by their ICC profile if they have one, instead of "
+        "refusing them",
+    )
+
+
+def conversions_of(arguments: argparse.Namespace) -> Conversions:
+    """What `add_conversion_arguments` gave; a colour that is none is wrong usage."""
+    from hvae_codec.codec.images.conversions import Conversions, parse_colour
+
+    background = None
+    if arguments.background is not None:
+        try:
+            background = parse_colour(arguments.background)
+        except ImageError as error:
+            arguments.usage_error(f"--background {error}")
+    return Conversions(background, arguments.convert_cmyk)
 
 
 def load(arguments: argparse.Namespace, model: str | None = None) -> hvae_codec.Codec:

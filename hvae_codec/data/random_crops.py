@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hvae_codec.data.dataset import content_hash
+from hvae_codec.data.plain_crops import plain_crop
 from hvae_codec.data.sources.photographs import Photos
 from hvae_codec.errors import DatasetError
 from hvae_codec.utils.prefetch import ahead
@@ -42,15 +43,19 @@ class RandomCrops:
     A crop is cut at random from an image, at its own or at a smaller scale, mirrored or not,
     sometimes turned, in half of the cases changed in colour, and seldom with a rectangle of one
     colour on it: photographs have few flat areas, and a model that saw none spends bytes on them.
-    An image's share of the crops is its share of all pixels.
+    An image's share of the crops is its share of all pixels. `plain` is the probability of a
+    `plain_crop` instead, 0 to 1.
     """
 
-    def __init__(self, photos: Photos, count: int, seed: int) -> None:
+    def __init__(self, photos: Photos, count: int, seed: int, plain: float = 0.0) -> None:
         if count < 1 or seed < 0:
             raise DatasetError(f"crops must be at least 1 and seed 0, got {count} and {seed}")
+        if not 0.0 <= plain <= 1.0:
+            raise DatasetError(f"the share of plain crops must lie between 0 and 1, got {plain}")
         self.photos = photos
         self.count = count
         self.seed = seed
+        self.plain = plain
         self._areas = np.cumsum([p.shape[0] * p.shape[1] for p in photos.pictures], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -60,7 +65,9 @@ class RandomCrops:
     def name(self) -> str:
         """The name under which results are published that were trained on these crops."""
         height, width = self.photos.size
-        return f"random {height}x{width} crops, {self.count:,} an epoch, of {self.photos.name}"
+        plain = f"{100 * self.plain:g} % plain, " if self.plain else ""
+        crops = f"random {height}x{width} crops, {self.count:,} an epoch"
+        return f"{crops}, {plain}of {self.photos.name}"
 
     @property
     def split(self) -> str:
@@ -94,6 +101,8 @@ class RandomCrops:
         # The seeds that SeedSequence((seed, epoch)) would spawn, for the epoch's order.
         key = np.random.SeedSequence((self.seed, epoch), spawn_key=(index,))
         generator = np.random.Generator(np.random.PCG64(key))
+        if self.plain and generator.random() < self.plain:
+            return plain_crop(self.photos.size, generator)
         picture = self.photos.pictures[self._image_of(epoch * self.count + index)]
         crop = _turned(_cut(picture, self.photos.size, generator), generator)
         return _filled(np.ascontiguousarray(_recoloured(crop, generator)), generator)

@@ -97,6 +97,7 @@ def load_training(
     crop: tuple[int, int],
     crops: int | None = None,
     seed: int = 0,
+    plain: float = 0.0,
     skip: Callable[[str], None] | None = None,
 ) -> ImageDataset | RandomCrops:
     """Load what a model is trained on: of photographs random crops, of other sets the split
@@ -107,6 +108,7 @@ def load_training(
         crop: height and width of the model's images.
         crops: how many an epoch has, of photographs and only of them.
         seed: of the random crops, >= 0.
+        plain: share of crops that are no photographs, 0 to 1; as `RandomCrops` takes it.
         skip: as `load_photos` takes it; other sets have no images to skip.
 
     Raises:
@@ -121,7 +123,7 @@ def load_training(
         number, first = count_of("crops", crops, 1), count_of("seed", seed, 0)
         places = name.removeprefix(_PHOTOS)
         photos = load_photos(places, "train", crop_size(crop), root, skip=skip)
-        return RandomCrops(photos, number, first)
+        return RandomCrops(photos, number, first, plain)
     if crops is not None:
         raise DatasetError(f"{name} has epochs of its own; only {_PHOTOS}PATH takes crops an epoch")
     return load_dataset(name, "train", root, download, crop=crop)

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.tiled.quality_interpolation import EFFORT, TRADES
 from hvae_codec.evaluation.metrics.psnr import mean_psnr_db, squared_error_each
+from hvae_codec.utils.progress import progress
 
 CALIBRATION_IMAGES = 1024
 """Images that a card's calibration is measured on: all quality levels of a model family on the same
@@ -31,7 +31,7 @@ def calibrate_codec(codec: Codec, images: NDArray[np.uint8]) -> dict[str, Any]:
     """
     _ = codec.checkpoint.of_one_size  # which raises it
     sizes, decibels = [], []
-    for trade in tqdm(TRADES, desc="calibrating", unit="trade", disable=None, leave=False):
+    for trade in progress("calibrating", TRADES, unit="trades", leave=False):
         size, psnr = measure_trade(codec, images, EFFORT, trade)
         sizes.append(round(size, 4))
         decibels.append(round(psnr, 4))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.codec import Codec
@@ -20,6 +19,7 @@ from hvae_codec.models.hvae import noise_seed
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import dtype_of
 from hvae_codec.models.plane import BetaRanges, PlaneVAE
+from hvae_codec.utils.progress import progress
 
 BATCH = 256
 
@@ -38,9 +38,8 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
     number = codec.point.number
     share = None if number is None else number / MAX_NUMBER
     file_sizes, payload_sizes, bits, errors = [], [], [], []
-    for start in tqdm(
-        range(0, len(images), BATCH), desc="measuring", unit="batch", disable=None, leave=False
-    ):
+    starts = range(0, len(images), BATCH)
+    for start in progress("measuring", starts, unit="batches", leave=False):
         batch = images[start : start + BATCH]
         blobs = codec.encode_batch(batch)
         file_sizes += [len(blob) for blob in blobs]
@@ -71,7 +70,7 @@ def measure_qualities(codec: Codec, images: NDArray[np.uint8]) -> list[dict[str,
     """
     rows = []
     pixels = images.shape[1] * images.shape[2]
-    for quality in tqdm(QUALITIES, desc="qualities", disable=None, leave=False):
+    for quality in progress("measuring", QUALITIES, unit="qualities", leave=False):
         at = codec.at_quality(quality)
         blobs = at.encode_batch(images)
         error = squared_error_each(images, np.asarray(at.decode_batch(blobs)))

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from hvae_codec.codec.checkpoint import read_card
 from hvae_codec.errors import CheckpointError, EvaluationError, ExecutorError, HvaeCodecError
 from hvae_codec.evaluation.jsonl import Row, RowFile
@@ -20,6 +18,7 @@ from hvae_codec.evaluation.rows import PROBE_LEVELS, check_pictures
 from hvae_codec.evaluation.worker import EvaluationConfig, Evaluator, Task
 from hvae_codec.models.spec import ModelSpec
 from hvae_codec.utils.executors.local import LocalExecutor
+from hvae_codec.utils.progress import progress
 
 SWEEP_FORMAT = "hvae-codec sweep 1"
 ROWS_FILE = "evaluation.jsonl"
@@ -169,7 +168,7 @@ def _run(
     """Evaluate models; add each row to the file when it is made."""
     with (
         LocalExecutor(min(workers, len(tasks))) as executor,
-        tqdm(total=len(tasks), desc="evaluating", unit="model", disable=None) as bar,
+        progress("evaluating", total=len(tasks), unit="models") as bar,
     ):
         rows = executor.map_unordered(evaluator.attempt, tasks, bar.set_postfix_str)
         try:

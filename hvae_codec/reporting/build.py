@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from hvae_codec.errors import EvaluationError
 from hvae_codec.reporting.differences import sentence
 from hvae_codec.reporting.figures.figures3to9 import drawings
@@ -21,6 +19,7 @@ from hvae_codec.reporting.results import Sweep, beside_models_alone, read_sweep
 from hvae_codec.reporting.selection import optima
 from hvae_codec.reporting.table import as_json, as_markdown, as_text
 from hvae_codec.utils.atomic_files import write_atomically
+from hvae_codec.utils.progress import progress
 
 KINDS = ("png", "svg")
 PAGE = "report.html"
@@ -65,7 +64,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Report:
     planned = [
         (s, n, drawing) for s, n in zip(sweeps, names, strict=True) for drawing in drawings(s)
     ]
-    for sweep, name, drawing in tqdm(planned, desc="figures", unit="figure", disable=None):
+    for sweep, name, drawing in progress("drawing", planned, unit="figures"):
         if why := drawing.lacks(sweep):
             left_out[f"{name}-{drawing.name}"] = why
             continue

@@ -9,7 +9,6 @@ where it was.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from hvae_codec.data import ImageDataset, epoch_batches
 from hvae_codec.errors import DatasetError, DivergenceError, SpecError
@@ -31,6 +29,7 @@ from hvae_codec.training.classifier_state import load_state, save_state
 from hvae_codec.training.recipe import Precision
 from hvae_codec.training.state_file import data_of
 from hvae_codec.utils.options import check_options, option
+from hvae_codec.utils.progress import Bar, progress
 
 MOMENTUM = 0.9
 RISING = 0.2
@@ -135,12 +134,12 @@ def train_classifier(
     optimiser, data = _optimiser(recipe, module), data_of(dataset)
     history = load_state(state, recipe.to_json(), data, module, optimiser)
     per_epoch = len(images) // recipe.batch_size * recipe.batch_size
-    with tqdm(
+    with progress(
+        "training",
         total=recipe.epochs * per_epoch,
         initial=len(history) * per_epoch,
-        unit="img",
-        disable=None,
-        file=sys.stderr,
+        unit="images",
+        in_log=report is None,
     ) as bar:
         while len(history) < recipe.epochs:
             row = _epoch(recipe, module, optimiser, images, labels, len(history), bar)
@@ -161,9 +160,8 @@ def accuracy(module: ClassifierNetwork, arch: str, dataset: ImageDataset) -> flo
     images, labels = _fitting(arch, dataset)
     likelihood = LIKELIHOODS[ARCHITECTURES[arch].likelihood]()
     right = 0
-    for start in tqdm(
-        range(0, len(images), EVALUATION_BATCH), desc="testing", disable=None, leave=False
-    ):
+    starts = range(0, len(images), EVALUATION_BATCH)
+    for start in progress("testing", starts, unit="batches", leave=False):
         batch = torch.from_numpy(images[start : start + EVALUATION_BATCH]).permute(0, 3, 1, 2)
         logits = module(likelihood.pixels(batch, dtype_of(module)).to(module.mean.device))
         found = logits.argmax(dim=1).cpu().numpy()
@@ -248,7 +246,7 @@ def _epoch(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     epoch: int,
-    bar: tqdm[Any],
+    bar: Bar,
 ) -> dict[str, Any]:
     module.train()
     steps = len(images) // recipe.batch_size

@@ -52,7 +52,8 @@ class Recipe:
     begin with different weights and draw different noise. `average`: what an exponential moving
     average of the weights keeps of itself in a step; the model trained is the average.
     `quality_rate`: factor on the learning rate of a map model's values by quality. `crops`: of
-    photographs, random crops an epoch. `optimiser`: as `hvae_codec.training.optimisers` has them;
+    photographs, random crops an epoch; `plain_crops`: the share of them that are no photographs
+    (`hvae_codec.data.plain_crops`). `optimiser`: as `hvae_codec.training.optimisers` has them;
     with "muon" and "soap" one learning rate serves matrices and the rest. `beta_ranges`: least and
     greatest beta of each layer, top first, of one model for all of them
     (`hvae_codec.models.plane`); `betas` are then factors, and in the warm-up rise from
@@ -116,6 +117,10 @@ class Recipe:
         "soap: Adam in the eigenbases of their gradients",
     )
     beta_ranges: BetaRanges | None = None
+    plain_crops: float = option(
+        0.0,
+        "of photographs, share of crops that are one colour, a gradient or an edge: 0.04",
+    )
 
     def __post_init__(self) -> None:
         for name, kind in _field_types().items():
@@ -133,6 +138,10 @@ class Recipe:
         check_options(self, SpecError)
         if self.images is not None and self.crops is not None:
             raise SpecError("images and crops both say how many images an epoch has: give one")
+        if not 0 <= self.plain_crops <= 1:
+            raise SpecError(f"plain_crops {self.plain_crops}; must lie between 0 and 1")
+        if self.plain_crops and self.crops is None:
+            raise SpecError("plain_crops is a share of random crops: give crops as well")
         for name in ("learning_rate", "gradient_norm", "quality_rate"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -193,7 +202,11 @@ class Recipe:
         rates = None if self.rates is None else list(self.rates)
         fields = {**asdict(self), "betas": list(self.betas), "rates": rates}
         ranges = fields.pop("beta_ranges")
-        return fields if ranges is None else {**fields, "beta_ranges": [list(r) for r in ranges]}
+        if ranges is not None:
+            fields["beta_ranges"] = [list(r) for r in ranges]
+        if not self.plain_crops:  # as releases without this field wrote it
+            del fields["plain_crops"]
+        return fields
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Recipe:

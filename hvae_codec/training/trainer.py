@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from hvae_codec.data import TrainingPictures
 from hvae_codec.errors import CheckpointError, DivergenceError
@@ -26,6 +24,7 @@ from hvae_codec.training.optimisers.optimiser import Optimiser
 from hvae_codec.training.recipe import Recipe
 from hvae_codec.training.run_state import Progress, RunState
 from hvae_codec.training.state_file import data_of
+from hvae_codec.utils.progress import progress
 
 
 def train(
@@ -68,18 +67,19 @@ def train(
     count = checked_count(any_spec(recipe.spec), dataset, recipe)
     directory.mkdir(parents=True, exist_ok=True)
     run = _Run(recipe, dataset, directory, start, device)
-    progress = run.load(count // recipe.batch_size)
+    done = run.load(count // recipe.batch_size)
     run.model.train()
     per_epoch = count // recipe.batch_size * recipe.batch_size
-    with tqdm(
+    with progress(
+        "training",
         total=recipe.epochs * per_epoch,
-        initial=progress.epochs * per_epoch,
-        unit="img",
-        disable=None if advance is None else True,
-        file=sys.stderr,
+        initial=done.epochs * per_epoch,
+        unit="images",
+        shown=advance is None,
+        in_log=report is None,
     ) as bar:
         if advance is not None:
-            advance(progress.epochs * per_epoch)
+            advance(done.epochs * per_epoch)
 
         def seen(images: int, means: NDArray[np.float64]) -> None:
             if advance is not None:
@@ -87,15 +87,15 @@ def train(
             bar.update(images)
             bar.set_postfix_str(_summary(epoch_row(0, means[0])), refresh=False)
 
-        while progress.epochs < recipe.epochs:
-            bar.set_description(f"epoch {progress.epochs + 1}/{recipe.epochs}", refresh=False)
-            last = [progress.history[-1] if progress.history else None]
+        while done.epochs < recipe.epochs:
+            bar.set_description(f"epoch {done.epochs + 1}/{recipe.epochs}", refresh=False)
+            last = [done.history[-1] if done.history else None]
             begun = time.process_time()
-            (row,) = run_epoch(run, dataset, count, progress.epochs, last, seen)
+            (row,) = run_epoch(run, dataset, count, done.epochs, last, seen)
             seconds = round(time.process_time() - begun, 1)
             row |= {"learning_rate": recipe.learning_rate, "cpu_seconds": seconds}
-            progress = Progress(progress.epochs + 1, [*progress.history, row])
-            run.state.save(progress)
+            done = Progress(done.epochs + 1, [*done.history, row])
+            run.state.save(done)
             if report is not None:
                 report(row)
     return run.result()

@@ -89,6 +89,16 @@ def test_a_folder_is_encoded_as_by_the_local_command(run, folder, tmp_path, caps
         assert "images[" not in line
 
 
+def test_images_are_converted_before_they_are_sent(run, folder, tmp_path):
+    words = ["--background", "white", "--output", tmp_path / "out", "--json", *MODEL]
+    code, out, _ = run("encode", folder, *words)
+    failed = [Path(row["input"]).name for row in json.loads(out) if "error" in row]
+    assert (code, failed) == (1, BAD[1:])
+    image = np.full((32, 32, 3), 255, np.uint8)
+    blob = hvae_codec.load("cifar10", quality=3).encode(image)
+    assert (tmp_path / "out" / "alpha.hvae").read_bytes() == blob
+
+
 def test_and_decoded(run, folder, tmp_path):
     files = [folder / "c0.png", folder / "c1.png", folder / "grey.pgm"]
     assert run("encode", *files, *MODEL, "--output", tmp_path / "encoded/")[0] == 0

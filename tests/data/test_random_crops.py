@@ -160,6 +160,33 @@ def test_some_crops_have_a_rectangle_of_one_colour_on_them():
     assert flat.mean() == pytest.approx(0.08, abs=0.02)
 
 
+def test_a_share_of_crops_is_plain():
+    """One colour, a gradient or an edge: each a third. Noise looks like none of them."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    photos = Photos((noise,), (20, 16), "noise", "train")
+    crops = RandomCrops(photos, 3000, seed=0, plain=0.5).batch(0, np.arange(3000))
+    colours = np.array([len(np.unique(crop.reshape(-1, 3), axis=0)) for crop in crops])
+    steps = np.abs(np.diff(crops.astype(int), axis=1)).max((1, 2, 3))
+    of_a_gradient = (colours > 2) & (steps <= 16)  # 255 levels over the shorter side, 16 pixels
+    # Two colours in a plain crop are equal where both are white, or black: 2 of 64 times.
+    assert (colours == 1).mean() == pytest.approx(0.5 * (1 / 3 + 2 / 3 * 2 / 64), abs=0.025)
+    assert (colours == 2).mean() == pytest.approx(0.5 / 3 * 62 / 64, abs=0.02)
+    assert of_a_gradient.mean() == pytest.approx(0.5 / 3 * 62 / 64, abs=0.02)
+    assert crops[colours == 1].min() == 0
+    assert crops[colours == 1].max() == 255
+
+
+def test_a_share_of_plain_crops_is_named_and_leaves_the_others_alone(crops):
+    named = RandomCrops(crops.photos, 64, seed=3, plain=0.25)
+    assert "64 an epoch, 25 % plain, of " in named.name
+    assert "plain" not in crops.name
+    none = RandomCrops(crops.photos, 64, seed=3, plain=0.0)
+    assert np.array_equal(none.crop(2, 5), crops.crop(2, 5))
+    for share in (-0.1, 1.5, float("nan")):
+        with pytest.raises(DatasetError, match="plain crops must lie between 0 and 1"):
+            RandomCrops(crops.photos, 64, seed=3, plain=share)
+
+
 def test_a_window_is_never_larger_than_its_picture():
     picture = np.full((16, 18, 3), 7, np.uint8)
     crops = RandomCrops(Photos((picture,), (16, 16), "small", "train"), 50, seed=0)

@@ -7,6 +7,6 @@ from tests.server.conftest import (  # noqa: F401
     rung,
     server,
     smooth_picture,
-    start_server,
+    start_lasting_server,
     tiles,
 )

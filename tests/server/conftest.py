@@ -78,13 +78,12 @@ class ServerProcess:
 StartServer = Callable[..., ServerProcess]
 
 
-@pytest.fixture(scope="session")
-def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """Starts servers with the flags given; none outlives the tests."""
+def _starting(folders: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """What starts servers with the flags given; they end when this iterator does."""
     servers = []
 
     def start(*flags: str, environment: Mapping[str, str] | None = None) -> ServerProcess:
-        directory = tmp_path_factory.mktemp("server")
+        directory = folders.mktemp("server")
         servers.append(ServerProcess(directory, *flags, environment=environment))
         return servers[-1]
 
@@ -95,18 +94,32 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
 
 
 @pytest.fixture(scope="session")
-def server(start_server: StartServer) -> Iterator[ServerProcess]:
+def start_lasting_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts servers that many files of tests share."""
+    yield from _starting(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts servers that end with the file of tests: they take 0.7 GB each."""
+    yield from _starting(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def server(start_lasting_server: StartServer) -> Iterator[ServerProcess]:
     """The server that most tests share; it must live through all of them without a traceback."""
-    shared = start_server()
+    shared = start_lasting_server()
     yield shared
     assert shared.process.poll() is None, f"the server died:\n{shared.log}"
     assert "Traceback" not in shared.log, shared.log
 
 
 @pytest.fixture(scope="session")
-def watched(start_server: StartServer) -> Iterator[ServerProcess]:
+def watched(start_lasting_server: StartServer) -> Iterator[ServerProcess]:
     """A server with metrics, and logs in JSON."""
-    server = start_server("--metrics-port", "0", "--log-format", "json", "--preload", "mnist")
+    server = start_lasting_server(
+        "--metrics-port", "0", "--log-format", "json", "--preload", "mnist"
+    )
     yield server
     assert "Traceback" not in server.log, server.log
 
@@ -130,9 +143,9 @@ def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def guarded(start_server: StartServer, token_file: Path) -> Iterator[ServerProcess]:
+def guarded(start_lasting_server: StartServer, token_file: Path) -> Iterator[ServerProcess]:
     """A server that wants these tokens, with a status page."""
-    server = start_server("--token-file", str(token_file), "--metrics-port", "0")
+    server = start_lasting_server("--token-file", str(token_file), "--metrics-port", "0")
     yield server
     assert "Traceback" not in server.log, server.log
     assert not any(token in server.log for token in TOKENS.values())

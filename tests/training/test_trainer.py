@@ -167,6 +167,8 @@ def test_pictures_must_fit_the_model(tmp_path):
         ({"learning_rate": 0.0}, "above 0"),
         ({"rounded_epochs": 9}, "must not exceed"),
         ({"rounded_epochs": 1, "posterior": "gaussian"}, "no grid"),
+        ({"plain_crops": 1.5, "crops": 64}, "plain_crops 1.5; must lie between 0 and 1"),
+        ({"plain_crops": 0.1}, "plain_crops is a share of random crops"),
         ({"spec": "vae"}, "no architecture 'vae'"),
     ],
 )
@@ -181,6 +183,10 @@ def test_recipe_round_trip_and_schedule():
     assert [run.learning_rate_at(step, 8) for step in (0, 4)] == pytest.approx([1.0, 0.5])
     assert run.betas_at(0.5) == (0.25, 0.125)
     assert run.betas_at(2.0) == (1.0, 0.5)
+    plain = recipe(crops=64, plain_crops=0.04)
+    assert plain.to_json()["plain_crops"] == 0.04
+    assert Recipe.from_json(plain.to_json()) == plain
+    assert "plain_crops" not in run.to_json()  # releases without it read what they can repeat
     with pytest.raises(SpecError, match="unknown recipe fields: momentum"):
         Recipe.from_json({**run.to_json(), "momentum": 0.9})
 

@@ -99,7 +99,7 @@ def _cat_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _unpack(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
+    from hvae_codec.utils.progress import progress
 
     output: Path = arguments.output
     other = ", others into a folder"
@@ -108,7 +108,7 @@ def _unpack(arguments: argparse.Namespace) -> int:
         chosen = [picture_number(archive, key) for key in arguments.keys]
         parts = _parts(archive, chosen)
         total = len(chosen) or len(archive)
-        with tqdm(total=total, desc="unpacking", unit=" images", disable=None) as bar:
+        with progress("unpacking", total=total, unit="images") as bar:
             if output.suffix.lower() == ".npy":
                 wanted = chosen or range(len(archive))
                 write_array(archive, wanted, output, bar.update)

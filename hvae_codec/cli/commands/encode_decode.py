@@ -6,6 +6,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ import hvae_codec
 from hvae_codec.cli.common import (
     Commands,
     add_command,
+    add_conversion_arguments,
     add_effort_argument,
     add_model_arguments,
     continuous,
+    conversions_of,
     path,
     positive_float,
     positive_int,
@@ -75,20 +78,24 @@ def _encode_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=path, help="file or folder; default: beside the input"
     )
     parser.add_argument("--psnr", action="store_true", help="decode again and report the PSNR")
-    _add_skip_argument(parser)
+    _add_common_arguments(parser)
+    add_conversion_arguments(parser)
     add_model_arguments(parser, auto=True)
     add_effort_argument(parser)
     _add_target_arguments(parser)
     add_server_arguments(parser)
 
 
-def _add_skip_argument(parser: argparse.ArgumentParser) -> None:
-    """--skip-existing."""
+def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """--skip-existing and --verbose."""
     parser.add_argument(
         "--skip-existing",
         action="store_true",
         help="resume a run: leave out inputs whose results are there, and are no older than they "
         "are where results may be written over",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="a line for each of several files"
     )
 
 
@@ -130,7 +137,7 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preview", action="store_true", help="decode the top layer (z2 of two) alone"
     )
-    _add_skip_argument(parser)
+    _add_common_arguments(parser)
     add_server_arguments(parser)
 
 
@@ -152,7 +159,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     else:
         done = _encode_here(jobs, targets, arguments)
     rows = with_skipped(every, jobs, done)
-    return _report(rows, time.perf_counter() - start, _encode_line, arguments.json)
+    return _report(rows, time.perf_counter() - start, _encode_line, arguments)
 
 
 def _encode_here(
@@ -160,12 +167,13 @@ def _encode_here(
 ) -> list[Row]:
     from hvae_codec.codec.images.load import as_uint8
 
+    conversions = conversions_of(arguments)
     choice = Choice(arguments, [job.source for job in jobs])
     if targets:
         targets["effort"] = 1 if arguments.effort is None else arguments.effort
 
     def read(source: Path) -> Item[Pixels]:
-        picture = as_uint8(source)
+        picture = as_uint8(source, conversions)
         pixels = picture.shape[0] * picture.shape[1]
         model = choice.model(*picture.shape[:2])
         # One at a time: the large ones, and those whose targets may turn out to be out of reach.
@@ -262,7 +270,7 @@ def _decode(arguments: argparse.Namespace) -> int:
     else:
         done = _decode_here(jobs, arguments)
     rows = with_skipped(every, jobs, done)
-    return _report(rows, time.perf_counter() - start, _decode_line, arguments.json)
+    return _report(rows, time.perf_counter() - start, _decode_line, arguments)
 
 
 def _decode_here(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
@@ -304,20 +312,39 @@ def _decode_line(row: Row) -> str:
 
 
 def _report(
-    rows: list[Row], seconds: float, line: Callable[[dict[str, Any]], str], as_json: bool
+    rows: list[Row],
+    seconds: float,
+    line: Callable[[dict[str, Any]], str],
+    arguments: argparse.Namespace,
 ) -> int:
     """Say what was done; the exit code."""
-    failed, skipped = failures(rows), sum("skipped" in row for row in rows)
-    if as_json:
+    failed = failures(rows)
+    done = [row for row in rows if "error" not in row and "skipped" not in row]
+    if arguments.json:
         print_json(rows)
-    elif len(rows) > 1:
-        total = sum(row.get("file_bytes", 0) for row in rows)
-        size = f", {total} bytes" if total else ""
+        return 1 if failed else 0
+    if len(rows) == 1 or arguments.verbose:
+        for row in rows:
+            if "skipped" in row:
+                print(f"{row['input']} -> {row['output']}: skipped, it is there")
+            elif "error" not in row:
+                print(line(row))
+    if len(rows) > 1:
+        skipped = len(rows) - len(done) - failed
         more = f", {skipped} skipped" if skipped else ""
-        count = len(rows) - failed - skipped
-        print(f"{count} files{size} in {seconds:.1f} s, {failed} failed{more}")
-    elif skipped:
-        print(f"{rows[0]['input']} -> {rows[0]['output']}: skipped, it is there")
-    elif not failed:
-        print(line(rows[0]))
+        sizes = _sizes(done)
+        print(f"{len(done)} files{sizes} in {seconds:.1f} s, {failed} failed{more}")
     return 1 if failed else 0
+
+
+def _sizes(rows: list[Row]) -> str:
+    """Bytes of encoded images, and their share of those of the files they are of."""
+    total = sum(row.get("file_bytes", 0) for row in rows)
+    if not total:
+        return ""
+    given = 0
+    for row in rows:
+        with suppress(OSError):  # it may be gone by now
+            given += Path(row["input"]).stat().st_size
+    share = f", {total / given:.2%} of the originals' {given}" if given else ""
+    return f", {total} bytes{share},"

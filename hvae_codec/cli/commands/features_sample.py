@@ -13,7 +13,9 @@ import hvae_codec
 from hvae_codec.cli.common import (
     Commands,
     add_command,
+    add_conversion_arguments,
     add_model_arguments,
+    conversions_of,
     load,
     path,
     positive_int,
@@ -65,6 +67,7 @@ def _features_arguments(parser: argparse.ArgumentParser) -> None:
         type=path,
         help="a .npz with arrays files, models (their ids), mean and std; default: print the means",
     )
+    add_conversion_arguments(parser)
     add_model_arguments(parser, auto=True)
     add_server_arguments(parser)
 
@@ -136,6 +139,8 @@ def _report_features(rows: list[Row], arguments: argparse.Namespace) -> int:
 def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
     from hvae_codec.codec.images.load import as_uint8
 
+    conversions = conversions_of(arguments)
+
     @functools.cache
     def asked_for() -> hvae_codec.Codec:
         images = (job.source for job in jobs if not is_encoded(job.source))
@@ -145,7 +150,7 @@ def _feature_rows(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
         if is_encoded(source):
             blob = source.read_bytes()
             return Item((hvae_codec.codec_for(blob), True), blob, 0)
-        picture = as_uint8(source)
+        picture = as_uint8(source, conversions)
         return Item((asked_for(), False), picture, picture.shape[0] * picture.shape[1])
 
     def convert(group: tuple[hvae_codec.Codec, bool], values: list[Any]) -> list[Row]:

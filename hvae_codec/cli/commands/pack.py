@@ -12,8 +12,10 @@ import hvae_codec
 from hvae_codec.cli.common import (
     Commands,
     add_command,
+    add_conversion_arguments,
     add_effort_argument,
     add_model_arguments,
+    conversions_of,
     load,
     path,
     positive_int,
@@ -84,6 +86,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "RAY_ADDRESS, whose machines see the files under the same paths; without RAY_ADDRESS "
         "on one that is started here",
     )
+    add_conversion_arguments(parser)
     add_model_arguments(parser, auto=True)
     add_effort_argument(parser)
 
@@ -93,7 +96,8 @@ def _pack(arguments: argparse.Namespace) -> int:
     # What is appended to is an archive or not, whatever its name.
     if not (arguments.append and _shard_path(output, 0, arguments.shards or 1).exists()):
         require_suffix(output, (".hvaa",), "archives are", unknown=True)
-    sources = picture_sources(arguments.inputs, named=not arguments.no_names)
+    conversions = conversions_of(arguments)
+    sources = picture_sources(arguments.inputs, conversions, named=not arguments.no_names)
     if arguments.data is not None:
         from hvae_codec.data import load_dataset
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hvae_codec.codec.archive.info import PictureInfo
+    from hvae_codec.codec.images.conversions import Conversions
     from hvae_codec.codec.images.stored_arrays import StoredRows
 
 _PIXEL_BATCH = 1 << 24
@@ -32,15 +33,16 @@ _PIXEL_BATCH = 1 << 24
 
 @dataclass(frozen=True)
 class FilePicture:
-    """The image of a file."""
+    """The image of a file, `conversions` being done to it."""
 
     path: Path
+    conversions: Conversions
 
     def __call__(self) -> NDArray[np.uint8]:
         """Read it. Raises ImageError, OSError."""
         from hvae_codec.codec.images.load import as_uint8
 
-        return as_uint8(self.path)
+        return as_uint8(self.path, self.conversions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,9 @@ class Source:
         return height, width
 
 
-def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:
+def picture_sources(
+    inputs: Sequence[Path], conversions: Conversions, *, named: bool
+) -> list[Source]:
     """The images that files, folders, patterns and .npy arrays stand for.
 
     Raises:
@@ -88,7 +92,7 @@ def picture_sources(inputs: Sequence[Path], *, named: bool) -> list[Source]:
             sources += array_sources(_read_array(file), str(file), file)
         else:
             name = below.as_posix() if named else None
-            sources.append(Source(str(file), name, FilePicture(file)))
+            sources.append(Source(str(file), name, FilePicture(file, conversions)))
     return sources
 
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterable, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hvae_codec.cli.common import describe, print_error
 from hvae_codec.cli.jobs.files import Job
 from hvae_codec.errors import HvaeCodecError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    from hvae_codec.utils.progress import Bar
 
 MAX_FILES = 256
 """Most files in a batch."""
 
 MAX_PIXELS = 16_000_000
-"""Pixels from which a batch takes no more files; bounds memory to a few times the largest one."""
+"""Pixels of images at work at a time; bounds memory to a few times the largest one."""
+
+BATCH_PIXELS = 1 << 18
+"""Pixels from which a batch takes no more files where batches are converted beside each other."""
 
 Row = dict[str, Any]
 """What is reported of one file; has the key "error" if it failed."""
@@ -48,11 +55,13 @@ def run_in_batches(
     """Read every file, convert many at once, finish each; one row a file, in order.
 
     `convert` takes a group and the values of some of its items. What fails with a HvaeCodecError or
-    OSError is reported on standard error, and the other files are still done. A progress bar shows
-    files a second and the time left when there is more than one file and somebody to see it.
+    OSError is reported on standard error, and the other files are still done.
+
+    Batches are converted and finished beside each other, one on each core that torch may use, but
+    for images of MAX_PIXELS or more, which take all cores one after the other.
     """
-    with progress(jobs, label) as bar:
-        run = _Run(jobs, convert, finish, bar)
+    with progress_of(jobs, label) as bar, _threads(len(jobs)) as pool:
+        run = _Run(jobs, convert, finish, bar, pool)
         for index, job in enumerate(jobs):
             try:
                 item = read(job.source)
@@ -64,12 +73,32 @@ def run_in_batches(
     return run.in_order()
 
 
-def progress(jobs: Sequence[Job], label: str) -> tqdm[NoReturn]:
-    """A bar that shows files a second and the time left, hidden where nobody would miss it."""
-    from tqdm import tqdm
+@contextmanager
+def _threads(files: int) -> Iterator[ThreadPoolExecutor | None]:
+    """A thread for each core, computing on that core alone; None where one core or file is all."""
+    if files < 2:
+        yield None
+        return
+    import torch
 
-    hidden = True if len(jobs) == 1 else None
-    return tqdm(total=len(jobs), desc=label, unit=" files", disable=hidden)
+    cores = torch.get_num_threads()
+    if cores < 2:
+        yield None
+        return
+    # The number that a thread sets holds for itself, and for threads that begin to compute later.
+    pool = ThreadPoolExecutor(cores, "batches", torch.set_num_threads, (1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores)
+
+
+def progress_of(jobs: Sequence[Job], label: str) -> Bar:
+    """Files a second and the time left, of more than one file."""
+    from hvae_codec.utils.progress import progress
+
+    return progress(label, total=len(jobs), unit="files", shown=len(jobs) > 1)
 
 
 def failures(rows: Iterable[Row]) -> int:
@@ -90,9 +119,8 @@ def _skipped(job: Job) -> Row:
 class Rows(Generic[Result]):
     """What is reported of each file, in whatever order they come to their ends."""
 
-    def __init__(
-        self, jobs: Sequence[Job], finish: Callable[[Job, Result], Row], bar: tqdm[NoReturn]
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], finish: Callable[[Job, Result], Row], bar: Bar) -> None:
+        self._lock = threading.Lock()
         self._rows: dict[int, Row] = {}
         self._jobs = jobs
         self._finish = finish
@@ -105,11 +133,11 @@ class Rows(Generic[Result]):
     def finish(self, index: int, result: Result) -> None:
         """Finish a file; where that fails with a HvaeCodecError or OSError, the file failed."""
         try:
-            self._rows[index] = self._finish(self._jobs[index], result)
+            row = self._finish(self._jobs[index], result)
         except (HvaeCodecError, OSError) as error:
             self.fail(index, error)
         else:
-            self._bar.update()
+            self._end(index, row)
 
     def fail(self, index: int, error: Exception) -> None:
         """Report a file that could not be done."""
@@ -117,8 +145,12 @@ class Rows(Generic[Result]):
         message = message if source in message else f"{source}: {message}"
         with self._bar.external_write_mode(file=sys.stderr):
             print_error(message)
-        self._rows[index] = {"input": source, "error": message}
-        self._bar.update()
+        self._end(index, {"input": source, "error": message})
+
+    def _end(self, index: int, row: Row) -> None:
+        with self._lock:
+            self._rows[index] = row
+            self._bar.update()
 
 
 class _Run(Rows[Result], Generic[Value, Result]):
@@ -127,26 +159,50 @@ class _Run(Rows[Result], Generic[Value, Result]):
         jobs: Sequence[Job],
         convert: Callable[[Any, list[Value]], Iterable[Result]],
         finish: Callable[[Job, Result], Row],
-        bar: tqdm[NoReturn],
+        bar: Bar,
+        pool: ThreadPoolExecutor | None,
     ) -> None:
         super().__init__(jobs, finish, bar)
         self._convert = convert
+        self._pool = pool
+        self._batch_pixels = MAX_PIXELS if pool is None else BATCH_PIXELS
         self._waiting: dict[Hashable, list[tuple[int, Item[Value]]]] = {}
+        self._running: deque[tuple[Future[None], int]] = deque()  # with the pixels of each
 
     def add(self, index: int, item: Item[Value]) -> None:
         """Let an item wait for others of its group; convert them when they are enough."""
         group = self._waiting.setdefault(item.group, [])
         group.append((index, item))
-        if len(group) >= MAX_FILES or sum(other.pixels for _, other in group) >= MAX_PIXELS:
+        if len(group) >= MAX_FILES or _pixels(group) >= self._batch_pixels:
             self._flush(item.group)
 
     def flush_all(self) -> None:
         """Convert what is still waiting."""
         for group in list(self._waiting):
             self._flush(group)
+        self._await_all()
 
     def _flush(self, group: Hashable) -> None:
         waiting = self._waiting.pop(group)
+        pixels = _pixels(waiting)
+        if self._pool is None or pixels >= MAX_PIXELS:
+            self._await_all()
+            self._do(group, waiting)
+            return
+        while self._running and pixels + sum(taken for _, taken in self._running) > MAX_PIXELS:
+            self._await_oldest()
+        self._running.append((self._pool.submit(self._do, group, waiting), pixels))
+
+    def _await_oldest(self) -> None:
+        future, _ = self._running.popleft()
+        future.result()
+
+    def _await_all(self) -> None:
+        while self._running:
+            self._await_oldest()
+
+    def _do(self, group: Hashable, waiting: list[tuple[int, Item[Value]]]) -> None:
+        """Convert a batch and finish its files."""
         for (index, _), result in zip(waiting, self._converted(group, waiting), strict=True):
             if isinstance(result, HvaeCodecError):
                 self.fail(index, result)
@@ -166,3 +222,7 @@ class _Run(Rows[Result], Generic[Value, Result]):
                 return [error]
         half = len(items) // 2
         return self._converted(group, items[:half]) + self._converted(group, items[half:])
+
+
+def _pixels(items: Iterable[tuple[int, Item[Any]]]) -> int:
+    return sum(item.pixels for _, item in items)

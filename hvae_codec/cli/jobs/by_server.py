@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hvae_codec.cli.common import write_bytes
+from hvae_codec.cli.common import conversions_of, write_bytes
 from hvae_codec.cli.jobs.batches import Row
 from hvae_codec.cli.jobs.files import Job, is_encoded
 from hvae_codec.cli.jobs.images import check_sheet, whole, write_image
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from hvae_codec.client import RemoteModel
     from hvae_codec.codec.features import Features
+    from hvae_codec.codec.images.conversions import Conversions
+    from hvae_codec.codec.images.load import Picture
 
 
 def encode(jobs: list[Job], targets: dict[str, Any], arguments: argparse.Namespace) -> list[Row]:
@@ -35,10 +38,22 @@ def encode(jobs: list[Job], targets: dict[str, Any], arguments: argparse.Namespa
         return run_streamed(
             jobs,
             "encoding",
-            read=lambda source: source,
+            read=_reader(conversions_of(arguments)),
             answers=lambda paths: client.encode_stream(paths, on_error="return", **options),
             finish=finish,
         )
+
+
+def _reader(conversions: Conversions) -> Callable[[Path], Picture]:
+    """What makes of a file what a client sends: the file itself, or its image with what is done to
+    it here.
+    """
+    from hvae_codec.codec.images.conversions import NONE
+    from hvae_codec.codec.images.load import as_uint8
+
+    if conversions == NONE:
+        return lambda source: source
+    return lambda source: as_uint8(source, conversions)
 
 
 def _measured(blob: bytes, models: dict[str, RemoteModel]) -> Row:
@@ -114,7 +129,7 @@ def features(jobs: list[Job], arguments: argparse.Namespace) -> list[Row]:
             rows += run_streamed(
                 pictures,
                 "features",
-                read=lambda source: source,
+                read=_reader(conversions_of(arguments)),
                 answers=lambda paths: client.features_stream(paths, on_error="return", **chosen),
                 finish=finish,
             )

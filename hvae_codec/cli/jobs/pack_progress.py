@@ -26,9 +26,9 @@ class Bar:
     """Images done, a second and still to do, on standard error; and what failed, a line each."""
 
     def __init__(self, total: int, work: str = "packing") -> None:
-        from tqdm import tqdm
+        from hvae_codec.utils.progress import progress
 
-        self._bar = tqdm(total=total, desc=work, unit=" images", disable=None)
+        self._bar = progress(work, total=total, unit="images")
         self.failed: list[Failure] = []
 
     def __enter__(self) -> Bar:

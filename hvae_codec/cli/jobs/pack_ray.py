@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hvae_codec.codec.archive.blocks import CodedBlock
+    from hvae_codec.codec.images.conversions import Conversions
     from hvae_codec.codec.images.stored_arrays import StoredRows
 
 OPENED_TOGETHER = 64
@@ -37,11 +38,19 @@ Wanted = tuple[str, float | None, int | None]
 
 
 class Place(NamedTuple):
-    """Where a worker finds an image: the file of one, or an array's number and the row in it."""
+    """Where a worker finds an image: the file of one and the conversions done to it, or an array's
+    number and the row in it.
+    """
 
-    file: str | None
+    file: tuple[str, Conversions] | None
     array: int = 0
     row: int = 0
+
+    def image(self) -> FilePicture:
+        """That of a file."""
+        assert self.file is not None
+        path, conversions = self.file
+        return FilePicture(Path(path), conversions)
 
 
 class Opened(NamedTuple):
@@ -108,7 +117,7 @@ class _Arrays:
         if isinstance(picture, FilePicture):
             if picture.path.is_fifo():
                 raise HvaeCodecError(f"{picture.path} is a pipe; --engine ray reads files twice")
-            return Place(str(picture.path.absolute()))
+            return Place((str(picture.path.absolute()), picture.conversions))
         key = id(picture.images)
         if key not in self._numbers:
             self._numbers[key] = len(self.known)
@@ -150,7 +159,7 @@ def _blocks(
     for source, place, found in zip(sources, places, opened, strict=True):
         try:
             if found.shape is None:
-                shown = place.file or source.shown
+                shown = place.file[0] if place.file else source.shown
                 raise HvaeCodecError(found.error.replace(shown, source.shown))
             sizes = _check(writer, codec, source, found.shape)
         except HvaeCodecError as error:
@@ -187,7 +196,7 @@ def _check(
 
 def _open(places: Sequence[Place]) -> list[Opened]:
     """What opening each image shows."""
-    return [_opened(FilePicture(Path(place.file or ""))) for place in places]
+    return [_opened(place.image()) for place in places]
 
 
 def _opened(picture: FilePicture | ArrayPicture) -> Opened:
@@ -222,9 +231,9 @@ def _picture(planned: Planned, arrays: Sequence[Any]) -> NDArray[np.uint8]:
 
     place = planned.place
     if place.file is not None:
-        picture = FilePicture(Path(place.file))()
+        picture = place.image()()
         if picture.shape != planned.shape:
-            raise ArchiveError(f"{place.file} was changed while it was being packed")
+            raise ArchiveError(f"{place.file[0]} was changed while it was being packed")
         return picture
     array = arrays[place.array]
     images = _stored_array(array) if isinstance(array, str) else ray.get(array)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hvae_codec.cli.common import path
-from hvae_codec.cli.jobs.batches import Row, Rows, progress
+from hvae_codec.cli.jobs.batches import Row, Rows, progress_of
 from hvae_codec.cli.jobs.files import Job
 from hvae_codec.errors import HvaeCodecError, InputWarning, MissingDependencyError
 
@@ -122,7 +122,7 @@ def run_streamed(
     standard error, and the other files are still done; the progress is shown as of local commands.
     """
     places: list[int] = []  # the jobs of all items that were sent
-    with progress(jobs, label) as bar, _warnings_of_files(jobs, places):
+    with progress_of(jobs, label) as bar, _warnings_of_files(jobs, places):
         rows: Rows[Result] = Rows(jobs, finish, bar)
         sent: deque[int] = deque()
 

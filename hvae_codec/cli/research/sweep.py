@@ -8,7 +8,7 @@ import re
 from hvae_codec.cli.common import Commands, add_command, add_renamed, path, positive_int
 from hvae_codec.cli.research.train import add_run_arguments, betas, rate
 
-ONE_MODEL = ("noise_index", "average", "quality_rate", "crops")
+ONE_MODEL = ("noise_index", "average", "quality_rate", "crops", "plain_crops")
 """Fields of a recipe that a sweep does not take."""
 
 

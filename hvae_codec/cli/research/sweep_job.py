@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from hvae_codec.cli.common import print_json, print_warning, require_folder_name
 from hvae_codec.cli.research.train_job import FIRST_BETA, rates_by_layer
@@ -36,6 +34,7 @@ from hvae_codec.utils.executors.base import Executor
 from hvae_codec.utils.executors.local import LocalExecutor
 from hvae_codec.utils.executors.ray import RayExecutor
 from hvae_codec.utils.options import flag_of, given_fields
+from hvae_codec.utils.progress import progress
 
 RAY_RETRIES = 5
 """Lost workers that a chunk survives."""
@@ -194,13 +193,11 @@ def _run(work: SweepJob, plan: SweepPlan, arguments: argparse.Namespace) -> list
         trained, what = len(pending), f"one model for {models} choices of betas"
     with (
         _executor(work, arguments) as executor,
-        tqdm(
+        progress(
+            what,
             total=trained * plan.recipe.epochs * plan.epoch_images,
-            desc=what,
-            unit=" model images",
-            unit_scale=True,
-            disable=None,
-            file=sys.stderr,
+            unit="model images",
+            scaled=True,
         ) as bar,
     ):
         return run_sweep(work, executor, bar.update)

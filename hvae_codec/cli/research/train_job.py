@@ -181,6 +181,7 @@ def _load_data(
         crop=size,
         crops=recipe.crops,
         seed=recipe.seed,
+        plain=recipe.plain_crops,
         skip=print_warning if arguments.skip_bad_images else None,
     )
     return training, load_dataset(recipe.dataset, "test", *place, crop=size)

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hvae_codec.codec.entropy.context_coder import ContextIterator
 from hvae_codec.codec.entropy.context_tables import ContextLayer, ContextTables
@@ -21,6 +20,7 @@ from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.fully_convolutional.spec import FEATURE_SCALES, FEATURES
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import dtype_of
+from hvae_codec.utils.progress import progress
 
 LEVELS = 64
 """Levels of a layer: deviations of 0.1 steps to LARGEST_DEVIATION, evenly spread by ratio."""
@@ -49,9 +49,7 @@ def fit_context_tables(
     first = ContextTables([_gaussian_layer(context) for context in contexts])
     counts = [np.zeros(len(layer.tables.frequency), np.int64) for layer in first.layers]
     generator = np.random.default_rng(seed)
-    pictures = list(images)
-    bar = tqdm(pictures, desc="fitting tables", unit="picture", disable=None, leave=False)
-    for picture in bar:
+    for picture in progress("fitting tables", list(images), unit="images", leave=False):
         for quality in generator.integers(0, MAX_NUMBER + 1, size=qualities):
             _count(model, first, counts, picture, int(quality))
     return ContextTables(

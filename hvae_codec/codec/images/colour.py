@@ -124,6 +124,32 @@ def to_srgb(
     return picture
 
 
+def cmyk_to_srgb(picture: Image.Image, name: str, warn: Warn = warn_caller) -> Image.Image:
+    """An image of mode CMYK as one of mode RGB: by its ICC profile (perceptual intent), or, where
+    it has none, each ink as the opposite of its colour.
+
+    Args:
+        picture: the image.
+        name: where it is from, for a warning; may be empty.
+        warn: takes the warning.
+
+    Warns:
+        ColourWarning: its profile cannot be used; it is taken as if it had none.
+    """
+    profile = picture.info.get("icc_profile")
+    if not profile:
+        return picture.convert("RGB")
+    srgb = ImageCms.createProfile("sRGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(bytes(profile)))
+        converted = ImageCms.profileToProfile(picture, source, srgb, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, TypeError):
+        where = f"{name}: " if name else ""
+        warn(ColourWarning(f"{where}ICC profile of no use for CMYK: its inks are taken as plain"))
+        return picture.convert("RGB")
+    return cast(Image.Image, converted)
+
+
 class _UnusableError(Exception):
     """A statement of colour that is damaged or of no use here."""
 

@@ -4,8 +4,9 @@ How each kind of image is taken:
 
 * grey stays grey ([H, W, 1]), 1-bit becomes grey, a palette becomes RGB;
 * alpha in any form (a channel, a transparent palette entry or colour, opaque or not) is refused
-  with AlphaError: dropping it is the caller's decision;
-* 16-bit and floating-point samples, CMYK, and animations are refused, not approximated;
+  with AlphaError: dropping it is the caller's decision. So is CMYK. Both are converted on request
+  (`conversions.py`);
+* 16-bit and floating-point samples and animations are refused, not approximated;
 * the orientation of EXIF is applied to a file, and to an image that Pillow opened and that is still
   the file's own. A copy of it (`rotate`, `convert`, `copy`) keeps the tag whether or not it was
   turned: its pixels are taken as they are, as Pillow saves them. `PIL.ImageOps.exif_transpose`
@@ -38,7 +39,8 @@ from hvae_codec.codec.images.arrays import (
     from_tensor,
     is_tensor,
 )
-from hvae_codec.codec.images.colour import Warn, to_srgb, warn_caller
+from hvae_codec.codec.images.colour import Warn, cmyk_to_srgb, to_srgb, warn_caller
+from hvae_codec.codec.images.conversions import NONE, Conversions, over_background, split_alpha
 from hvae_codec.codec.images.limits import MAX_PICTURE_PIXELS, check_size
 from hvae_codec.codec.images.sniff import read_image_header
 from hvae_codec.codec.images.stated_colour import COLOUR_OF_INFO, KEPT_AS, file_colour
@@ -84,13 +86,14 @@ _TRANSPOSE = {
 }
 
 
-def as_uint8(image: Picture) -> NDArray[np.uint8]:
+def as_uint8(image: Picture, conversions: Conversions = NONE) -> NDArray[np.uint8]:
     """Any accepted image as a C-contiguous uint8 array [H, W, C], C = 1 (grey) or 3 (RGB).
 
-    The result may share memory with an array or tensor that was given.
+    The result may share memory with an array or tensor that was given. `conversions` are of files
+    and Pillow images.
 
     Raises:
-        AlphaError: the image has alpha.
+        AlphaError: the image has alpha, and no background is given for it.
         ImageTooLargeError: it exceeds the limits of `hvae_codec.codec.images.limits`.
         ImageError: it is of another kind, dtype or shape, has no pixels, or cannot be read.
     """
@@ -100,9 +103,9 @@ def as_uint8(image: Picture) -> NDArray[np.uint8]:
         return from_tensor(image)
     if isinstance(image, Image.Image):
         _refuse_frames(image)
-        return _from_pillow(image, MAX_PICTURE_PIXELS)
+        return _from_pillow(image, MAX_PICTURE_PIXELS, conversions=conversions)
     if isinstance(image, str | os.PathLike):
-        return _from_path(Path(os.fsdecode(image)))
+        return _from_path(Path(os.fsdecode(image)), conversions)
     raise ImageError(f"an image must be a {_ACCEPTED}; got {type(image).__name__}")
 
 
@@ -169,6 +172,7 @@ def decode_image_bytes(
     max_pixels: int = MAX_PICTURE_PIXELS,
     name: str = "",
     warn: Warn = warn_caller,
+    conversions: Conversions = NONE,
 ) -> NDArray[np.uint8]:
     """The image in the bytes of a PNG, JPEG or WebP file, as uint8 [H, W, C].
 
@@ -180,13 +184,14 @@ def decode_image_bytes(
         max_pixels: refuse images of more pixels; never more than MAX_PICTURE_PIXELS.
         name: of the file, for warnings.
         warn: takes a ColourWarning; by default it is given in Python's way.
+        conversions: what to convert instead of refusing it.
 
     Raises:
         AlphaError, ImageTooLargeError, ImageError: as `as_uint8`.
     """
     data = bytes(data)
     with _opened(data, max_pixels) as picture:
-        return _from_pillow(picture, max_pixels, name, warn)
+        return _from_pillow(picture, max_pixels, name, warn, conversions)
 
 
 def encode_png(array: NDArray[np.uint8]) -> bytes:
@@ -224,12 +229,12 @@ def with_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
     return copy
 
 
-def _from_path(path: Path) -> NDArray[np.uint8]:
+def _from_path(path: Path, conversions: Conversions) -> NDArray[np.uint8]:
     try:
         stored = _from_uncompressed(path) if path.is_file() else None
         if stored is not None:
             return stored
-        return decode_image_bytes(_bytes_of(path), name=str(path))
+        return decode_image_bytes(_bytes_of(path), name=str(path), conversions=conversions)
     except ImageError as error:
         raise type(error)(f"{path}: {error}") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
@@ -290,25 +295,28 @@ def _unreadable(format_name: str, error: Exception) -> ImageError:
 
 
 def _from_pillow(
-    picture: Image.Image, max_pixels: int, name: str = "", warn: Warn = warn_caller
+    picture: Image.Image,
+    max_pixels: int,
+    name: str = "",
+    warn: Warn = warn_caller,
+    conversions: Conversions = NONE,
 ) -> NDArray[np.uint8]:
     check_size(*picture.size, max_pixels)
-    if _has_alpha(picture):
-        raise AlphaError(f"image of mode {picture.mode} has alpha; {ALPHA_ADVICE}")
-    if picture.mode in _DEEP_MODES:
-        raise ImageError(
-            f"image of mode {picture.mode} has more than 8 bits per sample: scale it to 0..255"
-        )
-    if picture.mode not in _READ_AS:
-        raise ImageError(f"image of mode {picture.mode}: convert it to RGB or grey first")
+    _check_mode(picture, conversions)
     try:
         stated = file_colour(picture)  # of a file that Pillow may let go of as it loads
         picture.load()
-        if _has_alpha(picture):  # of a palette, which some readers read with the pixels
-            raise AlphaError(f"image of mode {picture.mode} has alpha; {ALPHA_ADVICE}")
-        read_as = _READ_AS[picture.mode]  # a conversion to the same would be a copy
-        upright = picture if picture.mode == read_as else picture.convert(read_as)
-        upright = to_srgb(upright, picture, stated, name, warn)
+        _check_mode(picture, conversions)  # a palette's alpha, which some readers read with pixels
+        if picture.mode == "CMYK":
+            upright = cmyk_to_srgb(picture, name, warn)
+        elif (background := conversions.background) is not None and _has_alpha(picture):
+            colours, alpha = split_alpha(picture)
+            colours = to_srgb(colours, picture, stated, name, warn)
+            upright = over_background(colours, alpha, background)
+        else:
+            read_as = _READ_AS[picture.mode]  # a conversion to the same would be a copy
+            upright = picture if picture.mode == read_as else picture.convert(read_as)
+            upright = to_srgb(upright, picture, stated, name, warn)
         turn = _turn(picture)
         upright = upright if turn is None else upright.transpose(turn)
     except (MemoryError, ImageError, ColourWarning):
@@ -316,6 +324,21 @@ def _from_pillow(
     except Exception as error:  # readers let out errors of many kinds on damaged files
         raise _unreadable(picture.format or "picture", error) from error
     return from_array(_pixels_of(upright))
+
+
+def _check_mode(picture: Image.Image, conversions: Conversions) -> None:
+    """Refuse what is neither taken nor to be converted."""
+    if picture.mode in _DEEP_MODES:
+        raise ImageError(
+            f"image of mode {picture.mode} has more than 8 bits per sample: scale it to 0..255"
+        )
+    if _has_alpha(picture):
+        if conversions.background is None:
+            raise AlphaError(f"image of mode {picture.mode} has alpha; {ALPHA_ADVICE}")
+        if picture.mode in _ALPHA_MODES:
+            return
+    if picture.mode not in _READ_AS and not (picture.mode == "CMYK" and conversions.cmyk):
+        raise ImageError(f"image of mode {picture.mode}: convert it to RGB or grey first")
 
 
 def _has_alpha(picture: Image.Image) -> bool:

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hvae_codec import ops
 from hvae_codec.codec.entropy.tables import SymbolTables
@@ -16,6 +15,7 @@ from hvae_codec.codec.tiled.networks import Networks
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import inference
 from hvae_codec.models.likelihoods import dtype_of
+from hvae_codec.utils.progress import progress
 
 _BATCH = 1024
 
@@ -31,9 +31,8 @@ def fit_tables(model: HierarchicalVAE, images: NDArray[np.uint8]) -> SymbolTable
     if model.posterior == "gaussian":
         _set_steps(model, images)
     layers: list[list[NDArray[np.int32]]] = [[] for _ in model.spec.latents]
-    for start in tqdm(
-        range(0, len(images), _BATCH), desc="fitting tables", disable=None, leave=False
-    ):
+    starts = range(0, len(images), _BATCH)
+    for start in progress("fitting tables", starts, unit="batches", leave=False):
         x = _input(model, images[start : start + _BATCH])
         for layer, k in zip(layers, model.quantise(x), strict=True):
             layer.append(k.flatten(1).to(torch.int32).cpu().numpy())

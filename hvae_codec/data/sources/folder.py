@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hvae_codec.codec.images.load import as_uint8
 from hvae_codec.data.dataset import ImageDataset
 from hvae_codec.errors import DatasetError, ImageError
 from hvae_codec.utils.arguments import is_whole, shown
 from hvae_codec.utils.folders import files_of
+from hvae_codec.utils.progress import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Endings, in any case, of the names of files that are taken for images."""
@@ -80,9 +80,8 @@ def load_folder(
     paths = picture_paths(place)
     counts = _spread(crops, len(paths), seed)
     parts = []
-    label = f"Cutting {place.name}"
-    progress = tqdm(paths, desc=label, unit="picture", delay=1, leave=False, disable=None)
-    for index, (path, count) in enumerate(zip(progress, counts, strict=True)):
+    bar = progress(f"cutting {place.name}", paths, unit="images", leave=False)
+    for index, (path, count) in enumerate(zip(bar, counts, strict=True)):
         if count == 0:
             continue
         picture = read_picture(path, height, width)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hvae_codec.data.dataset import ImageDataset
 from hvae_codec.data.sources.folder import grid_crops, is_image, picture_paths, read_picture
 from hvae_codec.data.sources.roots import search_roots
 from hvae_codec.errors import DatasetError
+from hvae_codec.utils.progress import progress
 
 HELD_OUT_EVERY = 25
 """Of the images in order, the first and every so many after it are the split "test"."""
@@ -82,7 +82,7 @@ def load_photos(
     if not chosen:
         raise DatasetError(f"{places}: one image is too few to train on and to hold one out")
     images = []
-    for path in tqdm(chosen, desc="Reading photographs", unit="image", leave=False, disable=None):
+    for path in progress("reading photographs", chosen, unit="images", leave=False):
         try:
             images.append(_as_rgb(read_picture(path, *size)))
         except DatasetError as error:

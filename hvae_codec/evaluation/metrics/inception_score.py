@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from hvae_codec.errors import EvaluationError
 from hvae_codec.evaluation.image_classifiers import Classifier
 from hvae_codec.models.hvae import HierarchicalVAE
 from hvae_codec.models.inference import inference
+from hvae_codec.utils.progress import progress
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def inception_score(
     # All at once: in parts, they would depend on the size of the parts.
     latents = model.sample_latents(samples, seed=seed)
     found = []
-    with tqdm(total=samples, desc="sampling", unit="img", disable=None, leave=False) as bar:
+    with progress("sampling", total=samples, unit="images", leave=False) as bar:
         for start in range(0, samples, batch):
             output = model.decode([latent[start : start + batch] for latent in latents])
             pictures = model.likelihood.mode(output.float())

@@ -231,7 +231,9 @@ def test_more_pictures_than_one_batch(run, save, picture, tmp_path):
     assert done.code == 0
     assert len(written) == 300
     total = sum(path.stat().st_size for path in written)
-    assert done.out.startswith(f"300 files, {total} bytes in ")
+    given = 300 * first.stat().st_size
+    share = f"{100 * total / given:.2f}%"
+    assert done.out.startswith(f"300 files, {total} bytes, {share} of the originals' {given}, in ")
 
 
 def test_a_model_of_grey_pictures_takes_the_grey_ones(
@@ -292,3 +294,46 @@ def test_uncompressed_pictures_in_and_out(run, codec, save, picture, tmp_path, c
     np.save(tmp_path / "c.npy", array)
     assert run("encode", tmp_path / "c.npy", *Q1).code == 0
     assert (tmp_path / "c.hvae").read_bytes() == blob
+
+
+def test_logos_and_prints_are_converted_on_request(run, codec, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.new("RGBA", (32, 24), (200, 100, 50, 0)).save(folder / "logo.png")
+    Image.new("CMYK", (32, 24), (0, 0, 0, 255)).save(folder / "print.jpg", quality=100)
+    Image.new("RGB", (32, 24), (1, 2, 3)).save(folder / "plain.png")
+    refused = run("encode", folder, *Q1, "--json", "--output", tmp_path / "refused")
+    assert ["error" in row for row in refused.json] == [True, False, True]
+    asked = ("--background", "#0a141e", "--convert-cmyk")
+    done = run("encode", folder, *Q1, *asked, "--json", "--output", tmp_path / "out")
+    assert done.code == 0
+    for name, colour in [("logo", (10, 20, 30)), ("print", (0, 0, 0)), ("plain", (1, 2, 3))]:
+        blob = (tmp_path / "out" / f"{name}.hvae").read_bytes()
+        assert blob == codec.encode(np.full((24, 32, 3), colour, np.uint8))
+    packed = run("pack", folder, *Q1, *asked, "--output", tmp_path / "a.hvaa", "--json")
+    assert (packed.json["added"], packed.json["failed"]) == (3, [])
+    with hvae_codec.Archive(tmp_path / "a.hvaa") as archive:
+        shown = codec.decode(codec.encode(np.full((24, 32, 3), (10, 20, 30), np.uint8)))
+        np.testing.assert_array_equal(archive["logo.png"], shown)
+    features = run("features", folder, *Q1, *asked, "--json")
+    plain = codec.features([np.full((24, 32, 3), (10, 20, 30), np.uint8)]).mean[0]
+    np.testing.assert_allclose(features.json[0]["mean"], plain, atol=1e-5)
+    wrong = run("encode", folder, "--background", "snowy")
+    assert wrong.code == 2
+    assert "--background 'snowy' is no colour; allowed: a name such as white" in wrong.err
+
+
+def test_a_line_for_each_file(run, save, picture, tmp_path):
+    save(tmp_path / "in" / "a.png", picture(8, 9, 3, 0))
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
+    save(tmp_path / "in" / "c.png", picture(7, 8, 3, 0))
+    done = run("encode", tmp_path / "in", *Q1, "--verbose", "--output", tmp_path / "out")
+    first, second, summary = done.out.splitlines()
+    assert first.startswith(f"{tmp_path / 'in/a.png'} -> {tmp_path / 'out/a.hvae'}: 9x8, ")
+    assert second.startswith(f"{tmp_path / 'in/c.png'} -> {tmp_path / 'out/c.hvae'}: 8x7, ")
+    assert summary.startswith("2 files, ")
+    assert summary.endswith(", 1 failed")
+    again = run("decode", tmp_path / "out", "-v", "--output", tmp_path / "back")
+    lines = again.out.splitlines()
+    assert lines[0] == f"{tmp_path / 'out/a.hvae'} -> {tmp_path / 'back/a.png'}: 9x8"
+    assert lines[2].startswith("2 files in ")
