@@ -18,7 +18,11 @@ from PIL import Image
 
 import hvae_codec
 from hvae_codec.evaluation.metrics.psnr import psnr_db
-from hvae_codec.evaluation.rate_distortion.budget import ours_within, peer_within
+from hvae_codec.evaluation.rate_distortion.budget import (
+    finest_within,
+    ours_within,
+    peer_within,
+)
 from hvae_codec.evaluation.rate_distortion.curves import (
     FORMAT,
     OURS,
@@ -163,13 +167,17 @@ def _ours_within(curve: Curve, pictures: list[Pixels], budget: int) -> tuple[byt
     if len(pictures) == 1:
         blob = ours_within(curve.codec, pictures[0], budget, curve.effort)
         return blob, [hvae_codec.decode(blob)]
-    found = _code(curve, pictures, float(curve.settings[0] or 1))
-    for setting in curve.settings[1:]:
-        coded = _code(curve, pictures, float(setting or 1))
-        if len(coded[0]) > budget:
-            break
-        found = coded
-    return found
+    # All whole qualities between the first and the last: a model family has no others.
+    settings = range(int(curve.settings[0] or 1), int(curve.settings[-1] or 1) + 1)
+    decoded: dict[bytes, list[Pixels]] = {}
+
+    def encode(quality: int) -> bytes:
+        blob, images = _code(curve, pictures, quality)
+        decoded[blob] = images
+        return blob
+
+    blob = finest_within(encode, settings, budget)
+    return blob, decoded[blob]
 
 
 def _originals(jobs: Sequence[ViewJob]) -> list[View]:

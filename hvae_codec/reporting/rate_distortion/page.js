@@ -100,7 +100,9 @@ function openScene() {
   fill(byId("budget"), scene().budgets.map(one => `${one.bytes.toLocaleString("en")} B`), 0);
   byId("budget").value = b ?? 0;
   fill(byId("left"), choices().map(view => view.codec), l ?? 1);
-  fill(byId("right"), choices().map(view => view.codec), r ?? Math.min(2, choices().length - 1));
+  const models = new Set(data.curves.filter(curve => curve.ours).map(curve => curve.name));
+  const peer = choices().findIndex((view, index) => index > 0 && !models.has(view.codec));
+  fill(byId("right"), choices().map(view => view.codec), r ?? Math.max(peer, 0));
   drawPair();
 }
 

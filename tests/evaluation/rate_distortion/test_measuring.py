@@ -1,5 +1,6 @@
 """Points of curves against figures worked out here; results that are kept; the time left."""
 
+import base64
 import io
 import json
 import math
@@ -13,6 +14,7 @@ from hvae_codec.errors import EvaluationError, UnknownModelError
 from hvae_codec.evaluation.rate_distortion import curves
 from hvae_codec.evaluation.rate_distortion.comparison import bd_rates, equal_psnr
 from hvae_codec.evaluation.rate_distortion.curves import Curve, Job, choose_curves
+from hvae_codec.evaluation.rate_distortion.equal_bytes import views
 from hvae_codec.evaluation.rate_distortion.image_set import load_image_set
 from hvae_codec.evaluation.rate_distortion.peers import lossy_peers, quick_peers
 from hvae_codec.evaluation.rate_distortion.points import point_of
@@ -137,6 +139,29 @@ def test_a_folder_of_other_images_is_refused(tile_folder, tmp_path):
         claim(out, load_image_set(str(tile_folder), 2))
     with pytest.raises(EvaluationError, match="not empty"):
         claim(tile_folder, load_image_set(str(tile_folder)))
+
+
+def test_views_of_small_images_keep_to_the_bytes_of_ours(photographs, tmp_path):
+    """A sheet of four tiles: each codec has at most the bytes, or is at its coarsest setting."""
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    for index in range(4):
+        tile = photographs[index % 2][index : index + 32, :32]
+        Image.fromarray(tile).save(folder / f"{index}.png")
+    images = load_image_set(str(folder))
+    found, _ = choose_curves(images, ("auto",), thorough=False)
+    kept = [curve for curve in found if curve.ours or curve.codec == "JPEG"]
+    shown = views(images, kept, tmp_path, workers=1)
+    assert [view["codec"] for view in shown] == [
+        "original",
+        *["cifar10", "cifar10-maps", "JPEG"] * 2,
+    ]
+    first, second = (shown[1]["budget"], shown[4]["budget"])
+    assert 0 < first < second
+    for view in shown[1:]:
+        assert view["bytes"] <= view["budget"] or view["codec"] == "JPEG"
+        with Image.open(io.BytesIO(base64.b64decode(view["webp"]))) as picture:
+            assert picture.size == (64 * 6, 64 * 6)  # four tiles, enlarged
 
 
 def rows_of(factor, first=20.0, last=26.0):
