@@ -25,15 +25,18 @@ print(*sorted({r for group in groups for r in group if not r.startswith('hvae-co
 endef
 SOURCES := setup.py pyproject.toml $(shell find csrc proto -type f)
 
-.PHONY: run test lint types client wheel docs sanitize second-torch clean
+.PHONY: run test suite lint types client wheel docs sanitize second-torch clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/built
 	$(BIN)/python -m benchmarks.docs.demo --output out
 
-# Each of the checks before the tests keeps one core busy: two run at once.
+# A third of the tests' time is waiting: types and docs take the cores meanwhile.
 test: $(VENV)/complete
-	$(MAKE) --jobs 2 lint types docs
+	$(MAKE) lint
+	$(MAKE) --jobs 3 suite types docs
+
+suite: $(VENV)/complete
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --durations=20
 
 lint: $(VENV)/complete

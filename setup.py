@@ -137,7 +137,9 @@ class BuildExtension(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name))
-        objects_dir = Path(self.build_temp) / "csrc"
+        # One folder for all builds: that of an editable install is temporary, and a wheel after it
+        # takes the same objects.
+        objects_dir = ROOT / "build" / "objects"
         objects_dir.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         cuda = find_cuda()

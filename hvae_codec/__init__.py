@@ -67,7 +67,8 @@ class _Package(ModuleType):
         return super().__getattribute__(name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *_HOMES})
+        hidden = {name for name in super().__dir__() if name.startswith("__")}
+        return sorted({*hidden, *_HOMES})
 
 
 sys.modules[__name__].__class__ = _Package

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
 from tests import processes
 
 pytest_plugins = ["tests.ray_cluster"]
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 _left_out = pytest.StashKey[list[str]]()
 
@@ -90,15 +95,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             lines.append(f"{missing}: {len(left_out)} tests marked {marker} deselected ({advice})")
 
 
+SHARING = {
+    "tests/benchmarks/test_rate_distortion.py": "tests/benchmarks/conftest.py",
+    "tests/benchmarks/test_report.py": "tests/benchmarks/conftest.py",
+}
+"""Files of tests to the one whose slow session fixture they share: one worker takes them all."""
+
+
 class Scheduler(LoadFileScheduling):
-    """A worker of xdist takes a whole file, and one all that need the Ray cluster.
+    """A worker of xdist takes a whole file, those of SHARING, or all that need the Ray cluster.
 
     The slowest files come first, so that no worker is left with one of them at the end.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return "ray" if "ray" in Path(file).stem.split("_") else file
+        return "ray" if "ray" in Path(file).stem.split("_") else SHARING.get(file, file)
 
     def _assign_work_unit(self, node: Any) -> None:
         first = next((file for file in SLOWEST_FILES if file in self.workqueue), None)

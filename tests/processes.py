@@ -1,17 +1,51 @@
-"""Servers that a test has started for itself: they end with it, or memory would fill up with them.
-
-Those that a fixture has started live as long as the fixture's scope says.
+"""Servers in processes of their own. Those that a test has started for itself end with it, or
+memory would fill up with them; those of a fixture live as long as the fixture's scope says.
 """
 
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-_of_this_test: list[subprocess.Popen[str]] = []
+from tests.forked import ForkedServer
+
+ServerProcess = subprocess.Popen[str] | ForkedServer
+
+_of_this_test: list[ServerProcess] = []
 
 
-def register(process: subprocess.Popen[str]) -> None:
+def start_forked(
+    words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> ForkedServer:
+    """Start a server with these flags, by a fork: in a sixth of the time."""
+    return ForkedServer(words, log, _environment(environment))
+
+
+def start_fresh(
+    words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a server as users do; its coding processes are its own descendants."""
+    with log.open("a") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "hvae_codec.server", *words],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=_environment(environment),
+        )
+
+
+def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
+    """This process's with these variables.
+
+    One thread, as in this process: the same floats, so the same bytes.
+    """
+    return {**os.environ, "OMP_NUM_THREADS": "1", **(more or {})}
+
+
+def register(process: ServerProcess) -> None:
     """End the process with the test that is running now, if it is the test that has started it."""
     if os.environ.get("PYTEST_CURRENT_TEST", "").endswith("(call)"):
         _of_this_test.append(process)

@@ -1,6 +1,7 @@
 """Progress: bars on terminals, lines in logs, and nothing of what ends soon."""
 
 import ast
+import io
 import re
 import sys
 import time
@@ -78,6 +79,15 @@ def test_a_terminal_has_a_bar(monkeypatch, capsys):
     with progress("packing", total=40, unit="images", shown=False) as bar:
         bar.update(40)
     assert capsys.readouterr().err == ""
+
+
+def test_without_standard_error_there_is_nothing_to_see(seconds, monkeypatch):
+    seconds("0.001")
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert list(progress("packing", range(40))) == list(range(40))
 
 
 @pytest.mark.parametrize("text", ["-1", "soon", "nan", "inf"])

@@ -15,7 +15,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import hvae_codec
-from hvae_codec.cli.commands import archive, encode_decode, features_sample, info, remote, serve
+from hvae_codec.cli.commands import (
+    archive,
+    completion,
+    encode_decode,
+    features_sample,
+    info,
+    remote,
+    serve,
+)
 from hvae_codec.cli.common import CommandParser, describe, print_error, print_warning
 from hvae_codec.cli.research import (
     benchmark,
@@ -62,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         remote,
     ):
         module.add_commands(commands)
+    completion.add_commands(commands, parser)
     return parser
 
 

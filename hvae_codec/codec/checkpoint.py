@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class ModelInfo:
     payload_bytes: float
     psnr_db: float
     rates_nats: tuple[float, ...]
-    card: dict[str, Any]
+    card: dict[str, Any] = field(repr=False)
 
     def quality_of(self, header: Header) -> float:
         """The quality that a file of this model was coded with, as users state it."""

@@ -89,6 +89,11 @@ class Codec(LatentCodec):
         number = self.point.number
         return self.info.quality if number is None else stated_quality(number)
 
+    def __repr__(self) -> str:
+        name, point = self.info.name, self.point
+        tuning = f", effort {point.effort}, trade {point.trade:g}" if point.effort else ""
+        return f"<Codec {name!r}, quality {self.quality:g}{tuning}, model {self.info.model_id}>"
+
     def tuned(self, effort: int, trade: float = 1.0) -> Codec:
         """This codec with another default effort and trade; the networks are shared.
 

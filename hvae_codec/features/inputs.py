@@ -7,7 +7,7 @@ Arrays of numbers are read as follows, and refused where they could mean two thi
 * floats in [0, 1] with a fraction among them are levels divided by 255, and rounded to those;
 * whole numbers 0 and 1 (and no others, not uint8) could be either: refused, unless all are 0;
 * a flat row is one image of the model's own size: its values in the order height, width,
-  channels, or height, width for a grey one.
+  channels, or, where rows are planar, channels, height, width; or height, width for a grey one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,14 +26,19 @@ from hvae_codec.codec.archive.reader import Archive
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.features import Features, joined, none_of
 from hvae_codec.codec.images.arrays import check_tensor
-from hvae_codec.errors import ImageError
+from hvae_codec.errors import HvaeCodecError, ImageError
 from hvae_codec.features.archive_pictures import ArchivePicture, ArchivePictures, archive_features
-from hvae_codec.utils.arguments import is_masked, is_unordered
+from hvae_codec.utils.arguments import is_masked, is_unordered, shown
+
+Rows = Literal["interleaved", "planar"]
+"""Order of the values of a flat row: height, width, channels; or channels, height, width."""
 
 FILE_SUFFIX, ARCHIVE_SUFFIX = ".hvae", ".hvaa"
 
 
-def features_of(codec: Codec, given: Any, layers: int, batch_size: int) -> list[Features]:
+def features_of(
+    codec: Codec, given: Any, layers: int, batch_size: int, rows: Rows = "interleaved"
+) -> list[Features]:
     """Features [N, D_l] of the first `layers` layers, top first, of whatever `given` holds.
 
     At most `batch_size` images or files are in memory at once, beside those in `given` itself.
@@ -46,7 +51,7 @@ def features_of(codec: Codec, given: Any, layers: int, batch_size: int) -> list[
         given = ArchivePictures(given)
     if isinstance(given, ArchivePictures):
         return archive_features(given, codec, layers, batch_size)
-    items = _items(given, codec.info.image_shape)
+    items = _items(given, codec.info.image_shape, rows)
     kinds = {_kind(item) for item in items} if isinstance(items, list) else {"picture"}
     if len(kinds) > 1:
         raise ImageError(
@@ -70,16 +75,24 @@ def features_of(codec: Codec, given: Any, layers: int, batch_size: int) -> list[
     return joined(parts, np.arange(len(items)))
 
 
+def check_rows(rows: object) -> None:
+    """Raises HvaeCodecError unless it is an order of the values of flat rows."""
+    if not isinstance(rows, str) or rows not in get_args(Rows):
+        raise HvaeCodecError(f"rows {shown(rows)}; allowed: 'interleaved', 'planar'")
+
+
 def refuse_sparse(given: Any) -> None:
     """Raises ImageError if X is a sparse matrix."""
     if hasattr(given, "toarray"):
         raise ImageError("sparse matrices are not taken: images are dense, use X.toarray()")
 
 
-def pictures_of(array: NDArray[Any], image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def pictures_of(
+    array: NDArray[Any], image_shape: tuple[int, int, int], rows: Rows = "interleaved"
+) -> NDArray[np.uint8]:
     """Images uint8 [N, H, W, C] of an array of numbers: [N, H, W, C], or [N, columns] flat.
 
-    image_shape: (C, H, W) of the model, whose size flat rows have.
+    image_shape: (C, H, W) of the model, whose size flat rows have. rows: the order of their values.
 
     Raises:
         ImageError: another shape, or values that are no grey levels or could mean two things.
@@ -89,11 +102,16 @@ def pictures_of(array: NDArray[Any], image_shape: tuple[int, int, int]) -> NDArr
         allowed = {height * width * c: c for c in (1, channels)}
         if array.shape[1] not in allowed:
             sizes = ", or ".join(f"{n} ({height} x {width} x {c})" for n, c in allowed.items())
+            order = "channels, height, width" if rows == "planar" else "height, width, channels"
             raise ImageError(
                 f"flat rows of {array.shape[1]} features are no images of the model's size; it "
-                f"takes {sizes}, in the order height, width, channels"
+                f"takes {sizes}, in the order {order}"
             )
-        array = array.reshape(len(array), height, width, allowed[array.shape[1]])
+        channels = allowed[array.shape[1]]
+        if rows == "planar":
+            array = array.reshape(len(array), channels, height, width).transpose(0, 2, 3, 1)
+        else:
+            array = array.reshape(len(array), height, width, channels)
     if array.ndim != 4:
         raise ImageError(
             "an array of images is [N, H, W, C], or flat [N, H*W*C]; got "
@@ -138,7 +156,7 @@ def grey_levels(array: NDArray[Any]) -> NDArray[np.uint8]:
     return levels
 
 
-def _items(given: Any, image_shape: tuple[int, int, int]) -> Any:
+def _items(given: Any, image_shape: tuple[int, int, int], rows: Rows) -> Any:
     """Images uint8 [N, H, W, C], a tensor, or a list of single things."""
     if isinstance(given, torch.Tensor):
         check_tensor(given)
@@ -172,7 +190,7 @@ def _items(given: Any, image_shape: tuple[int, int, int]) -> Any:
             array = array.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise ImageError(f"an array of objects that are no numbers: {error}") from error
-    return pictures_of(array, image_shape)
+    return pictures_of(array, image_shape, rows)
 
 
 def _is_row(item: Any) -> bool:

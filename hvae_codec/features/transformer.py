@@ -19,7 +19,7 @@ from hvae_codec.errors import (
     UnknownQualityError,
     WrongModelError,
 )
-from hvae_codec.features.inputs import features_of, refuse_sparse
+from hvae_codec.features.inputs import Rows, check_rows, features_of, refuse_sparse
 from hvae_codec.utils.arguments import is_real, is_unordered, is_whole, path_of, shown
 from hvae_codec.utils.atomic_files import write_atomically
 
@@ -46,12 +46,14 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             stand side by side in this order; None for the top layer.
         statistics: "mean" gives [N, D] columns of D latent dimensions, "mean+std" [N, 2 D].
         batch_size: most images or files that are read at once.
+        rows: order of the values of flat rows, "interleaved" (height, width, channels) or "planar"
+            (channels, height, width), which the files of CIFAR-10 have.
 
     `transform` takes an array of images uint8 [N, H, W, C]; flat rows [N, H*W*C] of the model's
-    own size, in this order, or [N, H*W] if grey; a list of arrays, Pillow images or paths; a list
-    of `.hvae` bytes or paths; the path of a `.hvaa` archive, an `Archive`, or `ArchivePictures` of
-    it. Arrays of numbers other than uint8 are grey levels 0..255 or, as fractions, levels divided
-    by 255 (`hvae_codec.features.inputs` says it to the letter).
+    own size, in this order unless `rows` says otherwise, or [N, H*W] if grey; a list of arrays,
+    Pillow images or paths; a list of `.hvae` bytes or paths; the path of a `.hvaa` archive, an
+    `Archive`, or `ArchivePictures` of it. Arrays of numbers other than uint8 are grey levels 0..255
+    or, as fractions, levels divided by 255 (`hvae_codec.features.inputs` says it to the letter).
 
     Of an image, features are the modes of its posteriors, each given those above; of encoded ones
     the latents as they were coded, for which no image is decoded. Layers that are maps, those of
@@ -61,6 +63,8 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     are small.
     """
 
+    rows: Rows = "interleaved"  # of pickles from before it was a parameter
+
     def __init__(
         self,
         model: str | os.PathLike[str] = "cifar10",
@@ -68,12 +72,14 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         layers: str | Sequence[str] | None = None,
         statistics: Literal["mean", "mean+std"] = "mean",
         batch_size: int = 256,
+        rows: Rows = "interleaved",
     ) -> None:
         self.model = model
         self.quality = quality
         self.layers = layers
         self.statistics = statistics
         self.batch_size = batch_size
+        self.rows = rows
 
     def fit(self, X: Any = None, y: Any = None) -> Self:  # noqa: N803 (scikit-learn's name)
         """Check the parameters; y is not looked at, X only for what it cannot be at all.
@@ -98,7 +104,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         codec = self._codec()
         indices = self._indices(codec)
-        found = features_of(codec, X, max(indices) + 1, self.batch_size)
+        found = features_of(codec, X, max(indices) + 1, self.batch_size, self.rows)
         columns = [
             getattr(found[index], kind) for index in indices for kind in self.statistics.split("+")
         ]
@@ -193,6 +199,7 @@ class HVAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
         if not (is_whole(self.batch_size) and self.batch_size >= 1):
             raise HvaeCodecError(f"batch_size {shown(self.batch_size)}; allowed: 1 and more")
+        check_rows(self.rows)
         if self.layers is None:
             return [0]
         spec = codec.model.spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
@@ -51,11 +52,14 @@ def progress(
     Raises:
         HvaeCodecError: HVAE_PROGRESS_SECONDS is not a number of seconds.
     """
-    common: dict[str, Any] = {"desc": label, "total": total, "initial": initial, "file": sys.stderr}
+    common: dict[str, Any] = {"desc": label, "total": total, "initial": initial}
     common |= {"unit": f" {unit}", "unit_scale": scaled, "leave": leave}
+    if sys.stderr is None or sys.stderr.closed:  # as of a process that was started without it
+        return LogLines(items, seconds=0.0, file=io.StringIO(), **common)
     if sys.stderr.isatty():
-        return tqdm(items, disable=not shown, **common)
-    return LogLines(items, seconds=_seconds() if shown and in_log else 0.0, **common)
+        return tqdm(items, disable=not shown, file=sys.stderr, **common)
+    seconds = _seconds() if shown and in_log else 0.0
+    return LogLines(items, seconds=seconds, file=sys.stderr, **common)
 
 
 class LogLines(Bar):

@@ -56,7 +56,7 @@ def installed():
 
     def call(*arguments, **options):
         command = [COMMAND, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return call

@@ -173,7 +173,7 @@ def test_a_link_is_followed_and_a_pipe_is_written_to(run, source, tmp_path):
     reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
     reader.start()
     run("encode", source, *Q1, "--output", pipe)
-    reader.join(timeout=30)
+    reader.join(timeout=120)
     assert received == [real.read_bytes()]
     assert pipe.is_fifo()
 

@@ -2,10 +2,8 @@
 
 import asyncio
 import hashlib
-import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -21,9 +19,10 @@ from grpc_status import rpc_status
 
 from hvae_codec.client import AsyncClient, Client, Retry
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 120
+START_SECONDS = 240
 LIMITS = {"message_bytes": 2**20, "items": 5, "pixels": 10_000}
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -223,14 +222,7 @@ class RealServer:
     def start(self):
         self._port_file.unlink(missing_ok=True)
         words = ["--port", str(self.port), "--port-file", str(self._port_file)]
-        with self._log.open("a") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "hvae_codec.server", *words],
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                # One thread, as in this process: the same floats, so the same bytes.
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
+        self.process = processes.start_forked(words, self._log)
         deadline = time.monotonic() + START_SECONDS
         while not self._port_file.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -250,7 +242,7 @@ class RealServer:
         """Stop it if it still runs."""
         self.process.terminate()
         try:
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -300,6 +292,6 @@ def node_folder(tmp_path_factory):
         if source.is_file():
             shutil.copy(source, folder)
     install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return folder

@@ -253,7 +253,7 @@ print("codes:", [main([*line, *server]) for line in words])
 slow = {{"torch", "torchvision", "sklearn", "constriction"}}
 print("imported:", sorted(slow & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.stdout.splitlines()[-2:] == ["codes: [0, 0, 0, 0, 0]", "imported: []"], done.stderr
 
 
@@ -295,7 +295,7 @@ def test_many_files_go_by_streams_in_their_own_process(real, folder, tmp_path):
     for index in range(600):
         os.link(folder / f"c{index % 2}.png", many / f"{index:03}.png")
     words = ["encode", many, "--server", real, *MODEL, "--output", tmp_path / "out"]
-    done = subprocess.run([COMMAND, *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([COMMAND, *words], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("600 files, ")
     written = [(tmp_path / "out" / f"{index:03}.hvae").read_bytes() for index in range(600)]
@@ -310,7 +310,7 @@ sys.modules["grpc"] = None  # what an import finds where nothing is installed
 from hvae_codec.cli import main
 sys.exit(main(["models", "--server", "127.0.0.1:1"]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1
     assert "pip install 'hvae-codec[server]'" in line

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from google.rpc import status_pb2
 from grpc_status import rpc_status
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hvae_codec import errors
@@ -17,7 +17,6 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-@settings(deadline=None)
 @given(
     first=st.floats(0, 10),
     extra=st.floats(0, 100),

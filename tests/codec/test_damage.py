@@ -52,7 +52,7 @@ def test_every_truncation_is_noticed(codec, data):
 
 
 # Damage of many bits passes a 16-bit check once in 65,536 times: examples are always the same.
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(st.data())
 def test_random_changes_are_noticed(codec, data, draw):
     for _ in range(draw.draw(st.integers(1, 4))):
@@ -65,7 +65,7 @@ def test_random_changes_are_noticed(codec, data, draw):
     assert codec.file_coder.write(block)[0] == data  # nothing was changed
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(st.binary(max_size=200), st.integers(0, 60), st.booleans())
 def test_random_bytes_never_become_an_image(codec, data, noise, keep, cut):
     noisy = data[:keep] + noise + (b"" if cut else data[keep:])

@@ -109,9 +109,31 @@ def test_what_cannot_be_reached_is_refused_with_the_nearest(pair):
         hvae_codec.encode(IMAGE, pair, target_bytes=80, max_bytes=40)
 
 
+def test_a_quality_instead_of_a_target():
+    assert hvae_codec.encode(IMAGE) == hvae_codec.load("cifar10").encode(IMAGE)
+    for quality, effort in [(2, None), (2, 1), (2.5, None)]:
+        loaded = hvae_codec.load("cifar10", quality, effort=effort)
+        assert hvae_codec.encode(IMAGE, quality=quality, effort=effort) == loaded.encode(IMAGE)
+    large = np.resize(IMAGE, (80, 90, 3))
+    assert hvae_codec.encode(large, quality=30) == hvae_codec.load("photo", 30).encode(large)
+    with pytest.raises(UnknownQualityError):
+        hvae_codec.encode(IMAGE, "cifar10", quality=99)
+    with pytest.raises(UnknownModelError, match="cifar11"):
+        hvae_codec.encode(IMAGE, "cifar11")
+
+
+def test_codecs_and_models_are_short_to_read():
+    codec = hvae_codec.load("cifar10", quality=2)
+    assert repr(codec) == f"<Codec 'cifar10', quality 2, model {codec.info.model_id}>"
+    assert ", quality 30, " in repr(hvae_codec.load("photo", 30))
+    assert ", effort 1, trade 2, " in repr(codec.tuned(1, 2.0))
+    assert len(repr(codec.info)) < 400
+
+
 def test_arguments_that_contradict_each_other():
     for arguments in [
-        {},
+        {"quality": 2, "max_bytes": 60},
+        {"quality": 2, "model": hvae_codec.load("cifar10", quality=2)},
         {"target_bytes": 60, "target_psnr": 22.0},
         {"max_bytes": 60, "effort": 0},
         {"max_bytes": 60, "effort": 9},
@@ -142,7 +164,7 @@ def squared_error(blobs):
     return np.square(decoded.astype(float) - FEW).sum()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(1, 40), st.integers(0, 1000)), min_size=3, max_size=3),

@@ -112,6 +112,19 @@ def test_flat_rows_are_pictures_in_the_order_height_width_channels(codec):
     assert hvae_codec.HVAEFeatures("mnist").transform(digits).shape == (2, 20)
 
 
+def test_planar_rows_are_those_of_cifars_files(codec):
+    """All of red, then of green, then of blue, each row after row."""
+    planes = [[*image[..., 0].flat, *image[..., 1].flat, *image[..., 2].flat] for image in PICTURES]
+    expected = codec.features(PICTURES).mean
+    planar = features(rows="planar")
+    np.testing.assert_array_equal(planar.transform(np.array(planes)), expected)
+    np.testing.assert_array_equal(planar.transform(PICTURES), expected)
+    grey = np.ascontiguousarray(PICTURES[..., :1])
+    np.testing.assert_array_equal(planar.transform(grey.reshape(30, -1)), codec.features(grey).mean)
+    with pytest.raises(ImageError, match=r"3072 .* in the order channels, height, width"):
+        planar.transform(np.zeros((2, 784), np.uint8))
+
+
 def test_batches_and_kinds_of_pictures_give_the_same_rows(codec, tmp_path):
     expected = codec.layer_features(PICTURES)
     paths = [tmp_path / f"{number}.png" for number in range(30)]

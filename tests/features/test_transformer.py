@@ -110,6 +110,7 @@ def test_a_clone_has_the_parameters_and_a_pickle_is_small(features):
         "layers": None,
         "statistics": "mean+std",
         "batch_size": 256,
+        "rows": "interleaved",
     }
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(again.transform(images), copy.transform(images))
@@ -194,6 +195,8 @@ def test_encoded_buffers_are_taken_as_their_bytes(codec, features):
         ({"layers": torch.tensor(3)}, UnknownQualityError),
         ({"layers": ("z1", "z1")}, HvaeCodecError),
         ({"batch_size": 0}, HvaeCodecError),
+        ({"rows": "columns"}, HvaeCodecError),
+        ({"rows": None}, HvaeCodecError),
         ({"model": "no/such.safetensors"}, CheckpointError),
         ({"model": "no/such.safetensors", "quality": 1}, HvaeCodecError),
     ],

@@ -1,13 +1,11 @@
 """One real server process for these tests, and the same codec in this process to compare with."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -21,7 +19,7 @@ from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests import processes
 from tests.server.token_tables import token_table
 
-START_SECONDS = 120
+START_SECONDS = 240
 
 BEHIND_PROXY = {
     **dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9"),
@@ -31,23 +29,20 @@ BEHIND_PROXY = {
 
 
 class ServerProcess:
-    """A server in its own process, on a free port."""
+    """A server in its own process, on a free port; of a fresh interpreter where that matters."""
 
     def __init__(
-        self, directory: Path, *flags: str, environment: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *flags: str,
+        environment: Mapping[str, str] | None = None,
+        fresh: bool = False,
     ) -> None:
         self.port_file = directory / "port"
         self._log = directory / "log"
-        command = [sys.executable, "-m", "hvae_codec.server", "--port", "0"]
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, "--port-file", str(self.port_file), *flags],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                # One thread, as in this process: the same floats, so the same bytes.
-                env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-            )
+        start = processes.start_fresh if fresh else processes.start_forked
+        words = ["--port", "0", "--port-file", str(self.port_file), *flags]
+        self.process = start(words, self._log, environment or {})
         processes.register(self.process)
         deadline = time.monotonic() + START_SECONDS
         while not self.port_file.exists():
@@ -72,7 +67,7 @@ class ServerProcess:
     def terminate(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and wait; returns the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=120)
 
 
 StartServer = Callable[..., ServerProcess]
@@ -82,9 +77,8 @@ def _starting(folders: pytest.TempPathFactory) -> Iterator[StartServer]:
     """What starts servers with the flags given; they end when this iterator does."""
     servers = []
 
-    def start(*flags: str, environment: Mapping[str, str] | None = None) -> ServerProcess:
-        directory = folders.mktemp("server")
-        servers.append(ServerProcess(directory, *flags, environment=environment))
+    def start(*flags: str, **how: Any) -> ServerProcess:
+        servers.append(ServerProcess(folders.mktemp("server"), *flags, **how))
         return servers[-1]
 
     yield start

@@ -42,7 +42,7 @@ class Scrape:
         )
 
 
-def scraped_when(server, there, seconds=10):
+def scraped_when(server, there, seconds=60):
     """The first reading of which `there` holds: much is counted a moment after it happened."""
     deadline = time.monotonic() + seconds
     while not there(scrape := Scrape(server)):

@@ -17,6 +17,7 @@ from hvae_codec.server.listening import stop_listening
 from hvae_codec.server.settings import EngineSettings, Preload, Settings
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.scraping import Scrape
+from tests.waiting import wait_until
 
 SECONDS = 60
 REQUEST = codec_pb2.ListModelsRequest()
@@ -54,7 +55,7 @@ def test_old_connections_move_to_a_server_that_is_added(on_port):
     for stub in stubs:
         stub.ListModels(REQUEST, timeout=SECONDS)
     second = on_port("--max-connection-age", "2")
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 60
     while calls_of(second) == 0:
         assert time.monotonic() < ends
         for stub in stubs:  # and none of their calls fails
@@ -87,18 +88,16 @@ def test_a_restart_behind_a_shared_port_refuses_nobody(on_port):
     callers = [threading.Thread(target=caller, args=(n,)) for n in range(8)]
     for each in callers:
         each.start()
-    time.sleep(2)
-    assert min(calls_of(first), calls_of(second)) > 0
+    wait_until(lambda: min(calls_of(first), calls_of(second)) > 0)
     began = time.monotonic()
     first.process.send_signal(signal.SIGTERM)
     assert first.process.wait(timeout=SECONDS) == 0
     assert time.monotonic() - began < 15
     before = calls_of(second)
-    time.sleep(1)
+    wait_until(lambda: calls_of(second) > before)
     over.set()
     for each in callers:
         each.join()
-    assert calls_of(second) > before
     assert set(found) == {"OK"}
     assert "Traceback" not in first.log
 

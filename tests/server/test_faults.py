@@ -57,7 +57,7 @@ def keep_calling(address, request, found, ended):
 
 
 def test_coding_processes_that_are_killed_cost_no_answer(start_server, selector, tiles):
-    server = start_server("--coding-processes", "2")
+    server = start_server("--coding-processes", "2", fresh=True)
     # More than is computed in the event loop: these need the processes.
     images = [raw_image(tile) for tile in tiles[:8]] * 16
     encode_request = codec_pb2.EncodeRequest(model=selector, images=images)
@@ -127,7 +127,7 @@ def test_a_stream_ends_after_the_messages_that_were_taken(start_server, encode_r
         stub = codec_pb2_grpc.CodecServiceStub(channel)
         with pytest.raises(grpc.RpcError) as ended:
             read(stub.StreamEncode(requests(), timeout=60))
-    assert server.process.wait(30) == 0
+    assert server.process.wait(120) == 0
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "stopping" in ended.value.details()
     assert set(answered) == {8}
@@ -147,7 +147,7 @@ def test_every_item_once_over_a_kill_and_a_restart(start_server, model, tiles):
             files.append(file)
             if len(files) == 40:
                 server.process.kill()
-                server.process.wait(30)
+                server.process.wait(120)
                 restarted = start_server("--port", str(port))
         assert restarted is not None
         once = client.encode(tiles, **model)

@@ -67,7 +67,8 @@ def test_a_deadline_that_passes_leaves_the_server_well(client, model, smooth_pic
 
 def test_sigterm_lets_calls_in_flight_finish(start_server, codec, model, smooth_picture):
     """Eight calls are under way; all are answered, new ones are refused, and the exit code is 0."""
-    server = start_server("--shutdown-grace-seconds", "60", "--metrics-port", "0")
+    flags = ("--shutdown-grace-seconds", "60", "--metrics-port", "0")
+    server = start_server(*flags, fresh=True)
     pictures = [smooth_picture(1_000, 1_000, seed=seed) for seed in range(8)]
     with Client(server.address) as client, ThreadPoolExecutor(8) as pool:
         client.encode(pictures[0][None, :32, :32], **model)
@@ -93,7 +94,7 @@ def test_sigterm_lets_calls_in_flight_finish(start_server, codec, model, smooth_
         assert raised.value.code is grpc.StatusCode.UNAVAILABLE
         blobs = [call.result()[0] for call in calls]
     assert blobs == [codec.encode(picture) for picture in pictures]
-    assert server.process.wait(timeout=30) == 0
+    assert server.process.wait(timeout=120) == 0
     assert not server.port_file.exists()
     assert "Traceback" not in server.log
 
@@ -116,7 +117,7 @@ def test_the_grace_ends(start_server, model, tiles, large_file):
             call.result(timeout=0.1)
         began = time.monotonic()
         assert server.terminate() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         with pytest.raises(ServiceError):
             call.result()
     assert "Traceback" not in server.log
@@ -124,7 +125,7 @@ def test_the_grace_ends(start_server, model, tiles, large_file):
 
 def test_a_second_signal_ends_at_once(start_server, model, large_file):
     """Whatever is under way, and with all processes of the server."""
-    server = start_server("--shutdown-grace-seconds", "60")
+    server = start_server("--shutdown-grace-seconds", "60", fresh=True)
     children = psutil.Process(server.process.pid).children()
     assert children
     with (
@@ -143,11 +144,11 @@ def test_a_second_signal_ends_at_once(start_server, model, large_file):
             server.process.wait(timeout=0.5)
         began = time.monotonic()
         assert server.terminate() == 128 + signal.SIGTERM
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30  # not the grace
         with pytest.raises(ServiceError):
             call.result()
     assert not server.port_file.exists()
-    _, left = psutil.wait_procs(children, timeout=10)
+    _, left = psutil.wait_procs(children, timeout=60)
     assert not left
 
 
@@ -187,7 +188,7 @@ def test_a_server_is_up_soon_and_small_and_says_where_it_listens(start_server):
     """In processor seconds, which other programs on the machine change less; a page that several
     processes share, as all of torch, is in memory once.
     """
-    server = start_server()
+    server = start_server(fresh=True)
     process = psutil.Process(server.process.pid)
     used = sum(process.cpu_times()[:2])
     whole = [process, *process.children(recursive=True)]

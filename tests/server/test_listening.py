@@ -43,7 +43,7 @@ def test_a_taken_port_is_found_before_the_imports(flags, taken):
         [sys.executable, "-c", BEFORE_IMPORTS, *flags, str(taken)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 1
@@ -82,7 +82,7 @@ def test_flags_that_cannot_be_are_found_before_the_imports(flags, code, words, t
         [sys.executable, "-c", BEFORE_IMPORTS, "--port", "0", *flags],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == code
@@ -143,7 +143,7 @@ def test_a_socket_in_the_file_system(start_server, tiles, tmp_path):
         (file,) = client.encode([tiles[0]], model="cifar10", quality=3)
     assert file == hvae_codec.load("cifar10", 3).encode(tiles[0])
     command = [sys.executable, "-m", "hvae_codec.server", "--host", host]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert second.returncode == 1
     assert second.stderr == f"hvae-codec server: cannot listen on {host}: Address already in use\n"
     assert server.terminate() == 0

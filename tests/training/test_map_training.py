@@ -142,7 +142,7 @@ def killed_recipe():
 def test_killed_it_ends_with_the_same_weights_and_average(tmp_path):
     script = KILLED.format(tests=os.path.dirname(__file__), out=str(tmp_path / "killed"))
     command = [sys.executable, "-c", script]
-    victim = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    victim = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert (victim.returncode, victim.stdout) == (-signal.SIGKILL, "1\n"), victim.stderr
     rows = []
     resumed = train(killed_recipe(), crops(), tmp_path / "killed", report=rows.append)

@@ -95,7 +95,7 @@ train(recipe(), dataset(), Path({out!r}), report=report)
 def test_killed_in_the_middle_of_an_epoch_it_ends_with_the_same_weights(tmp_path):
     script = KILLED.format(tests=os.path.dirname(__file__), out=str(tmp_path / "killed"))
     command = [sys.executable, "-c", script]
-    victim = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    victim = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert (victim.returncode, victim.stdout) == (-signal.SIGKILL, "1\n"), victim.stderr
     rows = []
     train(recipe(), dataset(), tmp_path / "killed", report=rows.append)

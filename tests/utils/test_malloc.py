@@ -71,6 +71,6 @@ print(before - resident())
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim is glibc's")
 def test_what_is_kept_can_be_given_back():
     done = subprocess.run(
-        [sys.executable, "-c", TRIM], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", TRIM], capture_output=True, text=True, check=True, timeout=240
     )
     assert float(done.stdout) > 150

@@ -13,7 +13,7 @@ from hvae_codec.codec.model_choice import AUTO
 from hvae_codec.codec.model_shape import Pictures
 from hvae_codec.codec.rate_control.budget import spread
 from hvae_codec.codec.rate_control.candidates import Candidate, CandidateSearch
-from hvae_codec.codec.registry import family, model_for
+from hvae_codec.codec.registry import family, load, model_for
 from hvae_codec.codec.tiled.rate_search import TradeSearch, coarse_trades
 from hvae_codec.codec.transform import Pixels
 from hvae_codec.errors import HvaeCodecError, RateError
@@ -26,33 +26,41 @@ def encode(
     image: Picture,
     model: str | Sequence[Codec] = AUTO,
     *,
+    quality: float | None = None,
     target_bytes: int | None = None,
     target_psnr: float | None = None,
     max_bytes: int | None = None,
-    effort: int = 1,
+    effort: int | None = None,
 ) -> bytes:
-    """An image as a `.hvae` file of a wanted size or quality, by whichever quality level does it
-    best.
+    """An image as a `.hvae` file: of a quality, or of a wanted size or PSNR by whichever quality
+    does it best.
 
     Args:
         image: one image, as `Codec.encode` takes it.
         model: a name, as `models()` lists it, or codecs to choose from; "auto" is the model that
             `registry.model_for` gives for the image's size.
+        quality: as `load` takes it; without it and without a target, the model's default.
         target_bytes: size of the file, met within 2 % or two bytes; of such
             files the one of highest PSNR.
         target_psnr: least PSNR, in dB, of the decoded 8-bit image; the smallest file that has it.
         max_bytes: a limit on the file that always holds. Given alone: the best image within it.
-        effort: 1 or 2; see `Codec`. Fully convolutional models have none and need none.
+        effort: as `load` takes it; for a target 1, by default, or 2. Fully convolutional models
+            have none and need none.
 
     Raises:
         RateError: what was asked for cannot be reached; `nearest` is the nearest that can.
         ImageError: the image cannot be taken. UnknownModelError: no such model.
-        HvaeCodecError: no target was given, two were, an effort below 1, or no codecs.
+        UnknownQualityError: no such quality.
+        HvaeCodecError: targets or codecs beside a quality, two targets, an effort below 1 for one,
+            or no codecs.
     """
     if target_bytes is not None and target_psnr is not None:
         raise HvaeCodecError("target_bytes and target_psnr exclude each other")
     if target_bytes is None and target_psnr is None and max_bytes is None:
-        raise HvaeCodecError("give target_bytes, target_psnr or max_bytes")
+        return _of_quality(as_uint8(image), model, quality, effort)
+    if quality is not None:
+        raise HvaeCodecError("a quality and a target exclude each other")
+    effort = 1 if effort is None else effort
     target_bytes = None if target_bytes is None else byte_count("target_bytes", target_bytes)
     target_psnr = None if target_psnr is None else decibels("target_psnr", target_psnr)
     max_bytes = None if max_bytes is None else byte_count("max_bytes", max_bytes)
@@ -97,6 +105,19 @@ def encode_within(
         )
     chosen = spread(sizes, errors, total_bytes)
     return [row[index].blob for row, index in zip(options, chosen, strict=True)]
+
+
+def _of_quality(
+    picture: Pixels, model: str | Sequence[Codec], quality: float | None, effort: int | None
+) -> bytes:
+    """A file of a named model."""
+    if not isinstance(model, str):
+        raise HvaeCodecError(
+            "codecs to choose from need target_bytes, target_psnr or max_bytes; a quality needs "
+            f"the name of a model; got {shown(model)}"
+        )
+    name = model_for(*picture.shape[:2]) if model == AUTO else model
+    return load(name, quality, effort=effort).encode(picture)
 
 
 def _codecs(model: str | Sequence[Codec], picture: Pixels) -> list[Codec]:

@@ -41,12 +41,13 @@ class Executor(ABC):
             ExecutorError: a worker was lost. Otherwise what a job raises.
         """
         waiting = {self._submit(job, item, self._report) for item in items}
-        while waiting:
-            done, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
+        done: set[Future[Result]] = set()
+        while waiting or done:
             for value in self._reported():
                 progress(value)
             for future in done:
                 yield self._result(future)
+            done, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
 
     def map_ordered(self, job: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Results of `job(item)` in the order of the items.

@@ -25,7 +25,7 @@ def buf(node_folder):
 
     def run(*arguments):
         command = [node_folder / "node_modules" / ".bin" / "buf", *arguments]
-        return subprocess.run(command, cwd=contract, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, cwd=contract, capture_output=True, text=True, timeout=240)
 
     return run
 

@@ -24,7 +24,7 @@ def program(node_folder):
 
 def run(program, *arguments):
     command = ["node", program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 def test_round_trip(program, real):

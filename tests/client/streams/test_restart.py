@@ -26,7 +26,7 @@ def test_a_stream_outlives_the_server(mortal):
             found.append(blob)
             if len(found) == 55:
                 mortal.process.kill()
-                mortal.process.wait(timeout=30)
+                mortal.process.wait(timeout=120)
                 again.start()
     again.join(timeout=120)
     assert found == expected

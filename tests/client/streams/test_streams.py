@@ -56,7 +56,7 @@ def test_pictures_are_read_only_as_far_as_messages_are_on_their_way(small, pictu
             assert result == hashes[index % 23]
             assert len(read) <= 4 * (index // 4 + 3)
         found.close()
-    assert small.streams_cancelled.wait(10)
+    assert small.streams_cancelled.wait(60)
 
 
 def test_an_asynchronous_iterable_is_read_as_lazily(small, pictures, hashes):
@@ -83,7 +83,7 @@ def test_an_asynchronous_iterable_is_read_as_lazily(small, pictures, hashes):
                         break
 
     asyncio.run(ask())
-    assert small.streams_cancelled.wait(10)
+    assert small.streams_cancelled.wait(60)
 
 
 @pytest.mark.parametrize("after", range(5))
@@ -168,7 +168,7 @@ def test_an_error_of_the_callers_iterable_is_the_callers(ask, small, pictures):
 
     with pytest.raises(KeyError, match="mine"):
         ask(small.address, "encode_stream", failing_source(), model="m")
-    assert not small.of("StreamEncode") or small.streams_cancelled.wait(10)
+    assert not small.of("StreamEncode") or small.streams_cancelled.wait(60)
 
 
 def test_a_deadline_ends_a_stream(ask, small, pictures):
@@ -176,7 +176,7 @@ def test_a_deadline_ends_a_stream(ask, small, pictures):
     start = time.monotonic()
     with pytest.raises(ServiceError, match=r"within 0\.5 s"):
         ask(small.address, "encode_stream", pictures, model="m", timeout=0.5)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 30
 
 
 def test_many_streams_over_one_client(small, pictures, hashes):
@@ -202,7 +202,7 @@ def test_no_thread_is_left_behind(small, pictures):
         for _ in range(5):
             list(client.encode_stream(pictures, model="m"))
             next(client.encode_stream(pictures, model="m"))  # left in its middle
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while threading.active_count() > before + 1 and time.monotonic() < deadline:
             time.sleep(0.02)
         left = [thread.name for thread in threading.enumerate()]

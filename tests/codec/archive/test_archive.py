@@ -112,7 +112,7 @@ SHAPES = [(1, 7, 3), (1, 7, 1), (32, 32, 3), (32, 32, 1), (33, 64, 3), (32, 32, 
 POOL = [CHINA[9 : 9 + h, 80 : 80 + w, :c] for h, w, c in SHAPES]
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=10, derandomize=True)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=9),
     st.integers(1, 9),

@@ -186,7 +186,7 @@ def test_a_block_that_stands_in_the_wrong_place_is_not_taken(sound, truth, tmp_p
     assert symbols_of(path)[0] == truth
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(data=st.data())
 def test_damage_of_any_kind_is_an_error_a_warning_or_reported(sound, truth, data, tmp_path_factory):
     original, _ = sound

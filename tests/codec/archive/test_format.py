@@ -264,7 +264,7 @@ def directories(draw):
     return Directory(tuple(groups), np.array(order), names, tuple(labels))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(directories(), st.integers(0, 2**48 - 1), st.sampled_from([1, 2]))
 def test_directories_come_back(directory, first, version):
     header = replace(HEADER, version=version)

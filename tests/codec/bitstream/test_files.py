@@ -34,7 +34,7 @@ def test_another_process_writes_and_reads_the_same(codec):
     parts = codec.quantise(images)
     sent = pickle.dumps((codec.file_coder, [part.narrowed() for part in parts]))
     done = subprocess.run(
-        [sys.executable, "-c", CODER], input=sent, capture_output=True, timeout=60, check=False
+        [sys.executable, "-c", CODER], input=sent, capture_output=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     files, read = pickle.loads(done.stdout)

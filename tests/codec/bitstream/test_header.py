@@ -114,7 +114,6 @@ def test_long_example_field_by_field():
     assert data == write_file(frame.header, several=True, first_layer=symbols, payload=payload)
 
 
-@settings(deadline=None)
 @given(headers(), st.booleans(), st.binary(max_size=8), st.binary(max_size=60))
 def test_round_trip(header, several, first_layer, payload):
     data = write_file(header, several=several, first_layer=first_layer, payload=payload)
@@ -125,7 +124,7 @@ def test_round_trip(header, several, first_layer, payload):
     assert frame.check_bytes == 4 or not (several or header.block)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(files())
 def test_every_flipped_bit_is_noticed(data):
     for bit in range(8 * len(data)):
@@ -135,7 +134,7 @@ def test_every_flipped_bit_is_noticed(data):
             check(bytes(damaged))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(files(), st.integers(0, 2**16 - 1), st.data())
 def test_every_short_burst_behind_the_checks_is_noticed(data, pattern, draw):
     """Damage within 16 adjacent bits of the varints and the payload."""
@@ -148,7 +147,6 @@ def test_every_short_burst_behind_the_checks_is_noticed(data, pattern, draw):
         check(as_number.to_bytes(len(data), "big"))
 
 
-@settings(deadline=None)
 @given(files())
 def test_every_truncation_is_noticed(data):
     for length in range(len(data)):
@@ -156,7 +154,6 @@ def test_every_truncation_is_noticed(data):
             check(data[:length])
 
 
-@settings(deadline=None)
 @given(files())
 def test_an_added_zero_byte_is_noticed(data):
     with pytest.raises(CorruptError):
@@ -193,7 +190,7 @@ def test_trailing_bytes_of_the_long_form_are_noticed_for_certain():
 
 
 @given(st.integers(32, 200), st.integers(0, 2**32))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_files_written_together_are_those_written_one_by_one(count, seed):
     random = np.random.default_rng(seed)
     header = Header(b"abcd", grey=bool(seed % 2))

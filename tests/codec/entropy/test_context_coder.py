@@ -40,7 +40,7 @@ def case(seed, latents, count, sides=None, largest_weight=3000):
     return coder, quality, shapes, random_symbols(rng, coder, quality, shapes)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(LATENTS),
@@ -66,7 +66,7 @@ def test_bytes_and_symbols_agree_with_the_second_implementation(seed, latents, n
         assert reference.decode(layers, payload, quality, each, sides) == known
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(LATENTS), st.integers(1, 4))
 def test_both_ways_of_calling_the_coder_give_the_same_bytes(seed, latents, count):
     """Larger maps than loops could check."""
@@ -188,7 +188,7 @@ def test_bytes_no_encoder_writes():
             coder.decode([b"\xff" * (len(payload) + 40)], quality, shapes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(max_size=80), st.integers(0, 255))
 def test_random_bytes_give_symbols_or_corrupt_error(payload, quality):
     coder, _, shapes, _ = case(8, LATENTS[2], 1, sides=(1, 1))

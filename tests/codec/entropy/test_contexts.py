@@ -45,7 +45,7 @@ def small_case(rng, latents, largest_weight):
     return coder, quality, shapes, random_symbols(rng, coder, quality, shapes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(LATENTS),

@@ -85,7 +85,7 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(a, b)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 1, 2, 5, 31, 32, 40]))
 def test_bytes_and_symbols_agree_with_the_second_implementation(seed, n):
     rng = np.random.default_rng(seed)
@@ -237,7 +237,7 @@ def test_bytes_no_encoder_writes():
         coder.decode_records([b"\xff" * 40])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.binary(max_size=80), st.integers(1, 40))
 def test_random_bytes_give_symbols_or_corrupt_error(payload, n):
     tables, _ = gaussian_tables(np.random.default_rng(10), (4, 9), 0.0)

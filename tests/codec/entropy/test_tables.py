@@ -56,7 +56,7 @@ def test_support_sizes_are_the_next_power_of_two(needed):
     assert bin(size).count("1") == 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.lists(st.integers(-40, 40), min_size=3, max_size=3), min_size=1, max_size=60),
     st.integers(0, 3),

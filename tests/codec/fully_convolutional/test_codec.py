@@ -27,7 +27,7 @@ from tests.codec.fully_convolutional.models import (
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.tuples(st.integers(1, 70), st.integers(1, 70)),
     st.integers(1, 4),

@@ -125,7 +125,7 @@ def test_golden_files():
         assert header.grey == kind.get("grey", False)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(1, 150), st.integers(1, 150), st.booleans(), st.one_of(st.none(), st.integers(1, 4))
 )
@@ -231,7 +231,7 @@ def test_bytes_behind_a_long_form_do_not_reach_the_top_layer():
     assert top[0].tolist() == [[1, 0], [0, -1]]
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)  # 2^-16 of mutations may pass a check
+@settings(max_examples=150, derandomize=True)  # 2^-16 of mutations may pass a check
 @given(st.integers(0, 7), st.data())
 def test_mutated_files_end_in_an_error_or_in_their_own_symbols(number, draw):
     _, symbols, data = SAMPLES[number]

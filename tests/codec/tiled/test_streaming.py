@@ -70,7 +70,7 @@ def softened_whole(tiles, height, width, rmse):
     return picture[:height, :width].astype(np.uint8)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 3]),
     st.integers(1, 20), st.integers(1, 20), st.sampled_from([4.0, 10.0, 25.0]),
@@ -90,7 +90,7 @@ def test_seams_are_softened_in_strips_as_in_whole(height, width, channels, h, w,
     np.testing.assert_array_equal(tiles, kept)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(1, 110), st.integers(1, 110), st.sampled_from([1, 3]))
 def test_strips_are_the_decoded_picture(codec, height, width, channels):
     picture = waves(height, width, channels, seed=width)

@@ -24,7 +24,7 @@ SECONDS = 120
 @pytest.fixture(scope="module")
 def small(start_server):
     flags = ("--max-queued-bytes", str(CAPACITY), "--coding-processes", "1", "--metrics-port", "0")
-    server = start_server(*flags, "--preload", "cifar10")
+    server = start_server(*flags, "--preload", "cifar10", fresh=True)
     yield server
     assert "Traceback" not in server.log, server.log
 

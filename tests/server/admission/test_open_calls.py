@@ -18,10 +18,12 @@ from hvae_codec.server.settings import OpenLimits
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.messages import raw_image
 from tests.server.token_tables import token_table
+from tests.waiting import wait_until
 
 STREAMS, IDLE_SECONDS = 8, 8
 GREEDY, OTHER = "greedy-0123456789abcdef0123456789", "other-0123456789abcdef01234567890"
 SECONDS = 60
+LATE_SECONDS = 30  # on a busy machine
 EXHAUSTED, UNAVAILABLE = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE
 
 
@@ -75,22 +77,26 @@ def silent(small):
     time.sleep(0.2)
 
 
-def ended(calls, seconds):
-    """Those of the calls that have ended after so long."""
-    time.sleep(seconds)
+def ended(calls):
+    """Those of the calls that have ended."""
     return [call for call in calls if not call.is_active()]
+
+
+def refused_of(calls, count):
+    """Those of the calls that are refused, once there are so many."""
+    wait_until(lambda: len(ended(calls)) >= count)
+    return [call for call in ended(calls) if call.code() is EXHAUSTED]
 
 
 def test_silence_of_one_token_leaves_places_to_others(small, silent, tiles, model):
     of_greedy = silent(20, GREEDY)
-    refused = ended(of_greedy, 1.0)
+    refused = refused_of(of_greedy, 20 - STREAMS // 4)
     assert len(refused) == 20 - STREAMS // 4
     for call in refused:
-        assert call.code() is EXHAUSTED
         assert "this token has 2 streams open" in call.details()
         assert details(call) == ("OVERLOAD", 1.0)
     of_other = silent(5, OTHER)
-    assert len(ended(of_other, 1.0)) == 2
+    assert len(refused_of(of_other, 2)) == 2
     with Client(small.address, token=OTHER) as client:
         assert len(client.encode(tiles[:16], **model)) == 16
     with grpc.insecure_channel(small.address) as channel:
@@ -103,7 +109,7 @@ def test_streams_that_stay_silent_end_and_say_so(silent):
     (call,) = silent(1, OTHER)
     with pytest.raises(grpc.RpcError):
         next(call)
-    assert IDLE_SECONDS - 1 < time.monotonic() - began < IDLE_SECONDS + 5
+    assert IDLE_SECONDS - 1 < time.monotonic() - began < IDLE_SECONDS + LATE_SECONDS
     assert call.code() is UNAVAILABLE
     assert "the stream's next message did not come in time" in call.details()
     assert details(call)[0] == "SILENT_CALL"
@@ -132,9 +138,11 @@ def test_the_longest_silent_make_room_where_others_are_refused(silent):
     with pytest.raises(grpc.RpcError):
         next(refused)
     assert refused.code() is EXHAUSTED
-    assert len(ended(first, 0.5)) == 1
+    wait_until(lambda: ended(first))
+    assert len(ended(first)) == 1
     (taken,) = silent(1, OTHER)
-    assert not ended([taken], 0.5)
+    time.sleep(0.5)
+    assert not ended([taken])
 
 
 def test_a_call_whose_message_does_not_come_ends(small):
@@ -160,7 +168,7 @@ def test_a_call_whose_message_does_not_come_ends(small):
         for call in calls:
             assert call.exception().code() is UNAVAILABLE
             assert "the call's message did not come in time" in call.exception().details()
-        assert time.monotonic() - began < IDLE_SECONDS + 5
+        assert time.monotonic() - began < IDLE_SECONDS + LATE_SECONDS
         empty = encode.future(iter(()), metadata=bearer(OTHER), timeout=SECONDS)
         assert empty.exception().code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "no message" in empty.exception().details()
@@ -204,7 +212,7 @@ def test_silent_calls_of_one_token_do_not_keep_those_of_others_waiting(small, ti
 
     answer, seconds = asyncio.run(main())
     assert len(answer.results) == 1
-    assert seconds < 2
+    assert seconds < IDLE_SECONDS - 1
 
 
 def test_silent_calls_on_many_connections_do_not_keep_others_waiting(server, tiles, selector):
@@ -225,7 +233,7 @@ def test_silent_calls_on_many_connections_do_not_keep_others_waiting(server, til
     assert not any(call.done() for call in calls)
     request = codec_pb2.EncodeRequest(model=selector, images=[raw_image(tiles[0])])
     with grpc.insecure_channel(server.address, own) as channel:
-        answer = codec_pb2_grpc.CodecServiceStub(channel).Encode(request, timeout=10)
+        answer = codec_pb2_grpc.CodecServiceStub(channel).Encode(request, timeout=SECONDS)
     assert len(answer.results) == 1
     hold.set()
     for channel in channels:
@@ -241,9 +249,8 @@ def test_watches_of_health_are_bounded_and_checks_are_not(small):
         stubs = [health_pb2_grpc.HealthStub(channel) for channel in (first, second)]
         request = health_pb2.HealthCheckRequest()
         watches = [stub.Watch(request) for stub in stubs for _ in range(80)]
-        refused = ended(watches, 2.0)
+        refused = refused_of(watches, 160 - 128)
         assert len(refused) == 160 - 128
-        assert all(call.code() is EXHAUSTED for call in refused)
         for watch in watches:
             watch.cancel()
         assert stubs[0].Check(request, timeout=SECONDS).status == 1
@@ -252,7 +259,7 @@ def test_watches_of_health_are_bounded_and_checks_are_not(small):
 def test_a_client_does_not_halve_calls_that_find_no_place(small, silent, model, tiles, monkeypatch):
     """It comes again when it is told to, and with one stream it has its answers by then."""
     calls = silent(4, OTHER)  # kept, since a call that nobody knows is cancelled
-    assert len(ended(calls, 1.5)) == 1
+    assert len(refused_of(calls, 1)) == 1
     waits, methods = [], []
     monkeypatch.setattr(streams, "sleep", lambda wait: waits.append(wait) or time.sleep(wait))
     with Client(small.address, token=OTHER) as client:

@@ -21,10 +21,12 @@ from tests.server.conftest import TOKENS
 from tests.server.forwarding import from_host
 from tests.server.messages import raw_image
 from tests.server.scraping import Scrape, scraped_when
+from tests.waiting import wait_until
 
 MIB = 2**20
 STREAMS, IDLE_SECONDS = 8, 4
 SECONDS = 60
+LATE_SECONDS = 30  # on a busy machine
 EXHAUSTED, UNAVAILABLE = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE
 OWN = [("grpc.use_local_subchannel_pool", 1)]
 UNREAD = [*OWN, ("grpc.max_receive_message_length", -1), ("grpc.http2.bdp_probe", 0)]
@@ -40,7 +42,7 @@ def small(start_server, tmp_path_factory):
     flags = ("--max-streams", str(STREAMS), "--idle-seconds", str(IDLE_SECONDS))
     memory = ("--max-queued-bytes", str(48 * MIB), "--coding-processes", "1")
     flags = (*flags, *memory, "--metrics-port", "0", "--preload", "cifar10")
-    server = start_server(*flags, environment={"PYTHONPATH": str(modules)})
+    server = start_server(*flags, environment={"PYTHONPATH": str(modules)}, fresh=True)
     yield server
     assert "Traceback" not in server.log, server.log
 
@@ -91,12 +93,15 @@ def test_one_host_leaves_streams_to_others(small, held, selector, tiles):
     ):
         stubs = [codec_pb2_grpc.CodecServiceStub(each) for each in (first, second)]
         calls = [stub.StreamEncode(held()) for stub in stubs for _ in range(4)]
-        time.sleep(1)
-        refused = [call for call in calls if not call.is_active()]
-        assert [call.code() for call in refused] == [EXHAUSTED] * 2
-        assert all("your host has 6 streams open" in call.details() for call in refused)
+
+        def refused():
+            return [call for call in calls if not call.is_active() and call.code() is EXHAUSTED]
+
+        wait_until(lambda: len(refused()) >= 2)
         answers = codec_pb2_grpc.CodecServiceStub(other).StreamEncode(iter([message]))
         assert [len(answer.response.results) for answer in answers] == [2]
+        assert len(refused()) == 2
+        assert all("your host has 6 streams open" in call.details() for call in refused())
         for call in calls:
             call.cancel()
 
@@ -118,7 +123,7 @@ def test_messages_without_items_do_not_keep_a_stream(small, selector, tiles):
         answers = codes_until_the_end(idle)
         assert idle.code() is UNAVAILABLE
         assert "the stream's next message did not come in time" in idle.details()
-        assert IDLE_SECONDS - 1 < time.monotonic() - began < IDLE_SECONDS + 4
+        assert IDLE_SECONDS - 1 < time.monotonic() - began < IDLE_SECONDS + LATE_SECONDS
         assert len(answers) >= 2
         assert set(answers) == {grpc.StatusCode.INVALID_ARGUMENT.value[0]}
         assert len(list(busy)) == 3 * IDLE_SECONDS
@@ -139,10 +144,7 @@ def test_streams_that_watch_make_room_for_others(small):
     ):
         stubs = [health_pb2_grpc.HealthStub(channel) for channel in (first, second)]
         watches = [stub.Watch(CHECK) for stub in stubs for _ in range(75)]
-        ends = time.monotonic() + SECONDS
-        while sum(watch.is_active() for watch in watches) != 128:
-            assert time.monotonic() < ends
-            time.sleep(0.1)
+        wait_until(lambda: sum(watch.is_active() for watch in watches) == 128)
         with (
             from_host("127.0.0.2", small.address) as address,
             grpc.insecure_channel(address) as far,
@@ -163,7 +165,7 @@ def test_silent_streams_of_reflection_end(small, held):
         assert next(call).list_services_response.service
         assert outcome(call) is UNAVAILABLE
         assert "the stream's next message did not come in time" in call.details()
-        assert IDLE_SECONDS - 1 < time.monotonic() - began < IDLE_SECONDS + 4
+        assert IDLE_SECONDS - 1 < time.monotonic() - began < IDLE_SECONDS + LATE_SECONDS
 
 
 def test_one_token_has_a_quarter_of_the_streams_of_reflection(guarded, held):
@@ -173,7 +175,7 @@ def test_one_token_has_a_quarter_of_the_streams_of_reflection(guarded, held):
     with grpc.insecure_channel(guarded.address, OWN) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         calls = [stub.ServerReflectionInfo(held(), metadata=bearer("alice")) for _ in range(40)]
-        time.sleep(1)
+        wait_until(lambda: sum(call.is_active() for call in calls) <= 128 // 4)
         assert sum(call.is_active() for call in calls) == 128 // 4
         other = stub.ServerReflectionInfo(iter([SERVICES]), metadata=bearer("bob"))
         assert next(other).list_services_response.service
@@ -210,7 +212,7 @@ def test_unread_answers_leave_room_for_small_calls_and_end(
             answer = encode(encode_request(selector, tiles[:2]), timeout=SECONDS)
             assert len(answer.results) == 2
     assert most > 24 * MIB
-    assert "read no answers" in small.log
+    wait_until(lambda: "read no answers" in small.log)
     for call in calls:
         call.cancel()
     for channel in channels:
@@ -233,7 +235,7 @@ def test_unread_answers_on_a_socket_in_the_file_system_end_too(
         call = codec_pb2_grpc.CodecServiceStub(first).StreamDecode(held(message, message))
         scraped_when(server, lambda scrape: scrape("hvae_queued_bytes") > 12 * MIB, SECONDS)
         scraped_when(server, lambda scrape: scrape("hvae_queued_bytes") == 0, SECONDS)
-        assert "those of the socket were closed" in server.log
+        wait_until(lambda: "those of the socket were closed" in server.log)
         decode = codec_pb2_grpc.CodecServiceStub(other).Decode
         assert len(decode(large_answer, timeout=SECONDS).results) == 1_000
         call.cancel()

@@ -47,7 +47,7 @@ class Recorder:
         return [value * 2 for value in values]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     calls=st.lists(
         st.tuples(

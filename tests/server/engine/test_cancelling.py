@@ -31,7 +31,8 @@ CPU_SECONDS = 3.0
 
 @pytest.fixture(scope="module")
 def busy(start_server):
-    server = start_server("--coding-processes", "1", "--metrics-port", "0", "--log-format", "json")
+    flags = ("--coding-processes", "1", "--metrics-port", "0", "--log-format", "json")
+    server = start_server(*flags, fresh=True)  # whose processes are its own
     with Client(server.address) as client:  # what is loaded first takes a moment
         picture = np.zeros((64, 64, 3), np.uint8)
         for model in ("cifar10", "photo"):
@@ -62,7 +63,7 @@ def cpu_until_quiet(server):
 
 def works(server):
     """Wait until a request has kept it busy for a while."""
-    before, deadline = cpu_seconds(server), time.monotonic() + 30
+    before, deadline = cpu_seconds(server), time.monotonic() + 60
     while cpu_seconds(server) < before + 0.5:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -214,7 +215,7 @@ def test_work_in_a_process_is_cancelled_and_the_next_is_not():
         for task in (running, waiting):
             with pytest.raises(CancelledWorkError):
                 await task
-        assert time.monotonic() - began < 20  # of sixty
+        assert time.monotonic() - began < 50  # of sixty
         late = Cancellation()
         with cancelled_by(late):
             assert await processes.run(_steps, 0.1) == "done"

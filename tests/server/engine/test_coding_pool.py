@@ -25,6 +25,7 @@ from hvae_codec.server.engine.coding_pool import CodingPool
 from hvae_codec.server.engine.operations import Decode, Encode, ReadFeatures
 from hvae_codec.server.engine.process_pool import BATCH_WORKER
 from hvae_codec.server.errors import WorkerLostError
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -86,14 +87,15 @@ def test_a_process_that_dies_is_replaced_and_its_work_done(codec, pictures):
             files += await asyncio.gather(*writing)
         return files, processes.restarts
 
+    others = set(multiprocessing.active_children())  # servers
     files, replaced = run(2, work)
     assert len(files) == 24
     assert all(some == codec.encode_batch(pictures) for some in files)
     assert replaced >= 1
-    deadline = time.monotonic() + 10
-    while multiprocessing.active_children() or pool_threads():
-        assert time.monotonic() < deadline, "what was replaced is still there"
-        time.sleep(0.05)
+    wait_until(
+        lambda: set(multiprocessing.active_children()) <= others and not pool_threads(),
+        "what was replaced is still there",
+    )
 
 
 def test_batches_are_computed_as_by_the_codec(codec, pictures):
@@ -249,10 +251,10 @@ def test_processes_end_with_a_server_that_was_killed(tmp_path, prepare):
     script = tmp_path / "orphan.py"
     script.write_text(ORPHAN % prepare)
     done = subprocess.run(
-        [sys.executable, script], stdout=subprocess.PIPE, timeout=60, check=False, text=True
+        [sys.executable, script], stdout=subprocess.PIPE, timeout=240, check=False, text=True
     )
     assert done.returncode == -signal.SIGKILL
-    pid, deadline = int(done.stdout), time.monotonic() + 20
+    pid, deadline = int(done.stdout), time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             os.kill(pid, 0)
@@ -272,7 +274,7 @@ def test_a_coding_process_has_no_torch():
                 "import sys, hvae_codec.server.engine.coding_pool; print(*sys.modules)",
             ],
             stdout=subprocess.PIPE,
-            timeout=60,
+            timeout=240,
             check=True,
             text=True,
         ).stdout.split()
@@ -286,7 +288,7 @@ def test_what_coding_processes_share_has_nothing_of_grpc():
     modules = subprocess.run(
         [sys.executable, "-c", command],
         stdout=subprocess.PIPE,
-        timeout=60,
+        timeout=240,
         check=True,
         text=True,
     ).stdout.split()

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 
 import psutil
 import pytest
@@ -11,16 +10,11 @@ import pytest
 from hvae_codec.server.engine.batch_worker import preparation
 from hvae_codec.server.engine.coding_pool import CodingPool
 from hvae_codec.server.observability.process_stats import ProcessStats
+from tests.waiting import spin
 
 
 def seconds_of(pids):
     return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
-
-
-def spin(seconds):
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        pass
 
 
 @pytest.mark.parametrize("prepare", [None, preparation([])], ids=["coding alone", "with networks"])

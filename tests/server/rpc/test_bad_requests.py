@@ -203,7 +203,7 @@ def mutated(blob, mutation):
             return blob[:at] + data + blob[at + len(data) :]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(mutation=mutations, in_size_fields=st.booleans(), sized=st.booleans())
 def test_mutated_files_fail_as_what_they_are(
     stub, client, model, codec_files, mutation, in_size_fields, sized

@@ -164,7 +164,7 @@ def test_a_large_body_is_refused_by_what_it_says_of_itself(shown):
     began = time.monotonic()
     headers = {"Content-Length": str(2**40)}
     assert ask(shown, "evaluate", b"x", **headers)[0] == 413
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_a_large_body_that_says_nothing_is_read_up_to_the_limit(shown):
