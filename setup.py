@@ -272,6 +272,7 @@ setup(
     package_data={
         "hvae_codec": ["py.typed", "checkpoints/*.safetensors", "checkpoints/*.json"],
         "hvae_codec.reporting.html": ["page.html", "page.css", "page.js", "plots.js"],
+        "hvae_codec.reporting.rate_distortion": ["page.html", "page.css", "page.js"],
         "hvae_codec.server.status_page": ["page.html", "page.css", "page.js"],
     },
     ext_modules=[Extension("hvae_codec._C", sources=[])],

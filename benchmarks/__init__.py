@@ -18,6 +18,8 @@ def _say_what_is_missing(
     """End with a line where a benchmark lacks a package; with a traceback where anything else is
     wrong.
     """
+    if isinstance(error.__cause__, ModuleNotFoundError):  # of a part that the package offers alone
+        error = error.__cause__
     name = getattr(error, "name", None) or ""
     if not isinstance(error, ModuleNotFoundError) or name.partition(".")[0] == __name__:
         sys.__excepthook__(kind, error, trace)

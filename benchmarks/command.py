@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import environment, write_json
+from benchmarks.common import write_json
 from benchmarks.tables import Result, Table
 from hvae_codec.errors import HvaeCodecError
+from hvae_codec.evaluation.environment import environment
 
 FAILED, MISUSED = 1, 2
 """Exit codes: something was measured and is wrong; nothing could be measured."""

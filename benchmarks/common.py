@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -32,27 +27,6 @@ Key = TypeVar("Key")
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 P = ParamSpec("P")
-
-
-def environment(*packages: str) -> dict[str, Any]:
-    """The machine and the versions that a result depends on."""
-    names = ("torch", "numpy", "constriction", *packages)
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
@@ -111,17 +85,6 @@ def memory_bytes(name: str) -> int:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError(f"/proc/self/status has no {name}")
-
-
-def finest_within(encode: Callable[[int], bytes], settings: range, most_bytes: int) -> bytes:
-    """The file of the finest setting that has at most so many bytes; if none has, that of the
-    coarsest, the first.
-    """
-    # Sizes grow with the setting but for some bytes here and there: hence the steps beside it.
-    above = bisect_right(settings, most_bytes, key=lambda setting: len(encode(setting)))
-    files = [encode(setting) for setting in settings[max(0, above - 4) : above + 5]]
-    fitting = [file for file in files if len(file) <= most_bytes]
-    return fitting[-1] if fitting else encode(settings[0])
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from benchmarks.common import finest_within
 from benchmarks.docs.demo_sheet import HEADING, Row, WebP, contact_sheet
 from benchmarks.service.processes import started
 from hvae_codec.client import Client
@@ -32,6 +31,7 @@ from hvae_codec.codec.model_choice import PHOTO_MODEL, SMALL_MODEL, SMALL_PIXELS
 from hvae_codec.codec.registry import model_for
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import DatasetError
+from hvae_codec.evaluation.rate_distortion.budget import finest_within
 from hvae_codec.utils.atomic_files import write_atomically
 
 CIFAR_IMAGES = 8

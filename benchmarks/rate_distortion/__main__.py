@@ -4,11 +4,11 @@
                                          [--model NAME] [--json FILE] [--html FILE]
 
 All codecs code the same images in the same run; ours at efforts 0, 1 and 2, each peer at the
-settings that serve it best (`benchmarks.rate_distortion.classical_peers`). Whole files and payloads
-without container (`benchmarks.rate_distortion.container_bytes`) are stated apart. Photographs are
-coded by the model photo, which has one effort, or by --model; MNIST is binary and its peers are
-lossless. --json writes the result, with curves and a contact sheet at equal bytes beside it as PNG;
---html one self-contained report with interactive plots.
+settings that serve it best (`hvae_codec.evaluation.rate_distortion.peers`). Whole files and
+payloads without container (`container_bytes` beside it) are stated apart. Photographs are coded by
+the model photo, which has one effort, or by --model; MNIST is binary and its peers are lossless.
+--json writes the result, with curves and a contact sheet at equal bytes beside it as PNG; --html
+one self-contained report with interactive plots.
 """
 
 from __future__ import annotations
@@ -25,19 +25,7 @@ from numpy.typing import NDArray
 
 import hvae_codec
 from benchmarks.command import Argument, Benchmark
-from benchmarks.common import environment
-from benchmarks.rate_distortion.bd_rate import at_equal_psnr, bd_rate_percent, bytes_at
-from benchmarks.rate_distortion.classical_peers import (
-    JBIG2,
-    LeftOut,
-    Peer,
-    available_peers,
-    binary_peers,
-    lossy_peers,
-    versions,
-)
 from benchmarks.rate_distortion.html_report import write_report
-from benchmarks.rate_distortion.ms_ssim import similarity_name
 from benchmarks.rate_distortion.plots import budget_sheet, levels_sheet, plot_curves
 from benchmarks.rate_distortion.points import our_points, peer_points
 from benchmarks.rate_distortion.tables import (
@@ -60,6 +48,18 @@ from hvae_codec.codec.images.load import as_uint8, encode_png
 from hvae_codec.data import binarise, load_dataset, search_roots
 from hvae_codec.data.sources.photographs import image_paths, published_name
 from hvae_codec.errors import DatasetError
+from hvae_codec.evaluation.environment import environment
+from hvae_codec.evaluation.metrics.perceptual import similarity_name
+from hvae_codec.evaluation.rate_distortion.bd_rate import at_equal_psnr, bd_rate_percent, bytes_at
+from hvae_codec.evaluation.rate_distortion.peers import (
+    JBIG2,
+    LeftOut,
+    Peer,
+    available_peers,
+    binary_peers,
+    lossy_peers,
+    versions,
+)
 from hvae_codec.utils.atomic_files import write_atomically
 
 EFFORTS = (0, 1, 2)

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 import hvae_codec
-from benchmarks.common import figure, finest_within, progress
-from benchmarks.rate_distortion.bd_rate import frontier
-from benchmarks.rate_distortion.classical_peers import Peer
-from hvae_codec.codec.quality_scale import LOWEST
-from hvae_codec.errors import RateError
+from benchmarks.common import figure, progress
 from hvae_codec.evaluation.metrics.psnr import psnr_db
+from hvae_codec.evaluation.rate_distortion.bd_rate import frontier
+from hvae_codec.evaluation.rate_distortion.budget import ours_within, peer_within
+from hvae_codec.evaluation.rate_distortion.peers import Peer
 
 SHEET_PICTURES = 8
 SHEET_PHOTOGRAPHS = 3
@@ -111,10 +110,10 @@ def budget_sheet(
     lines = []
     for picture in progress(chosen, "contact sheet", unit="image"):
         cells = [(_shown(picture), "original", "black")]
-        ours = _ours_within(model, picture, budget, effort=2 if small else 1)
+        ours = ours_within(model, picture, budget, effort=2 if small else 1)
         found = [("hvae_codec", ours, hvae_codec.decode(ours))]
         for peer in peers:
-            blob = _peer_within(peer, picture, budget)
+            blob = peer_within(peer, picture, budget)
             found.append((peer.name, blob, peer.decode(blob, picture.shape[2])))
         for name, blob, decoded in found:
             caption = f"{name}\n{len(blob)} B  {psnr_db(picture, decoded):.1f} dB"
@@ -145,24 +144,6 @@ def levels_sheet(model: str, pictures: Sequence[Pixels], peers: Sequence[Peer]) 
             cells.append((_shown(decoded), caption, "black"))
         lines.append(cells)
     return _sheet(lines, "original, with the smallest lossless file; every quality level, effort 2")
-
-
-def _ours_within(model: str, picture: Pixels, budget: int, effort: int) -> bytes:
-    try:
-        return hvae_codec.encode(picture, model, max_bytes=budget, effort=effort)
-    except RateError:
-        levels = [info for info in hvae_codec.models() if info.name == model]
-        if levels[0].continuous:
-            return hvae_codec.load(model, LOWEST).encode(picture)
-        level = min(info.quality for info in levels)
-        return hvae_codec.load(model, level).encode(picture, effort=effort)
-
-
-def _peer_within(peer: Peer, picture: Pixels, budget: int) -> bytes:
-    """The file of the finest setting within the budget, else of the coarsest."""
-    qualities = [setting for setting in peer.settings if isinstance(setting, int)]
-    settings = range(qualities[0], qualities[-1] + 1)
-    return finest_within(lambda setting: peer.encode(picture, setting), settings, budget)
 
 
 def _shown(pixels: Pixels) -> Image.Image:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.rate_distortion.bd_rate import bytes_at
 from benchmarks.tables import Result, Row, Table, Text, stored
+from hvae_codec.evaluation.rate_distortion.bd_rate import bytes_within
 
 SIZES = {"file_bytes": "whole file", "payload_bytes": "payload"}
 IN_SUMMARY = (("cifar10", "CIFAR-10, 32x32", (1, 3, 5)), ("kodak", "Kodak, 768x512", (10, 40, 70)))
@@ -127,12 +127,10 @@ def bytes_of_peers(
     result: Result, row: Row, names: Sequence[str] | None = None
 ) -> dict[str, float | None]:
     """What other codecs need for the PSNR of a row; None where their settings do not reach it."""
-    found: dict[str, float | None] = {}
-    for name in names or result["peers"]:
-        curve = result["peers"][name]
-        reached = min(peer["psnr_db"] for peer in curve) <= row["psnr_db"]
-        found[name] = bytes_at(curve, "file_bytes", row["psnr_db"]) if reached else None
-    return found
+    return {
+        name: bytes_within(result["peers"][name], "file_bytes", row["psnr_db"])
+        for name in names or result["peers"]
+    }
 
 
 def kodak_rows(result: Result) -> list[dict[str, Any]]:

@@ -9,8 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.rate_distortion.bd_rate import Curve, at_equal_psnr, bd_rate_percent, bytes_at
 from benchmarks.tables import Result, target
+from hvae_codec.evaluation.rate_distortion.bd_rate import (
+    Curve,
+    at_equal_psnr,
+    bd_rate_percent,
+    bytes_at,
+)
 
 FILE_PSNR_DB = tuple(float(value) for value in np.arange(20.0, 25.01, 0.25))
 PAYLOAD_PSNR_DB = tuple(float(value) for value in np.arange(22.0, 25.01, 0.25))

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import environment, progress, write_json
+from benchmarks.common import progress, write_json
 from benchmarks.tables import Result
 from hvae_codec.data import TrainingPictures
+from hvae_codec.evaluation.environment import environment
 from hvae_codec.models.build import Model
 from hvae_codec.training import Recipe, train
 

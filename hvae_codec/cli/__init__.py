@@ -25,7 +25,15 @@ from hvae_codec.cli.commands import (
     serve,
 )
 from hvae_codec.cli.common import CommandParser, describe, print_error, print_warning
-from hvae_codec.cli.research import calibrate, evaluate, report, sweep, train, train_classifier
+from hvae_codec.cli.research import (
+    benchmark,
+    calibrate,
+    evaluate,
+    report,
+    sweep,
+    train,
+    train_classifier,
+)
 from hvae_codec.errors import HvaeCodecError, InputWarning
 from hvae_codec.utils.malloc import keep_freed_memory
 
@@ -57,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         train_classifier,
         evaluate,
         report,
+        benchmark,
         serve,
         remote,
     ):

@@ -57,8 +57,8 @@ def find_models(path: Path) -> ModelSet:
     if card.get("spec", {}).get("kind") == "maps":
         raise EvaluationError(
             f"{path} is a model of maps, for images of any size and quality; this measures "
-            "models of images of one size. Its card has figures, and in a clone 'python -m "
-            "benchmarks.rate_distortion --dataset FOLDER' measures it against other codecs"
+            "models of images of one size. Its card has figures, and 'hvae-codec benchmark FOLDER "
+            "--model NAME' measures one that 'hvae-codec models' lists against other codecs"
         )
     data = card.get("recipe", {}).get("dataset")
     return ModelSet({path.stem: path}, data, path.with_suffix(f".{ROWS_FILE}"), pictures=False)

@@ -7,15 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.photographs import load_sample_image
+from tests.photographs import two_crops
 
 
 @pytest.fixture(scope="session")
 def photographs():
-    """Two crops of 48x40 pixels (width x height): two by two tiles, the lower ones padded."""
-    return [
-        load_sample_image(name)[200:240, 300:348].copy() for name in ("china.jpg", "flower.jpg")
-    ]
+    return two_crops()
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.rate_distortion.bd_rate import at_equal_psnr, bd_rate_percent, bytes_at, frontier
 from benchmarks.rate_distortion.targets import against_each, binary_targets, lossy_targets
+from hvae_codec.evaluation.rate_distortion.bd_rate import (
+    at_equal_psnr,
+    bd_rate_percent,
+    bytes_at,
+    frontier,
+)
 
 
 def exponential(factor=1.0, first=20.0, last=26.0, count=7):

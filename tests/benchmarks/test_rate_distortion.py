@@ -13,11 +13,11 @@ from PIL import Image
 
 import hvae_codec
 from benchmarks.rate_distortion.__main__ import Material, load_material, measure
-from benchmarks.rate_distortion.classical_peers import available_peers, binary_peers, lossy_peers
-from benchmarks.rate_distortion.container_bytes import payload_bytes
-from benchmarks.rate_distortion.ms_ssim import ssimulacra2
-from benchmarks.rate_distortion.points import Coded, point
 from hvae_codec.errors import DatasetError
+from hvae_codec.evaluation.metrics.perceptual import ssimulacra2
+from hvae_codec.evaluation.rate_distortion.container_bytes import payload_bytes
+from hvae_codec.evaluation.rate_distortion.peers import available_peers, binary_peers, lossy_peers
+from hvae_codec.evaluation.rate_distortion.points import Coded, point
 
 PIXELS = 48 * 40
 

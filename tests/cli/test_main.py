@@ -24,7 +24,7 @@ from tests.processes import starting_with
 COMMANDS = (
     *("encode", "decode", "pack", "unpack", "ls", "cat"),
     *("info", "models", "features", "sample", "train", "sweep", "calibrate"),
-    *("train-classifier", "evaluate", "report", "serve", "remote", "completion"),
+    *("train-classifier", "evaluate", "report", "benchmark", "serve", "remote", "completion"),
 )
 
 
@@ -61,6 +61,7 @@ def test_the_examples_in_the_help_texts_work(run, save, picture, tmp_path, monke
     save(tmp_path / "photo.png", picture(50, 60, 3, 0))
     for index in range(3):
         save(tmp_path / "thumbnails" / f"{index}.png", picture(32, 32, 3, index))
+    save(tmp_path / "photos" / "a.png", picture(72, 80, 3, 0))
     for split in ("train", "test"):
         save(tmp_path / "crops" / split / "a.png", picture(128, 128, 3, 7))
     examples = {name: example_of(run(name, "--help").out) for name in COMMANDS[:-3]}
@@ -73,6 +74,7 @@ def test_the_examples_in_the_help_texts_work(run, save, picture, tmp_path, monke
     (tmp_path / "mnist").mkdir()
     np.savez(tmp_path / "mnist" / "mnist.npz", **digits())
     examples["train-classifier"] += ["--root", ".", "--epochs", "1", "--threads", "1"]
+    examples["benchmark"] += ["--workers", "1"]
     assert run("encode", "photo.png").code == 0  # the file that the example of `info` shows
     for name, words in examples.items():
         done = run(*words)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.rate_distortion.points import Coded, point
+from hvae_codec.evaluation.rate_distortion.points import Coded, point
 
 PICTURE = np.full((20, 20, 3), 100, np.uint8)
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import hvae_codec
-from benchmarks.rate_distortion.container_bytes import KINDS, payload_bytes
 from hvae_codec.codec.bitstream.header import parse
+from hvae_codec.evaluation.rate_distortion.container_bytes import KINDS, payload_bytes
 
 
 def segment(marker, content):

@@ -11,10 +11,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import bjontegaard
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
+
+from hvae_codec.errors import MissingDependencyError
+
+try:
+    import bjontegaard
+    from scipy.interpolate import PchipInterpolator
+except ImportError as error:
+    raise MissingDependencyError(
+        "BD-rates need bjontegaard and SciPy: pip install 'hvae-codec[peers]'"
+    ) from error
 
 Row = Mapping[str, Any]
 Curve = Sequence[Row]
@@ -54,6 +62,12 @@ def bytes_at(rows: Curve, size: str, psnr_db: float) -> float | None:
     if psnr_db <= psnr[0]:
         return float(sizes[0])
     return float(np.exp(PchipInterpolator(psnr, np.log(sizes))(psnr_db)))
+
+
+def bytes_within(rows: Curve, size: str, psnr_db: float) -> float | None:
+    """As `bytes_at`; None also below the codec's coarsest row."""
+    psnr, _ = frontier(rows, size)
+    return bytes_at(rows, size, psnr_db) if len(psnr) and psnr[0] <= psnr_db else None
 
 
 def bd_rate_percent(

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pytorch_msssim import ms_ssim, ssim
-from ssimulacra2 import compute_ssimulacra2
+
+from hvae_codec.errors import MissingDependencyError
+
+try:
+    from pytorch_msssim import ms_ssim, ssim
+except ImportError as error:
+    raise MissingDependencyError(
+        "MS-SSIM needs pytorch-msssim: pip install 'hvae-codec[peers]'"
+    ) from error
 
 Pixels = NDArray[np.uint8]
 
@@ -35,9 +43,16 @@ def similarity_name(pictures: Sequence[Pixels]) -> str:
 
 
 def has_ssimulacra2(pictures: Sequence[Pixels]) -> bool:
-    """Whether all images are in colour and large enough for all scales of SSIMULACRA2."""
-    shapes = [picture.shape for picture in pictures]
-    return all(min(h, w) >= SSIMULACRA2_SIDE and channels == 3 for h, w, channels in shapes)
+    """Whether all images are large enough for all scales of SSIMULACRA2, and it is installed."""
+    large = all(min(picture.shape[:2]) >= SSIMULACRA2_SIDE for picture in pictures)
+    return large and ssimulacra2_missing() is None
+
+
+def ssimulacra2_missing() -> str | None:
+    """Why SSIMULACRA2 cannot be measured here; None if it can."""
+    if find_spec("ssimulacra2") is None:
+        return "no module ssimulacra2 (pip install hvae-codec[peers])"
+    return None
 
 
 def similarities(
@@ -56,16 +71,19 @@ def similarities(
 
 
 def ssimulacra2(reference: Pixels, decoded: Pixels) -> float:
-    """SSIMULACRA2 of an image uint8 [H, W, 3]: 100 for an exact one, 90 visually lossless, 50 of
-    medium quality (github.com/cloudinary/ssimulacra2).
+    """SSIMULACRA2 of an image uint8 [H, W, C]: 100 for an exact one, 90 visually lossless, 50 of
+    medium quality (github.com/cloudinary/ssimulacra2). A grey image is measured as colour.
     """
+    from ssimulacra2 import compute_ssimulacra2
+
     return float(compute_ssimulacra2(_png(reference), _png(decoded)))
 
 
 def _png(image: Pixels) -> io.BytesIO:
     """The library reads files."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=0)
+    colour = np.broadcast_to(image, (*image.shape[:2], 3))
+    Image.fromarray(colour).save(buffer, "PNG", compress_level=0)
     buffer.seek(0)
     return buffer
 

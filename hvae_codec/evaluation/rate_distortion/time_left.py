@@ -1,0 +1,77 @@
+"""How long a measurement of codecs of very different speeds will take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Hashable, Mapping
+
+from tqdm import tqdm
+
+SAID_EVERY_SECONDS = 20.0
+
+
+class TimeLeft:
+    """Estimate from the seconds per unit of work of each kind of job that were seen so far.
+
+    A kind that none was seen of is taken to be as fast as the mean of the others.
+    """
+
+    def __init__(self, work: Mapping[Hashable, float], workers: int) -> None:
+        """work: units of each kind that are to be done, such as pixels; workers: jobs at a time."""
+        self._left = dict(work)
+        self._workers = workers
+        self._seen: dict[Hashable, tuple[float, float]] = {}
+
+    def done(self, kind: Hashable, units: float, seconds: float) -> None:
+        """Note a job: so many units of a kind in so many seconds of one worker."""
+        before = self._seen.get(kind, (0.0, 0.0))
+        self._seen[kind] = (before[0] + units, before[1] + seconds)
+        self._left[kind] -= units
+
+    def seconds(self) -> float | None:
+        """Seconds until everything is done; None before the first job is."""
+        rates = {kind: seconds / units for kind, (units, seconds) in self._seen.items()}
+        if not rates:
+            return None
+        mean = sum(rates.values()) / len(rates)
+        left = sum(units * rates.get(kind, mean) for kind, units in self._left.items())
+        return max(0.0, left / self._workers)
+
+
+class Progress:
+    """A bar on a terminal, else a line now and then, on standard error, with the time left."""
+
+    def __init__(self, what: str, jobs: int, left: TimeLeft) -> None:
+        """what: is measured; jobs: how many there are."""
+        self._what, self._jobs, self._left = what, jobs, left
+        form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+        self._bar = tqdm(total=jobs, desc=what, disable=None, leave=False, bar_format=form)
+        self._said = time.monotonic()
+        self._count = 0
+
+    def advance(self, kind: Hashable, units: float, seconds: float) -> None:
+        """Note a job, as `TimeLeft.done` takes it."""
+        self._left.done(kind, units, seconds)
+        self._count += 1
+        left = in_words(self._left.seconds())
+        self._bar.set_postfix_str(f"{left} left", refresh=False)
+        self._bar.update()
+        if self._bar.disable and time.monotonic() - self._said >= SAID_EVERY_SECONDS:
+            self._said = time.monotonic()
+            line = f"{self._what}: {self._count} of {self._jobs} jobs, {left} left"
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
+def in_words(seconds: float | None) -> str:
+    """A duration such as "1 h 05 min", "12 min" or "40 s"."""
+    if seconds is None:
+        return "unknown time"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

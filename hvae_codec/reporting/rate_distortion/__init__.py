@@ -1,0 +1,1 @@
+"""What a benchmark against other codecs says: tables, and one HTML page."""
