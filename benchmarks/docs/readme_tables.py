@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.codec import codec_speed, memory, photographs
+from benchmarks.codec import codec_speed, memory, photographs, shared_cores
 from benchmarks.rate_distortion import tables as rate_distortion
 from benchmarks.service import tables as service
 from benchmarks.tables import Table, filled, stored
@@ -36,6 +36,7 @@ MEASURED = (
     codec_speed,
     memory,
     photographs,
+    shared_cores,
     kernels,
     optimisers,
     photo_recipes,

@@ -25,11 +25,13 @@ def available_cores() -> int:
 
 
 def limit_threads() -> None:
-    """Set for OpenMP, before torch is imported, what the user has not set.
+    """Set for OpenMP and OpenBLAS, before torch and NumPy are imported, what the user has not set.
 
     Threads that wait must not spin: on shared cores they take the time of those that compute. Of
     a quota OpenMP knows nothing: on a large host a small container would start a thread per core.
+    NumPy's products are small here: threads of OpenBLAS cost more than they give, and spin too.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if available_cores() < _affinity():
         os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))

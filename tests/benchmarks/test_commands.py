@@ -20,6 +20,7 @@ MODULES = {
     "codec.codec_speed": "codec_speed",
     "codec.memory": "any_size",
     "codec.photographs": "photographs",
+    "codec.shared_cores": "shared_cores",
     "fuzzing.__main__": "fuzz",
     "rate_distortion.__main__": "rate_distortion_kodak",
     "service.__main__": "service",

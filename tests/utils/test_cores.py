@@ -57,6 +57,7 @@ def test_threads_are_as_many_as_a_quota_gives(monkeypatch, tmp_path):
         cores.limit_threads()
         assert os.environ.get("OMP_NUM_THREADS") == expected
         assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+        assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
 
 
 @pytest.mark.parametrize("module", ["hvae_codec.cli", "hvae_codec.server"])
