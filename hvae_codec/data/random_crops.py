@@ -14,7 +14,7 @@ from hvae_codec.data.dataset import content_hash
 from hvae_codec.data.plain_crops import plain_crop
 from hvae_codec.data.sources.photographs import Photos
 from hvae_codec.errors import DatasetError
-from hvae_codec.utils.prefetch import ahead
+from hvae_codec.utils.executors.prefetch import ahead
 
 MAX_SCALE = 2.2
 """Side of the largest window that is reduced to a crop, in sides of the crop."""

@@ -35,7 +35,7 @@ from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.features import Features, joined
 from hvae_codec.errors import ArchiveError, BitstreamError, WrongModelError
 from hvae_codec.utils.arguments import is_whole, layer_count, path_of, shown
-from hvae_codec.utils.prefetch import ahead
+from hvae_codec.utils.executors.prefetch import ahead
 
 if TYPE_CHECKING:  # a listing needs no codec, and so does not import torch
     from hvae_codec.codec.codec import Codec

@@ -7,6 +7,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+import hvae_codec.client
+from hvae_codec.codec import images
+from hvae_codec.codec.images import load
 from hvae_codec.codec.images.load import (
     FORMATS,
     as_batch,
@@ -179,3 +182,10 @@ def test_batches():
 
 def test_formats_are_stated():
     assert FORMATS == ("PNG", "JPEG", "WEBP")
+
+
+def test_names_of_the_module_that_was_are_found_in_the_package():
+    assert images.decode_image_bytes is load.decode_image_bytes
+    assert hvae_codec.client.messages.Pictures is hvae_codec.client.Pictures
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = images.nothing

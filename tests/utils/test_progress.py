@@ -12,7 +12,7 @@ import pytest
 from hvae_codec.errors import HvaeCodecError
 from hvae_codec.utils.progress import LogLines, progress
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"packing: (\d+) of 40 images,  ?[\d.]+ images/s, \d\d:\d\d left")
 
 
