@@ -1,11 +1,10 @@
-"""What the benchmarks share: the machine they ran on, work in turns, progress, figures."""
+"""What the benchmarks share: the machine they ran on, work in turns, figures."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -14,14 +13,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hvae_codec.codec.codec import Codec
 from hvae_codec.codec.tiled.networks import Networks
 from hvae_codec.codec.tiled.transform import TiledTransform
 from hvae_codec.utils.atomic_files import write_atomically
-
-SAID_EVERY_SECONDS = 20.0
+from hvae_codec.utils.progress import progress
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
@@ -36,21 +33,6 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
     print(f"written to {path}")
 
 
-def progress(items: Iterable[Item], what: str, *, unit: str = "it") -> Iterator[Item]:
-    """The items, behind a bar on a terminal; in a log, a line now and then says how many."""
-    bar = tqdm(items, desc=what, unit=unit, disable=None, leave=False)
-    if not bar.disable:
-        yield from bar
-        return
-    said = time.monotonic()
-    listed = list(items)
-    for done, item in enumerate(listed):
-        if (now := time.monotonic()) - said >= SAID_EVERY_SECONDS:
-            said = now
-            print(f"{what}: {done} of {len(listed)}", file=sys.stderr, flush=True)
-        yield item
-
-
 def in_turns(
     work: Mapping[Key, Callable[[], float]], rounds: int, what: str = "rounds"
 ) -> dict[Key, list[float]]:
@@ -58,7 +40,7 @@ def in_turns(
     one time than at another.
     """
     measured: dict[Key, list[float]] = {key: [] for key in work}
-    for key in progress(list(work) * rounds, what):
+    for key in progress(what, list(work) * rounds, leave=False):
         measured[key].append(work[key]())
     return measured
 

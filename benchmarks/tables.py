@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hvae_codec.reporting.aligned import aligned
+
 RESULTS = Path(__file__).parent / "results"
 
 Result = dict[str, Any]
@@ -66,12 +68,8 @@ class Table:
         titles, rows = self.cells(result, self.more)
         if not rows:
             return ""
-        widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-        lines = [self.name]
-        for first, *others in (titles, *rows):
-            padded = map(str.rjust, others, widths[1:])
-            lines.append("  ".join([first.ljust(widths[0]), *padded]).rstrip())
-        return "\n".join([*lines, *([filled(self.note, result)] if self.note else [])])
+        lines = aligned([titles, *rows])
+        return "\n".join([self.name, *lines, *([filled(self.note, result)] if self.note else [])])
 
     def cells(self, result: Result, more: Mapping[str, Text]) -> tuple[list[str], list[list[str]]]:
         """Titles, and the cells of each row."""

@@ -30,10 +30,10 @@ from benchmarks.common import (
     images_per_second,
     in_turns,
     photographs_crops,
-    progress,
     tiled_networks,
 )
 from benchmarks.tables import LEFT_OUT, Result, Table
+from hvae_codec.utils.progress import progress
 
 BATCH = 256
 BATCHES = (1, 16, 256, 4096)
@@ -95,7 +95,7 @@ def measure_peers(rounds: int) -> tuple[list[Result], dict[str, str]]:
         peer, batch = (some, LEARNED) if "lossy-vae" in every.name else (every, BATCH)
         work[peer.name] = (peer.encode, partial(peer.decode, peer.encode()), batch)
     rows = []
-    for name, (encode, decode, batch) in progress(work.items(), "peers"):
+    for name, (encode, decode, batch) in progress("peers", work.items(), leave=False):
         timed = {
             kind: partial(images_per_second, call, batch, SECONDS)
             for kind, call in (("encode", encode), ("decode", decode))

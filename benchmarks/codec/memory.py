@@ -24,12 +24,13 @@ from PIL import Image
 
 import hvae_codec
 from benchmarks.command import Argument, Benchmark
-from benchmarks.common import apart, memory_bytes, progress
+from benchmarks.common import apart, memory_bytes
 from benchmarks.tables import Table
 from hvae_codec.cli import main as command
 from hvae_codec.codec.images.load import as_uint8
 from hvae_codec.codec.images.strips import Strips, write_png, write_ppm
 from hvae_codec.data.sources.roots import default_root
+from hvae_codec.utils.progress import progress
 
 QUALITY = 3
 _MIB = 2**20
@@ -153,7 +154,7 @@ def measure(side: int, ways: Iterable[str] = tuple(WAYS)) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _prepare(folder, side)
-        rows = [apart(measure_here, way, folder) for way in progress(ways, "ways")]
+        rows = [apart(measure_here, way, folder) for way in progress("ways", ways, leave=False)]
         files = {row["digest"] for row in rows if "encode" in row["way"]}
         pictures = {row.pop("digest") for row in rows if row["way"].startswith("decode")}
         file_bytes = (folder / "picture.hvae").stat().st_size

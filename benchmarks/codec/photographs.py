@@ -32,8 +32,9 @@ import hvae_codec
 from benchmarks.codec.learned_peers import hyperprior
 from benchmarks.codec.memory import mosaic_rows, photographs
 from benchmarks.command import Argument, Benchmark
-from benchmarks.common import apart, in_turns, memory_bytes, progress
+from benchmarks.common import apart, in_turns, memory_bytes
 from benchmarks.tables import LEFT_OUT, TARGETS, Result, Table, target
+from hvae_codec.utils.progress import progress
 
 KINDS = ("encode", "decode")
 QUALITIES = (10, 50, 90)
@@ -125,7 +126,7 @@ def measure_large() -> Result:
         folder = Path(name)
         picture = np.concatenate(list(mosaic_rows(width)))[:height]
         np.save(folder / "picture.npy", picture)
-        rows = {way: apart(run_way, way, folder) for way in progress(WAYS, "ways")}
+        rows = {way: apart(run_way, way, folder) for way in progress("ways", WAYS, leave=False)}
         file_bytes = (folder / "picture.hvae").stat().st_size
     return {"width": width, "height": height, "file_bytes": file_bytes, "ways": rows}
 

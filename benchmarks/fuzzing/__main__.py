@@ -29,8 +29,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.command import Argument, Benchmark
 from benchmarks.fuzzing.campaign import (
     ALLOWED_BYTES,
@@ -43,6 +41,7 @@ from benchmarks.fuzzing.coverage import available, statistics
 from benchmarks.fuzzing.mutate import MAX_BYTES
 from benchmarks.fuzzing.worker import WHOLE_EVERY
 from benchmarks.tables import Result, Table
+from hvae_codec.utils.progress import Bar, progress
 
 SHARES = {"files": 0.94, "archives": 0.05, "requests": 0.01}
 """Of all inputs; a request costs as much time as some hundred files."""
@@ -51,7 +50,7 @@ PIECES = {"files": 4, "archives": 2, "requests": 2}
 """Processes that the inputs of a kind are cut in, each with a seed of its own."""
 
 
-def run_piece(kind: str, inputs: int, seed: int, engine: str, bar: tqdm[Any]) -> dict[str, Any]:
+def run_piece(kind: str, inputs: int, seed: int, engine: str, bar: Bar) -> dict[str, Any]:
     """One process's report; if it died, the input that killed it is a finding."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
@@ -115,7 +114,7 @@ def fuzz(inputs: int, seed: int, engine: str, jobs: int) -> dict[str, dict[str, 
         for number in range(PIECES[kind])
     ]
     with (
-        tqdm(total=sum(n for _, n, _ in pieces), unit="input", smoothing=0.05, disable=None) as bar,
+        progress("fuzzing", total=sum(n for _, n, _ in pieces), unit="inputs") as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
         # The slow kinds first, so that the processes end together.

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 import hvae_codec
-from benchmarks.common import figure, progress
+from benchmarks.common import figure
 from hvae_codec.evaluation.metrics.psnr import psnr_db
 from hvae_codec.evaluation.rate_distortion.bd_rate import frontier
 from hvae_codec.evaluation.rate_distortion.budget import ours_within, peer_within
 from hvae_codec.evaluation.rate_distortion.peers import Peer
+from hvae_codec.utils.progress import progress
 
 SHEET_PICTURES = 8
 SHEET_PHOTOGRAPHS = 3
@@ -108,7 +109,7 @@ def budget_sheet(
     small = max(pictures[0].shape[:2]) <= CELL
     chosen = list(pictures[: SHEET_PICTURES if small else SHEET_PHOTOGRAPHS])
     lines = []
-    for picture in progress(chosen, "contact sheet", unit="image"):
+    for picture in progress("contact sheet", chosen, unit="images", leave=False):
         cells = [(_shown(picture), "original", "black")]
         ours = ours_within(model, picture, budget, effort=2 if small else 1)
         found = [("hvae_codec", ours, hvae_codec.decode(ours))]

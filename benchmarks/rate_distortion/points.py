@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 import hvae_codec
-from benchmarks.common import progress
 from hvae_codec.codec.tiled.tiling import split
 from hvae_codec.evaluation.card_figures import rates_nats
 from hvae_codec.evaluation.rate_distortion.peers import Peer, Setting
@@ -21,6 +20,7 @@ from hvae_codec.evaluation.rate_distortion.points import (
     joined,
     point,
 )
+from hvae_codec.utils.progress import progress
 
 BATCH = 256
 
@@ -32,14 +32,15 @@ def coded_by_ours(codec: hvae_codec.Codec, pictures: Sequence[Pixels], effort: i
     codec.decode(codec.encode(pictures[0], effort=effort))  # whatever is prepared once
     label = f"quality {getattr(codec, 'quality', codec.info.quality):g}, effort {effort}"
     return joined(
-        code_ours(codec, batch, effort) for batch in progress(batches, label, unit="batch")
+        code_ours(codec, batch, effort)
+        for batch in progress(label, batches, unit="batches", leave=False)
     )
 
 
 def coded_by_peer(peer: Peer, pictures: Sequence[Pixels], setting: Setting) -> Coded:
     """A peer's files, image by image."""
     label = peer.name if setting is None else f"{peer.name} {setting}"
-    return code_peer(peer, progress(pictures, label, unit="image"), setting)
+    return code_peer(peer, progress(label, pictures, unit="images", leave=False), setting)
 
 
 def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -> list[Row]:
@@ -55,7 +56,7 @@ def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -
     if infos[0].continuous:
         return [_conv_point(model, quality, pictures) for quality in QUALITIES]
     levels = [info.quality for info in infos]
-    for quality in progress(levels, "our qualities"):
+    for quality in progress("our qualities", levels, leave=False):
         codec = hvae_codec.load(model, quality)
         tiles = _tiles(codec, pictures)
         rates = np.array(rates_nats(codec.model, tiles)) * len(tiles) / len(pictures)
@@ -86,7 +87,7 @@ def peer_points(peer: Peer, pictures: Sequence[Pixels]) -> list[Row]:
     """A peer at each of its settings."""
     return [
         {"setting": setting, **point(pictures, coded_by_peer(peer, pictures, setting))}
-        for setting in progress(peer.settings, peer.name)
+        for setting in progress(peer.name, peer.settings, leave=False)
     ]
 
 

@@ -29,7 +29,7 @@ import torch
 
 import hvae_codec
 from benchmarks.command import Argument, Benchmark
-from benchmarks.common import images_per_second, photographs_crops, progress
+from benchmarks.common import images_per_second, photographs_crops
 from benchmarks.service.growth import growth
 from benchmarks.service.load_client import Plan
 from benchmarks.service.plot import draw
@@ -39,6 +39,7 @@ from benchmarks.service.soak import soak
 from benchmarks.service.tables import TABLES
 from benchmarks.service.targets import targets
 from benchmarks.tables import Result
+from hvae_codec.utils.progress import progress
 
 KINDS = ("encode", "decode")
 BATCH = 256
@@ -75,7 +76,7 @@ def closed_loops(
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     limit = 0.0
     turns = list(itertools.product(range(rounds), KINDS, FORMS))
-    for _, kind, form in progress(turns, "closed loops"):
+    for _, kind, form in progress("closed loops", turns, leave=False):
         if form is FORMS[0]:
             limit = in_process(kind, seconds / 2)
         sent = write_requests(folder, kind, form.images, stream=form.depth > 0)
@@ -137,7 +138,7 @@ def open_loop(
     sent = write_requests(folder, "encode", 1, stream=False)
     found: dict[float, list[dict[str, Any]]] = {share: [] for share in SHARES}
     turns = itertools.product(range(rounds), SHARES)
-    for seed, (_, share) in enumerate(progress(list(turns), "open loop")):
+    for seed, (_, share) in enumerate(progress("open loop", list(turns), leave=False)):
         plan = Plan(
             address=server.address,
             method=sent.method,

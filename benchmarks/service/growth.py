@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import progress
 from benchmarks.service.processes import Server, codec_server, load
 from benchmarks.service.requests import SINGLE, STREAM, Form, write_requests
+from hvae_codec.utils.progress import progress
 
 
 def growth(folder: Path, seconds: float) -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def growth(folder: Path, seconds: float) -> list[dict[str, Any]]:
     if counts:
         groups.append([[core] for core in available])
     found = []
-    for cpus in progress(groups, "cores"):
+    for cpus in progress("cores", groups, leave=False):
         with ExitStack() as stack:
             servers = _servers(stack, cpus)
             for kind in ("encode", "decode"):

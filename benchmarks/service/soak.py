@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.service.load_client import Plan
 from benchmarks.service.processes import Client, Server, load
 from benchmarks.service.requests import write_requests
 from benchmarks.service.targets import ANSWERS
+from hvae_codec.utils.progress import progress
 
 IMAGES = 256
 """Files of a request: so few and small requests make the overload that its client, on the same
@@ -56,7 +56,7 @@ def soak(folder: Path, server: Server, seconds: float) -> dict[str, Any]:
     base = Client(Plan(**common, seconds=seconds, rate=BASE * capacity, warm=0.0, series=True))
     memory: list[tuple[float, float]] = []
     overload: Client | None = None
-    with tqdm(total=round(seconds), desc="soak", unit="s", disable=None, leave=False) as bar:
+    with progress("soak", total=round(seconds), unit="seconds", leave=False) as bar:
         while base.running():
             now = time.perf_counter() - began
             if overload is None and now >= before:

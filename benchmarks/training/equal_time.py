@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import progress, write_json
+from benchmarks.common import write_json
 from benchmarks.tables import Result
 from hvae_codec.data import TrainingPictures
 from hvae_codec.evaluation.environment import environment
 from hvae_codec.models.build import Model
 from hvae_codec.training import Recipe, train
+from hvae_codec.utils.progress import progress
 
 PROBE_STEPS = 12
 """Steps that the time per step is taken from, the first of them left out."""
@@ -85,7 +86,7 @@ def rows_measured(
     if path is not None and path.exists():
         rows = json.loads(path.read_text())["rows"]
     result = {"rows": rows, **more}
-    for key in progress(list(keys), "runs"):
+    for key in progress("runs", list(keys), leave=False):
         if any(key.items() <= row.items() for row in rows):
             continue
         rows.append({**key, **measured(key), "environment": environment()})

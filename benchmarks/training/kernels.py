@@ -30,9 +30,10 @@ from torch.distributions import Normal, kl_divergence
 from torch.utils.benchmark import Timer
 
 from benchmarks.command import DEVICE, Argument, Benchmark
-from benchmarks.common import figure, progress
+from benchmarks.common import figure
 from benchmarks.tables import Result, Table
 from hvae_codec import ops
+from hvae_codec.utils.progress import progress
 
 Outputs = tuple[Tensor, ...]
 Function = Callable[..., Outputs]
@@ -241,7 +242,7 @@ def measure(arguments: Namespace) -> Result:
     rows = []
     for case in CASES:
         limit = arithmetic_limit(case, dtype, device, budget)
-        for shape in progress(shapes, case.name):
+        for shape in progress(case.name, shapes, leave=False):
             rows += measure_case(case, shape, dtype, device, budget)
             for row in rows[-2:]:
                 summarise(row, limit)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
 
+from hvae_codec.reporting.aligned import aligned
 from hvae_codec.reporting.metrics import CLASSIFIERS, LAYERS, PROTOCOLS, accuracy, measured
 from hvae_codec.reporting.results import Sweep
 from hvae_codec.reporting.selection import best
@@ -109,14 +110,7 @@ _NO_SVHN = "SVHN was not run here. Who has the data set, or may download it, fil
 def as_text(sweeps: Sequence[Sweep]) -> str:
     """The table with aligned columns, and how to fill SVHN's rows."""
     lines = [_HEADING, *map(_cells, table_rows(sweeps))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    shown = aligned(lines, 2)
     if lacks_svhn(sweeps):
         shown += ["", _NO_SVHN, *(f"  {command}" for command in SVHN_COMMANDS)]
     return "\n".join(shown) + "\n"

@@ -22,7 +22,9 @@ SECONDS_VARIABLE = "HVAE_PROGRESS_SECONDS"
 """Environment variable: seconds between the lines in a log; 0 for none."""
 DEFAULT_SECONDS = 30.0
 
+_BAR_WITHOUT_ESTIMATE = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 _LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix}"
+_LINE_WITHOUT_ESTIMATE = "{desc}: {n_fmt} of {total_fmt}{unit}{postfix}"
 _LINE_WITHOUT_TOTAL = "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}"
 
 
@@ -35,6 +37,7 @@ def progress(
     unit: str = "steps",
     scaled: bool = False,
     leave: bool = True,
+    estimated: bool = True,
     shown: bool = True,
     in_log: bool = True,
 ) -> Bar:
@@ -47,6 +50,8 @@ def progress(
         unit: of what is counted, in the plural.
         scaled: whether numbers are shown as 12k and 3M.
         leave: whether a bar stays when the work is done.
+        estimated: whether rate and time left follow from what was counted; where pieces of work
+            differ too much, the caller's postfix says it.
         shown, in_log: whether there is a bar or a line at all; and whether in a log.
 
     Raises:
@@ -54,6 +59,8 @@ def progress(
     """
     common: dict[str, Any] = {"desc": label, "total": total, "initial": initial}
     common |= {"unit": f" {unit}", "unit_scale": scaled, "leave": leave}
+    if not estimated:
+        common["bar_format"] = _BAR_WITHOUT_ESTIMATE
     if sys.stderr is None or sys.stderr.closed:  # as of a process that was started without it
         return LogLines(items, seconds=0.0, file=io.StringIO(), **common)
     if sys.stderr.isatty():
@@ -68,14 +75,16 @@ class LogLines(Bar):
     def __init__(self, items: Iterable[Any] | None, *, seconds: float, **keywords: Any) -> None:
         total = _count(items) if keywords["total"] is None else keywords["total"]
         self.seconds = seconds
+        form = _LINE_WITHOUT_TOTAL if total is None else _LINE
+        if "bar_format" in keywords:
+            form = _LINE_WITHOUT_ESTIMATE
         super().__init__(
             items,
             disable=seconds == 0,
             delay=seconds,
             mininterval=seconds,
             maxinterval=max(seconds, 10.0),
-            bar_format=_LINE_WITHOUT_TOTAL if total is None else _LINE,
-            **keywords,
+            **{**keywords, "bar_format": form},
         )
 
     @staticmethod

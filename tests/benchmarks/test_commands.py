@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.command import Argument, Benchmark
-from benchmarks.common import apart, in_turns, progress
+from benchmarks.common import apart, in_turns
 from benchmarks.tables import RESULTS, Table, stored, target
 from hvae_codec.errors import DatasetError
 
@@ -162,12 +162,6 @@ def test_work_is_done_in_turns():
 
 def test_work_apart_is_done_in_another_process():
     assert apart(os.getpid) != os.getpid()
-
-
-def test_progress_is_lines_in_a_log(monkeypatch, capsys):
-    monkeypatch.setattr("benchmarks.common.SAID_EVERY_SECONDS", 0.0)
-    assert list(progress("xyz", "rounds")) == ["x", "y", "z"]
-    assert capsys.readouterr().err.splitlines()[-1] == "rounds: 2 of 3"
 
 
 @pytest.mark.parametrize(

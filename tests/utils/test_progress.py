@@ -13,6 +13,7 @@ from hvae_codec.errors import HvaeCodecError
 from hvae_codec.utils.progress import LogLines, progress
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = ("hvae_codec", "server", "benchmarks")
 LINE = re.compile(r"packing: (\d+) of 40 images,  ?[\d.]+ images/s, \d\d:\d\d left")
 
 
@@ -22,12 +23,10 @@ def bars(path):
     return [call for call in calls if getattr(call.func, "id", None) in ("tqdm", "trange")]
 
 
-@pytest.mark.parametrize("folder", ["hvae_codec", "server", "benchmarks"])
-def test_every_bar_is_hidden_where_there_is_no_terminal(folder):
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        for bar in bars(path):
-            # tqdm shows a bar in a log as well unless `disable` is None.
-            assert any(keyword.arg == "disable" for keyword in bar.keywords), f"{path}:{bar.lineno}"
+def test_every_bar_is_made_in_one_place():
+    """Which hides it where there is no terminal: in a log, each of its states would be a line."""
+    files = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert [path for path in files if bars(path)] == [ROOT / "hvae_codec/utils/progress.py"]
 
 
 @pytest.fixture
@@ -68,6 +67,15 @@ def test_no_lines_of_what_ends_before(seconds, capsys, text):
     with progress("packing", total=40, unit="images", in_log=False) as bar:
         bar.update(40)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_caller_may_say_the_time_left_itself(seconds, capsys):
+    seconds("0.001")
+    with progress("measuring", total=40, unit="jobs", estimated=False) as bar:
+        time.sleep(0.01)
+        bar.set_postfix_str("3 min left", refresh=False)
+        bar.update(10)
+    assert capsys.readouterr().err == "measuring: 10 of 40 jobs, 3 min left\n"
 
 
 def test_a_terminal_has_a_bar(monkeypatch, capsys):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Hashable, Mapping
 
-from tqdm import tqdm
-
-SAID_EVERY_SECONDS = 20.0
+from hvae_codec.utils.progress import progress
 
 
 class TimeLeft:
@@ -40,27 +36,18 @@ class TimeLeft:
 
 
 class Progress:
-    """A bar on a terminal, else a line now and then, on standard error, with the time left."""
+    """A bar or lines of progress with this time left."""
 
     def __init__(self, what: str, jobs: int, left: TimeLeft) -> None:
         """what: is measured; jobs: how many there are."""
-        self._what, self._jobs, self._left = what, jobs, left
-        form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-        self._bar = tqdm(total=jobs, desc=what, disable=None, leave=False, bar_format=form)
-        self._said = time.monotonic()
-        self._count = 0
+        self._left = left
+        self._bar = progress(what, total=jobs, unit="jobs", leave=False, estimated=False)
 
     def advance(self, kind: Hashable, units: float, seconds: float) -> None:
         """Note a job, as `TimeLeft.done` takes it."""
         self._left.done(kind, units, seconds)
-        self._count += 1
-        left = in_words(self._left.seconds())
-        self._bar.set_postfix_str(f"{left} left", refresh=False)
+        self._bar.set_postfix_str(f"{in_words(self._left.seconds())} left", refresh=False)
         self._bar.update()
-        if self._bar.disable and time.monotonic() - self._said >= SAID_EVERY_SECONDS:
-            self._said = time.monotonic()
-            line = f"{self._what}: {self._count} of {self._jobs} jobs, {left} left"
-            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from hvae_codec.reporting.aligned import aligned
+
 Result = dict[str, Any]
 
 LABELS = {"psnr_db": "PSNR"}
@@ -90,16 +92,9 @@ def summary(result: Result) -> str:
 
 def as_text(table: Table) -> str:
     """The table with aligned columns, the first two to the left."""
-    lines = [list(table.head), *map(list, table.rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = [
-        "  ".join(
-            cell.ljust(width) if index < 2 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([table.title, *shown, *([table.note] if table.note else [])])
+    return "\n".join(
+        [table.title, *aligned([table.head, *table.rows], 2), *([table.note] if table.note else [])]
+    )
 
 
 def _percent(value: float | None) -> str:
