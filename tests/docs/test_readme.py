@@ -127,7 +127,7 @@ def test_all_programs_run(page, ran):
 
 
 def test_pages_with_programs():
-    guides = "archives encode-decode features photographs pillow pytorch service training"
+    guides = "archives encode-decode features photographs pillow pytorch service stores training"
     assert set(PROGRAMS) == {
         "README.md",
         "docs/index.md",
