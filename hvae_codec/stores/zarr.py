@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_codec.codec.images.limits import check_size
 from hvae_codec.codec.registry import chosen_info
 from hvae_codec.errors import ImageError, MissingDependencyError
 from hvae_codec.stores.chunks import (
@@ -129,6 +130,7 @@ class HvaeCodec(ModelReference, ArrayBytesCodec):
                 f"{ALLOWED}: a chunk has all channels; got chunks {list(chunks)} of an array "
                 f"{list(shape)}"
             )
+        check_size(chunks[-2], chunks[-3])
         if self._is_tiled and any(s % c for s, c in zip(shape[-3:-1], chunks[-3:-1], strict=True)):
             raise ImageError(
                 f"with model {self.model!r} the height and width of chunks divide those of the "

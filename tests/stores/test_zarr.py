@@ -120,6 +120,7 @@ def test_shapes_and_models(shape, chunks, codec):
         ((8, 32, 32, 3), (4, 32, 32, 3), {"dtype": "int8"}, "got int8"),
         ((32, 3), (32, 3), {}, r"got uint8 \[32, 3\]"),
         ((8, 32, 32, 3), (4, 32, 32, 1), {}, "a chunk has all channels"),
+        ((70_000, 8, 3), (70_000, 8, 3), {}, "image of 8x70000 pixels"),
         ((8, 50, 32, 3), (4, 32, 32, 3), {}, "height and width of chunks divide"),
         ((8, 28, 28, 3), (4, 28, 28, 3), {"codec": HvaeCodec("mnist")}, "codes grey images"),
         ((8, 32, 32), (4, 32, 32), {"shards": (8, 32, 32)}, r"got uint8 \[4, 32, 32\]"),
