@@ -1,5 +1,5 @@
-"""Images of other stores: zarr, numcodecs, webdataset, litData and data sets of Hugging Face.
+"""Images in other stores: zarr, numcodecs, webdataset, litData and data sets of Hugging Face.
 
-Each module needs the library that it is named after, and is imported when it is used.
-docs/guides/stores.md shows each of them.
+A module that is named after a library needs it, and `samples` needs none. Each is imported when it
+is used. docs/guides/stores.md shows them.
 """
