@@ -35,6 +35,7 @@ class ServerProcess:
         self, directory: Path, *flags: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.port_file = directory / "port"
+        self._lines: list[str] = []
         self._log = directory / "log"
         words = ["--port", "0", "--port-file", str(self.port_file), *flags]
         self.process = processes.start(words, self._log, environment)
@@ -54,10 +55,20 @@ class ServerProcess:
     @cached_property
     def page(self) -> str:
         """URL of the status page, of a server with --metrics-port."""
+        return self._announced(" status page on ")
+
+    @cached_property
+    def http(self) -> str:
+        """URL of HTTP's paths, of a server with --http-port."""
+        return self._announced(" HTTP on ")
+
+    def _announced(self, words: str) -> str:
+        """The last word of the line with these words that the server has written."""
         assert self.process.stdout is not None
-        lines = (self.process.stdout.readline() for _ in range(2))
-        (line,) = (line for line in lines if " status page on " in line)
-        return line.split()[-1]
+        while not (found := [line for line in self._lines if words in line]):
+            self._lines.append(self.process.stdout.readline())
+            assert self._lines[-1], f"the server wrote no line with{words}"
+        return found[0].split()[-1]
 
     def terminate(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and wait; returns the exit code."""
