@@ -44,6 +44,9 @@ ANSWERS: Final[Mapping[str, Sequence[MediaType]]] = {
 }
 """What answers requests of one item; the first is the default. JSON alone of other methods."""
 
+_FLOAT: Final = "%.9g"
+"""Any binary32 number, exactly."""
+
 _COMMAS_PER_ITEM: Final = 16
 _MORE_COMMAS: Final = 16_384
 
@@ -123,14 +126,31 @@ def parse_json(body: bytes, request: Any, most_items: int) -> None:
 
 
 def to_json(response: Any) -> bytes:
-    """A response as JSON."""
-    fields = json_format.MessageToDict(response)
-    # One by one: the JSON encoder keeps all other threads waiting while it is in a call.
-    results = ", ".join(json.dumps(each) for each in fields.pop("results", ()))
-    text = json.dumps(fields)
-    if results:
-        text = f'{text[:-1]}{", " if fields else ""}"results": [{results}]}}'
-    return f"{text}\n".encode()
+    """A response as JSON; it is emptied meanwhile."""
+    parts = {}
+    if hasattr(response, "results"):
+        # One by one: the JSON encoder keeps all other threads waiting while it is in a call.
+        parts["results"] = f"[{', '.join(map(_result_json, response.results))}]"
+        response.ClearField("results")
+    return f"{_object(response, parts)}\n".encode()
+
+
+def _result_json(result: Any) -> str:
+    parts = {}
+    if isinstance(result, codec_pb2.FeatureResult):
+        # Protobuf's own takes 8 us for each number.
+        for name in ("mean", "std"):
+            if numbers := tuple(getattr(result, name)):
+                parts[name] = f"[{', '.join([_FLOAT] * len(numbers)) % numbers}]"
+                result.ClearField(name)
+    return _object(result, parts)
+
+
+def _object(message: Any, parts: Mapping[str, str]) -> str:
+    """A message as JSON, with more of its fields, which are JSON already."""
+    text = json.dumps(json_format.MessageToDict(message))
+    more = ", ".join(f'"{name}": {part}' for name, part in parts.items())
+    return f"{text[:-1]}{', ' if more and len(text) > 2 else ''}{more}}}"
 
 
 def to_bytes(response: Any, answer: MediaType) -> bytes:

@@ -267,11 +267,12 @@ class Gateway:
         return await asyncio.get_running_loop().run_in_executor(self._json, work)
 
 
-async def _expect(request: web.Request) -> None:
+async def _expect(request: web.Request) -> web.Response | None:
     """Not continued yet: the body is to come once the call may be read."""
     expected = request.headers.get("Expect", "")
-    if expected.lower() != "100-continue":
-        raise RefusedError(HTTPStatus.EXPECTATION_FAILED, f"Expect: {expected[:40]!r} is unknown")
+    if expected.lower() == "100-continue":
+        return None
+    return refusal(HTTPStatus.EXPECTATION_FAILED, f"Expect: {expected[:40]!r} is unknown")
 
 
 def _warnings(message: Any) -> dict[str, str]:

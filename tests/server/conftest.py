@@ -116,10 +116,9 @@ def server(start_lasting_server: StartServer) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def watched(start_lasting_server: StartServer) -> Iterator[ServerProcess]:
-    """A server with metrics, and logs in JSON."""
-    server = start_lasting_server(
-        "--metrics-port", "0", "--log-format", "json", "--preload", "mnist"
-    )
+    """A server with HTTP, metrics, and logs in JSON."""
+    flags = ("--metrics-port", "0", "--http-port", "0")
+    server = start_lasting_server(*flags, "--log-format", "json", "--preload", "mnist")
     yield server
     assert "Traceback" not in server.log, server.log
 
@@ -144,8 +143,9 @@ def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def guarded(start_lasting_server: StartServer, token_file: Path) -> Iterator[ServerProcess]:
-    """A server that wants these tokens, with a status page."""
-    server = start_lasting_server("--token-file", str(token_file), "--metrics-port", "0")
+    """A server that wants these tokens, with HTTP and a status page."""
+    ports = ("--metrics-port", "0", "--http-port", "0")
+    server = start_lasting_server("--token-file", str(token_file), *ports)
     yield server
     assert "Traceback" not in server.log, server.log
     assert not any(token in server.log for token in TOKENS.values())
