@@ -2,8 +2,12 @@
 
 import base64
 import io
+import json
+import re
+import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -90,15 +94,35 @@ def test_a_body_of_megabytes(served, smooth_picture):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_curl(served, tmp_path, file, blob):
-    """With the words of the guide."""
-    (tmp_path / "photo.png").write_bytes(file)
-    curl = ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*"]
-    data = ["--data-binary", "@photo.png", "--header", "Content-Type: image/png"]
-    more = ["--header", "Expect: 100-continue", "--output", "photo.hvae"]
-    command = [*curl, *data, *more, f"{served.http}encode?{RUNG}"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=SECONDS)
-    assert (tmp_path / "photo.hvae").read_bytes() == blob
+def test_the_commands_of_the_guide(served, codec, tmp_path, smooth_picture):
+    """As written, but for the address."""
+    page = (Path(__file__).parents[3] / "docs/guides/service.md").read_text()
+    section = page.partition("## Call it over HTTP\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\$ curl (.*)$", section, re.MULTILINE)
+    assert len(commands) == 8
+    picture = smooth_picture(96, 128, seed=5)
+    (tmp_path / "photo.png").write_bytes(png_of(picture))
+    for command in commands:
+        words = shlex.split(command.replace("http://127.0.0.1:8080/v1/", served.http))
+        subprocess.run(
+            ["curl", "--silent", "--show-error", "--noproxy", "*", *words],
+            cwd=tmp_path,
+            check=True,
+            timeout=SECONDS,
+        )
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    blob = hvae_codec.encode(picture, "photo", quality=40)
+    assert made["photo.hvae"] == blob
+    assert np.array_equal(pixels(made["decoded.png"]), hvae_codec.decode(blob))
+    assert np.load(tmp_path / "features.npy").shape[0] == 2
+    assert np.array_equal(pixels(made["drawn.png"]), codec.sample(1, seed=7)[0])
+    results = json.loads(made["drawn.json"])["results"]
+    drawn = [pixels(base64.b64decode(each["image"]["file"])) for each in results]
+    assert np.array_equal(drawn, codec.sample(2, seed=7))
+    evaluated = json.loads(made["evaluated.json"])
+    assert base64.b64decode(evaluated["encoded"]) == hvae_codec.encode(picture, "photo")
+    names = {model["name"] for model in json.loads(made["models.json"])["models"]}
+    assert json.loads(made["model.json"])["model"]["name"] in names
 
 
 def test_decode(served, blob, codec):
