@@ -108,7 +108,7 @@ def server_options(
         # A connection that does not finish its handshake in time is closed, and so is one that has
         # had no call for a while: clients connect again by themselves.
         ("grpc.server_handshake_timeout_ms", 10_000),
-        ("grpc.max_connection_idle_ms", 15 * 60_000),
+        ("grpc.max_connection_idle_ms", 5 * 60_000),
         # gRPC shares by default: a second server on a busy port would silently get half its calls.
         ("grpc.so_reuseport", int(reuse_port)),
     ]

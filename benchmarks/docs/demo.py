@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import sys
 import time
@@ -20,15 +21,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from benchmarks.docs.demo_sheet import HEADING, Row, WebP, contact_sheet
 from benchmarks.service.processes import started
 from hvae_codec.client import Client
 from hvae_codec.codec.bitstream.header import parse
 from hvae_codec.codec.images.load import encode_png
-from hvae_codec.codec.model_choice import PHOTO_MODEL, SMALL_MODEL, SMALL_PIXELS
-from hvae_codec.codec.registry import model_for
+from hvae_codec.codec.model_choice import (
+    PHOTO_MODEL,
+    SMALL_MODEL,
+    SMALL_PIXELS,
+    model_by_size,
+)
 from hvae_codec.data import load_dataset
 from hvae_codec.errors import DatasetError
 from hvae_codec.evaluation.rate_distortion.budget import finest_within
@@ -58,16 +62,23 @@ def real_images() -> tuple[list[tuple[str, Pixels]], str]:
     """scikit-learn's photographs and, where available, CIFAR-10 test images; and a word on the
     latter.
     """
-    bunch = load_sample_images()
-    images = [
-        (Path(f).stem, np.asarray(i)) for f, i in zip(bunch.filenames, bunch.images, strict=True)
-    ]
+    images = [(path.stem, np.asarray(Image.open(path))) for path in sample_photographs()]
     try:
         cifar = load_dataset("cifar10", "test")
     except DatasetError:
         return images, "CIFAR-10 is not available (set HVAE_DATA to its directory)"
     images += [(f"cifar-test-{i}", cifar.images[i]) for i in range(CIFAR_IMAGES)]
     return images, f"CIFAR-10 images: {cifar.name} {cifar.split}"
+
+
+def sample_photographs() -> list[Path]:
+    """The photographs that scikit-learn brings, which need not be imported for them: that takes
+    seconds.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    assert spec is not None
+    assert spec.origin is not None
+    return sorted((Path(spec.origin).parent / "datasets" / "images").glob("*.jpg"))
 
 
 def run_one(client: Client, name: str, image: Pixels, model: str, quality: int) -> Row:
@@ -122,7 +133,8 @@ def main() -> None:
         print(HEADING)
         rows: list[Row] = []
         for name, image in images:
-            model = model_for(*image.shape[:2])
+            height, width, _ = image.shape
+            model = model_by_size(height, width, qualities)
             quality = qualities[model]
             if model not in {row.model for row in rows}:
                 client.encode([image], model=model, quality=quality)  # loads the model

@@ -17,7 +17,6 @@ from typing import Any
 
 import grpc
 import psutil
-import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.service.load_client import Plan, plan_text
@@ -104,7 +103,8 @@ def started(
 ) -> Iterator[tuple[subprocess.Popen[bytes], str, float]]:
     """A server process, its address and when it was started; it ends with the context.
 
-    port_flag: before the file that takes its port. log: takes what it writes.
+    port_flag: before the file that takes its port. cpus: it computes on these, by default on as
+    many as it takes by itself. log: takes what it writes.
     exit_code: what it ends with after SIGTERM.
 
     Raises:
@@ -116,7 +116,7 @@ def started(
         words = [*command, *([port_flag] if port_flag else []), str(port_file)]
         began = time.perf_counter()
         with log.open("wb") as errors:
-            environment = _environment(torch.get_num_threads() if cpus is None else len(cpus))
+            environment = None if cpus is None else _environment(len(cpus))
             process = subprocess.Popen(words, stdout=errors, stderr=errors, env=environment)
         if cpus is not None:  # before it has threads or children, which would keep all CPUs
             psutil.Process(process.pid).cpu_affinity(list(cpus))

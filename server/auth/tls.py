@@ -1,5 +1,6 @@
 """Who may connect: which addresses may be bound, and the certificates of TLS and mutual TLS."""
 
+import logging
 import ssl
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import grpc
 from ..errors import SecurityError
 from ..settings import TlsFiles
 from .file_watcher import WatchedFiles
+
+_logger = logging.getLogger(__name__)
 
 
 class Tls(WatchedFiles["_Loaded"]):
@@ -84,6 +87,10 @@ class _Loaded:
                 f"--tls-certificate {files.certificate} and --tls-key {files.key} cannot be used "
                 f"together: {_reason(error)}"
             ) from error
+        if (doubt := _doubt(self.context, self._certificate)) is not None:
+            _logger.warning(
+                "--tls-certificate %s: clients will refuse it: %s", files.certificate, doubt
+            )
         if files.client_ca is None:
             return
         self._client_ca = _read("--client-ca", files.client_ca)
@@ -100,6 +107,36 @@ class _Loaded:
         return grpc.ssl_server_certificate_configuration(
             [(self._key, self._certificate)], self._client_ca
         )
+
+
+def _doubt(server: ssl.SSLContext, certificate: bytes) -> str | None:
+    """Why clients that trust a certificate's authority will refuse it: mostly that it has expired.
+
+    OpenSSL tells it to a client alone, so one that trusts this very certificate greets the server
+    in memory.
+    """
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        client.load_verify_locations(cadata=certificate.decode("ascii", "ignore"))
+    except ssl.SSLError:
+        return None  # a kind of PEM that is fit for servers alone
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    for end in (*ends, *ends):
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError as error:
+            return error.verify_message
+        except ssl.SSLError:
+            return None  # about something else, which whoever connects will see
+    return None
 
 
 def _no_password() -> str:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 import hvae_codec
 from hvae_codec.cli import main
+from tests.waiting import wait_until
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "hvae-codec"
 MODEL = ["--model", "cifar10", "--quality", "3"]
@@ -314,3 +316,27 @@ sys.exit(main(["models", "--server", "127.0.0.1:1"]))
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1
     assert "pip install 'hvae-codec[server]'" in line
+
+
+def test_what_was_done_before_a_server_died_is_reported(run, mortal, tmp_path):
+    count = 3_000  # a message is 256; four are on their way when the first answer comes
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "one.png")
+    inputs = [folder / f"{index:04}.png" for index in range(count)]
+    for file in inputs:
+        file.hardlink_to(tmp_path / "one.png")
+    words = [folder, *MODEL, "--output", out, "--json"]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, "encode", *words, server=mortal.address)
+        wait_until(lambda: list(out.glob("*.hvae")), "no answer came")
+        mortal.process.kill()
+        code, printed, err = running.result(timeout=120)
+    rows = json.loads(printed)
+    assert [Path(row["input"]) for row in rows] == inputs
+    done = [row for row in rows if "error" not in row]
+    assert {Path(row["output"]) for row in done} == set(out.iterdir())
+    failed = count - len(done)
+    assert (code, 0 < failed < count) == (1, True)
+    (line,) = err.splitlines()
+    assert line.startswith(f"hvae-codec: error: {failed} of {count} files were not done: no server")

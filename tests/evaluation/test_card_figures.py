@@ -11,8 +11,9 @@ from safetensors.numpy import load_file
 import hvae_codec
 from hvae_codec.codec.checkpoint import save_checkpoint
 from hvae_codec.codec.tiled.fit_tables import fit_tables
-from hvae_codec.evaluation import card_figures, measure_codec, rates_nats
+from hvae_codec.evaluation import card_figures
 from hvae_codec.evaluation.calibrate import measure_trade
+from hvae_codec.evaluation.card_figures import measure_codec, rates_nats
 from hvae_codec.models import HierarchicalVAE, get_spec
 
 CHECKPOINTS = Path(hvae_codec.__file__).parent / "checkpoints"

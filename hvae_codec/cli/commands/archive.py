@@ -110,7 +110,8 @@ def _unpack(arguments: argparse.Namespace) -> int:
     other = ", others into a folder"
     require_suffix(output, (".npy",), "images of one size are", unknown=True, otherwise=other)
     with open_archive(arguments.archive) as archive:
-        chosen = [picture_number(archive, key) for key in arguments.keys]
+        # An image that was named twice is one image.
+        chosen = list(dict.fromkeys(picture_number(archive, key) for key in arguments.keys))
         parts = _parts(archive, chosen)
         total = len(chosen) or len(archive)
         with progress("unpacking", total=total, unit="images") as bar:
@@ -131,7 +132,7 @@ def _unpack(arguments: argparse.Namespace) -> int:
 def _parts(archive: hvae_codec.Archive, chosen: list[int]) -> list[range]:
     """Ranges of images to read together: whole blocks, or each that was chosen alone."""
     if chosen:
-        return [range(number, number + 1) for number in dict.fromkeys(chosen)]
+        return [range(number, number + 1) for number in chosen]
     return archive.blocks
 
 

@@ -22,15 +22,16 @@ from hvae_codec.cli.common import (
     print_json,
     require_suffix,
 )
-from hvae_codec.cli.jobs.archive_files import (
-    Source,
-    array_sources,
-    open_archive,
-    open_writer,
-    picture_sources,
-)
+from hvae_codec.cli.jobs.archive_files import open_archive, open_writer
 from hvae_codec.cli.jobs.models import one_model
 from hvae_codec.cli.jobs.pack_progress import Bar, Failure
+from hvae_codec.cli.jobs.pack_sources import (
+    Source,
+    array_sources,
+    find_pictures,
+    folder_classes,
+    picture_sources,
+)
 from hvae_codec.errors import HvaeCodecError
 
 if TYPE_CHECKING:
@@ -66,10 +67,17 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-names", action="store_true", help="do not store the names of files: fewer bytes"
     )
-    parser.add_argument(
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument(
         "--no-labels",
         action="store_true",
         help="do not store the labels of --data: a byte less per image",
+    )
+    labels.add_argument(
+        "--folder-labels",
+        action="store_true",
+        help="label images with the numbers of their class folders, a/cat/x.png, in the order of "
+        "their names, as torchvision's ImageFolder does",
     )
     parser.add_argument(
         "--shards",
@@ -97,7 +105,12 @@ def _pack(arguments: argparse.Namespace) -> int:
     if not (arguments.append and _shard_path(output, 0, arguments.shards or 1).exists()):
         require_suffix(output, (".hvaa",), "archives are", unknown=True)
     conversions = conversions_of(arguments)
-    sources = picture_sources(arguments.inputs, conversions, named=not arguments.no_names)
+    if arguments.folder_labels and arguments.append:
+        arguments.usage_error("--folder-labels numbers the folders of one run: without --append")
+    found = find_pictures(arguments.inputs)
+    classes = folder_classes(found) if arguments.folder_labels else None
+    named = not arguments.no_names
+    sources = picture_sources(found, conversions, named=named, classes=classes)
     if arguments.data is not None:
         from hvae_codec.data import load_dataset
 
@@ -117,8 +130,11 @@ def _pack(arguments: argparse.Namespace) -> int:
             share = slice(len(sources) * number // shards, len(sources) * (number + 1) // shards)
             output = _shard_path(arguments.output, number, shards)
             rows.append(_pack_one(arguments, codec, sources[share], output, mode, executor))
+    more = {} if classes is None else {"classes": list(classes)}
     if arguments.json:
-        print_json(rows[0] if arguments.shards is None else {"archives": rows})
+        print_json((rows[0] if arguments.shards is None else {"archives": rows}) | more)
+    elif classes is not None:
+        print(f"labels: {', '.join(f'{number} {name}' for name, number in classes.items())}")
     return 1 if any(row["failed"] for row in rows) else 0
 
 

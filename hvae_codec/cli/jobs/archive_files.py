@@ -1,22 +1,19 @@
-"""What the commands on archives read and write: images to pack, and where unpacked ones go."""
+"""What the commands on archives write: archives, and where unpacked images go."""
 
 from __future__ import annotations
 
 import fcntl
-import glob
 import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import hvae_codec
 from hvae_codec.cli.common import print_warning
-from hvae_codec.cli.jobs.files import PICTURE_SUFFIXES, distinct, find
-from hvae_codec.cli.jobs.models import size_of
+from hvae_codec.cli.jobs.files import PICTURE_SUFFIXES, distinct
 from hvae_codec.errors import CorruptError, HvaeCodecError
 from hvae_codec.utils.atomic_files import (
     behind_links,
@@ -25,98 +22,11 @@ from hvae_codec.utils.atomic_files import (
     temporary_beside,
     write_atomically,
 )
-from hvae_codec.utils.folders import in_a_cycle
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from hvae_codec.codec.archive.info import PictureInfo
-    from hvae_codec.codec.images.conversions import Conversions
-    from hvae_codec.codec.images.stored_arrays import StoredRows
 
 _PIXEL_BATCH = 1 << 24
-
-
-@dataclass(frozen=True)
-class FilePicture:
-    """The image of a file, `conversions` being done to it."""
-
-    path: Path
-    conversions: Conversions
-
-    def __call__(self) -> NDArray[np.uint8]:
-        """Read it. Raises ImageError, OSError."""
-        from hvae_codec.codec.images.load import as_uint8
-
-        return as_uint8(self.path, self.conversions)
-
-
-@dataclass(frozen=True, eq=False)
-class ArrayPicture:
-    """A row of an array [N, H, W, C] in memory, or of the one in `file`."""
-
-    images: NDArray[np.uint8] | StoredRows
-    row: int
-    file: Path | None = None
-
-    def __call__(self) -> NDArray[np.uint8]:
-        """The row."""
-        row: NDArray[np.uint8] = self.images[self.row]
-        return row
-
-
-@dataclass(frozen=True)
-class Source:
-    """An image to pack: how to call it in messages, its name and label in the archive, how to get
-    it.
-    """
-
-    shown: str
-    name: str | None
-    picture: FilePicture | ArrayPicture
-    label: int | None = None
-
-    def size(self) -> tuple[int, int] | None:
-        """Height and width; None if the file cannot be read, or only once."""
-        if isinstance(self.picture, FilePicture):
-            return size_of(self.picture.path)
-        height, width = self.picture.images.shape[1:3]
-        return height, width
-
-
-def picture_sources(
-    inputs: Sequence[Path], conversions: Conversions, *, named: bool
-) -> list[Source]:
-    """The images that files, folders, patterns and .npy arrays stand for.
-
-    Raises:
-        HvaeCodecError: as `hvae_codec.cli.jobs.files.find`; or an array is not of images.
-    """
-    sources: list[Source] = []
-    for file, below in find(_expanded(inputs), PICTURE_SUFFIXES):
-        if file.suffix.lower() == ".npy":
-            sources += array_sources(_read_array(file), str(file), file)
-        else:
-            name = below.as_posix() if named else None
-            sources.append(Source(str(file), name, FilePicture(file, conversions)))
-    return sources
-
-
-def array_sources(
-    images: NDArray[np.uint8] | StoredRows,
-    shown: str = "the data set",
-    file: Path | None = None,
-    labels: NDArray[np.int64] | None = None,
-) -> list[Source]:
-    """The images of an array [N, H, W, C], which may be that of a file; they have no names.
-    `labels`: int64 [N].
-    """
-    numbers = [None] * len(images) if labels is None else labels.tolist()
-    return [
-        Source(f"image {i} of {shown}", None, ArrayPicture(images, i, file), number)
-        for i, number in enumerate(numbers)
-    ]
 
 
 @contextmanager
@@ -274,37 +184,6 @@ def write_array(
         write_atomically(beside, _json(listed), durable=False)
     elif replaced and beside.is_file():  # the labels of the array that was there
         beside.unlink()
-
-
-def _expanded(inputs: Sequence[Path]) -> list[Path]:
-    """Patterns replaced by what they match; the shell does so too, unless they are quoted."""
-    found: list[Path] = []
-    for path in inputs:
-        if path.exists() or not glob.has_magic(str(path)):
-            found.append(path)
-            continue
-        matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-        if not matches:
-            raise HvaeCodecError(f"nothing matches {path}")
-        found += (match for match in matches if not in_a_cycle(match))
-    return found
-
-
-def _read_array(file: Path) -> StoredRows:
-    import numpy as np
-
-    from hvae_codec.codec.images.stored_arrays import StoredRows
-
-    try:
-        array = StoredRows(file)
-    except ValueError as error:
-        raise HvaeCodecError(f"{file} cannot be read as an array: {error}") from error
-    if array.dtype != np.uint8 or len(array.shape) != 4:
-        raise HvaeCodecError(
-            f"{file} must hold images, uint8 [N, H, W, C]; it holds "
-            f"{array.dtype} {list(array.shape)}"
-        )
-    return array
 
 
 @contextmanager

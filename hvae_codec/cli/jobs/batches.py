@@ -160,6 +160,15 @@ class Rows(Generic[Result]):
             print_error(message)
         self._end(index, {"input": source, "error": message})
 
+    def fail_others(self, error: Exception) -> None:
+        """Report, once, that all files which have not come to an end failed."""
+        message = describe(error)
+        others = [index for index in range(len(self._jobs)) if index not in self._rows]
+        with self._bar.external_write_mode(file=sys.stderr):
+            print_error(f"{len(others)} of {len(self._jobs)} files were not done: {message}")
+        for index in others:
+            self._end(index, {"input": str(self._jobs[index].source), "error": message})
+
     def _end(self, index: int, row: Row) -> None:
         with self._lock:
             self._rows[index] = row

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hvae_codec
-from hvae_codec.cli.jobs.archive_files import ArrayPicture, FilePicture, Source
 from hvae_codec.cli.jobs.pack_progress import Bar, Failure
+from hvae_codec.cli.jobs.pack_sources import ArrayPicture, FilePicture, Source
 from hvae_codec.errors import ArchiveError, HvaeCodecError
 from hvae_codec.utils.executors.ray import RayExecutor
 

@@ -128,7 +128,10 @@ def run_streamed(
     `answers` makes of an iterator of values one of results, exceptions in the place of those that
     failed. These, and files that fail with a HvaeCodecError or OSError here, are reported on
     standard error, and the other files are still done; the progress is shown as of local commands.
+    Where the call itself fails, the files that it was not done with failed with it.
     """
+    from hvae_codec.client import ServiceError
+
     places: list[int] = []  # the jobs of all items that were sent
     with progress_of(jobs, label) as bar, _warnings_of_files(jobs, places):
         rows: Rows[Result] = Rows(jobs, finish, bar)
@@ -146,12 +149,15 @@ def run_streamed(
                     places.append(index)
                     yield value
 
-        for result in answers(values()):
-            index = sent.popleft()
-            if isinstance(result, Exception):
-                rows.fail(index, HvaeCodecError(_PLACE.sub("", str(result))))
-            else:
-                rows.finish(index, result)
+        try:
+            for result in answers(values()):
+                index = sent.popleft()
+                if isinstance(result, Exception):
+                    rows.fail(index, HvaeCodecError(_PLACE.sub("", str(result))))
+                else:
+                    rows.finish(index, result)
+        except ServiceError as error:
+            rows.fail_others(error)
     return rows.in_order()
 
 

@@ -11,7 +11,7 @@ import hvae_codec
 from hvae_codec.cli import build_parser
 from hvae_codec.cli.research import train_job
 from hvae_codec.data import load_dataset
-from hvae_codec.evaluation import measure_codec
+from hvae_codec.evaluation.card_figures import measure_codec
 from hvae_codec.models import SPECS
 from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
 

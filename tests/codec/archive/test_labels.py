@@ -1,11 +1,14 @@
 """Labels of an archive's images: their bytes, and what writer, reader and commands do with them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from torchvision.datasets import ImageFolder
 
 from hvae_codec import Archive, ArchiveWriter
 from hvae_codec.cli import main
@@ -260,3 +263,26 @@ def test_pack_keeps_the_labels_of_a_data_set(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main([*pack, str(tmp_path / "plain.hvaa"), "--append"]) == 1
     assert "--no-labels" in capsys.readouterr().err
+
+
+def test_pack_numbers_class_folders_as_torchvision_does(tmp_path, capsys):
+    place, archive = tmp_path / "in", tmp_path / "x.hvaa"
+    files = ["b/1.png", "B/x.png", "a/deep/2.png", "a/0.png", "ab/y.png"]
+    for file, image in zip(files, CROPS, strict=False):
+        (place / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / file)
+    pack = ["pack", str(place), "--model", "cifar10", "--folder-labels", "--output", str(archive)]
+    assert main([*pack, "--json"]) == 0
+    expected = ImageFolder(str(place))
+    assert json.loads(capsys.readouterr().out)["classes"] == expected.classes
+    named = {Path(path).relative_to(place).as_posix(): label for path, label in expected.samples}
+    with Archive(archive) as packed:
+        assert dict(zip(packed.names, packed.labels, strict=True)) == named
+    with pytest.raises(SystemExit, match="2"):
+        main([*pack, "--append"])
+    assert "--append" in capsys.readouterr().err
+    Image.fromarray(CROPS[0]).save(place / "z.png")
+    assert main([*pack, "--replace"]) == 1
+    assert f"{place}/z.png lies in no class folder" in capsys.readouterr().err
+    with Archive(archive) as packed:
+        assert len(packed) == len(files)

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import hvae_codec.server
+from hvae_codec.server.auth.tls import Tls
+from hvae_codec.server.settings import TlsFiles
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
 from tests.server.http.asking import ask
 
@@ -35,13 +37,13 @@ class Authority:
         self._ca = self._signed(self._name, self._key, x509.BasicConstraints(True, None))
         self.ca = self._write("ca.pem", self._ca)
 
-    def _signed(self, name, key, *extensions):
+    def _signed(self, name, key, *extensions, hours=1):
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder(self._name, name, key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
+            .not_valid_before(now - datetime.timedelta(hours=2))
+            .not_valid_after(now + datetime.timedelta(hours=hours))
         )
         for extension in extensions:
             builder = builder.add_extension(extension, critical=False)
@@ -52,11 +54,13 @@ class Authority:
         path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return path
 
-    def issue(self, name, password=None):
+    def issue(self, name, password=None, hours=1):
+        """One that is valid for so many hours more."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        signed = self._signed(subject, key, x509.SubjectAlternativeName(hosts))
+        names = x509.SubjectAlternativeName(hosts)
+        signed = self._signed(subject, key, names, hours=hours)
         protection = (
             serialization.BestAvailableEncryption(password)
             if password
@@ -211,6 +215,15 @@ def test_certificates_that_change_hold_for_new_connections(
         server.page + "healthz", context=trusting_new, timeout=SECONDS
     ) as a:
         assert a.status == 200
+
+
+@pytest.mark.parametrize(("hours", "expected"), [(1, None), (-1, "certificate has expired")])
+def test_a_certificate_that_has_expired_is_named(authority, caplog, hours, expected):
+    certificate, key = authority.issue("dated", hours=hours)
+    Tls(TlsFiles(certificate, key, None))
+    said = [record.getMessage() for record in caplog.records]
+    name = f"--tls-certificate {certificate}"
+    assert said == ([f"{name}: clients will refuse it: {expected}"] if expected else [])
 
 
 @pytest.mark.parametrize(
