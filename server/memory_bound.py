@@ -5,6 +5,8 @@ The figures that are measured are those of `docs/CAPACITY.md`.
 
 from typing import Final, NamedTuple
 
+from .http.gateway import CONNECTIONS
+from .http.port import COMING_HEAD_BYTES
 from .rpc.interceptor import AT_ONCE
 from .settings import BESIDE_PIXELS, Settings
 
@@ -35,7 +37,7 @@ class MemoryBound(NamedTuple):
     unread: int
     large_image: int
     batches: int
-    json: int
+    http: int
 
     @property
     def total(self) -> int:
@@ -50,7 +52,7 @@ def memory_bound(settings: Settings) -> MemoryBound:
         started: programs and models; held: what the admission counts; being_read: messages of
         calls before it counts them; streams: the next message of each; unread: what gRPC buffers of
         calls that wait; large_image: networks of the slow lane; batches: networks of the fast lane;
-        json: of HTTP, bodies that are a third longer than messages, and what is converted.
+        http: heads that are coming, bodies of JSON, a third longer, and what is converted.
     """
     limits, open_calls = settings.limits, settings.open_calls
     coding_processes = settings.engine.coding_processes
@@ -62,6 +64,9 @@ def memory_bound(settings: Settings) -> MemoryBound:
         unread=open_calls.calls * _UNREAD_BYTES,
         large_image=_NETWORK_PIXEL_BYTES * (limits.pixels + BESIDE_PIXELS),
         batches=coding_processes * _NETWORK_PIXEL_BYTES * settings.engine.batches.weight,
-        json=(0 if settings.http_port is None else AT_ONCE // 3 + _JSON_COPIES)
-        * limits.message_bytes,
+        http=0 if settings.http_port is None else _of_http(limits.message_bytes),
     )
+
+
+def _of_http(message_bytes: int) -> int:
+    return CONNECTIONS * COMING_HEAD_BYTES + (AT_ONCE // 3 + _JSON_COPIES) * message_bytes

@@ -39,7 +39,7 @@ from .request import HttpRequest, RefusedError
 from .routes import Route, routes_of, variable_word
 from .status import failure, refusal, status_of_item
 
-_CONNECTIONS: Final = 1_024
+CONNECTIONS: Final = 256
 """Most connections without a request."""
 
 _IN_LOOP_BYTES: Final = 16 * 1024
@@ -79,7 +79,7 @@ class Gateway:
             route.method: Parameters(route.request_type.DESCRIPTOR, route.variables)
             for route in self._routes
         }
-        self._port = HttpPort(self._application(), refusal, tls, _CONNECTIONS)
+        self._port = HttpPort(self._application(), refusal, tls, CONNECTIONS)
         # One: the interpreter does one at a time anyway, and each takes memory that nobody counts.
         self._json = ThreadPoolExecutor(1, "json")
         self._calls: dict[asyncio.Task[web.Response], web.Request] = {}

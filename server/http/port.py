@@ -18,6 +18,14 @@ from ..listening import is_loopback
 _IDLE_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 1.0
 _ENDING_SECONDS: Final = 1.0
+_FIELDS: Final = 48
+_FIELD_BYTES: Final = 8 * 1024
+_HEAD_BYTES: Final = 16 * 1024
+"""Most bytes of the head of a request that is looked at, as gRPC bounds its metadata."""
+
+COMING_HEAD_BYTES: Final = _FIELDS * _FIELD_BYTES
+"""Most bytes of a head that is still coming."""
+
 _BUFFER_BYTES: Final = 32 * 1024
 """Of a connection whose body is not read yet; aiohttp holds up to twice that."""
 
@@ -56,6 +64,10 @@ class HttpPort:
             # Reject foreign Host headers (DNS rebinding).
             if only_here and not is_loopback(_hostname(request.host)):
                 return self._refused(HTTPStatus.MISDIRECTED_REQUEST, "not this host")
+            head = sum(len(name) + len(value) for name, value in request.raw_headers)
+            if head > _HEAD_BYTES:
+                text = f"headers of {head:,} bytes; allowed are {_HEAD_BYTES:,}"
+                return self._refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
             self._busy[request.protocol] += 1
             try:
                 response: web.StreamResponse = await handler(request)
@@ -71,6 +83,8 @@ class HttpPort:
             handler_cancellation=True,  # of who closed the connection
             shutdown_timeout=_ENDING_SECONDS,
             read_bufsize=_BUFFER_BYTES,
+            max_headers=_FIELDS,
+            max_field_size=_FIELD_BYTES,
             auto_decompress=False,
         )
         await self._runner.setup()

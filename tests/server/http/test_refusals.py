@@ -94,6 +94,7 @@ def test_what_cannot_be_taken(served, file, path, body, kind, status, words):
         ({"Accept": f"{HVAE};q=0"}, 406, "Accept names none"),
         ({"Content_Encoding": "gzip"}, 415, "compressed bodies are not taken"),
         ({"Grpc_Timeout": "soon"}, 400, "Grpc-Timeout is a whole number of at most 8 digits"),
+        ({"X_A": "a" * 8_000, "X_B": "b" * 8_000, "X_C": "c" * 999}, 431, "allowed are 16,384"),
         ({"Expect": "wonders"}, 417, "'wonders' is unknown"),
         ({"Content_Length": str(2**40)}, 413, "a body of 1,099,511,627,776 bytes; allowed are"),
     ],
