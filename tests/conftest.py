@@ -29,6 +29,7 @@ SLOWEST_FILES = (
     "tests/server/admission/test_open_calls.py",
     "tests/cli/test_main.py",
     "tests/codec/test_torch_state.py",
+    "tests/stores/test_samples.py",
     "tests/training/test_map_training.py",
     "tests/training/sweep/test_sweep.py",
     "tests/server/auth/test_tls.py",

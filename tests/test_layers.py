@@ -30,6 +30,7 @@ LAYERS = (
         "hvae_codec.grpc_error_info",
         "hvae_codec.client",
         "hvae_codec.pillow_plugin",
+        "hvae_codec.stores",
         "hvae_codec.torch",
     ),
     ("hvae_codec.server",),

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.docs.pages import fenced
 
 ROOT = Path(__file__).parents[1]
 ROUND_TRIP = """
@@ -154,6 +157,43 @@ def test_a_fresh_environment_codes_an_image_outside_the_checkout(programs, tmp_p
     assert str(programs.parent) in run(programs / "python", "-c", where, cwd=tmp_path)
     assert "cifar10" in here("models")
     assert "--port" in here("serve", "--help")
+
+
+def transcript(page):
+    """The commands of a page's transcripts, and what each is said to print."""
+    shown = "".join(fenced(page, "console")).replace("\\\n", "")
+    for step in re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]:
+        command, _, output = step.partition("\n")
+        yield command, output
+
+
+def words_and_numbers(text):
+    """A text without its numbers, and these; seconds, which differ from run to run, are neither."""
+    text = re.sub(r"in [\d.]+ s\b", "in S", text)
+    number = r"\d+(?:\.\d+)?"
+    return re.sub(number, "N", text), [float(found) for found in re.findall(number, text)]
+
+
+def test_the_tutorial_holds_in_a_fresh_environment(programs, tmp_path):
+    environment = {**os.environ, "PATH": f"{programs}:/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    steps = list(transcript("docs/tutorials/first-files.md"))
+    assert len(steps) == 11
+    for command, expected in steps:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == ("error:" in expected), done.stdout
+        words, numbers = words_and_numbers(done.stdout)
+        expected_words, expected_numbers = words_and_numbers(expected)
+        assert words == expected_words
+        # Floats of another processor may move an image's bytes a little.
+        assert numbers == pytest.approx(expected_numbers, rel=0.02), command
 
 
 def test_without_the_extension_everything_works_and_asking_for_it_says_how(unpacked):

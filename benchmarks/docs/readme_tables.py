@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.codec import codec_speed, memory, photographs, shared_cores
+from benchmarks.codec import codec_speed, memory, photographs, shared_cores, stores
 from benchmarks.rate_distortion import tables as rate_distortion
 from benchmarks.service import tables as service
 from benchmarks.tables import Table, filled, stored
@@ -37,6 +37,7 @@ MEASURED = (
     memory,
     photographs,
     shared_cores,
+    stores,
     kernels,
     optimisers,
     photo_recipes,

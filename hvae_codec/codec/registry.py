@@ -124,6 +124,15 @@ def check_available(name: str, quality: float | None = None) -> None:
     _chosen(name, quality)
 
 
+def chosen_info(name: str, quality: float | None = None) -> ModelInfo:
+    """The card of the model that `load` takes, none of its networks loaded.
+
+    Raises:
+        UnknownModelError, UnknownQualityError: as `load`.
+    """
+    return _chosen(name, quality)[0]
+
+
 def _chosen(name: str, quality: float | None) -> tuple[ModelInfo, float | None]:
     """The model that `load` takes, and the trade of a quality between two quality levels."""
     levels = _levels(name)

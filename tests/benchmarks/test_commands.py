@@ -21,6 +21,7 @@ MODULES = {
     "codec.memory": "any_size",
     "codec.photographs": "photographs",
     "codec.shared_cores": "shared_cores",
+    "codec.stores": "stores",
     "fuzzing.__main__": "fuzz",
     "rate_distortion.__main__": "rate_distortion_kodak",
     "service.__main__": "service",

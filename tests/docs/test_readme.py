@@ -110,6 +110,8 @@ def ran(tmp_path_factory, server):
             make_images()
             original = hvae_codec.data.load_dataset
             patch.setattr(hvae_codec.data, "load_dataset", partial(load_dataset, original))
+            for name in ("CACHE", "DATA_CACHE"):  # a program sets them, for itself alone
+                patch.setenv(f"DATA_OPTIMIZER_{name}_FOLDER", str(folder / name))
             for program in PROGRAMS[page]:
                 assert ADDRESS in program or "Client(" not in program
                 with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -127,7 +129,7 @@ def test_all_programs_run(page, ran):
 
 
 def test_pages_with_programs():
-    guides = "archives encode-decode features photographs pillow pytorch service training"
+    guides = "archives encode-decode features photographs pillow pytorch service stores training"
     assert set(PROGRAMS) == {
         "README.md",
         "docs/index.md",
@@ -231,6 +233,18 @@ def test_in_pytorch(ran):
     shape, _, size = session.output("encode_image").rpartition(" ")
     assert shape == "torch.Size([3, 64, 96])"
     assert 0 < int(size) < 4_000
+
+
+def test_in_stores(ran):
+    session = ran("docs/guides/stores.md")
+    assert session.output("large.zarr").startswith("(3, 32, 32, 3) (64, 96, 3)\n")
+    assert session.output("to_zarr") == "uint8\n"
+    assert session.output("HvaeNumcodec") == "(32, 32, 3)\n"
+    lines = session.output("TarEncoder").splitlines()
+    assert lines[9:] == ["0009 (32, 32, 3) 9", "10"]
+    assert session.output("Dataset.from_dict") == "(64, 96, 3)\n(64, 96, 3)\n"
+    assert session.output("litdata.optimize").endswith("10 (32, 32, 3)\n")
+    assert session.output("pyarrow.parquet") == "(10, 32, 32, 3) (2, 32, 32, 3)\n"
 
 
 def test_in_pillow(ran):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +25,12 @@ from hvae_codec.evaluation.rate_distortion.curves import (
     choose_curves,
 )
 from hvae_codec.evaluation.rate_distortion.image_set import ImageSet
-from hvae_codec.evaluation.rate_distortion.points import SSIMULACRA2, Row
+from hvae_codec.evaluation.rate_distortion.points import (
+    SSIMULACRA2,
+    SSIMULACRA2_IMAGES,
+    Row,
+    size_key,
+)
 from hvae_codec.evaluation.rate_distortion.run import claim, measure_curves
 
 Result = dict[str, Any]
@@ -61,7 +67,16 @@ def run_benchmark(
     left_out = dict(missing)
     measures = _measures(images, left_out)
     claim(folder, images)
-    rows = measure_curves(images, curves, measures, folder, workers=order.workers, say=say)
+    step = 1 if order.thorough else math.ceil(len(images) / SSIMULACRA2_IMAGES)
+    rows = measure_curves(
+        images,
+        curves,
+        measures,
+        folder,
+        workers=order.workers,
+        say=say,
+        ssimulacra2_step=step,
+    )
     result = {
         "data": images.name,
         "images": len(images),
@@ -89,10 +104,14 @@ def bd_rates(curves: Sequence[Curve], rows: Curves, measures: Sequence[str]) -> 
     """
     return [
         {"ours": ours.name, "against": peer.name}
-        | {name: _rounded(bd_rate_percent(rows[peer.name], rows[ours.name], "file_bytes", name))
-           for name in measures}
+        | {name: _bd_rate(rows[ours.name], rows[peer.name], name) for name in measures}
         for ours, peer in _pairs(curves)
-    ]  # fmt: skip
+    ]
+
+
+def _bd_rate(ours: Sequence[Row], peer: Sequence[Row], measure: str) -> float | None:
+    size = size_key(ours, measure)
+    return _rounded(bd_rate_percent(peer, ours, size, measure))
 
 
 def equal_psnr(curves: Sequence[Curve], rows: Curves) -> list[Result]:
@@ -125,7 +144,9 @@ def definitions(measures: Sequence[str]) -> dict[str, str]:
         "MS-SSIM": "mean over images, five scales, Gaussian window of 11 pixels, pytorch-msssim",
         "SSIM": f"mean over images, as some have sides below {SMALLEST_SIDE} pixels, which MS-SSIM "
         "needs",
-        SSIMULACRA2: "mean over images, by the package ssimulacra2; 90 is visually lossless",
+        SSIMULACRA2: "mean over images, of more than "
+        f"{SSIMULACRA2_IMAGES} without --thorough about so many, whose bytes it is set against; by "
+        "the package ssimulacra2; 90 is visually lossless",
         "bd_rate_percent": "our bytes against the other codec's at equal quality (Bjontegaard, "
         "PCHIP); null where the curves have less than half of the shorter one, or less than 1 dB, "
         "in common",

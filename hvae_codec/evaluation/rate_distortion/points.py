@@ -7,7 +7,7 @@ the machine count little.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
@@ -30,6 +30,9 @@ QUALITIES = (1, 5, 10, 16, 23, 31, 40, 50, 60, 70, 80, 90, 100)
 """Qualities measured of a model that has all from 1 to 100."""
 
 SSIMULACRA2 = "SSIMULACRA2"
+
+SSIMULACRA2_IMAGES = 24
+"""About how many images a quick benchmark measures by SSIMULACRA2: most of its time, if all."""
 
 Pixels = NDArray[np.uint8]
 Row = dict[str, Any]
@@ -132,27 +135,47 @@ def point_of(rows: Sequence[Row]) -> Row:
     """Means over images of their `image_rows`: bytes, bits per pixel of the whole file and of the
     payload, PSNR, perceptual measures, and milliseconds.
 
-    The PSNR is the mean over the images (`quality.PSNR_RULE`); None if all are unchanged.
+    The PSNR is the mean over the images (`quality.PSNR_RULE`); None if all are unchanged. Where
+    only some images have a perceptual measure, it is their mean, and `SSIMULACRA2_images` and so
+    on are their number, bytes and bits per pixel.
     """
 
     def mean(key: str) -> float:
-        return float(np.mean([row[key] for row in rows]))
+        return float(np.mean([row[key] for row in rows if key in row]))
 
     pixels = sum(row["pixels"] for row in rows)
     errors = np.array([row["squared_error"] for row in rows])
     psnr = mean_psnr_db(errors, np.array([row["samples"] for row in rows]))
     digits = {"MS-SSIM": 5, "SSIM": 5, SSIMULACRA2: 3}
+    found = {name: [row for row in rows if name in row] for name in digits}
     return {
-        "file_bytes": round(mean("file_bytes"), 4),
+        **_size(rows),
         "payload_bytes": round(mean("payload_bytes"), 4),
-        "bits_per_pixel": round(8 * sum(row["file_bytes"] for row in rows) / pixels, 5),
         "payload_bits_per_pixel": round(8 * sum(row["payload_bytes"] for row in rows) / pixels, 5),
         "psnr_db": round(psnr, 4) if errors.any() else None,
-        **{name: round(mean(name), digits[name]) for name in digits if name in rows[0]},
+        **{name: round(mean(name), digits[name]) for name in digits if found[name]},
+        **{
+            f"{name}_{key}": value
+            for name, some in found.items()
+            if 0 < len(some) < len(rows)
+            for key, value in ({"images": len(some)} | _size(some)).items()
+        },
         "differing_samples": round(mean("differing_samples"), 6),
         "encode_ms": round(1e3 * mean("encode_seconds"), 4),
         "decode_ms": round(1e3 * mean("decode_seconds"), 4),
     }
+
+
+def size_key(rows: Sequence[Mapping[str, Any]], measure: str) -> str:
+    """The key of the bytes, in points of `point_of`, of the images that have this measure."""
+    key = f"{measure}_file_bytes"
+    return key if any(key in row for row in rows) else "file_bytes"
+
+
+def _size(rows: Sequence[Row]) -> Row:
+    size = float(np.mean([row["file_bytes"] for row in rows]))
+    bits = 8 * sum(row["file_bytes"] for row in rows) / sum(row["pixels"] for row in rows)
+    return {"file_bytes": round(size, 4), "bits_per_pixel": round(bits, 5)}
 
 
 def point(pictures: Sequence[Pixels], coded: Coded) -> Row:

@@ -21,7 +21,7 @@ from hvae_codec.errors import EvaluationError
 from hvae_codec.evaluation.rate_distortion.curves import FORMAT, Curve, Job, chunks_of, measure
 from hvae_codec.evaluation.rate_distortion.image_set import ImageSet
 from hvae_codec.evaluation.rate_distortion.peers import Setting
-from hvae_codec.evaluation.rate_distortion.points import Row, point_of
+from hvae_codec.evaluation.rate_distortion.points import SSIMULACRA2, Row, point_of
 from hvae_codec.evaluation.rate_distortion.time_left import Progress, TimeLeft
 from hvae_codec.utils.atomic_files import write_atomically
 from hvae_codec.utils.executors.base import Report
@@ -95,6 +95,7 @@ def measure_curves(
     *,
     workers: int,
     say: Callable[[str], object],
+    ssimulacra2_step: int = 1,
 ) -> dict[str, list[Row]]:
     """The points of each curve by its name, those of before from the folder.
 
@@ -103,6 +104,7 @@ def measure_curves(
         folder: as `claim` left it.
         workers: processes, of one thread each.
         say: is told what was measured before.
+        ssimulacra2_step: SSIMULACRA2 is of one in so many of the parts that images go in.
 
     Raises:
         ExecutorError: a worker was lost.
@@ -110,13 +112,13 @@ def measure_curves(
         OSError: the folder cannot be written.
     """
     files = [
-        _file_of(folder, curve, setting, images, measures)
+        _file_of(folder, curve, setting, images, measures, ssimulacra2_step)
         for curve in curves
         for setting in curve.settings
     ]
     missing = [file for file in files if file.read() is None]
     _tell(files, missing, folder, say)
-    _measure_points(images, missing, tuple(measures), workers)
+    _measure_points(images, missing, tuple(measures), workers, ssimulacra2_step)
     found: dict[str, list[Row]] = {}
     for file in files:
         name = "quality" if file.curve.ours else "setting"
@@ -126,9 +128,15 @@ def measure_curves(
 
 
 def _file_of(
-    folder: Path, curve: Curve, setting: Setting, images: ImageSet, measures: Sequence[str]
+    folder: Path,
+    curve: Curve,
+    setting: Setting,
+    images: ImageSet,
+    measures: Sequence[str],
+    ssimulacra2_step: int,
 ) -> PointFile:
-    key = curve.key(setting, images.fingerprint, measures)
+    steps = [f"one in {ssimulacra2_step}"] if ssimulacra2_step > 1 else []
+    key = curve.key(setting, images.fingerprint, [*measures, *steps])
     return PointFile(curve, setting, folder / POINTS / f"{_stem(curve, setting)}-{key}.json")
 
 
@@ -152,11 +160,20 @@ def _tell(
 
 
 def _measure_points(
-    images: ImageSet, missing: Sequence[PointFile], measures: tuple[str, ...], workers: int
+    images: ImageSet,
+    missing: Sequence[PointFile],
+    measures: tuple[str, ...],
+    workers: int,
+    ssimulacra2_step: int,
 ) -> None:
     """Measure and keep points; of each, the first images go first, to know how long all take."""
+    fewer = tuple(name for name in measures if name != SSIMULACRA2)
     jobs = [
-        (index, part, Job(file.curve, file.setting, chunk, measures))
+        (
+            index,
+            part,
+            Job(file.curve, file.setting, chunk, fewer if part % ssimulacra2_step else measures),
+        )
         for index, file in enumerate(missing)
         for part, chunk in enumerate(chunks_of(images, file.curve.kind))
     ]

@@ -31,10 +31,13 @@ function axis(title, values) {
   return {...shape, type: "log", tickvals: at, ticktext: at.map(String), minor: {showgrid: false}};
 }
 
+// Bits per pixel of the images that have a measure: where only some have it, theirs.
+const rate = (row, key) => row[`${key}_bits_per_pixel`] ?? row.bits_per_pixel;
+
 // The rows of a curve that no other of its rows beats in both; of times all, in order of bytes.
 function onCurve(curve, key) {
   const rows = curve.rows.filter(row => row[key] !== null);
-  rows.sort((a, b) => a.bits_per_pixel - b.bits_per_pixel || b[key] - a[key]);
+  rows.sort((a, b) => rate(a, key) - rate(b, key) || b[key] - a[key]);
   if (TIMES.includes(key)) return rows;
   let best = -Infinity;
   return rows.filter(row => row[key] > best && (best = row[key], true));
@@ -47,7 +50,7 @@ function drawCurves() {
   const all = curves.flatMap(rowsOf), timed = TIMES.includes(measure.key);
   const traces = curves.map(curve => ({
     type: "scatter", mode: "lines+markers", name: curve.name,
-    x: rowsOf(curve).map(row => row.bits_per_pixel), y: rowsOf(curve).map(row => row[measure.key]),
+    x: rowsOf(curve).map(row => rate(row, measure.key)), y: rowsOf(curve).map(row => row[measure.key]),
     text: rowsOf(curve).map(row => {
       const setting = row.quality !== undefined ? `quality ${row.quality}` : `setting ${row.setting}`;
       return `${setting}<br>${row.file_bytes.toLocaleString("en")} B, ${row.bits_per_pixel} bits/pixel<br>${row[measure.key]}`;
@@ -59,7 +62,7 @@ function drawCurves() {
   const style = getComputedStyle(document.documentElement), text = style.getPropertyValue("--text");
   byId("caption").textContent = `${measure.label} over bits per pixel`;
   return Plotly.react("plot", traces, {
-    xaxis: axis("bits per pixel (whole file)", all.map(row => row.bits_per_pixel)),
+    xaxis: axis("bits per pixel (whole file)", all.map(row => rate(row, measure.key))),
     yaxis: axis(measure.label, timed ? all.map(row => Math.max(row[measure.key], 1e-3)) : null),
     legend: {orientation: "h", y: -0.16, x: 0},
     font: {color: text, size: 14}, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
+from ssimulacra2 import compute_ssimulacra2
 
 import hvae_codec
 from hvae_codec.errors import EvaluationError, UnknownModelError
@@ -17,9 +18,10 @@ from hvae_codec.evaluation.rate_distortion.curves import Curve, Job, choose_curv
 from hvae_codec.evaluation.rate_distortion.equal_bytes import views
 from hvae_codec.evaluation.rate_distortion.image_set import load_image_set
 from hvae_codec.evaluation.rate_distortion.peers import lossy_peers, quick_peers
-from hvae_codec.evaluation.rate_distortion.points import point_of
+from hvae_codec.evaluation.rate_distortion.points import SSIMULACRA2, point_of, size_key
 from hvae_codec.evaluation.rate_distortion.run import claim, measure_curves
 from hvae_codec.evaluation.rate_distortion.time_left import TimeLeft, in_words
+from tests.photographs import load_sample_image
 
 
 @pytest.fixture
@@ -129,6 +131,37 @@ def test_points_that_were_measured_are_read_and_damaged_ones_measured_again(tile
     assert sorted(row["psnr_db"] for row in again) == [1.0, first[1]["psnr_db"]]
     assert said[0] == "1 of 2 points were measured before"
     assert json.loads(files[1].read_text())["point"]["psnr_db"] == first[1]["psnr_db"]
+
+
+def test_ssimulacra2_of_some_images_is_set_against_their_bytes(tmp_path):
+    side = 300  # two images make a part; the first and the third of three are measured
+    china = load_sample_image("china.jpg")
+    crops = [china[y : y + side, x : x + side] for y in (0, 100) for x in (0, 150, 300)]
+    (tmp_path / "in").mkdir()
+    for index, crop in enumerate(crops):
+        Image.fromarray(crop).save(tmp_path / "in" / f"{index}.png")
+    images, out = load_image_set(str(tmp_path / "in")), tmp_path / "out"
+    jpeg = Curve("JPEG", "peer", "JPEG", (26,), "as ever", side=side, quick=False)
+    claim(out, images)
+    (point,) = measure_curves(
+        images, [jpeg], [SSIMULACRA2], out, workers=1, say=print, ssimulacra2_step=2
+    )["JPEG"]
+    peer = next(peer for peer in lossy_peers(side) if peer.name == "JPEG")
+    blobs = [peer.encode(crop, 26) for crop in crops]
+    some = [0, 1, 4, 5]
+    scores = []
+    for index in some:
+        sides = io.BytesIO(), io.BytesIO(blobs[index])
+        Image.fromarray(crops[index]).save(sides[0], "PNG")
+        scores.append(compute_ssimulacra2(*sides))
+    assert point[SSIMULACRA2] == pytest.approx(np.mean(scores), abs=2e-3)
+    assert point["file_bytes"] == pytest.approx(np.mean([len(blob) for blob in blobs]), abs=1e-3)
+    size = np.mean([len(blobs[index]) for index in some])
+    assert point["SSIMULACRA2_images"] == len(some)
+    assert point["SSIMULACRA2_file_bytes"] == pytest.approx(size, abs=1e-3)
+    assert point["SSIMULACRA2_bits_per_pixel"] == pytest.approx(8 * size / side**2, abs=1e-5)
+    assert size_key([point], SSIMULACRA2) == "SSIMULACRA2_file_bytes"
+    assert size_key([point], "psnr_db") == "file_bytes"
 
 
 def test_a_folder_of_other_images_is_refused(tile_folder, tmp_path):
