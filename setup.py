@@ -247,18 +247,21 @@ def generate_protocol() -> None:
         print(f"warning: proto/{PROTOCOL} is missing: no gRPC modules are built", file=sys.stderr)
         return
     try:
+        import google.api  # of googleapis-common-protos, with the .proto files beside the modules
         import grpc_tools
-    except ImportError:
+    except ImportError as error:
         print(
-            "warning: grpcio-tools is not installed, so the gRPC modules (hvae_codec.v1) are not "
-            "built; `pip install grpcio-tools` and install again to get the service",
+            f"warning: {error}, so the gRPC modules (hvae_codec.v1) are not built; `pip install "
+            "grpcio-tools googleapis-common-protos` and install again to get the service",
             file=sys.stderr,
         )
         return
     bundled = Path(grpc_tools.__file__).parent / "_proto"
+    shared = Path(google.api.__path__[0]).parents[1]
+    includes = [f"-I{folder}" for folder in ("proto", bundled, shared)]
     outputs = ["--python_out=.", "--grpc_python_out=.", "--pyi_out=."]
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", "proto", "-I", str(bundled)]
-    subprocess.run([*command, *outputs, str(PROTOCOL)], check=True, cwd=ROOT)
+    command = [sys.executable, "-m", "grpc_tools.protoc", *includes, *outputs, str(PROTOCOL)]
+    subprocess.run(command, check=True, cwd=ROOT)
 
 
 def server_packages() -> list[str]:

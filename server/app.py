@@ -32,6 +32,7 @@ from .auth.tls import Tls
 from .auth.token_file import TokenFile
 from .engine.engine import Engine
 from .grpc_options import AGE_SPREAD, server_options
+from .http.gateway import Gateway
 from .listening import (
     address_of,
     cannot_listen,
@@ -121,8 +122,17 @@ class App:
             self.calls, self.admission, self._silence, observe, self._unread, self._open_calls
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._interceptor = CallInterceptor(
+            self._observation, self.access, self._overload, self._silence, self._open_calls
+        )
         self._server = self._grpc_server()
-        self._server.add_generic_rpc_handlers((self._servicer.handlers(self.metrics.sent),))
+        handlers = self._servicer.handlers(self.metrics.sent)
+        self._server.add_generic_rpc_handlers((handlers,))
+        self._gateway = Gateway(
+            *(SERVICE, self._interceptor, handlers, self._observation),
+            *(self.metrics, settings.limits, self._tls),
+        )
+        self.http_url: str | None = None
         self._side_calls = SideCalls(self._server, settings.open_calls.idle_seconds)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._side_calls)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -157,7 +167,9 @@ class App:
 
     def _close_connection(self, peer: str) -> None:
         """Close the connection of a peer that reads no answers."""
-        if is_unix(self._settings.host):
+        if self._gateway.close_connection(peer):
+            _logger.warning("%s read no answer over HTTP: its connection was closed", peer)
+        elif is_unix(self._settings.host):
             if close_path(self._settings.host):
                 _logger.warning("a connection read no answers: those of the socket were closed")
         elif close_connection(self._port, peer):
@@ -170,11 +182,8 @@ class App:
             return await self.calls.evaluate(request, None, held)
 
     def _grpc_server(self) -> grpc.aio.Server:
-        interceptor = CallInterceptor(
-            self._observation, self.access, self._overload, self._silence, self._open_calls
-        )
         return grpc.aio.server(
-            interceptors=[interceptor],
+            interceptors=[self._interceptor],
             options=server_options(
                 self._settings.limits.message_bytes,
                 reuse_port=self._settings.reuse_port,
@@ -193,6 +202,7 @@ class App:
         # Of a port that others share, calls that come meanwhile are theirs, who can answer them.
         if not self._settings.reuse_port:
             self._port = self._bind()
+            await self._start_http()
         await self._start_page()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -214,6 +224,7 @@ class App:
             self._background.append(asyncio.create_task(watch(files)))
         if self._settings.reuse_port:
             self._port = self._bind()
+            await self._start_http()
             await self._server.start()
         for service in ("", SERVICE.full_name):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -224,12 +235,14 @@ class App:
 
     async def _start_page(self) -> None:
         host, port = self._settings.metrics_host, self._settings.metrics_port
-        if port is None:
-            return
-        try:
-            self.page_url = await self._page.start(host, port)
-        except OSError as error:
-            raise StartError(cannot_listen(address_of(host, port), error)) from error
+        if port is not None:
+            self.page_url = await _listening(self._page.start(host, port), host, port)
+
+    async def _start_http(self) -> None:
+        host, port = self._settings.http_host, self._settings.http_port
+        if port is not None:
+            starting = self._gateway.start(host, port, reuse_port=self._settings.reuse_port)
+            self.http_url = await _listening(starting, host, port)
 
     def _write_port_file(self) -> None:
         path = self._settings.port_file
@@ -283,7 +296,8 @@ class App:
         ends = time.monotonic() + self._settings.shutdown_grace_seconds
         await self._overload.close(self._settings.shutdown_grace_seconds)
         self._background.append(asyncio.create_task(self._end_side_calls()))
-        await self._server.stop(max(0.0, ends - time.monotonic()))
+        left = max(0.0, ends - time.monotonic())
+        await asyncio.gather(self._server.stop(left), self._gateway.stop(left))
         await _bounded(self._page.stop(), "a request to the status page did not end")
         for task in self._background:
             task.cancel()
@@ -300,6 +314,8 @@ class App:
         they connect again when their connections have their greatest age.
         """
         age = self._settings.age.seconds
+        if self._settings.reuse_port:
+            await self._gateway.leave()
         if self._settings.reuse_port and age is not None and stop_listening(self._port):
             await self._overload.empty(min(self._settings.shutdown_grace_seconds, AGE_SPREAD * age))
 
@@ -324,6 +340,14 @@ def _preloaded(settings: Settings) -> Sequence[Preload]:
         return settings.preload
     available = {info.name for info in hvae_codec.models()}
     return [each for each in USUALLY_PRELOADED if each.name in available]
+
+
+async def _listening(starting: Awaitable[str], host: str, port: int) -> str:
+    """The URL of what starts on an address. Raises StartError where it cannot be had."""
+    try:
+        return await starting
+    except OSError as error:
+        raise StartError(cannot_listen(address_of(host, port), error)) from error
 
 
 async def _bounded(waiting: Awaitable[object], late: str) -> None:
@@ -356,6 +380,8 @@ async def serve(settings: Settings, metrics: Metrics | None = None) -> None:
             starting.cancel()
             return
         lines = [f"hvae-codec server listening on {starting.result()}"]
+        if app.http_url is not None:
+            lines.append(f"hvae-codec HTTP on {app.http_url}v1/")
         if app.page_url is not None:
             lines.append(f"hvae-codec status page on {app.page_url}")
         announce(sys.stdout, lines)

@@ -46,9 +46,13 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     try:
         check_host("--host", args.host)
-        if args.metrics_port is not None:
-            check_host("--metrics-host", args.metrics_host, unix=False)
-            check_ports_differ(args.host, args.port, args.metrics_host, args.metrics_port)
+        addresses = {"--port": (args.host, args.port)}
+        for kind in ("http", "metrics"):
+            host, port = getattr(args, f"{kind}_host"), getattr(args, f"{kind}_port")
+            if port is not None:
+                check_host(f"--{kind}-host", host, unix=False)
+                addresses[f"--{kind}-port"] = host, port
+        check_ports_differ(addresses)
         settings = build(Settings, vars(args))
     except (AddressError, ValueError) as error:
         return _fail(2, str(error))
@@ -99,10 +103,12 @@ def _raise_descriptor_limit() -> None:
 
 
 def _check_addresses(settings: Settings) -> None:
-    """Check that both addresses can be had and the port file written; this comes before imports,
+    """Check that all addresses can be had and the port file written; this comes before imports,
     which take seconds. Raises AddressError.
     """
     check_address(settings.host, settings.port, reuse_port=settings.reuse_port)
+    if settings.http_port is not None:
+        check_address(settings.http_host, settings.http_port, reuse_port=settings.reuse_port)
     if settings.metrics_port is not None:
         check_address(settings.metrics_host, settings.metrics_port)
     if settings.port_file is not None:

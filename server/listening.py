@@ -6,8 +6,9 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -83,19 +84,22 @@ def check_address(host: str, port: int, *, reuse_port: bool = False) -> None:
     raise AddressError(cannot_listen(address, errors[0])) from errors[0]
 
 
-def check_ports_differ(host: str, port: int, metrics_host: str, metrics_port: int) -> None:
-    """Check that the service and its metrics do not ask for the same address.
+def check_ports_differ(addresses: Mapping[str, tuple[str, int]]) -> None:
+    """Check that no two flags ask for the same address; `addresses` has host and port by flag.
 
-    Raises AddressError where they do. A port of 0 is any free one.
+    Raises AddressError where two do. A port of 0 is any free one.
     """
-    if port != metrics_port or port == 0 or is_unix(host):
-        return
-    hosts, metrics_hosts = _addresses(host), _addresses(metrics_host)
-    if hosts & metrics_hosts or any(map(_is_any, hosts | metrics_hosts)):
-        raise AddressError(
-            f"--port and --metrics-port are both {port} on {metrics_host}: "
-            "give different ports, or 0 for any free one"
-        )
+    for (flag, (host, port)), (other_flag, (other_host, other_port)) in combinations(
+        addresses.items(), 2
+    ):
+        if port != other_port or port == 0 or is_unix(host):
+            continue
+        hosts, other_hosts = _addresses(host), _addresses(other_host)
+        if hosts & other_hosts or any(map(_is_any, hosts | other_hosts)):
+            raise AddressError(
+                f"{flag} and {other_flag} are both {port} on {other_host}: "
+                "give different ports, or 0 for any free one"
+            )
 
 
 def _addresses(host: str) -> set[str]:

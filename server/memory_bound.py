@@ -5,6 +5,8 @@ The figures that are measured are those of `docs/CAPACITY.md`.
 
 from typing import Final, NamedTuple
 
+from .http.gateway import CONNECTIONS
+from .http.port import COMING_HEAD_BYTES
 from .rpc.interceptor import AT_ONCE
 from .settings import BESIDE_PIXELS, Settings
 
@@ -21,6 +23,9 @@ _NETWORK_PIXEL_BYTES: Final = 80
 _UNREAD_BYTES: Final = 64 * 1024
 """Of a call that is not read yet; the server's flow control."""
 
+_JSON_COPIES: Final = 8
+"""Of a message that becomes JSON or is made of it, one at a time; measured: 6.7."""
+
 
 class MemoryBound(NamedTuple):
     """Bytes, by what takes them."""
@@ -32,6 +37,7 @@ class MemoryBound(NamedTuple):
     unread: int
     large_image: int
     batches: int
+    http: int
 
     @property
     def total(self) -> int:
@@ -45,7 +51,8 @@ def memory_bound(settings: Settings) -> MemoryBound:
     Returns:
         started: programs and models; held: what the admission counts; being_read: messages of
         calls before it counts them; streams: the next message of each; unread: what gRPC buffers of
-        calls that wait; large_image: networks of the slow lane; batches: networks of the fast lane.
+        calls that wait; large_image: networks of the slow lane; batches: networks of the fast lane;
+        http: heads that are coming, bodies of JSON, a third longer, and what is converted.
     """
     limits, open_calls = settings.limits, settings.open_calls
     coding_processes = settings.engine.coding_processes
@@ -57,4 +64,9 @@ def memory_bound(settings: Settings) -> MemoryBound:
         unread=open_calls.calls * _UNREAD_BYTES,
         large_image=_NETWORK_PIXEL_BYTES * (limits.pixels + BESIDE_PIXELS),
         batches=coding_processes * _NETWORK_PIXEL_BYTES * settings.engine.batches.weight,
+        http=0 if settings.http_port is None else _of_http(limits.message_bytes),
     )
+
+
+def _of_http(message_bytes: int) -> int:
+    return CONNECTIONS * COMING_HEAD_BYTES + (AT_ONCE // 3 + _JSON_COPIES) * message_bytes

@@ -280,6 +280,16 @@ class Settings:
         old="share-port",
         action="store_true",
     )
+    http_port: int | None = option(
+        None,
+        "serve the same methods over HTTP here, by JSON or the bytes of an image; 0: any free "
+        "port (default: nowhere)",
+        type=parse_port,
+        metavar="PORT",
+    )
+    http_host: str = option(
+        "127.0.0.1", "address to bind for HTTP (default: %(default)s)", metavar="HOST"
+    )
     connection_age: ConnectionAge = field(default_factory=ConnectionAge)
     shutdown_grace_seconds: float = _seconds(
         10.0,
@@ -350,6 +360,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         hosts = {"--host": self.host}
+        if self.http_port is not None:
+            hosts["--http-host"] = self.http_host
         if self.metrics_port is not None:
             hosts["--metrics-host"] = self.metrics_host
         for flag, host in hosts.items():

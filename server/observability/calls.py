@@ -225,17 +225,20 @@ class _MethodObserver(CallObserver):
         arrived = self._arrivals.popleft() if self._arrivals else self._call.began
         if type(message) in _STREAM_RESPONSES:
             code = _CODE_NAMES.get(message.status.code, "UNKNOWN")
+            if code != _OK:
+                self._note_failure(message.status)
             message = message.response
         else:
             code = self._unary_code = _unless_late(self._grpc, grpc.StatusCode.OK)
         method = self._call.method
         self._metrics.request(method, code, now - arrived)
-        good, failed = _item_codes(message)
+        good, failed = _item_statuses(message)
         if good:
             self._metrics.items(method, _OK).inc(good)
         if failed:
             self._failed += len(failed)
-            for number, count in Counter(failed).items():
+            self._note_failure(failed[0])
+            for number, count in Counter(each.code for each in failed).items():
                 self._metrics.items(method, _CODE_NAMES.get(number, "UNKNOWN")).inc(count)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -245,6 +248,8 @@ class _MethodObserver(CallObserver):
         if call.stream:
             metrics.streams(call.method, code).inc()
         if code != _OK:  # of those that got no answer, or the call itself where it sent none
+            aborted = isinstance(error, grpc.aio.AbortError)
+            metrics.failures.note(call.method, code, str(self._grpc.details()) if aborted else "")
             for arrived in self._arrivals or ([] if self._answered else [call.began]):
                 metrics.request(call.method, code, now - arrived)
         if _logger.isEnabledFor(logging.INFO):
@@ -263,6 +268,11 @@ class _MethodObserver(CallObserver):
             )
         if call.span is not None:
             call.span.end(code, {"hvae.items": call.items, "hvae.request_id": call.request_id})
+
+    def _note_failure(self, status: codec_pb2.Status) -> None:
+        """An item, or a message of a stream, has this status."""
+        name = _CODE_NAMES.get(status.code, "UNKNOWN")
+        self._metrics.failures.note(self._call.method, name, status.message)
 
     def _slack(self) -> float:
         """Seconds by which the caller's deadline may come before the one that it stated, which gRPC
@@ -285,9 +295,9 @@ class _MethodObserver(CallObserver):
                 return str(grpc.StatusCode.UNKNOWN.name)
 
 
-def _item_codes(response: Any) -> tuple[int, list[int]]:
-    """How many items of a response have a result, and the status codes of those that have none."""
+def _item_statuses(response: Any) -> tuple[int, list[codec_pb2.Status]]:
+    """How many items of a response have a result, and the statuses of those that have none."""
     if type(response) in _WITH_RESULTS:
-        failed = [each.status.code for each in response.results if each.HasField("status")]
+        failed = [each.status for each in response.results if each.HasField("status")]
         return len(response.results) - len(failed), failed
     return int(type(response) is codec_pb2.EvaluateResponse), []

@@ -10,6 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from .failures import RecentFailures
+
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS: Final = (
@@ -48,6 +50,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._began = time.time()
+        self.failures = RecentFailures()
         ProcessCollector(registry=self.registry)
         self._requests = self._counter(
             "requests",
@@ -133,7 +136,8 @@ class Metrics:
 
     def live(self) -> dict[str, Any]:
         """The numbers of the status page: those without labels by name, and of the others a list
-        of their labels and value. Counters and buckets are of all time; the page subtracts."""
+        of their labels and value. Counters and buckets are of all time; the page subtracts.
+        `failures` has the last ones."""
         plain: dict[str, float] = {}
         labelled: dict[str, list[dict[str, Any]]] = {}
         for family in self.registry.collect():
@@ -145,4 +149,5 @@ class Metrics:
                     labelled.setdefault(sample.name, []).append(entry)
                 else:
                     plain[sample.name] = sample.value
-        return {"uptime_seconds": time.time() - self._began, **plain, **labelled}
+        more = {"uptime_seconds": time.time() - self._began}
+        return {**more, **plain, **labelled, "failures": self.failures.newest_first()}

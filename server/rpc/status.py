@@ -64,7 +64,12 @@ def code_of(error: Exception) -> grpc.StatusCode:
 
 
 def status_of(error: Exception) -> grpc.Status:
-    """The status with which a call ends that raised `error`.
+    """The status with which a call ends that raised `error`."""
+    return rpc_status.to_status(status_message(error))
+
+
+def status_message(error: Exception) -> status_pb2.Status:
+    """The status of `error` as a message.
 
     An error that is not in the table tells the caller nothing but that it happened; the server's
     log has the rest.
@@ -77,7 +82,7 @@ def status_of(error: Exception) -> grpc.Status:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_seconds))
         _add(status, retry)
-    return rpc_status.to_status(status)
+    return status
 
 
 async def abort_with(context: Any, error: Exception) -> NoReturn:

@@ -2,7 +2,7 @@
 
 const POLL_MS = 1000;
 const WINDOW = 10;   // samples over which rates and latencies are taken
-const HISTORY = 120; // samples of the chart
+const HISTORY = 120; // samples, and seconds, of the charts
 
 // A script that fails leaves a mark on the document that a reader, or a test, can see.
 function failed(message) {
@@ -26,6 +26,12 @@ function duration(seconds) {
   if (seconds === null) return "–";
   if (!isFinite(seconds)) return "> 60 s";
   return seconds < 1 ? `${Number((1000 * seconds).toPrecision(2))} ms` : `${seconds.toPrecision(3)} s`;
+}
+
+// Requests that failed between two samples.
+function failedSince(now, then) {
+  const failed = live => sum(live, "hvae_requests_total") - sum(live, "hvae_requests_total", {code: "OK"});
+  return failed(now) - failed(then);
 }
 
 const rate = value => value === 0 ? "0" : value < 10 ? value.toFixed(1) : value.toFixed(0);
@@ -52,8 +58,15 @@ function quantile(now, then, name, labels, share) {
 
 function row(body, cells) {
   const tr = body.appendChild(document.createElement("tr"));
-  for (const cell of cells) tr.appendChild(document.createElement("td")).textContent = cell;
+  for (const cell of cells) {
+    const [text, kind] = Array.isArray(cell) ? cell : [cell, ""];
+    const td = tr.appendChild(document.createElement("td"));
+    td.textContent = text;
+    td.className = kind;
+  }
 }
+
+const marked = count => [count, count > 0 ? "bad" : ""];
 
 function figure(list, name, value) {
   const div = list.appendChild(document.createElement("div"));
@@ -65,9 +78,9 @@ function showFigures(live, seconds, then) {
   const list = at("figures");
   list.replaceChildren();
   const change = name => Math.max(0, sum(live, name) - sum(then, name)) / seconds;
-  figure(list, "items a second", rate(change("hvae_items_total")));
-  figure(list, "received a second", bytes(change("hvae_received_bytes_total")));
-  figure(list, "sent a second", bytes(change("hvae_sent_bytes_total")));
+  figure(list, "items per second", rate(change("hvae_items_total")));
+  figure(list, "received per second", bytes(change("hvae_received_bytes_total")));
+  figure(list, "sent per second", bytes(change("hvae_sent_bytes_total")));
   const memory = live.hvae_memory_bytes ?? live.process_resident_memory_bytes;
   if (memory !== undefined) figure(list, "memory", bytes(memory));
   // What the server says of itself has no labels.
@@ -87,11 +100,12 @@ function showMethods(live, seconds, then) {
     const change = name => (sum(live, name, {method}) - sum(then, name, {method})) / seconds;
     const all = sum(live, "hvae_requests_total", {method});
     const failures = all - sum(live, "hvae_requests_total", {method, code: "OK"});
+    const failedItems = sum(live, "hvae_items_total", {method}) - sum(live, "hvae_items_total", {method, code: "OK"});
     row(body, [
       method, rate(change("hvae_requests_total")), rate(change("hvae_items_total")),
       duration(quantile(live, then, "hvae_request_duration_seconds", {method}, 0.5)),
       duration(quantile(live, then, "hvae_request_duration_seconds", {method}, 0.95)),
-      sum(live, "hvae_calls_in_flight", {method}), all, failures,
+      sum(live, "hvae_calls_in_flight", {method}), all, marked(failures), marked(failedItems),
     ]);
   }
 }
@@ -109,23 +123,78 @@ function showModels(live) {
       const ratio = encoded ? `${(sum(live, "hvae_image_bytes_total", labels) / encoded).toFixed(1)} : 1` : "–";
       row(body, [
         model, kind, batches, items, (items / batches).toFixed(1),
-        sum(live, "hvae_batch_duration_seconds_sum", labels).toFixed(1), ratio,
+        sum(live, "hvae_batch_duration_seconds_sum", labels).toFixed(1),
+        ...[0.5, 0.95].map(share => duration(quantile(live, {}, "hvae_batch_duration_seconds", labels, share))),
+        ratio,
       ]);
     }
   }
 }
 
-function showChart() {
-  const rates = [];
+function showFailures(failures) {
+  const body = at("errors");
+  body.replaceChildren();
+  for (const each of failures) {
+    const when = new Date(1000 * each.time).toLocaleTimeString("en-GB");
+    row(body, [when, [each.method, "text"], [each.code, "text bad"], each.count, [each.message, "text"]]);
+  }
+  at("none").hidden = failures.length > 0;
+  at("failed").hidden = failures.length === 0;
+}
+
+// The least of 1, 2 and 5 times a power of ten that makes at most four steps to `most`.
+function tickStep(most) {
+  const power = 10 ** Math.floor(Math.log10(most / 4));
+  return [1, 2, 5, 10].map(factor => factor * power).find(step => most / step <= 4);
+}
+
+// Draw values by their age in seconds, with axes; `marks` are ages with a failure.
+function draw(svg, points, marks, joined) {
+  const [width, height] = [svg.clientWidth || 600, svg.clientHeight || 150];
+  const [left, right, top, bottom] = [52, 14, 10, 24];
+  const step = tickStep(Math.max(...points.map(([, value]) => value), 1e-3));
+  const most = step * Math.max(1, Math.ceil(Math.max(...points.map(([, value]) => value), 0) / step));
+  const x = age => width - right - (width - left - right) * age / HISTORY;
+  const y = value => height - bottom - (height - top - bottom) * value / most;
+  const add = (name, attributes, text = "") => {
+    const made = svg.appendChild(document.createElementNS(svg.namespaceURI, name));
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.textContent = text;
+  };
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.replaceChildren();
+  for (let value = 0; value <= most * 1.001; value += step) {
+    add("line", {x1: left, x2: width - right, y1: y(value), y2: y(value), class: value ? "" : "axis"});
+    add("text", {x: left - 6, y: y(value) + 4, "text-anchor": "end"}, String(Number(value.toPrecision(3))));
+  }
+  for (let age = 0; age <= HISTORY; age += 30) {
+    add("line", {x1: x(age), x2: x(age), y1: height - bottom, y2: height - bottom + 4, class: "axis"});
+    add("text", {x: x(age), y: height - 6, "text-anchor": age ? "middle" : "end"}, age ? `−${age} s` : "now");
+  }
+  if (joined) add("polyline", {points: points.map(([age, value]) => `${x(age)},${y(value)}`).join(" ")});
+  else for (const [age, value] of points) add("circle", {cx: x(age), cy: y(value), r: 2.5});
+  for (const age of marks) {
+    const [cx, cy] = [x(age), height - bottom];
+    add("path", {d: `M${cx - 4} ${cy} L${cx + 4} ${cy} L${cx} ${cy - 8} Z`, class: "failure"});
+  }
+}
+
+function showCharts() {
+  const rates = [], delays = [], failures = [];
+  const last = samples[samples.length - 1].when;
   for (let i = 1; i < samples.length; i += 1) {
     const [now, then] = [samples[i], samples[i - 1]];
+    const age = (last - now.when) / 1000;
+    if (age > HISTORY) continue;
     const items = sum(now.live, "hvae_items_total") - sum(then.live, "hvae_items_total");
-    rates.push(Math.max(0, items) / ((now.when - then.when) / 1000));
+    rates.push([age, Math.max(0, items) / ((now.when - then.when) / 1000)]);
+    const delay = quantile(now.live, then.live, "hvae_request_duration_seconds", {}, 0.95);
+    if (delay !== null) delays.push([age, 1000 * Math.min(delay, 60)]);
+    if (failedSince(now.live, then.live) > 0) failures.push(age);
   }
-  const most = Math.max(...rates, 0);
-  at("most").textContent = rate(most);
-  const x = i => HISTORY - (rates.length - 1 - i);
-  at("line").setAttribute("points", rates.map((r, i) => `${x(i)},${39 - 37 * (most ? r / most : 0)}`).join(" "));
+  at("most").textContent = rate(Math.max(...rates.map(([, value]) => value), 0));
+  draw(at("rates"), rates, failures, true);
+  draw(at("delays"), delays, failures, false);
 }
 
 function show() {
@@ -135,7 +204,8 @@ function show() {
   showFigures(now.live, seconds, then.live);
   showMethods(now.live, seconds, then.live);
   showModels(now.live);
-  showChart();
+  showFailures(now.live.failures);
+  showCharts();
 }
 
 function state(text, bad) {

@@ -8,15 +8,12 @@ import asyncio
 import base64
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from importlib import resources
-from operator import itemgetter
 from typing import Any, Final
 
-import grpc
 from aiohttp import web
 
 import hvae_codec
@@ -25,7 +22,8 @@ from hvae_codec.v1 import codec_pb2
 from ..auth.access import Access
 from ..auth.tls import Tls
 from ..errors import InvalidRequestError, UnauthenticatedError
-from ..listening import is_loopback
+from ..http.port import HttpPort
+from ..http.status import http_status
 from ..observability.calls import CallContext, request_id_of, set_current_call
 from ..observability.logs import event
 from ..observability.metrics import CONTENT_TYPE, Metrics
@@ -50,20 +48,8 @@ _UPLOAD_TYPE: Final = "application/octet-stream"
 """Forces a CORS preflight, which is never answered: blocks CSRF."""
 
 _ANSWER_SECONDS: Final = 120.0
-_IDLE_SECONDS: Final = 30.0
 _CONNECTIONS: Final = 64
 """Most connections without a request."""
-
-_LOOK_SECONDS: Final = 1.0
-_HTTP_STATUS: Final = {
-    grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
-    grpc.StatusCode.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
-    grpc.StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
-    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
-    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
-}
 
 
 class StatusPage:
@@ -93,32 +79,18 @@ class StatusPage:
         self._is_serving = is_serving
         self._most_bytes = most_bytes
         self._access = access
-        self._tls = tls
         self._uploads = Uploads()
-        self._runner: web.AppRunner | None = None
-        self._busy: Counter[Any] = Counter()  # connections with requests
-        self._watching: asyncio.Task[None] | None = None
+        self._port = HttpPort(self._application(), _not_seen, tls, _CONNECTIONS)
 
     async def start(self, host: str, port: int) -> str:
         """Bind and serve; returns the page's URL. Raises OSError where that is not possible."""
-        only_here = is_loopback(host)
+        return await self._port.start(host, port)
 
-        @web.middleware
-        async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-            # Reject foreign Host headers (DNS rebinding).
-            if only_here and not is_loopback(_hostname(request.host)):
-                return web.Response(status=HTTPStatus.MISDIRECTED_REQUEST, text="not this host\n")
-            self._busy[request.protocol] += 1
-            try:
-                response: web.StreamResponse = await handler(request)
-            finally:
-                self._busy -= Counter([request.protocol])
-            return response
-
+    def _application(self) -> web.Application:
         async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
             response.headers.update(_HEADERS)
 
-        app = web.Application(middlewares=[guard], client_max_size=self._most_bytes)
+        app = web.Application(client_max_size=self._most_bytes)
         app.on_response_prepare.append(add_headers)
         files = resources.files(__package__)
         for path, name in _STATIC.items():
@@ -128,42 +100,11 @@ class StatusPage:
         app.router.add_get("/models", self._list)
         app.router.add_get("/healthz", self._health)
         app.router.add_post("/evaluate", self._evaluate)
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            keepalive_timeout=_IDLE_SECONDS,
-            handler_cancellation=True,  # of who closed the page
-        )
-        await self._runner.setup()
-        context = self._tls.http_context() if self._tls else None
-        await web.TCPSite(self._runner, host, port, ssl_context=context).start()
-        self._watching = asyncio.create_task(self._close_idle())
-        port = self._runner.addresses[0][1]
-        shown = f"[{host}]" if ":" in host else host
-        return f"{'https' if context else 'http'}://{shown}:{port}/"
+        return app
 
     async def stop(self) -> None:
         """Close the port."""
-        if self._watching is not None:
-            self._watching.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _close_idle(self) -> None:
-        """Close connections that have no request for long, and the longest idle of too many: each
-        takes a descriptor of the server, and a head of a request may never end.
-        """
-        since: dict[Any, float] = {}
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            assert self._runner is not None
-            server, now = self._runner.server, asyncio.get_running_loop().time()
-            opened = server.connections if server is not None else []
-            since = {each: since.get(each, now) for each in opened if each not in self._busy}
-            most = max(0, len(since) - _CONNECTIONS)
-            for number, (each, began) in enumerate(sorted(since.items(), key=itemgetter(1))):
-                if number < most or now - began > _IDLE_SECONDS:
-                    each.force_close()
+        await self._port.stop()
 
     async def _text(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
@@ -206,7 +147,7 @@ class StatusPage:
             return _refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {self._most_bytes:,} bytes"
             )
-        if self._lacks_certificate(request):
+        if self._port.lacks_certificate(request):
             return _refused(HTTPStatus.FORBIDDEN, "this server wants a client certificate")
         try:
             with self._admitted(request) as caller:
@@ -223,13 +164,7 @@ class StatusPage:
             return _refused(HTTPStatus.GATEWAY_TIMEOUT, "that took too long")
         except Exception as error:
             status = status_of(error)
-            code = _HTTP_STATUS.get(status.code, HTTPStatus.INTERNAL_SERVER_ERROR)
-            return _refused(code, str(status.details))
-
-    def _lacks_certificate(self, request: web.Request) -> bool:
-        if self._tls is None or not self._tls.wants_client_certificate:
-            return False
-        return request.transport is None or not request.transport.get_extra_info("peercert")
+            return _refused(http_status(status.code.value[0]), str(status.details))
 
     @contextmanager
     def _admitted(self, request: web.Request) -> Iterator[str | None]:
@@ -255,14 +190,11 @@ def _static(name: str, content: bytes) -> Any:
     return answer
 
 
-def _hostname(host: str) -> str:
-    """The name or address of "NAME:PORT" or "[ADDRESS]:PORT"."""
-    if host[:1] == "[":
-        return host.partition("]")[0].removeprefix("[")
-    return host.partition(":")[0].removesuffix(".")  # which ends a name that is complete
+def _not_seen(status: HTTPStatus, message: str) -> web.Response:
+    return web.Response(status=status, text=f"{message}\n")
 
 
-def _refused(status: HTTPStatus, message: str) -> web.Response:
+def _refused(status: int, message: str) -> web.Response:
     return web.json_response({"error": message}, status=status)
 
 

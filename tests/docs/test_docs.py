@@ -69,7 +69,7 @@ def test_named_modules_exist(page):
 OBJECT = re.compile(r"`(hvae_codec(?:\.\w+)+)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]+")
 OTHER_PROGRAMS = re.compile(
-    r"^.*(?:\bopenssl\b|\bpip\b|\bauditwheel\b|python -m|serve run|grpcurl).*$", re.MULTILINE
+    r"^.*(?:\bopenssl\b|\bpip\b|\bauditwheel\b|python -m|serve run|curl).*$", re.MULTILINE
 )
 
 

@@ -1,6 +1,6 @@
 // Encodes a raw picture by a server, decodes it again, and prints as JSON how that went.
 //
-//     node round_trip.mjs HOST:PORT PATH_OF_THE_CONTRACT
+//     node round_trip.mjs HOST:PORT PATH_OF_THE_CONTRACT FOLDER_OF_GOOGLE_API
 //
 // Knows of the service only what the contract says: the code of its messages is made from it here.
 // Exits with 1 where a call fails or the picture that comes back is not the one that was sent.
@@ -13,14 +13,14 @@ const SIZE = 64;
 const LEAST_PSNR_DB = 25;
 const SECONDS = 60;
 
-const [target, contract] = process.argv.slice(2);
-if (!target || !contract) {
-  console.error("usage: node round_trip.mjs HOST:PORT PATH_OF_THE_CONTRACT");
+const [target, contract, shared] = process.argv.slice(2);
+if (!target || !contract || !shared) {
+  console.error("usage: node round_trip.mjs HOST:PORT PATH_OF_THE_CONTRACT FOLDER_OF_GOOGLE_API");
   process.exit(2);
 }
 
 const definition = protoLoader.loadSync(path.basename(contract), {
-  includeDirs: [path.dirname(contract)],
+  includeDirs: [path.dirname(contract), shared],
   enums: String,
   longs: Number,
   defaults: true,

@@ -35,6 +35,7 @@ class ServerProcess:
         self, directory: Path, *flags: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.port_file = directory / "port"
+        self._lines: list[str] = []
         self._log = directory / "log"
         words = ["--port", "0", "--port-file", str(self.port_file), *flags]
         self.process = processes.start(words, self._log, environment)
@@ -54,10 +55,20 @@ class ServerProcess:
     @cached_property
     def page(self) -> str:
         """URL of the status page, of a server with --metrics-port."""
+        return self._announced(" status page on ")
+
+    @cached_property
+    def http(self) -> str:
+        """URL of HTTP's paths, of a server with --http-port."""
+        return self._announced(" HTTP on ")
+
+    def _announced(self, words: str) -> str:
+        """The last word of the line with these words that the server has written."""
         assert self.process.stdout is not None
-        lines = (self.process.stdout.readline() for _ in range(2))
-        (line,) = (line for line in lines if " status page on " in line)
-        return line.split()[-1]
+        while not (found := [line for line in self._lines if words in line]):
+            self._lines.append(self.process.stdout.readline())
+            assert self._lines[-1], f"the server wrote no line with{words}"
+        return found[0].split()[-1]
 
     def terminate(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and wait; returns the exit code."""
@@ -105,10 +116,9 @@ def server(start_lasting_server: StartServer) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def watched(start_lasting_server: StartServer) -> Iterator[ServerProcess]:
-    """A server with metrics, and logs in JSON."""
-    server = start_lasting_server(
-        "--metrics-port", "0", "--log-format", "json", "--preload", "mnist"
-    )
+    """A server with HTTP, metrics, and logs in JSON."""
+    flags = ("--metrics-port", "0", "--http-port", "0")
+    server = start_lasting_server(*flags, "--log-format", "json", "--preload", "mnist")
     yield server
     assert "Traceback" not in server.log, server.log
 
@@ -133,8 +143,9 @@ def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def guarded(start_lasting_server: StartServer, token_file: Path) -> Iterator[ServerProcess]:
-    """A server that wants these tokens, with a status page."""
-    server = start_lasting_server("--token-file", str(token_file), "--metrics-port", "0")
+    """A server that wants these tokens, with HTTP and a status page."""
+    ports = ("--metrics-port", "0", "--http-port", "0")
+    server = start_lasting_server("--token-file", str(token_file), *ports)
     yield server
     assert "Traceback" not in server.log, server.log
     assert not any(token in server.log for token in TOKENS.values())

@@ -37,10 +37,10 @@ def taken():
         yield listening.getsockname()[1]
 
 
-@pytest.mark.parametrize("flags", [["--port"], ["--port", "0", "--metrics-port"]])
+@pytest.mark.parametrize("flags", [["--port"], ["--http-port"], ["--metrics-port"]])
 def test_a_taken_port_is_found_before_the_imports(flags, taken):
     done = subprocess.run(
-        [sys.executable, "-c", BEFORE_IMPORTS, *flags, str(taken)],
+        [sys.executable, "-c", BEFORE_IMPORTS, "--port", "0", *flags, str(taken)],
         capture_output=True,
         text=True,
         timeout=240,
@@ -67,6 +67,16 @@ def test_a_taken_port_is_found_before_the_imports(flags, taken):
             ["--port", "47113", "--metrics-port", "47113", "--metrics-host", "localhost"],
             2,
             "are both 47113 on localhost: give different ports, or 0 for any free one",
+        ),
+        (
+            ["--http-port", "47113", "--metrics-port", "47113"],
+            2,
+            "--http-port and --metrics-port are",
+        ),
+        (
+            ["--http-port", "0", "--http-host", "unix:{0}/s"],
+            2,
+            "a name or an address without a port",
         ),
         (["--host", ""], 2, "or unix:PATH, not ''"),
         (

@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import google.api
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from hvae_codec.evaluation.metrics.psnr import psnr_db
 
 ROOT = Path(__file__).parents[3]
 CONTRACT = ROOT / "proto" / "hvae_codec" / "v1" / "codec.proto"
+SHARED = Path(google.api.__path__[0]).parents[1]
 
 pytestmark = [pytest.mark.node, pytest.mark.usefixtures("one_thread")]
 
@@ -28,7 +30,7 @@ def run(program, *arguments):
 
 
 def test_round_trip(program, real):
-    done = run(program, real, CONTRACT)
+    done = run(program, real, CONTRACT, SHARED)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     y, x, c = np.mgrid[0:64, 0:64, 0:3]
@@ -46,6 +48,6 @@ def test_round_trip(program, real):
 
 
 def test_a_server_that_is_not_there_is_an_error(program):
-    done = run(program, "127.0.0.1:1", CONTRACT)
+    done = run(program, "127.0.0.1:1", CONTRACT, SHARED)
     assert (done.returncode, done.stdout) == (1, "")
     assert "UNAVAILABLE" in done.stderr

@@ -21,6 +21,7 @@ import hvae_codec.server
 from hvae_codec.server.auth.tls import Tls
 from hvae_codec.server.settings import TlsFiles
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
+from tests.server.http.asking import ask
 
 SECONDS = 60
 
@@ -94,6 +95,7 @@ def mutual(start_server, authority, certificate):
     """A server that wants certificates of its callers."""
     flags = ["--tls-certificate", certificate[0], "--tls-key", certificate[1]]
     flags += ["--client-ca", authority.ca, "--metrics-port", "0", "--preload", "mnist"]
+    flags += ["--http-port", "0"]
     return start_server(*map(str, flags))
 
 
@@ -162,6 +164,14 @@ def test_metrics_are_under_tls_too_and_pictures_want_the_certificate(mutual, aut
     known = ssl.create_default_context(cafile=authority.ca)
     known.load_cert_chain(*authority.issue("operator"))
     assert ask("evaluate", known, b"no picture") == 400
+
+
+def test_http_wants_the_certificates_that_grpc_wants(mutual, authority):
+    trusting = ssl.create_default_context(cafile=authority.ca)
+    found = ask(mutual, "models", context=trusting)
+    assert (found.status, found.json["message"]) == (403, "this server wants a client certificate")
+    trusting.load_cert_chain(*authority.issue("browser"))
+    assert ask(mutual, "models", context=trusting).json["models"]
 
 
 def test_certificates_that_change_hold_for_new_connections(
@@ -255,7 +265,10 @@ def test_files_that_do_not_fit_end_the_start(
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-@pytest.mark.parametrize("flags", [["--host"], ["--metrics-port", "0", "--metrics-host"]])
+@pytest.mark.parametrize(
+    "flags",
+    [["--host"], ["--http-port", "0", "--http-host"], ["--metrics-port", "0", "--metrics-host"]],
+)
 def test_an_open_address_wants_tls_or_consent(host, flags, capsys):
     assert hvae_codec.server.main([*flags, host]) == 2
     message = capsys.readouterr().err

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import google.api
 import pytest
 from google.protobuf import descriptor_pb2
 
@@ -21,7 +22,8 @@ PASCAL = re.compile(r"([A-Z][a-z0-9]+)+")
 def contract(tmp_path_factory):
     """The parsed file with its comments."""
     target = tmp_path_factory.mktemp("proto") / "set"
-    flags = ["-I", "proto", "--include_source_info", f"--descriptor_set_out={target}"]
+    shared = Path(google.api.__path__[0]).parents[1]
+    flags = ["-Iproto", f"-I{shared}", "--include_source_info", f"--descriptor_set_out={target}"]
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *flags, FILE], cwd=ROOT, check=True)
     return descriptor_pb2.FileDescriptorSet.FromString(target.read_bytes()).file[0]
 

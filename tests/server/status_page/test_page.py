@@ -262,11 +262,11 @@ async def tab(browser, profile, url):
         process.wait(timeout=BROWSER_SECONDS)
 
 
-def encode(server, count):
+def encode(server, count, name="cifar10"):
     """A call of so many pictures."""
     raw = codec_pb2.RawImage(height=32, width=32, channels=3, data=bytes(3072))
     request = codec_pb2.EncodeRequest(
-        model=codec_pb2.ModelSelector(name="cifar10", quality=2),
+        model=codec_pb2.ModelSelector(name=name, quality=2),
         images=[codec_pb2.Image(raw=raw)] * count,
     )
     with grpc.insecure_channel(server.address) as channel:
@@ -283,6 +283,8 @@ def test_a_browser_shows_figures_and_a_dropped_picture(browser, shown, picture, 
     path = tmp_path / "waves.png"
     path.write_bytes(file)
     encode(shown, 500)
+    with pytest.raises(grpc.RpcError):
+        encode(shown, 1, "no such model")
 
     async def visit():
         async with tab(browser, tmp_path / "profile", shown.page) as page:
@@ -290,10 +292,22 @@ def test_a_browser_shows_figures_and_a_dropped_picture(browser, shown, picture, 
             assert await page.value("document.getElementById('state').textContent") == "serving"
             rows = {row[0]: row for row in await page.value(ROW.format("methods"))}
             assert int(rows["Encode"][6]) >= 1
-            assert int(rows["Encode"][7]) == 0
+            assert int(rows["Encode"][7]) >= 1
+            marked = "[...document.querySelectorAll('#methods .bad')].map(c => c.textContent)"
+            assert rows["Encode"][7] in await page.value(marked)
+            (failure, *_) = await page.value(ROW.format("errors"))
+            assert re.fullmatch(r"\d\d:\d\d:\d\d", failure[0])
+            assert failure[1:3] == ["Encode", "NOT_FOUND"]
+            assert failure[4].startswith("unknown model 'no such model'")
+            for chart in ("rates", "delays"):
+                texts = f"[...document.querySelectorAll('#{chart} text')].map(t => t.textContent)"
+                ticks = await page.value(texts)
+                assert {"0", "now", "\u2212120 s"} <= set(ticks)
+                assert len(ticks) >= 7, "two more, or there is no scale"
             batches = await page.value(ROW.format("batches"))
             (line,) = (row for row in batches if row[:2] == ["cifar10-q2", "encode"])
             assert int(line[3]) >= 500
+            assert re.fullmatch(r"[\d.]+ (ms|s)", line[7]), "the 95th percentile of its batches"
             # Figures go on by themselves.
             await asyncio.to_thread(encode, shown, 500)
             await page.until("Number(document.getElementById('most').textContent) > 0")

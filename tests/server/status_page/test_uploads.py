@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from hvae_codec.server.http import port
 from hvae_codec.server.observability.metrics import Metrics
 from hvae_codec.server.status_page import page as pages
 from hvae_codec.server.status_page.page import StatusPage
@@ -127,11 +128,12 @@ def test_an_answer_that_is_not_read_keeps_its_place(on_page):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "left"), [("_CONNECTIONS", 2, 2), ("_IDLE_SECONDS", 1, 0)]
+    ("module", "name", "value", "left"),
+    [(pages, "_CONNECTIONS", 2, 2), (port, "_IDLE_SECONDS", 1, 0)],
 )
-def test_heads_that_never_end_are_not_kept(on_page, monkeypatch, name, value, left):
+def test_heads_that_never_end_are_not_kept(on_page, monkeypatch, module, name, value, left):
     """Nor more than so many: each keeps a descriptor."""
-    monkeypatch.setattr(pages, name, value)
+    monkeypatch.setattr(module, name, value)
 
     def check(url):
         waiting = [connected(url) for _ in range(5)]
