@@ -129,8 +129,13 @@ class App:
         handlers = self._servicer.handlers(self.metrics.sent)
         self._server.add_generic_rpc_handlers((handlers,))
         self._gateway = Gateway(
-            *(SERVICE, self._interceptor, handlers, self._observation),
-            *(self.metrics, settings.limits, self._tls),
+            SERVICE,
+            self._interceptor,
+            handlers,
+            self._observation,
+            self.metrics,
+            settings.limits,
+            self._tls,
         )
         self.http_url: str | None = None
         self._side_calls = SideCalls(self._server, settings.open_calls.idle_seconds)

@@ -4,6 +4,7 @@ The status page has one, and so has the service.
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
@@ -11,6 +12,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ..auth.tls import Tls
 from ..listening import is_loopback
@@ -26,8 +28,25 @@ _HEAD_BYTES: Final = 16 * 1024
 COMING_HEAD_BYTES: Final = _FIELDS * _FIELD_BYTES
 """Most bytes of a head that is still coming."""
 
+_MOST_SHOWN: Final = 100
+
 _BUFFER_BYTES: Final = 32 * 1024
 """Of a connection whose body is not read yet; aiohttp holds up to twice that."""
+
+
+def _as_a_line(record: logging.LogRecord) -> bool:
+    """What aiohttp logs of bytes that are no request: a line, in the place of a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        reason = " ".join(error.message.split())[:_MOST_SHOWN]
+        record.exc_info, record.args = None, (*(record.args or ()), reason)
+        record.msg = "malformed HTTP request from %s: %s"
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return _logger.isEnabledFor(record.levelno)
+
+
+_logger = logging.getLogger(__name__)
+_logger.addFilter(_as_a_line)
 
 
 class HttpPort:
@@ -78,6 +97,7 @@ class HttpPort:
         self._app.middlewares.insert(0, guard)
         self._runner = web.AppRunner(
             self._app,
+            logger=_logger,
             access_log=None,
             keepalive_timeout=_IDLE_SECONDS,
             handler_cancellation=True,  # of who closed the connection

@@ -152,7 +152,7 @@ function tickStep(most) {
 function draw(svg, points, marks, joined) {
   const [width, height] = [svg.clientWidth || 600, svg.clientHeight || 150];
   const [left, right, top, bottom] = [52, 14, 10, 24];
-  const step = tickStep(Math.max(...points.map(([, value]) => value), 1e-3));
+  const step = tickStep(Math.max(...points.map(([, value]) => value), 1));
   const most = step * Math.max(1, Math.ceil(Math.max(...points.map(([, value]) => value), 0) / step));
   const x = age => width - right - (width - left - right) * age / HISTORY;
   const y = value => height - bottom - (height - top - bottom) * value / most;

@@ -250,3 +250,27 @@ def test_npy_is_for_what_has_numbers(served, file):
     found = ask(served, ENCODE, file, PNG, Accept=NPY)
     assert found.status == 406
     assert codec_pb2.EncodeRequest.DESCRIPTOR.name not in found.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"GET / HTTP/9.9\r\n\r\n", "Invalid HTTP version"),
+        (b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", "Invalid character in Content-Length"),
+    ],
+)
+def test_what_is_no_request_is_a_line_of_the_log(served, data, words):
+    url = urlsplit(served.http)
+    with closing(socket.create_connection((url.hostname, url.port), SECONDS)) as connection:
+        connection.sendall(data)
+        assert connection.makefile("rb").readline().split()[1] == b"400"
+
+    def lines():
+        found = (json.loads(line) for line in served.log.splitlines() if line.startswith("{"))
+        return [each for each in found if words in each["message"]]
+
+    wait_until(lines, "no line")
+    (line,) = lines()
+    assert line["message"].startswith("malformed HTTP request from 127.0.0.1: ")
+    assert line["level"] == "info"
+    assert "Traceback" not in served.log
