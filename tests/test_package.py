@@ -177,7 +177,7 @@ def words_and_numbers(text):
 def test_the_tutorial_holds_in_a_fresh_environment(programs, tmp_path):
     environment = {**os.environ, "PATH": f"{programs}:/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     steps = list(transcript("docs/tutorials/first-files.md"))
-    assert len(steps) == 11
+    assert len(steps) == 12
     for command, expected in steps:
         done = subprocess.run(
             ["bash", "-c", command],
