@@ -1,14 +1,14 @@
 """What does an image cost at a given quality? The shipped model family against classical codecs.
 
     python -m benchmarks.rate_distortion [--dataset cifar10|mnist|kodak|apart|PLACES] [--images N]
-                                         [--model NAME] [--json FILE] [--html FILE]
+                                         [--model NAME] [--json FILE]
 
 All codecs code the same images in the same run; ours at efforts 0, 1 and 2, each peer at the
 settings that serve it best (`hvae_codec.evaluation.rate_distortion.peers`). Whole files and
 payloads without container (`container_bytes` beside it) are stated apart. Photographs are coded by
 the model photo, which has one effort, or by --model; MNIST is binary and its peers are lossless.
---json writes the result, with curves and a contact sheet at equal bytes beside it as PNG; --html
-one self-contained report with interactive plots.
+--json writes the result, with curves and a contact sheet at equal bytes beside it as PNG.
+`hvae-codec benchmark` makes an interactive page of any images.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 import hvae_codec
 from benchmarks.command import Argument, Benchmark
-from benchmarks.rate_distortion.html_report import write_report
 from benchmarks.rate_distortion.plots import budget_sheet, levels_sheet, plot_curves
 from benchmarks.rate_distortion.points import our_points, peer_points
 from benchmarks.rate_distortion.tables import (
@@ -279,17 +278,13 @@ def contact_sheet(material: Material, result: Result) -> bytes:
 
 
 def run(given: Namespace) -> Result:
-    """Measure, and write the report if asked."""
+    """Measure, with the contact sheet where a result is written."""
     torch.set_num_threads(1)
     material = load_material(given.dataset, given.images, given.model)
     result = measure(material)
-    if given.json is None and given.html is None:
+    if given.json is None:
         return result
-    sheet = contact_sheet(material, result)
-    if given.html is not None:
-        write_report(result, sheet, given.html)
-        print(f"report: {given.html}")
-    return result | {"_sheet": sheet}
+    return result | {"_sheet": contact_sheet(material, result)}
 
 
 def draw(result: Result, path: Path) -> None:
@@ -306,7 +301,6 @@ BENCHMARK = Benchmark(
         Argument("--dataset", default="cifar10", help="cifar10, mnist, kodak, apart, or places"),
         Argument("--images", type=int, help="only the first N images"),
         Argument("--model", help="of a folder; default: photo"),
-        Argument("--html", type=Path, help="write the self-contained report here"),
     ),
     draw=draw,
 )
