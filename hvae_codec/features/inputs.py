@@ -13,7 +13,7 @@ Arrays of numbers are read as follows, and refused where they could mean two thi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -173,7 +173,8 @@ def _items(given: Any, image_shape: tuple[int, int, int], rows: Rows) -> Any:
     if is_unordered(given):
         raise ImageError(f"X is a {type(given).__name__}, which has no order: give a list")
     if not hasattr(given, "__array__"):
-        given = list(given)
+        # The next of an iterator's arrays and images may lie in the memory of the one before.
+        given = list(map(_kept, given) if isinstance(given, Iterator) else given)
         if not given or not all(_is_row(item) for item in given):
             return given
     if is_masked(given):
@@ -192,6 +193,12 @@ def _items(given: Any, image_shape: tuple[int, int, int], rows: Rows) -> Any:
         except (TypeError, ValueError) as error:
             raise ImageError(f"an array of objects that are no numbers: {error}") from error
     return pictures_of(array, image_shape, rows)
+
+
+def _kept(item: Any) -> Any:
+    if isinstance(item, np.ndarray | Image.Image):
+        return item.copy()
+    return item.clone() if isinstance(item, torch.Tensor) else item
 
 
 def _is_row(item: Any) -> bool:

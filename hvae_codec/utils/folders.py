@@ -1,12 +1,13 @@
-"""The image files of a folder, those behind links too."""
+"""The files of a folder, or those that a pattern names, behind links too."""
 
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hvae_codec.errors import SkippedFilesWarning
@@ -35,11 +36,19 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     Warns:
         SkippedFilesWarning: links lead nowhere; or, where images are looked for, there are others.
     """
+    below = [path for directory, names in _walk(folder) for path in map(directory.joinpath, names)]
+    return chosen(below, suffixes, str(folder))
+
+
+def chosen(paths: Iterable[Path], suffixes: Sequence[str], place: str) -> list[Path]:
+    """The files of these paths, sorted, that end in one of `suffixes`; warns as `files_of`, of what
+    lies in `place`.
+    """
     found: list[Path] = []
     skipped: Counter[str] = Counter()
     images = any(suffix in IMAGE_SUFFIXES for suffix in suffixes)
-    for path, is_file in _entries(folder):
-        suffix = path.suffix.lower()
+    for path in paths:
+        suffix, is_file = path.suffix.lower(), path.is_file()
         if suffix in suffixes and is_file:
             found.append(path)
         elif not is_file and path.is_symlink() and not path.exists():
@@ -48,31 +57,58 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
             skipped[f"*{suffix}"] += 1
     if skipped:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(skipped.items()))
-        message = f"{folder}: skipped {counts}; files taken: *{', *'.join(suffixes)}"
-        warnings.warn(message, SkippedFilesWarning, stacklevel=3)
+        message = f"{place}: skipped {counts}; files taken: *{', *'.join(suffixes)}"
+        warnings.warn(message, SkippedFilesWarning, stacklevel=4)
     return sorted(found)
 
 
-def in_a_cycle(path: Path) -> bool:
-    """Whether a path leads through a folder twice, by a link to a folder that it lies in."""
-    seen = [_identity(folder) for folder in path.parents]
+def matching(pattern: Path, root: Path = Path()) -> list[Path]:
+    """The files and folders that a pattern below `root` names, sorted, as `glob` reads it: `**` is
+    any folders, but hidden ones.
+
+    Links are followed; one that leads to a folder that it lies in is not.
+    """
+    parts = pattern.parts
+    if "**" not in parts:
+        names = glob.glob(str(pattern), root_dir=None if root == Path() else root)
+        return sorted(path for path in map(root.joinpath, names) if not _in_a_cycle(path))
+    at = parts.index("**")
+    before, after = Path(*parts[:at]), Path(*parts[at + 1 :])
+    tops = matching(before, root) if glob.has_magic(str(before)) else [root / before]
+    found: set[Path] = set()
+    for top in filter(Path.is_dir, tops):
+        for folder, names in _walk(top):
+            if any(part.startswith(".") for part in folder.relative_to(top).parts):
+                continue
+            if after.parts:
+                found.update(matching(after, folder))
+            else:
+                found.update((folder, *(folder / n for n in names if not n.startswith("."))))
+    return sorted(found)
+
+
+def _in_a_cycle(path: Path) -> bool:
+    """Whether a path leads to or through a folder twice, by a link to one that it lies in."""
+    seen = [_identity(folder) for folder in (path, *path.parents) if folder.exists()]
     return len(set(seen)) < len(seen)
 
 
-def _entries(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """What lies below a folder and is no folder itself, and whether it is a file."""
+def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below it, each with the names in it that are none of a folder."""
     waiting = [(folder, frozenset([_identity(folder)]))]
     while waiting:
         directory, above = waiting.pop()
+        names: list[str] = []
         with os.scandir(directory) as entries:
             for entry in entries:
                 path = directory / entry.name
                 if not _is_directory(entry):
-                    yield path, path.is_file()
+                    names.append(entry.name)
                 elif not entry.is_symlink():
                     waiting.append((path, above | {_identity(path)}))
                 elif (identity := _identity(path)) not in above:
                     waiting.append((path, above | {identity}))
+        yield directory, names
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

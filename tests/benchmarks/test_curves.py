@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.rate_distortion.targets import against_each, binary_targets, lossy_targets
+from hvae_codec.errors import EvaluationError
 from hvae_codec.evaluation.rate_distortion.bd_rate import (
     at_equal_psnr,
     bd_rate_percent,
@@ -59,6 +60,9 @@ def test_bd_rate_is_of_the_common_range_only():
 
 def test_without_a_common_range_there_is_no_bd_rate():
     assert bd_rate_percent(exponential(), exponential(first=27.0, last=30.0), "file_bytes") is None
+    empty = [*exponential(), {**exponential()[0], "file_bytes": 0}]
+    with pytest.raises(EvaluationError, match="sizes above 0"):
+        bd_rate_percent(exponential(), empty, "file_bytes")
     assert bd_rate_percent(exponential(), exponential()[:1], "file_bytes") is None
     assert bd_rate_percent([], exponential(), "file_bytes") is None
 

@@ -7,7 +7,7 @@ from PIL import Image
 import hvae_codec.data.random_crops as crops_module
 from hvae_codec.data import RandomCrops, epoch_batches, load_dataset, load_training
 from hvae_codec.data.sources.photographs import Photos
-from hvae_codec.errors import DatasetError
+from hvae_codec.errors import DatasetError, SkippedFilesWarning
 
 
 def marked(number, height=24, width=40):
@@ -52,6 +52,15 @@ def test_folders_are_listed_or_matched_and_count_once(root, monkeypatch):
     assert numbers(turned.images) == [1, 26, 30]
     monkeypatch.setenv("HVAE_DATA", str(root))
     assert numbers(load_dataset("photos:set_*", "test", crop=8).images) == [0, 25, 50]
+
+
+def test_what_a_pattern_passes_over_is_counted(root):
+    for name in ("a.bmp", "b.tif", "c.BMP", "notes.txt"):
+        (root / "set_a" / "deep" / name).write_bytes(b"")
+    message = r"set_a/deep/\*: skipped 2 \*\.bmp, 1 \*\.tif; files taken: "
+    with pytest.warns(SkippedFilesWarning, match=message) as caught:
+        load_dataset("photos:set_a/deep/*", "test", root, crop=8)
+    assert len(caught) == 1
 
 
 def test_fixed_crops_are_a_grid_in_the_centre(root):

@@ -14,8 +14,9 @@ from PIL import Image
 import hvae_codec
 from hvae_codec.cli import main
 from hvae_codec.cli.jobs import pack_ray
-from hvae_codec.cli.jobs.archive_files import array_sources, open_writer
+from hvae_codec.cli.jobs.archive_files import open_writer
 from hvae_codec.cli.jobs.pack_ray import pack_on_ray
+from hvae_codec.cli.jobs.pack_sources import array_sources
 from hvae_codec.utils.executors.ray import RayExecutor
 from tests.photographs import load_sample_image
 
@@ -87,11 +88,24 @@ def test_arrays_and_appending(run, tmp_path, monkeypatch):
     assert again["ray"] == again["local"]
     assert again["ray"][1]["pictures"] == 602
     twice = packed_by_both(run, "5.png", "--append")
-    for engine, (code, row, errors, _) in twice.items():
+    for code, row, errors, _ in twice.values():
         assert code == 1
-        assert row["failed"][0]["error"] == f"{engine}.hvaa has an image named '5.png' already"
+        assert row["failed"][0]["error"] == "the archive has an image named '5.png' already"
         assert errors.count("\n") == 1
     assert twice["ray"][3] == twice["local"][3] == again["local"][3]
+
+
+def test_colour_warnings_are_those_of_this_process(tmp_path, capsys):
+    Image.fromarray(CROPS[0]).save(tmp_path / "a.png", icc_profile=b"no profile at all")
+    said = []
+    for engine in ("local", "ray"):
+        output = str(tmp_path / f"{engine}.hvaa")
+        assert main(["pack", str(tmp_path / "a.png"), "-o", output, "--engine", engine]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        said.append([line for line in lines if "profile" in line])
+    assert said[0] == said[1]
+    assert len(said[0]) == 1
+    assert str(tmp_path / "a.png") in said[0][0]
 
 
 def test_a_pipe_is_refused(tmp_path, capsys):

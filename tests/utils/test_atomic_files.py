@@ -1,5 +1,6 @@
 """Files that are replaced whole: links, pipes and leftovers at the path stay what they are."""
 
+import errno
 import os
 import stat
 import threading
@@ -45,6 +46,18 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path, kind):
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert (b"through" in read[0]) == (kind == "bytes")
     assert (b'"quality": 2' in read[0]) == (kind == "parameters")
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    def full():
+        with replacing(tmp_path / "x.json") as file:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/x\.json'") as raised:
+        full()
+    assert raised.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path):

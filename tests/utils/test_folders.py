@@ -1,13 +1,15 @@
 """Folders with links, cycles and files of other kinds."""
 
+import glob
 import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import hvae_codec.pillow_plugin
 from hvae_codec.errors import SkippedFilesWarning
-from hvae_codec.utils.folders import IMAGE_SUFFIXES, files_of, in_a_cycle
+from hvae_codec.utils.folders import IMAGE_SUFFIXES, files_of, matching
 
 
 def touch(path):
@@ -49,10 +51,27 @@ def test_links_are_followed_and_cycles_end(folder):
     assert sorted(name.removeprefix("./") for name in found) == sorted(NAMES)
 
 
-def test_paths_through_a_cycle_are_known(folder):
-    assert not in_a_cycle(folder / "link" / "more" / "d.png")
-    assert in_a_cycle(folder / "deep" / "up" / "a.png")
-    assert in_a_cycle(folder / "link" / "more" / "up" / "c.png")
+@pytest.mark.parametrize(
+    "pattern", ["*", "**", "**/*.png", "*/*", "*/*.png", "deep/**/c.png", "**/more/*", "**/m*/**/*"]
+)
+def test_patterns_name_what_glob_finds_but_no_cycles(folder, pattern):
+    touch(folder / ".hidden" / "f.png")
+    touch(folder / "[a]" / "more" / "g.png")
+    found = [path.relative_to(folder).as_posix() for path in matching(folder / pattern)]
+    # Python's own goes around each cycle some forty times.
+    own = [
+        Path(name).relative_to(folder) for name in glob.glob(f"{folder}/{pattern}", recursive=True)
+    ]
+    assert sorted(found) == sorted(path.as_posix() for path in own if "up" not in path.parts)
+
+
+def test_patterns_end_where_cycles_meet(folder):
+    (folder / "deep" / "self").symlink_to("../deep")
+    (folder / "deep" / "again" / "top").symlink_to(folder)
+    found = [path.relative_to(folder).as_posix() for path in matching(folder / "**" / "[abcd].png")]
+    assert sorted(set(found)) == found
+    assert {"a.png", "link/more/d.png"} < set(found)
+    assert not any("self" in name or "top" in name for name in found)
 
 
 def test_links_between_two_folders_end(tmp_path):

@@ -108,7 +108,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     if arguments.folder_labels and arguments.append:
         arguments.usage_error("--folder-labels numbers the folders of one run: without --append")
     found = find_pictures(arguments.inputs)
-    classes = folder_classes(found) if arguments.folder_labels else None
+    classes = folder_classes(found, arguments.inputs) if arguments.folder_labels else None
     named = not arguments.no_names
     sources = picture_sources(found, conversions, named=named, classes=classes)
     if arguments.data is not None:

@@ -10,6 +10,7 @@ thread. Where a worker or its machine dies, Ray runs what it had elsewhere.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import chain
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import hvae_codec
 from hvae_codec.cli.jobs.pack_progress import Bar, Failure
 from hvae_codec.cli.jobs.pack_sources import ArrayPicture, FilePicture, Source
-from hvae_codec.errors import ArchiveError, HvaeCodecError
+from hvae_codec.errors import ArchiveError, HvaeCodecError, InputWarning
 from hvae_codec.utils.executors.ray import RayExecutor
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ class Place(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """What opening an image showed: its shape [H, W, C], or why there is none."""
+    """What opening an image showed: its shape [H, W, C], or why there is none, and warnings."""
 
     shape: tuple[int, int, int] | None
     error: str = ""
+    warned: tuple[Warning, ...] = ()
 
 
 class Planned(NamedTuple):
@@ -157,6 +159,8 @@ def _blocks(
     room = BlockRoom(codec)
     block: list[Planned] = []
     for source, place, found in zip(sources, places, opened, strict=True):
+        for warning in found.warned:
+            warnings.warn(warning, stacklevel=2)
         try:
             if found.shape is None:
                 shown = place.file[0] if place.file else source.shown
@@ -204,15 +208,18 @@ def _opened(picture: FilePicture | ArrayPicture) -> Opened:
     from hvae_codec.codec.images.arrays import check_array
     from hvae_codec.codec.images.load import as_uint8
 
-    try:
-        if isinstance(picture, ArrayPicture):  # no row of it need be read
-            height, width, channels = picture.images.shape[1:]
-            check_array(picture.images.dtype, (height, width, channels))
-        else:
-            height, width, channels = as_uint8(picture()).shape
-    except HvaeCodecError as error:
-        return Opened(None, describe(error))
-    return Opened((height, width, channels))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        try:
+            if isinstance(picture, ArrayPicture):  # no row of it need be read
+                height, width, channels = picture.images.shape[1:]
+                check_array(picture.images.dtype, (height, width, channels))
+            else:
+                height, width, channels = as_uint8(picture()).shape
+        except HvaeCodecError as error:
+            return Opened(None, describe(error))
+    warned = [each.message for each in caught if issubclass(each.category, InputWarning)]
+    return Opened((height, width, channels), warned=tuple(warned))  # type: ignore[arg-type]
 
 
 def _code(block: Sequence[Planned], wanted: Wanted, arrays: Sequence[Any]) -> CodedBlock:
@@ -231,7 +238,9 @@ def _picture(planned: Planned, arrays: Sequence[Any]) -> NDArray[np.uint8]:
 
     place = planned.place
     if place.file is not None:
-        picture = place.image()()
+        with warnings.catch_warnings():  # it was told when the image was opened
+            warnings.simplefilter("ignore", InputWarning)
+            picture = place.image()()
         if picture.shape != planned.shape:
             raise ArchiveError(f"{place.file[0]} was changed while it was being packed")
         return picture

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hvae_codec.cli.jobs.files import PICTURE_SUFFIXES, find
 from hvae_codec.cli.jobs.models import size_of
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.utils.folders import in_a_cycle
+from hvae_codec.utils.folders import matching
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,12 +78,12 @@ def find_pictures(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
     return find(_expanded(inputs), PICTURE_SUFFIXES)
 
 
-def folder_classes(found: Iterable[tuple[Path, Path]]) -> dict[str, int]:
+def folder_classes(found: Iterable[tuple[Path, Path]], inputs: Sequence[Path]) -> dict[str, int]:
     """Numbers of the class folders of files, as `find_pictures` has them: their places in the order
     of their names, as torchvision's `ImageFolder` numbers classes.
 
     Raises:
-        HvaeCodecError: a file lies in no class folder.
+        HvaeCodecError: a file lies in no class folder, or a class folder holds no image.
     """
     names: set[str] = set()
     for file, below in found:
@@ -92,6 +92,12 @@ def folder_classes(found: Iterable[tuple[Path, Path]]) -> dict[str, int]:
                 f"{file} lies in no class folder: --folder-labels takes folders of class folders"
             )
         names.add(below.parts[0])
+    classes = {each for top in _expanded(inputs) for each in top.iterdir() if each.is_dir()}
+    if empty := sorted(each for each in classes if each.name not in names):
+        raise HvaeCodecError(
+            f"{empty[0]} holds no image: as a class it would have a number of its own; remove it, "
+            "or convert what it holds"
+        )
     return {name: number for number, name in enumerate(sorted(names))}
 
 
@@ -142,10 +148,10 @@ def _expanded(inputs: Sequence[Path]) -> list[Path]:
         if path.exists() or not glob.has_magic(str(path)):
             found.append(path)
             continue
-        matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        matches = matching(path)
         if not matches:
             raise HvaeCodecError(f"nothing matches {path}")
-        found += (match for match in matches if not in_a_cycle(match))
+        found += matches
     return found
 
 

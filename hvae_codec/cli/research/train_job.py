@@ -10,6 +10,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from hvae_codec.codec.entropy.tables import SymbolTables
 from hvae_codec.codec.fully_convolutional.fit_tables import fit_context_tables, round_weights
 from hvae_codec.codec.tiled.fit_tables import fit_tables, refit_tables
 from hvae_codec.data import ImageDataset, RandomCrops, load_dataset, load_training
-from hvae_codec.errors import SpecError
+from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
 from hvae_codec.evaluation.card_figures import measure_codec, measure_qualities
 from hvae_codec.models.build import Model
@@ -41,6 +42,7 @@ from hvae_codec.models.zoo import any_spec
 from hvae_codec.training import Recipe, load_history, snapshot, train
 from hvae_codec.training.recipe import beta_per_layer
 from hvae_codec.training.sweep.chunk import described_data
+from hvae_codec.utils.atomic_files import locked
 from hvae_codec.utils.options import flag_of, given_fields
 
 FIRST_BETA = 0.03
@@ -82,7 +84,23 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quality is None:
         arguments.quality = MAP_QUALITY if isinstance(any_spec(recipe.spec), ConvSpec) else 1
     training, test = _load_data(arguments, recipe)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    # A snapshot is of a run that goes on meanwhile, and is written beside its checkpoint.
+    alone = nullcontext() if arguments.snapshot else locked(arguments.out, CheckpointError)
+    with alone:
+        return _train(arguments, recipe, training, test, start)
+
+
+def _train(
+    arguments: argparse.Namespace,
+    recipe: Recipe,
+    training: ImageDataset | RandomCrops,
+    test: ImageDataset,
+    start: Checkpoint | None,
+) -> int:
+    """Train, measure and write the checkpoint; the exit code."""
     model = _model(arguments, recipe, training, start)
+    rates, betas = recipe.rates, recipe.betas
     history = load_history(arguments.out)
     if rates is not None:
         betas = tuple(history[-1]["betas"])

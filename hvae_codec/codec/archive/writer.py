@@ -224,7 +224,7 @@ class ArchiveWriter:
         check_name(name)
         old = self._old.find(self._file.fileno(), name) is not None
         if old or name in self._new_names:
-            raise ArchiveError(f"{self._path} has an image named {name!r} already")
+            raise ArchiveError(f"the archive has an image named {name!r} already")
         self._new_names.add(name)
 
     def add_block(self, block: CodedBlock) -> range:
@@ -312,7 +312,8 @@ class ArchiveWriter:
                 "copy the images that are left to a new archive"
             )
         if index.problem is not None:
-            message = f"{self._path}: {index.problem}; going on behind image {len(index) - 1}"
+            end = f"behind image {len(index) - 1}" if len(index) else "at the start"
+            message = f"{self._path}: {index.problem}; going on {end}"
             warnings.warn(message, RecoveredWarning, stacklevel=4)
 
     def _require_open(self) -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -117,7 +117,8 @@ def as_batch(
 
     Args:
         images: uint8 array [N, H, W, C], uint8 tensor [N, C, H, W], or an iterable of images of
-            any kind that `as_uint8` accepts.
+            any kind that `as_uint8` accepts. What an iterator gives is copied where it is not
+            converted: its next image may lie in the same memory.
 
     Raises:
         ImageError: as `as_uint8`, the message saying which image; also for a single image.
@@ -126,7 +127,8 @@ def as_batch(
     batch = []
     for index, image in enumerate(images):
         try:
-            batch.append(as_uint8(image))
+            pixels = as_uint8(image)
+            batch.append(pixels.copy() if isinstance(images, Iterator) else pixels)
         except ImageError as error:
             raise type(error)(f"image {index} of the batch: {error}") from error
     return batch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_codec.data.dataset import ImageDataset
-from hvae_codec.data.sources.folder import grid_crops, is_image, picture_paths, read_picture
+from hvae_codec.data.sources.folder import (
+    SUFFIXES,
+    grid_crops,
+    is_image,
+    picture_paths,
+    read_picture,
+)
 from hvae_codec.data.sources.roots import search_roots
 from hvae_codec.errors import DatasetError
+from hvae_codec.utils.folders import chosen, matching
 from hvae_codec.utils.progress import progress
 
 HELD_OUT_EVERY = 25
@@ -111,28 +117,34 @@ def published_name(places: str, root: str | os.PathLike[str] | None = None) -> s
     return ", ".join(dict.fromkeys(_published(place, root) for place in places.split(",")))
 
 
-def _matches(place: str, root: str | os.PathLike[str] | None) -> list[Path]:
-    """Folders and image files that a place names, sorted."""
+def _found(place: str, root: str | os.PathLike[str] | None) -> list[Path]:
+    """What a place names, sorted; a folder or image file is among it. Raises DatasetError."""
     bases = [Path(), *search_roots(root)]
     for base in bases:
         whole = base / Path(place).expanduser()
-        names = [str(whole)] if whole.is_dir() else sorted(glob.glob(str(whole)))
-        matches = [Path(name) for name in names if Path(name).is_dir() or is_image(Path(name))]
-        if place and matches:
-            return matches
+        found = [whole] if whole.is_dir() else matching(whole)
+        if place and _places_among(found):
+            return found
     looked = " or ".join(str(base) for base in bases)
     raise DatasetError(f"no folder or image found at {place!r}; looked in {looked}")
 
 
 def _paths(place: str, root: str | os.PathLike[str] | None) -> list[Path]:
     """The image files of a place, in order."""
-    matches = _matches(place, root)
-    return [path for one in matches for path in ([one] if is_image(one) else picture_paths(one))]
+    found = _found(place, root)
+    chosen([path for path in found if not path.is_dir()], SUFFIXES, place)  # warns of the others
+    places = _places_among(found)
+    return [path for one in places for path in ([one] if is_image(one) else picture_paths(one))]
+
+
+def _places_among(found: list[Path]) -> list[Path]:
+    """The folders and image files."""
+    return [path for path in found if path.is_dir() or is_image(path)]
 
 
 def _published(place: str, root: str | os.PathLike[str] | None) -> str:
     """What a place is called: its folders' names, or its own pattern where it names files."""
-    matches = _matches(place, root)
+    matches = _places_among(_found(place, root))
     if all(match.is_dir() for match in matches):
         return ", ".join(match.name for match in matches)
     return f"{matches[0].parent.name}/{Path(place).name}"

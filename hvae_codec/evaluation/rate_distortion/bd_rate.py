@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_codec.errors import MissingDependencyError
+from hvae_codec.errors import EvaluationError, MissingDependencyError
 
 try:
     import bjontegaard
@@ -78,7 +78,12 @@ def bd_rate_percent(
 
     None where they have less than MIN_OVERLAP of the shorter curve's range in common, or less than
     MIN_OVERLAP_DB of PSNR: a mean over so little says nothing of the curves.
+
+    Raises:
+        EvaluationError: a size is not above 0.
     """
+    if any(not row[size] > 0 for rows in (anchor, test) for row in rows):
+        raise EvaluationError(f"BD-rates are of sizes above 0: a row has {size} of 0 or less")
     (quality_a, sizes_a), (quality_t, sizes_t) = (
         frontier(rows, size, measure) for rows in (anchor, test)
     )

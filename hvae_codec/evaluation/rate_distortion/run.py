@@ -152,9 +152,15 @@ def _tell(
 ) -> None:
     if len(missing) < len(files):
         say(f"{len(files) - len(missing)} of {len(files)} points were measured before")
+    if damaged := sum(file.path.exists() for file in missing):
+        say(f"{damaged} points are measured afresh: their files are damaged")
     # The last 17 characters of a stem are those of its key.
     kept = {path.stem[:-17] for path in (folder / POINTS).glob("*.json")}
-    stale = [file for file in missing if _stem(file.curve, file.setting) in kept]
+    stale = [
+        file
+        for file in missing
+        if not file.path.exists() and _stem(file.curve, file.setting) in kept
+    ]
     if stale:
         say(f"{len(stale)} points are measured afresh: settings or versions of codecs changed")
 

@@ -14,6 +14,7 @@ from hvae_codec.data import load_dataset
 from hvae_codec.evaluation.card_figures import measure_codec
 from hvae_codec.models import SPECS
 from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
+from hvae_codec.utils.atomic_files import locked
 
 
 @pytest.fixture
@@ -100,6 +101,17 @@ def test_a_kill_while_it_is_measured_leaves_no_checkpoint(run, words, monkeypatc
     assert done.code == 0
     with open("runs/a/mine-q1.json") as file:
         assert json.load(file)["measured"]["psnr_db"] == done.json["psnr_db"] > 5
+
+
+def test_a_folder_is_of_one_run_at_a_time(run, words):
+    Path("runs/a").mkdir(parents=True)
+    with locked(Path("runs/a"), AssertionError):  # as the other run has it
+        other = run(*words)
+        assert "no state of a run" in run(*words, "--snapshot").error()
+    assert other.code == 1
+    assert "another process is at work in runs/a" in other.error()
+    assert list(Path("runs/a").iterdir()) == []
+    assert run(*words).code == 0
 
 
 def test_a_snapshot_has_a_folder_of_its_own(run, words):

@@ -281,6 +281,11 @@ def test_pack_numbers_class_folders_as_torchvision_does(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([*pack, "--append"])
     assert "--append" in capsys.readouterr().err
+    (place / "none").mkdir()  # which torchvision refuses, too
+    with pytest.raises(FileNotFoundError, match="none"):
+        ImageFolder(str(place))
+    assert main([*pack, "--replace"]) == 1
+    assert f"{place}/none holds no image" in capsys.readouterr().err
     Image.fromarray(CROPS[0]).save(place / "z.png")
     assert main([*pack, "--replace"]) == 1
     assert f"{place}/z.png lies in no class folder" in capsys.readouterr().err
