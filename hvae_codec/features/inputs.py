@@ -13,7 +13,7 @@ Arrays of numbers are read as follows, and refused where they could mean two thi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -173,8 +173,8 @@ def _items(given: Any, image_shape: tuple[int, int, int], rows: Rows) -> Any:
     if is_unordered(given):
         raise ImageError(f"X is a {type(given).__name__}, which has no order: give a list")
     if not hasattr(given, "__array__"):
-        # The next of an iterator's arrays and images may lie in the memory of the one before.
-        given = list(map(_kept, given) if isinstance(given, Iterator) else given)
+        # Where X is no sequence, the next array or image may lie in the memory of the one before.
+        given = list(given if isinstance(given, Sequence) else map(_kept, given))
         if not given or not all(_is_row(item) for item in given):
             return given
     if is_masked(given):

@@ -38,6 +38,13 @@ def features(images):
     return HVAEFeatures("cifar10").transform(images).tolist()
 
 
+class Frames:
+    """An iterable that is no iterator, as loaders are."""
+
+    def __iter__(self):
+        return arrays()
+
+
 CALLS = {
     "encode_batch": lambda images: hvae_codec.load("cifar10").encode_batch(images),
     "encode_block": lambda images: hvae_codec.load("cifar10").encode_block(images),
@@ -47,7 +54,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("refilled", [arrays, tensors, pillow_images])
+@pytest.mark.parametrize("refilled", [arrays, tensors, pillow_images, Frames])
 @pytest.mark.parametrize("call", CALLS)
 def test_each_image_is_taken_before_the_next_is_made(call, refilled):
     assert CALLS[call](refilled()) == CALLS[call](IMAGES)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -117,18 +117,19 @@ def as_batch(
 
     Args:
         images: uint8 array [N, H, W, C], uint8 tensor [N, C, H, W], or an iterable of images of
-            any kind that `as_uint8` accepts. What an iterator gives is copied where it is not
-            converted: its next image may lie in the same memory.
+            any kind that `as_uint8` accepts. Where it is no sequence, images that are not
+            converted are copied: the next may lie in the same memory.
 
     Raises:
         ImageError: as `as_uint8`, the message saying which image; also for a single image.
     """
     check_batch(images)
+    held = isinstance(images, Sequence | np.ndarray) or is_tensor(images)
     batch = []
     for index, image in enumerate(images):
         try:
             pixels = as_uint8(image)
-            batch.append(pixels.copy() if isinstance(images, Iterator) else pixels)
+            batch.append(pixels if held else pixels.copy())
         except ImageError as error:
             raise type(error)(f"image {index} of the batch: {error}") from error
     return batch
