@@ -5,8 +5,8 @@ The figures that are measured are those of `docs/CAPACITY.md`.
 
 from typing import Final, NamedTuple
 
+from .http.connection import COMING_HEAD_BYTES
 from .http.gateway import CONNECTIONS
-from .http.port import COMING_HEAD_BYTES
 from .rpc.interceptor import AT_ONCE
 from .settings import BESIDE_PIXELS, Settings
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import hvae_codec
 from tests.server.http.asking import HVAE, PNG, SECONDS, ask, png_of
-from tests.server.scraping import scraped_when
+from tests.server.scraping import Scrape, scraped_when
 
 IDLE_SECONDS = 2
 SMALL = "model=cifar10&quality=1"
@@ -90,16 +90,22 @@ def test_an_answer_that_is_not_read_ends(impatient):
     assert "read no answer over HTTP: its connection was closed" in impatient.log
 
 
-def test_a_caller_that_is_gone_ends_its_work(impatient, large_file):
+@pytest.mark.parametrize("more", [b"", head("encode", PNG, 2**20) + bytes(2**20)])
+def test_a_caller_that_is_gone_ends_its_work(impatient, large_file, more):
+    """Also where it has sent more than the server reads of it."""
     path = "encode?model=cifar10&effort=2"
+    ended = {"method": "Encode", "code": "CANCELLED"}
+    before = Scrape(impatient)("hvae_requests_total", **ended)
     with connected(impatient) as gone:
         gone.sendall(head(path, "image/jpeg", len(large_file)) + large_file)
         labels = {"method": "Encode"}
         scraped_when(impatient, lambda scrape: scrape("hvae_calls_in_flight", **labels) == 1)
         scraped_when(impatient, lambda scrape: scrape("hvae_queued_items") == 1)
+        gone.sendall(more)
     began = time.monotonic()
-    ended = {"method": "Encode", "code": "CANCELLED"}
-    scraped_when(impatient, lambda scrape: scrape("hvae_requests_total", **ended) == 1, SECONDS)
+    scraped_when(
+        impatient, lambda scrape: scrape("hvae_requests_total", **ended) == before + 1, SECONDS
+    )
     assert time.monotonic() - began < 10, "alone on the machine it takes milliseconds"
     nothing_is_held(impatient)
 
