@@ -16,6 +16,7 @@ from PIL import Image
 import hvae_codec
 from tests.server.http.asking import HVAE, PNG, SECONDS, ask, png_of
 from tests.server.scraping import Scrape, scraped_when
+from tests.waiting import wait_until
 
 IDLE_SECONDS = 2
 SMALL = "model=cifar10&quality=1"
@@ -72,6 +73,34 @@ def test_an_upload_that_stops_ends(impatient, file):
         assert slow.recv(1 << 16) == b"", "the rest may still come: the connection ends"
     assert ask(impatient, f"encode?{SMALL}", file, PNG).status == 200
     nothing_is_held(impatient)
+
+
+@pytest.mark.parametrize(
+    ("code", "more", "leaves"),
+    [
+        ("DEADLINE_EXCEEDED", ("Grpc-Timeout: 500m",), False),
+        ("UNAVAILABLE", (), False),
+        ("CANCELLED", (), True),
+    ],
+)
+def test_a_call_that_ends_in_its_body_is_observed_once(impatient, file, code, more, leaves):
+    labels = {"method": "Encode", "code": code}
+    before = Scrape(impatient)("hvae_requests_total", **labels)
+    lines = impatient.log.count(f"method=Encode code={code}")
+    with connected(impatient) as slow:
+        slow.sendall(head(f"encode?{SMALL}", PNG, len(file), *more) + file[:-1])
+        if leaves:
+            time.sleep(0.5)
+        else:
+            assert slow.recv(12) in (b"HTTP/1.1 503", b"HTTP/1.1 504")
+    scraped_when(impatient, lambda scrape: scrape("hvae_requests_total", **labels) == before + 1)
+    wait_until(lambda: impatient.log.count(f"method=Encode code={code}") == lines + 1)
+    nothing_is_held(impatient)
+
+
+def test_a_deadline_that_has_passed_is_answered_as_it_is_logged(impatient):
+    assert ask(impatient, "models", Grpc_Timeout="1n").status == 504
+    wait_until(lambda: "method=ListModels code=DEADLINE_EXCEEDED" in impatient.log)
 
 
 def test_an_answer_that_is_not_read_ends(impatient):
