@@ -20,8 +20,8 @@ _BUFFER_BYTES: Final = 32 * 1024
 _FIELDS: Final = 48
 _FIELD_BYTES: Final = 8 * 1024
 
-COMING_HEAD_BYTES: Final = 4 * (HEAD_BYTES + _READ_BYTES)
-"""Memory of a head that is still coming: its bytes, and what the parser makes of them."""
+COMING_HEAD_BYTES: Final = 3 * (HEAD_BYTES + _READ_BYTES)
+"""Memory of a head that is still coming; the parser takes three times its bytes."""
 
 _MOST_SHOWN: Final = 100
 

@@ -129,7 +129,7 @@ def test_an_answer_that_is_not_read_keeps_its_place(on_page):
 
 @pytest.mark.parametrize(
     ("module", "name", "value", "left"),
-    [(pages, "_CONNECTIONS", 2, 2), (port, "_IDLE_SECONDS", 1, 0)],
+    [(pages, "CONNECTIONS", 2, 2), (port, "_IDLE_SECONDS", 1, 0)],
 )
 def test_heads_that_never_end_are_not_kept(on_page, monkeypatch, module, name, value, left):
     """Nor more than so many: each keeps a descriptor."""
