@@ -17,6 +17,11 @@ from hvae_codec.v1 import codec_pb2
 _SIZE_WORDS: Final = re.compile(r"larger than|too (large|big)|exceeds|maximum size", re.IGNORECASE)
 """What gRPC's libraries say of a message that is longer than they take."""
 
+_LARGER: Final = re.compile(
+    r"(CLIENT|SERVER): (Sent|Received) message larger than max \((\d+) vs\. (\d+)\)"
+)
+"""What gRPC of this release says."""
+
 _TOO_MANY_CALLS: Final = "Concurrent RPC limit exceeded"
 """What gRPC's servers in Python say, and no more than that."""
 
@@ -53,12 +58,32 @@ def of_call(
     status = _status(error)
     if status is not None and (library_class := grpc_error_info.library_class(status)) is not None:
         return library_class(details)
+    if (reason := _too_large(details)) is not None:
+        return ServiceError(f"call to {target} failed: {reason}", code)
     if code is grpc.StatusCode.UNAVAILABLE:
         reason = hint(details) or details
         return ServiceError(f"no server at {target} takes this call: {reason}", code)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return late(target, timeout)
     return ServiceError(f"call to {target} failed with {code.name}: {details}", code)
+
+
+def _too_large(details: str) -> str | None:
+    """What gRPC's words about a message above a limit mean; None where they are about another
+    thing.
+    """
+    found = _LARGER.search(details)
+    if found is None:
+        return None
+    size, most = int(found[3]), int(found[4])
+    if found[1] == "SERVER":
+        what = "a request" if found[2] == "Received" else "the answer"
+        return f"{what} of {size:,} bytes; the server's --max-message-bytes is {most:,}"
+    what = "a request" if found[2] == "Sent" else "the answer"
+    return (
+        f"{what} of {size:,} bytes; max_message_bytes of this client (--max-message-bytes of "
+        f"commands) is {most:,}; the server has a limit of its own"
+    )
 
 
 def late(target: str, timeout: float | None) -> ServiceError:

@@ -200,14 +200,18 @@ class Batcher(Generic[Key, Value, Result]):
         at_once: int,
         observe: Callable[[Key, int, float], None] = lambda key, items, seconds: None,
         parallel: int = 1,
+        heavy: float = math.inf,
     ) -> None:
         """at_once: batches that are under way together. parallel: how many of them are computed at
-        once. observe: is told the key, number of items and seconds of every batch.
+        once. heavy: mean weight from which items wait for an executor that is idle, because others
+        may come meanwhile whose turn it is. observe: is told the key, number of items and seconds
+        of every batch.
         """
         self._run = run
         self._limits = limits
         self._observe = observe
         self._parallel = parallel
+        self._heavy = heavy
         self._queues: dict[Key, _Queue[Value, Result]] = {}
         self._shares = Shares()
         self._entries = 0
@@ -300,14 +304,15 @@ class Batcher(Generic[Key, Value, Result]):
             for key in [key for key, queue in self._queues.items() if not queue.entries]:
                 del self._queues[key]
             wait = None
-            if self._queues:
+            queues = {key: queue for key, queue in self._queues.items() if self._may_begin(queue)}
+            if queues:
                 now = loop.time()
-                ready = [each for each in self._queues.items() if self._is_ready(each[1], now)]
+                ready = [each for each in queues.items() if self._is_ready(each[1], now)]
                 if len(ready) > 1:
                     return min(ready, key=lambda each: (each[1].had, each[1].since))
                 if ready:
                     return ready[0]
-                key, oldest = min(self._queues.items(), key=lambda each: each[1].since)
+                key, oldest = min(queues.items(), key=lambda each: each[1].since)
                 wait = oldest.since + limits.delay_seconds - now
                 if not self._under_way:
                     if await self._no_more_come():
@@ -315,6 +320,10 @@ class Batcher(Generic[Key, Value, Result]):
                     continue
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait)
+
+    def _may_begin(self, queue: _Queue[Value, Result]) -> bool:
+        """Whether nobody whose turn it would be could come before an executor is idle."""
+        return self._idle > 0 or queue.weight < self._heavy * queue.items
 
     def _is_ready(self, queue: _Queue[Value, Result], now: float) -> bool:
         """Whether its batch is full, or has waited long enough."""

@@ -54,6 +54,11 @@ SLOW_PIXELS: Final = 1 << 20
 _CALL_SECONDS: Final = 0.00025
 """What the loop spends on a call beside its computing."""
 
+_HEAVY_PIXELS: Final = 1 << 17
+"""Pixels of an image that takes a tenth of a second: beside it the time until a process has got the
+next batch, which for small images is begun ahead of it, is little.
+"""
+
 _LEAST_CALLS: Final = 16
 """Calls whose time may always be computed in the loop: beside calls, it takes as long there."""
 
@@ -137,7 +142,12 @@ class Engine:
         parallel = threads or settings.coding_processes
         # Two more than are computed at once: they are coded meanwhile, or next.
         self._fast_lane: Batcher[BatchKey, Any, Any] = Batcher(
-            self._run_fast, settings.batches, parallel + 2, self._record_batch, parallel
+            self._run_fast,
+            settings.batches,
+            parallel + 2,
+            self._record_batch,
+            parallel,
+            math.inf if threads else _HEAVY_PIXELS,
         )
         self._slow_lane = SlowLane(self._run_slow, settings.large_pixels, self._record_batch)
         self._file_turns = Turns(FILES_AT_ONCE)

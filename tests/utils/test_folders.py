@@ -58,11 +58,10 @@ def test_patterns_name_what_glob_finds_but_no_cycles(folder, pattern):
     touch(folder / ".hidden" / "f.png")
     touch(folder / "[a]" / "more" / "g.png")
     found = [path.relative_to(folder).as_posix() for path in matching(folder / pattern)]
-    # Python's own goes around each cycle some forty times.
-    own = [
-        Path(name).relative_to(folder) for name in glob.glob(f"{folder}/{pattern}", recursive=True)
-    ]
-    assert sorted(found) == sorted(path.as_posix() for path in own if "up" not in path.parts)
+    for up in (folder / "deep" / "up", folder / "link" / "more" / "up"):
+        up.unlink()  # Python's own goes around each cycle some forty times
+    own = map(Path, glob.glob(f"{folder}/{pattern}", recursive=True))
+    assert sorted(found) == sorted(path.relative_to(folder).as_posix() for path in own)
 
 
 def test_patterns_end_where_cycles_meet(folder):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hvae_codec.cli.common import path
+from hvae_codec.cli.common import path, positive_int
 from hvae_codec.cli.jobs.batches import Row, Rows, progress_of
 from hvae_codec.cli.jobs.files import Job
 from hvae_codec.errors import HvaeCodecError, InputWarning, MissingDependencyError
@@ -56,6 +56,12 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the token travel unencrypted to another machine",
     )
     server.add_argument(
+        "--max-message-bytes",
+        type=positive_int,
+        metavar="BYTES",
+        help="largest message either way, as the server's flag of that name; default: 4 MiB",
+    )
+    server.add_argument(
         "--balancing",
         choices=("round_robin", "pick_first"),
         default="round_robin",
@@ -74,7 +80,8 @@ def has_server(arguments: argparse.Namespace) -> bool:
     if getattr(arguments, "remote", False):
         arguments.usage_error("the following arguments are required: --server")
     files = ("token_file", "root_certificates", "certificate", "private_key")
-    given = [name for name in (*files, "tls", "insecure") if getattr(arguments, name)]
+    others = ("tls", "insecure", "max_message_bytes")
+    given = [name for name in (*files, *others) if getattr(arguments, name)]
     if given:
         arguments.usage_error(f"--{given[0].replace('_', '-')} needs --server HOST:PORT")
     return False
@@ -97,6 +104,8 @@ def connected(arguments: argparse.Namespace) -> Iterator[Client]:
         ) from error
     named = ("root_certificates", "certificate", "private_key", "tls", "insecure", "balancing")
     settings = {name: getattr(arguments, name) for name in named}
+    if arguments.max_message_bytes is not None:
+        settings["max_message_bytes"] = arguments.max_message_bytes
     token = None if arguments.token_file is None else _token(arguments.token_file)
     # Files are available: read in this thread, as many as a message takes.
     streaming = Streaming(delay_seconds=None)

@@ -1,6 +1,7 @@
 """Batches over calls: nothing lost, nothing twice, nobody kept waiting, nothing late computed."""
 
 import asyncio
+import math
 from collections import Counter
 
 import pytest
@@ -233,6 +234,34 @@ def test_callers_that_come_anew_keep_no_one_waiting():
 
     asyncio.run(main())
     assert 18 < done["stays"] < 26
+
+
+@pytest.mark.parametrize(("heavy", "place"), [(5, 2), (math.inf, 4)])
+def test_heavy_items_are_not_begun_ahead_of_whose_turn_it_is(heavy, place):
+    """One executor, two batches more ahead. A caller comes while the first of eight is computed:
+    it takes turns with them from there on where they are heavy, else behind those two.
+    """
+    go = asyncio.Event()
+    recorder = Recorder(go=go)
+
+    async def main():
+        limits = BatchLimits(items=1, delay_seconds=0.0)
+        batcher = Batcher(recorder.run, limits, 3, heavy=heavy)
+
+        async def call(name):
+            set_current_call(CallContext(owner=name))
+            await batcher.submit("k", [name], [5])
+
+        calls = [asyncio.create_task(call("many")) for _ in range(8)]
+        await recorder.begun(1 if heavy == 5 else 3)
+        calls.append(asyncio.create_task(call("one")))
+        await asyncio.sleep(0.01)
+        go.set()
+        await asyncio.gather(*calls)
+        await batcher.close()
+
+    asyncio.run(main())
+    assert [value for _, (value,) in recorder.batches].index("one") == place
 
 
 def test_only_so_many_batches_at_once():
