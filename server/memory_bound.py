@@ -5,10 +5,11 @@ The figures that are measured are those of `docs/CAPACITY.md`.
 
 from typing import Final, NamedTuple
 
+from .http.connection import COMING_HEAD_BYTES
 from .http.gateway import CONNECTIONS
-from .http.port import COMING_HEAD_BYTES
 from .rpc.interceptor import AT_ONCE
 from .settings import BESIDE_PIXELS, Settings
+from .status_page import page
 
 _MIB: Final = 1024 * 1024
 
@@ -26,6 +27,12 @@ _UNREAD_BYTES: Final = 64 * 1024
 _JSON_COPIES: Final = 8
 """Of a message that becomes JSON or is made of it, one at a time; measured: 6.7."""
 
+_TLS_BYTES: Final = 300 * 1024
+"""Of a connection of HTTP over TLS, in asyncio and OpenSSL; measured: 292 KiB."""
+
+_HANDSHAKE_BYTES: Final = 420 * 1024
+"""Of one whose handshake has begun; measured: 412 KiB."""
+
 
 class MemoryBound(NamedTuple):
     """Bytes, by what takes them."""
@@ -38,6 +45,7 @@ class MemoryBound(NamedTuple):
     large_image: int
     batches: int
     http: int
+    page: int
 
     @property
     def total(self) -> int:
@@ -52,7 +60,8 @@ def memory_bound(settings: Settings) -> MemoryBound:
         started: programs and models; held: what the admission counts; being_read: messages of
         calls before it counts them; streams: the next message of each; unread: what gRPC buffers of
         calls that wait; large_image: networks of the slow lane; batches: networks of the fast lane;
-        http: heads that are coming, bodies of JSON, a third longer, and what is converted.
+        http: its connections, bodies of JSON, a third longer, and what is converted; page: the
+        connections of the port of metrics.
     """
     limits, open_calls = settings.limits, settings.open_calls
     coding_processes = settings.engine.coding_processes
@@ -64,9 +73,18 @@ def memory_bound(settings: Settings) -> MemoryBound:
         unread=open_calls.calls * _UNREAD_BYTES,
         large_image=_NETWORK_PIXEL_BYTES * (limits.pixels + BESIDE_PIXELS),
         batches=coding_processes * _NETWORK_PIXEL_BYTES * settings.engine.batches.weight,
-        http=0 if settings.http_port is None else _of_http(limits.message_bytes),
+        http=0 if settings.http_port is None else _of_http(settings),
+        page=0 if settings.metrics_port is None else _of_connections(settings, page.CONNECTIONS),
     )
 
 
-def _of_http(message_bytes: int) -> int:
-    return CONNECTIONS * COMING_HEAD_BYTES + (AT_ONCE // 3 + _JSON_COPIES) * message_bytes
+def _of_http(settings: Settings) -> int:
+    calls = settings.open_calls.calls * _TLS_BYTES if settings.tls else 0
+    json = (AT_ONCE // 3 + _JSON_COPIES) * settings.limits.message_bytes
+    return _of_connections(settings, CONNECTIONS) + calls + json
+
+
+def _of_connections(settings: Settings, most: int) -> int:
+    """So many without a request, and where there is TLS so many in their handshake."""
+    each = COMING_HEAD_BYTES + (_TLS_BYTES + _HANDSHAKE_BYTES if settings.tls else 0)
+    return most * each

@@ -66,6 +66,7 @@ class HttpContext:
         self._read = read
         self._code = grpc.StatusCode.OK
         self._details = ""
+        self.is_read = False
         self.status: status_pb2.Status | None = None
         self.headers: dict[str, str] = {}
 
@@ -81,7 +82,9 @@ class HttpContext:
 
     async def read(self) -> Any:
         """Of gRPC: the message of the call."""
-        return await self._read()
+        message = await self._read()
+        self.is_read = True
+        return message
 
     def set_trailing_metadata(self, metadata: Any) -> None:
         """Of gRPC: the headers of the answer, and the details of a status."""

@@ -16,6 +16,7 @@ from hvae_codec.codec.bitstream.header import MAGIC
 from hvae_codec.v1 import codec_pb2
 
 from ..errors import InvalidRequestError
+from .json_body import parse_object
 
 
 class MediaType(StrEnum):
@@ -120,7 +121,8 @@ def parse_json(body: bytes, request: Any, most_items: int) -> None:
             f"the JSON has {commas:,} values or more, allowed are {most:,}; send fewer items"
         )
     try:
-        json_format.Parse(body, request)
+        found = parse_object(body, request.DESCRIPTOR)
+        json_format.ParseDict(found, request)
     except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
         raise InvalidRequestError(f"the body is no JSON of {_name(request)}: {error}") from None
 

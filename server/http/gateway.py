@@ -190,7 +190,10 @@ class Gateway:
         return response
 
     async def _answered(self, route: Route, request: HttpRequest, context: Any) -> Any:
-        """The answer of the call. Raises AbortError where it ends with a status."""
+        """The answer of the call.
+
+        Raises AbortError where it ends with a status, TimeoutError where it is late.
+        """
         details: Any = SimpleNamespace(
             method=route.full_name, invocation_metadata=metadata_of(request.given.headers)
         )
@@ -203,10 +206,17 @@ class Gateway:
             async for _ in handler.stream_stream(None, context):
                 pass
         try:
-            return await handler.stream_unary(None, context)
-        except (InvalidRequestError, LimitError) as error:  # of what was read
+            answer = await handler.stream_unary(None, context)
+        except BaseException as error:
+            if context.is_read:
+                raise  # the method has observed it
             with self._observation.observe(context):
-                await abort_with(context, error)
+                if isinstance(error, InvalidRequestError | LimitError):
+                    await abort_with(context, error)
+                raise
+        if context.time_remaining() == 0:
+            raise TimeoutError  # as the method has observed it
+        return answer
 
     async def _read(self, route: Route, request: HttpRequest) -> Any:
         """The message of a request.

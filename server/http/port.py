@@ -4,49 +4,23 @@ The status page has one, and so has the service.
 """
 
 import asyncio
-import logging
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from ..auth.tls import Tls
 from ..listening import is_loopback
+from .connection import HEAD_BYTES, Connection, Refuse
+from .handshake import Handshakes
 
 _IDLE_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 1.0
 _ENDING_SECONDS: Final = 1.0
-_FIELDS: Final = 48
-_FIELD_BYTES: Final = 8 * 1024
-_HEAD_BYTES: Final = 16 * 1024
-"""Most bytes of the head of a request that is looked at, as gRPC bounds its metadata."""
-
-COMING_HEAD_BYTES: Final = _FIELDS * _FIELD_BYTES
-"""Most bytes of a head that is still coming."""
-
-_MOST_SHOWN: Final = 100
-
-_BUFFER_BYTES: Final = 32 * 1024
-"""Of a connection whose body is not read yet; aiohttp holds up to twice that."""
-
-
-def _as_a_line(record: logging.LogRecord) -> bool:
-    """What aiohttp logs of bytes that are no request: a line, in the place of a traceback."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
-        reason = " ".join(error.message.split())[:_MOST_SHOWN]
-        record.exc_info, record.args = None, (*(record.args or ()), reason)
-        record.msg = "malformed HTTP request from %s: %s"
-        record.levelno, record.levelname = logging.INFO, "INFO"
-    return _logger.isEnabledFor(record.levelno)
-
-
-_logger = logging.getLogger(__name__)
-_logger.addFilter(_as_a_line)
+_BACKLOG: Final = 128
 
 
 class HttpPort:
@@ -56,13 +30,13 @@ class HttpPort:
         app: with all its routes.
         refused: makes the answer to a request that `app` does not see.
         tls: serve https.
-        connections: most connections without a request.
+        connections: most connections without a request, and most whose TLS begins.
     """
 
     def __init__(
         self,
         app: web.Application,
-        refused: Callable[[HTTPStatus, str], web.Response],
+        refused: Refuse,
         tls: Tls | None,
         connections: int,
     ) -> None:
@@ -71,7 +45,8 @@ class HttpPort:
         self._tls = tls
         self._connections = connections
         self._runner: web.AppRunner | None = None
-        self._busy: Counter[Any] = Counter()  # connections with requests
+        self._listening: asyncio.Server | None = None
+        self._handshakes: Handshakes | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> str:
@@ -84,49 +59,60 @@ class HttpPort:
             if only_here and not is_loopback(_hostname(request.host)):
                 return self._refused(HTTPStatus.MISDIRECTED_REQUEST, "not this host")
             head = sum(len(name) + len(value) for name, value in request.raw_headers)
-            if head > _HEAD_BYTES:
-                text = f"headers of {head:,} bytes; allowed are {_HEAD_BYTES:,}"
+            if head > HEAD_BYTES:
+                text = f"headers of {head:,} bytes; allowed are {HEAD_BYTES:,}"
                 return self._refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
-            self._busy[request.protocol] += 1
+            connection = _connection_of(request)
+            connection.begin()
             try:
                 response: web.StreamResponse = await handler(request)
             finally:
-                self._busy -= Counter([request.protocol])
+                connection.end()
             return response
 
+        async def begin_answer(request: web.Request, response: web.StreamResponse) -> None:
+            _connection_of(request).begin_answer(response)
+
         self._app.middlewares.insert(0, guard)
+        self._app.on_response_prepare.append(begin_answer)
         self._runner = web.AppRunner(
             self._app,
-            logger=_logger,
-            access_log=None,
-            keepalive_timeout=_IDLE_SECONDS,
             handler_cancellation=True,  # of who closed the connection
             shutdown_timeout=_ENDING_SECONDS,
-            read_bufsize=_BUFFER_BYTES,
-            max_headers=_FIELDS,
-            max_field_size=_FIELD_BYTES,
-            auto_decompress=False,
         )
         await self._runner.setup()
-        context = self._tls.http_context() if self._tls else None
-        site = web.TCPSite(
-            self._runner, host, port, ssl_context=context, reuse_port=reuse_port or None
-        )
-        await site.start()
+        await self._listen(host, port, reuse_port=reuse_port)
         self._watching = asyncio.create_task(self._close_idle())
-        port = self._runner.addresses[0][1]
+        assert self._listening is not None
+        port = self._listening.sockets[0].getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
-        return f"{'https' if context else 'http'}://{shown}:{port}/"
+        return f"{'https' if self._tls else 'http'}://{shown}:{port}/"
+
+    async def _listen(self, host: str, port: int, *, reuse_port: bool) -> None:
+        assert self._runner is not None
+        assert self._runner.server is not None
+        make = partial(Connection, self._runner.server, self._refused, _IDLE_SECONDS)
+        accept: Callable[[], asyncio.Protocol] = make
+        if self._tls:
+            self._handshakes = Handshakes(self._tls.http_context(), self._connections)
+            accept = partial(self._handshakes.protocol, make)
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(
+            accept, host, port, backlog=_BACKLOG, reuse_port=reuse_port or None
+        )
 
     async def leave(self) -> None:
         """Take no more connections; those that are there stay."""
-        for site in list(self._runner.sites) if self._runner is not None else ():
-            await site.stop()
+        if self._listening is not None:
+            self._listening.close()
 
     async def stop(self) -> None:
         """Close the port and its connections; requests that are under way have a moment."""
         if self._watching is not None:
             self._watching.cancel()
+        await self.leave()
+        if self._handshakes is not None:
+            self._handshakes.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -140,17 +126,21 @@ class HttpPort:
         """Close connections that have no request for long, and the longest idle of too many: each
         takes a descriptor of the server, and a head of a request may never end.
         """
-        since: dict[Any, float] = {}
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             assert self._runner is not None
             server, now = self._runner.server, asyncio.get_running_loop().time()
-            opened = server.connections if server is not None else []
-            since = {each: since.get(each, now) for each in opened if each not in self._busy}
-            most = max(0, len(since) - self._connections)
-            for number, (each, began) in enumerate(sorted(since.items(), key=itemgetter(1))):
-                if number < most or now - began > _IDLE_SECONDS:
+            opened: list[Any] = server.connections if server is not None else []
+            idle = sorted((one for one in opened if not one.busy), key=attrgetter("idle_since"))
+            most = max(0, len(idle) - self._connections)
+            for number, each in enumerate(idle):
+                if number < most or now - each.idle_since > _IDLE_SECONDS:
                     each.force_close()
+
+
+def _connection_of(request: web.Request) -> Connection:
+    assert isinstance(request.protocol, Connection)
+    return request.protocol
 
 
 def _hostname(host: str) -> str:

@@ -48,7 +48,7 @@ _UPLOAD_TYPE: Final = "application/octet-stream"
 """Forces a CORS preflight, which is never answered: blocks CSRF."""
 
 _ANSWER_SECONDS: Final = 120.0
-_CONNECTIONS: Final = 64
+CONNECTIONS: Final = 64
 """Most connections without a request."""
 
 
@@ -80,7 +80,7 @@ class StatusPage:
         self._most_bytes = most_bytes
         self._access = access
         self._uploads = Uploads()
-        self._port = HttpPort(self._application(), _not_seen, tls, _CONNECTIONS)
+        self._port = HttpPort(self._application(), _not_seen, tls, CONNECTIONS)
 
     async def start(self, host: str, port: int) -> str:
         """Bind and serve; returns the page's URL. Raises OSError where that is not possible."""

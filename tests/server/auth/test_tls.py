@@ -8,6 +8,8 @@ import ssl
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from urllib.parse import urlsplit
 
 import grpc
 import psutil
@@ -172,6 +174,29 @@ def test_http_wants_the_certificates_that_grpc_wants(mutual, authority):
     assert (found.status, found.json["message"]) == (403, "this server wants a client certificate")
     trusting.load_cert_chain(*authority.issue("browser"))
     assert ask(mutual, "models", context=trusting).json["models"]
+
+
+@pytest.mark.parametrize(("port", "most"), [("http", 256), ("page", 64)])
+def test_handshakes_that_do_not_end_are_bounded(mutual, authority, port, most):
+    """The oldest are closed where they are too many, the others after ten seconds."""
+    url = urlsplit(getattr(mutual, port))
+    with ExitStack() as kept:
+        silent = []
+        for _ in range(most + 3):
+            each = socket.create_connection((url.hostname, url.port), SECONDS)
+            silent.append(kept.enter_context(each))
+            each.sendall(b"\x16\x03\x01")
+        began = time.monotonic()
+        for each in silent[:3]:
+            with suppress(ConnectionError):
+                assert each.recv(1) == b""
+        assert time.monotonic() - began < 8
+        trusting = ssl.create_default_context(cafile=authority.ca)
+        trusting.load_cert_chain(*authority.issue("browser"))
+        assert ask(mutual, "models", context=trusting).json["models"]
+        with suppress(ConnectionError):
+            assert silent[-1].recv(1) == b""
+        assert time.monotonic() - began < 30
 
 
 def test_certificates_that_change_hold_for_new_connections(

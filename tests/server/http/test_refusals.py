@@ -65,6 +65,21 @@ def the_next_one_is_answered(served):
         ("encode", b"", JSON, 400, "the body is no JSON of EncodeRequest"),
         ("encode", b"[" * 100_000, JSON, 400, "the body is no JSON of EncodeRequest"),
         ("encode", b'{"images": [{"file": "A"}]}', JSON, 400, "the body is no JSON"),
+        ("encode", b"null", JSON, 400, "EncodeRequest: an object is expected, got null"),
+        ("encode", b"[1,2]", JSON, 400, "EncodeRequest: an object is expected, got a list"),
+        ("encode", b'{"model": [1]}', JSON, 400, "model: an object is expected, got a list"),
+        ("encode", b'{"images": 5}', JSON, 400, "images: a list is expected, got a number"),
+        ("sample", b'{"seed": ' + b"9" * 9_000 + b"}", JSON, 400, ": a number of 9,000 digits"),
+        ("sample", b'{"seed": 1, "seed": 2}', JSON, 400, "twice in one object"),
+        ("sample", b"\xff\xfe{}", JSON, 400, "the body is no JSON of SampleRequest: 'utf-8'"),
+        (
+            "encode",
+            b'{"images": [{"file": "data:image/png;base64,AAAA"}]}',
+            JSON,
+            400,
+            "images[0].file: base64 is expected, without the data URL's head",
+        ),
+        ("decode", b'{"encoded": ["@@@@"]}', JSON, 400, "encoded[0]: base64 is expected"),
         ("encode", b'{"image": []}', JSON, 400, 'no field named "image"'),
         ("encode", b'{"images": [' + b"{}," * 100_000, JSON, 400, "100,000 values or more"),
         ("encode", b'{"model": {"name": "\\ud800"}}', JSON, 400, "the body is no JSON"),
@@ -118,9 +133,9 @@ def test_the_limit_of_bodies_is_exact(served):
     assert (found.status, "4,194,304" in found.json["message"]) == (429, True), found.body
 
 
-def raw(server, text, most=1 << 16):
+def raw(server, text, most=1 << 16, port="http"):
     """What comes back for these bytes until the server says no more."""
-    url = urlsplit(server.http)
+    url = urlsplit(getattr(server, port))
     with closing(socket.create_connection((url.hostname, url.port), SECONDS)) as connection:
         connection.sendall(text)
         return connection.recv(most)
@@ -252,25 +267,50 @@ def test_npy_is_for_what_has_numbers(served, file):
     assert codec_pb2.EncodeRequest.DESCRIPTOR.name not in found.json["message"]
 
 
+SECRET = "s3cr3t-0123456789abcdef"
+
+
+@pytest.mark.parametrize("port", ["http", "page"])
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"GET / HTTP/9.9\r\n\r\n", "Invalid HTTP version"),
+        (b"GET / HTTP/9.9\r\n\r\n", "Bad status line"),
         (b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", "Invalid character in Content-Length"),
+        (f"GET / HTTP/1.1\nAuthorization: Bearer {SECRET}\n\n".encode(), "400"),
+        (f"GET / HTTP/1.1\r\nAuthorization: Bearer {SECRET}\0\r\n\r\n".encode(), "header value"),
+        (f"GET / HTTP/1.1\r\nAuthorization : Bearer {SECRET}\r\n\r\n".encode(), "header token"),
+        (f"GET http://[{SECRET} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), "400"),
+        (f"GET /{SECRET}{'x' * 9000} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), "8190 bytes"),
     ],
 )
-def test_what_is_no_request_is_a_line_of_the_log(served, data, words):
+def test_what_is_no_request_is_a_line_of_the_log_without_its_bytes(served, data, words, port):
+    before = len(served.log)
+    found = raw(served, data, port=port)
+    assert found.split()[1] == b"400"
+    assert words in found.decode()
+    if port == "http":
+        assert json.loads(found.partition(b"\r\n\r\n")[2])["code"] == code_pb2.INVALID_ARGUMENT
+    wait_until(lambda: "malformed" in served.log[before:], "no line")
+    lines = map(json.loads, served.log[before:].splitlines())
+    (line,) = (each for each in lines if "malformed" in each["message"])
+    assert re.fullmatch(r"malformed HTTP request from 127.0.0.1: [A-Za-z]+, 400", line["message"])
+    assert line["level"] == "info"
+    assert SECRET not in served.log
+
+
+def test_a_head_is_bounded_while_it_comes(served):
+    found = raw(served, head(0, *(f"X-{number}: {'a' * 5_000}" for number in range(5)))[:-2])
+    assert found.startswith(b"HTTP/1.1 431 ")
+    answer = json.loads(found.partition(b"\r\n\r\n")[2])
+    assert answer["message"] == "the headers have more than 16,384 bytes"
+
+
+def test_a_request_before_the_answer_to_another_is_not_taken(served):
+    """Its connection ends after that answer."""
+    text = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
     url = urlsplit(served.http)
     with closing(socket.create_connection((url.hostname, url.port), SECONDS)) as connection:
-        connection.sendall(data)
-        assert connection.makefile("rb").readline().split()[1] == b"400"
-
-    def lines():
-        found = (json.loads(line) for line in served.log.splitlines() if line.startswith("{"))
-        return [each for each in found if words in each["message"]]
-
-    wait_until(lines, "no line")
-    (line,) = lines()
-    assert line["message"].startswith("malformed HTTP request from 127.0.0.1: ")
-    assert line["level"] == "info"
-    assert "Traceback" not in served.log
+        connection.sendall(text * 50)
+        found = connection.makefile("rb").read()
+    assert found.count(b"HTTP/1.1 200 OK") == 1
+    assert b"\r\nConnection: close\r\n" in found

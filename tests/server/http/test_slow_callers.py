@@ -15,7 +15,8 @@ from PIL import Image
 
 import hvae_codec
 from tests.server.http.asking import HVAE, PNG, SECONDS, ask, png_of
-from tests.server.scraping import scraped_when
+from tests.server.scraping import Scrape, scraped_when
+from tests.waiting import wait_until
 
 IDLE_SECONDS = 2
 SMALL = "model=cifar10&quality=1"
@@ -74,6 +75,34 @@ def test_an_upload_that_stops_ends(impatient, file):
     nothing_is_held(impatient)
 
 
+@pytest.mark.parametrize(
+    ("code", "more", "leaves"),
+    [
+        ("DEADLINE_EXCEEDED", ("Grpc-Timeout: 500m",), False),
+        ("UNAVAILABLE", (), False),
+        ("CANCELLED", (), True),
+    ],
+)
+def test_a_call_that_ends_in_its_body_is_observed_once(impatient, file, code, more, leaves):
+    labels = {"method": "Encode", "code": code}
+    before = Scrape(impatient)("hvae_requests_total", **labels)
+    lines = impatient.log.count(f"method=Encode code={code}")
+    with connected(impatient) as slow:
+        slow.sendall(head(f"encode?{SMALL}", PNG, len(file), *more) + file[:-1])
+        if leaves:
+            time.sleep(0.5)
+        else:
+            assert slow.recv(12) in (b"HTTP/1.1 503", b"HTTP/1.1 504")
+    scraped_when(impatient, lambda scrape: scrape("hvae_requests_total", **labels) == before + 1)
+    wait_until(lambda: impatient.log.count(f"method=Encode code={code}") == lines + 1)
+    nothing_is_held(impatient)
+
+
+def test_a_deadline_that_has_passed_is_answered_as_it_is_logged(impatient):
+    assert ask(impatient, "models", Grpc_Timeout="1n").status == 504
+    wait_until(lambda: "method=ListModels code=DEADLINE_EXCEEDED" in impatient.log)
+
+
 def test_an_answer_that_is_not_read_ends(impatient):
     """It is larger than what the system keeps of it; five seconds more, and its place is free."""
     noise = np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3)).astype(np.uint8)
@@ -90,16 +119,22 @@ def test_an_answer_that_is_not_read_ends(impatient):
     assert "read no answer over HTTP: its connection was closed" in impatient.log
 
 
-def test_a_caller_that_is_gone_ends_its_work(impatient, large_file):
+@pytest.mark.parametrize("more", [b"", head("encode", PNG, 2**20) + bytes(2**20)])
+def test_a_caller_that_is_gone_ends_its_work(impatient, large_file, more):
+    """Also where it has sent more than the server reads of it."""
     path = "encode?model=cifar10&effort=2"
+    ended = {"method": "Encode", "code": "CANCELLED"}
+    before = Scrape(impatient)("hvae_requests_total", **ended)
     with connected(impatient) as gone:
         gone.sendall(head(path, "image/jpeg", len(large_file)) + large_file)
         labels = {"method": "Encode"}
         scraped_when(impatient, lambda scrape: scrape("hvae_calls_in_flight", **labels) == 1)
         scraped_when(impatient, lambda scrape: scrape("hvae_queued_items") == 1)
+        gone.sendall(more)
     began = time.monotonic()
-    ended = {"method": "Encode", "code": "CANCELLED"}
-    scraped_when(impatient, lambda scrape: scrape("hvae_requests_total", **ended) == 1, SECONDS)
+    scraped_when(
+        impatient, lambda scrape: scrape("hvae_requests_total", **ended) == before + 1, SECONDS
+    )
     assert time.monotonic() - began < 10, "alone on the machine it takes milliseconds"
     nothing_is_held(impatient)
 

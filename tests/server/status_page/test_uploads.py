@@ -129,7 +129,7 @@ def test_an_answer_that_is_not_read_keeps_its_place(on_page):
 
 @pytest.mark.parametrize(
     ("module", "name", "value", "left"),
-    [(pages, "_CONNECTIONS", 2, 2), (port, "_IDLE_SECONDS", 1, 0)],
+    [(pages, "CONNECTIONS", 2, 2), (port, "_IDLE_SECONDS", 1, 0)],
 )
 def test_heads_that_never_end_are_not_kept(on_page, monkeypatch, module, name, value, left):
     """Nor more than so many: each keeps a descriptor."""
@@ -146,5 +146,18 @@ def test_heads_that_never_end_are_not_kept(on_page, monkeypatch, module, name, v
             assert each.recv(12) == b"HTTP/1.1 200"
         for each in waiting:
             each.close()
+
+    on_page(check)
+
+
+def test_a_connection_in_use_is_kept(on_page, monkeypatch):
+    monkeypatch.setattr(port, "_IDLE_SECONDS", 1)
+
+    def check(url):
+        with closing(connected(url)) as used:
+            for _ in range(40):
+                used.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                assert used.recv(1 << 16).startswith(b"HTTP/1.1 200")
+                time.sleep(0.1)
 
     on_page(check)
