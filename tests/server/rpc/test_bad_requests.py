@@ -365,7 +365,7 @@ def test_an_answer_that_does_not_fit_is_refused_before_it_is_computed(
 def test_a_message_that_does_not_fit_is_refused(server):
     with (
         Client(server.address, max_message_bytes=2**26) as generous,
-        pytest.raises(ServiceError, match="larger than max") as raised,
+        pytest.raises(ServiceError, match="--max-message-bytes is 4,194,304") as raised,
     ):
         generous.decode([bytes(5_000_000)])
     assert raised.value.code is EXHAUSTED
