@@ -1,21 +1,19 @@
 """scikit-learn's two photographs, read without importing it: that takes seconds."""
 
 import functools
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.sample_photographs import sample_photographs
+
 
 @functools.cache
 def _pixels(name: str) -> NDArray[np.uint8]:
-    found = importlib.util.find_spec("sklearn")
-    assert found is not None
-    assert found.origin is not None
-    pixels = np.asarray(Image.open(Path(found.origin).parent / "datasets" / "images" / name))
+    (path,) = (path for path in sample_photographs() if path.name == name)
+    pixels = np.asarray(Image.open(path))
     pixels.flags.writeable = False
     return pixels
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import io
 import sys
 import time
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.docs.demo_sheet import HEADING, Row, WebP, contact_sheet
+from benchmarks.sample_photographs import sample_photographs
 from benchmarks.service.processes import started
 from hvae_codec.client import Client
 from hvae_codec.codec.bitstream.header import parse
@@ -69,16 +69,6 @@ def real_images() -> tuple[list[tuple[str, Pixels]], str]:
         return images, "CIFAR-10 is not available (set HVAE_DATA to its directory)"
     images += [(f"cifar-test-{i}", cifar.images[i]) for i in range(CIFAR_IMAGES)]
     return images, f"CIFAR-10 images: {cifar.name} {cifar.split}"
-
-
-def sample_photographs() -> list[Path]:
-    """The photographs that scikit-learn brings, which need not be imported for them: that takes
-    seconds.
-    """
-    spec = importlib.util.find_spec("sklearn")
-    assert spec is not None
-    assert spec.origin is not None
-    return sorted((Path(spec.origin).parent / "datasets" / "images").glob("*.jpg"))
 
 
 def run_one(client: Client, name: str, image: Pixels, model: str, quality: int) -> Row:

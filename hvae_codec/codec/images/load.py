@@ -129,7 +129,8 @@ def as_batch(
     for index, image in enumerate(images):
         try:
             pixels = as_uint8(image)
-            batch.append(pixels if held else pixels.copy())
+            own = held or isinstance(image, str | bytes | os.PathLike | Image.Image)
+            batch.append(pixels if own else pixels.copy())
         except ImageError as error:
             raise type(error)(f"image {index} of the batch: {error}") from error
     return batch

@@ -1,12 +1,9 @@
 """Requests to the HTTP port of a real server."""
 
 import http.client
-import io
 import json
 from dataclasses import dataclass
 from urllib.parse import urlsplit
-
-from PIL import Image
 
 SECONDS = 60
 PNG, HVAE, NPY, JSON = "image/png", "image/x-hvae", "application/x-npy", "application/json"
@@ -44,10 +41,3 @@ def ask(server, path, body=None, kind=None, verb=None, context=None, **headers):
     answer = Answer(response.status, response.headers, response.read())
     connection.close()
     return answer
-
-
-def png_of(picture):
-    """A PNG file of a picture uint8 [H, W, C]."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    return file.getvalue()

@@ -16,9 +16,10 @@ from google.protobuf import json_format
 from PIL import Image
 
 import hvae_codec
+from hvae_codec.codec.images.load import encode_png
 from hvae_codec.server.http.routes import routes_of
 from hvae_codec.v1 import codec_pb2, codec_pb2_grpc
-from tests.server.http.asking import HVAE, JSON, NPY, PNG, ask, png_of
+from tests.server.http.asking import HVAE, JSON, NPY, PNG, ask
 
 SERVICE = codec_pb2.DESCRIPTOR.services_by_name["CodecService"]
 RUNG = "model=cifar10&quality=3"
@@ -37,7 +38,7 @@ def picture(smooth_picture):
 
 @pytest.fixture(scope="module")
 def file(picture):
-    return png_of(picture)
+    return encode_png(picture)
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_encode_by_json(served, file, picture, blob, codec):
 def test_a_body_of_megabytes(served, smooth_picture):
     """As `curl` sends it: first the head, and the body once the server asks for it."""
     large = np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3)).astype(np.uint8)
-    file = png_of(large)
+    file = encode_png(large)
     found = ask(served, "encode?model=photo&quality=40", file, PNG)
     assert found.body == hvae_codec.encode(large, "photo", quality=40)
     request = {"model": {"name": "photo", "quality": 40}, "images": [{"file": _text(file)}]}
@@ -101,7 +102,7 @@ def test_the_commands_of_the_guide(served, codec, tmp_path, smooth_picture):
     commands = re.findall(r"^\$ curl (.*)$", section, re.MULTILINE)
     assert len(commands) == 8
     picture = smooth_picture(96, 128, seed=5)
-    (tmp_path / "photo.png").write_bytes(png_of(picture))
+    (tmp_path / "photo.png").write_bytes(encode_png(picture))
     for command in commands:
         words = shlex.split(command.replace("http://127.0.0.1:8080/v1/", served.http))
         subprocess.run(

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 from google.rpc import code_pb2
 
+from hvae_codec.codec.images.load import encode_png
 from hvae_codec.server.http.status import http_status
 from hvae_codec.v1 import codec_pb2
 from tests.server.conftest import TOKENS
-from tests.server.http.asking import HVAE, JSON, NPY, PNG, SECONDS, ask, png_of
+from tests.server.http.asking import HVAE, JSON, NPY, PNG, SECONDS, ask
 from tests.waiting import wait_until
 
 ENCODE = "encode?model=cifar10&quality=3"
@@ -28,7 +29,7 @@ def served(watched):
 
 @pytest.fixture(scope="module")
 def file(smooth_picture):
-    return png_of(smooth_picture(32, 32, seed=5))
+    return encode_png(smooth_picture(32, 32, seed=5))
 
 
 @pytest.fixture(autouse=True)

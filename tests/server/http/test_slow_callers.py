@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 import hvae_codec
-from tests.server.http.asking import HVAE, PNG, SECONDS, ask, png_of
+from hvae_codec.codec.images.load import encode_png
+from tests.server.http.asking import HVAE, PNG, SECONDS, ask
 from tests.server.scraping import Scrape, scraped_when
 from tests.waiting import wait_until
 
@@ -42,7 +43,7 @@ def large_file():
 
 @pytest.fixture(scope="module")
 def file(smooth_picture):
-    return png_of(smooth_picture(32, 32, seed=5))
+    return encode_png(smooth_picture(32, 32, seed=5))
 
 
 def connected(server):
@@ -157,7 +158,7 @@ def test_sigterm(start_server, smooth_picture, large_file, grace):
     ports = ("--http-port", "0", "--metrics-port", "0", "--coding-processes", "1")
     server = start_server(*flags, *ports)
     picture = smooth_picture(1_000, 1_000)
-    body, kind = (png_of(picture), PNG) if grace else (large_file, "image/jpeg")
+    body, kind = (encode_png(picture), PNG) if grace else (large_file, "image/jpeg")
     with ThreadPoolExecutor(1) as pool, connected(server) as idle:
         idle.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(1 << 20).startswith(b"HTTP/1.1 200 ")
