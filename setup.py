@@ -33,6 +33,8 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 KERNEL_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+# GCC 12 takes the undefined operands in its own header of intrinsics for a mistake.
+AVX512 += ["-mprefer-vector-width=512", "-Wno-maybe-uninitialized"]
 CUDA_SOURCES = ("csrc/cuda/gaussian.cu", "csrc/cuda/uniform.cu")
 TORCH_SOURCES = (
     "csrc/bind.cpp",
@@ -40,6 +42,7 @@ TORCH_SOURCES = (
     "csrc/autograd.cpp",
     "csrc/build_info.cpp",
     "csrc/cpu/device.cpp",
+    "csrc/integer/op.cpp",
 )
 CUDA_ARCHITECTURES = ("80", "90", "100")
 
@@ -50,10 +53,14 @@ def is_x86() -> bool:
 
 def simd_sources() -> dict[str, list[str]]:
     """CPU kernel source -> instruction set flags."""
-    sources: dict[str, list[str]] = {"csrc/cpu/baseline.cpp": [], "csrc/cpu/dispatch.cpp": []}
+    sources: dict[str, list[str]] = {}
+    for part in ("cpu", "integer"):
+        sources[f"csrc/{part}/baseline.cpp"] = sources[f"csrc/{part}/dispatch.cpp"] = []
+        if is_x86():
+            sources[f"csrc/{part}/avx2.cpp"] = AVX2
+            sources[f"csrc/{part}/avx512.cpp"] = AVX512
     if is_x86():
-        sources["csrc/cpu/avx2.cpp"] = AVX2
-        sources["csrc/cpu/avx512.cpp"] = [*AVX512, "-mprefer-vector-width=512"]
+        sources["csrc/integer/avx512vnni.cpp"] = [*AVX512, "-mavx512vnni"]
     return sources
 
 

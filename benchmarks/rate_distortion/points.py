@@ -59,7 +59,8 @@ def our_points(model: str, pictures: Sequence[Pixels], efforts: Sequence[int]) -
     for quality in progress("our qualities", levels, leave=False):
         codec = hvae_codec.load(model, quality)
         tiles = _tiles(codec, pictures)
-        rates = np.array(rates_nats(codec.model, tiles)) * len(tiles) / len(pictures)
+        rates = np.array(rates_nats(codec.checkpoint.of_one_size[0], tiles))
+        rates *= len(tiles) / len(pictures)
         for effort in efforts:
             coded = coded_by_ours(codec, pictures, effort)
             row = {"quality": quality, "effort": effort, "model_id": codec.info.model_id}

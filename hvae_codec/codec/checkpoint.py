@@ -26,10 +26,18 @@ from hvae_codec.codec.entropy.context_tables import ContextTables
 from hvae_codec.codec.entropy.tables import SymbolTables
 from hvae_codec.codec.quality_scale import stated_quality
 from hvae_codec.errors import CheckpointError, SpecError
-from hvae_codec.models.build import Model, Spec, build_model, spec_from_json, unweighted
+from hvae_codec.models.build import (
+    CodingModel,
+    Spec,
+    arithmetic_of,
+    build_coding_model,
+    spec_from_json,
+    unweighted,
+)
 from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
 from hvae_codec.models.inference import loading
+from hvae_codec.models.integer.model import IntegerConvVAE
 from hvae_codec.models.tensor_files import read_tensors
 from hvae_codec.utils.atomic_files import write_atomically
 
@@ -77,7 +85,7 @@ class ModelInfo:
 class Checkpoint:
     """A model, its symbol tables and its card."""
 
-    model: Model
+    model: CodingModel
     tables: Tables
     card: dict[str, Any]
 
@@ -101,11 +109,11 @@ class Checkpoint:
         )
 
 
-def content_hash(model: Model, tables: Tables) -> str:
+def content_hash(model: CodingModel, tables: Tables) -> str:
     """SHA-256, in hex, of everything that decoding depends on: spec, posterior, weights, steps,
     tables.
     """
-    head = {"spec": model.spec.to_json(), "posterior": model.posterior}
+    head = {"spec": model.spec.to_json(), "posterior": model.posterior, **_arithmetic(model)}
     return hash_of(head, _tensors(model, tables))
 
 
@@ -120,7 +128,7 @@ def hash_of(head: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def make_checkpoint(model: Model, tables: Tables, card: dict[str, Any]) -> Checkpoint:
+def make_checkpoint(model: CodingModel, tables: Tables, card: dict[str, Any]) -> Checkpoint:
     """A checkpoint in memory.
 
     `card` holds name, quality, recipe and measurements; format, spec, posterior and hash are added
@@ -130,6 +138,7 @@ def make_checkpoint(model: Model, tables: Tables, card: dict[str, Any]) -> Check
         "format": _FORMAT,
         "sha256": content_hash(model, tables),
         "posterior": model.posterior,
+        **_arithmetic(model),
         "spec": model.spec.to_json(),
         "measured": UNMEASURED,
         **card,
@@ -138,7 +147,7 @@ def make_checkpoint(model: Model, tables: Tables, card: dict[str, Any]) -> Check
 
 
 def save_checkpoint(
-    path: Path, model: Model, tables: Tables, card: dict[str, Any], *, replace: bool = False
+    path: Path, model: CodingModel, tables: Tables, card: dict[str, Any], *, replace: bool = False
 ) -> Checkpoint:
     """Write `path` (.safetensors) and its card (.json), the card last; each appears whole or not at
     all.
@@ -269,7 +278,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     posterior: Posterior = card.get("posterior", "")
     try:
         spec = spec_from_json(card["spec"])
-        model = unweighted(lambda: build_model(spec, posterior))
+        arithmetic = card.get("arithmetic", "float")
+        model = unweighted(lambda: build_coding_model(spec, posterior, arithmetic))
         assign_weights(model, weights)
     except (KeyError, RuntimeError, SpecError) as error:
         raise CheckpointError(f"{path}: weights do not fit the card's model: {error}") from error
@@ -278,7 +288,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     tables = _tables(spec, arrays, path)
     check_hash(path, content_hash(model, tables), card)
     model.eval().requires_grad_(False)
-    return Checkpoint(model.to(memory_format=torch.channels_last), tables, card)
+    if not isinstance(model, IntegerConvVAE):
+        model.to(memory_format=torch.channels_last)
+    return Checkpoint(model, tables, card)
 
 
 def read_checkpoint_tensors(path: Path) -> dict[str, Tensor]:
@@ -294,10 +306,13 @@ def read_checkpoint_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def assign_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give a model whose parameters are undefined its weights, in fp32; RuntimeError where they
-    are not its own.
+    """Give a model whose parameters are undefined its weights, in its own types; RuntimeError where
+    they are not its own.
     """
-    as_stored = {name: value.to(torch.float32, copy=True) for name, value in weights.items()}
+    own = {name: value.dtype for name, value in model.state_dict().items()}
+    as_stored = {
+        name: value.to(own.get(name, torch.float32), copy=True) for name, value in weights.items()
+    }
     model.load_state_dict(as_stored, assign=True)
 
 
@@ -307,6 +322,12 @@ def check_hash(path: Path, found: str, card: dict[str, Any]) -> None:
         raise CheckpointError(
             f"{path}: content hash {found[:16]} is not the card's {card['sha256'][:16]}"
         )
+
+
+def _arithmetic(model: CodingModel) -> dict[str, str]:
+    """What names the arithmetic; nothing for floats, as before there were others."""
+    arithmetic = arithmetic_of(model)
+    return {} if arithmetic == "float" else {"arithmetic": arithmetic}
 
 
 def _tables(spec: Spec, arrays: dict[str, NDArray[np.generic]], path: Path) -> Tables:
@@ -330,7 +351,7 @@ def _compact(tensor: Tensor) -> Tensor:
     return half if torch.equal(half.to(tensor.dtype), tensor) else tensor
 
 
-def _tensors(model: Model, tables: Tables) -> dict[str, Tensor]:
+def _tensors(model: CodingModel, tables: Tables) -> dict[str, Tensor]:
     weights = {_MODEL + name: value for name, value in weights_of(model).items()}
     frequencies = {
         name: torch.from_numpy(np.array(array)) for name, array in tables.to_tensors().items()

@@ -37,8 +37,7 @@ from hvae_codec.errors import (
     UnknownQualityError,
     WrongModelError,
 )
-from hvae_codec.models.fully_convolutional.model import ConvVAE
-from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.models.build import CodingModel
 from hvae_codec.utils.arguments import sample_arguments, shown
 
 
@@ -74,7 +73,7 @@ class Codec(LatentCodec):
         self.file_coder, self.transform, self.point = halves_of(checkpoint)
 
     @property
-    def model(self) -> HierarchicalVAE | ConvVAE:
+    def model(self) -> CodingModel:
         """The model itself, in evaluation mode."""
         return self.transform.model
 

@@ -12,7 +12,7 @@ from hvae_codec.codec.quality_scale import OperatingPoint, quality_number
 from hvae_codec.codec.tiled.transform import TiledTransform
 from hvae_codec.codec.transform import Transform
 from hvae_codec.errors import CheckpointError, UnknownQualityError
-from hvae_codec.models.fully_convolutional.model import ConvVAE
+from hvae_codec.models.hvae import HierarchicalVAE
 
 
 def halves_of(checkpoint: Checkpoint) -> tuple[FileCoder, Transform, OperatingPoint]:
@@ -22,7 +22,7 @@ def halves_of(checkpoint: Checkpoint) -> tuple[FileCoder, Transform, OperatingPo
     """
     model, info = checkpoint.model, model_info(checkpoint.card)
     _, height, width = model.spec.image_shape
-    if not isinstance(model, ConvVAE):
+    if isinstance(model, HierarchicalVAE):
         tables = checkpoint.of_one_size[1]
         tiled = TiledFileCoder(tables, checkpoint.model_id, (height, width))
         return tiled, TiledTransform(checkpoint, tiled, info.psnr_db), OperatingPoint()

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from hvae_codec.codec.bitstream.symbols import SymbolBatch
 from hvae_codec.codec.features import Features
 from hvae_codec.codec.quality_scale import OperatingPoint
-from hvae_codec.models.fully_convolutional.model import ConvVAE
-from hvae_codec.models.hvae import HierarchicalVAE
+from hvae_codec.models.build import CodingModel
 
 Pixels = NDArray[np.uint8]
 Prepared = tuple[Pixels, bool]
@@ -30,7 +29,7 @@ class Transform(Protocol):
     """
 
     @property
-    def model(self) -> HierarchicalVAE | ConvVAE:
+    def model(self) -> CodingModel:
         """The model itself, in evaluation mode."""
 
     def check_point(self, effort: int, trade: Trades) -> None:

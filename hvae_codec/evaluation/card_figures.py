@@ -17,6 +17,7 @@ from hvae_codec.evaluation.rows import run_passes
 from hvae_codec.models.build import Model
 from hvae_codec.models.hvae import noise_seed
 from hvae_codec.models.inference import inference
+from hvae_codec.models.integer.model import IntegerConvVAE
 from hvae_codec.models.likelihoods import dtype_of
 from hvae_codec.models.plane import BetaRanges, PlaneVAE
 from hvae_codec.utils.progress import progress
@@ -31,9 +32,10 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
     """Means over images uint8 [N, H, W, C] of the model's size, each coded as a record.
 
     `payload_bytes` excludes the header and `file_bytes` includes it; `information_bytes` is the
-    content of the same symbols under the tables, per layer and in total; `rates_nats` the rates of
-    Eq. 7 per layer, top first; `psnr_db` the mean over images of the PSNR of the decoded 8-bit
-    image (`quality.PSNR_RULE`); `exact_images` the share of those that are unchanged.
+    content of the same symbols under the tables, per layer and in total. `rates_nats` are the rates
+    of Eq. 7 per layer, top first; of an integer model, which draws no samples, that content in
+    nats. `psnr_db` is the mean over images of the PSNR of the decoded 8-bit image
+    (`quality.PSNR_RULE`), `exact_images` the share of those that are unchanged.
     """
     number = codec.point.number
     share = None if number is None else number / MAX_NUMBER
@@ -50,6 +52,10 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
     error = np.concatenate(errors)
     exact = float((error == 0).mean())
     layer_bytes = np.concatenate(bits).mean(axis=0) / 8.0
+    if isinstance(codec.model, IntegerConvVAE):  # has no samples, only what is coded
+        rates = list(layer_bytes * 8.0 * math.log(2.0))
+    else:
+        rates = rates_nats(codec.model, images, seed=seed, share=share)
     return {
         "images": len(images),
         "payload_bytes": round(float(np.mean(payload_sizes)), 4),
@@ -58,9 +64,7 @@ def measure_codec(codec: Codec, images: NDArray[np.uint8], *, seed: int = 0) -> 
         "information_bytes_per_layer": [round(float(value), 4) for value in layer_bytes],
         "psnr_db": round(mean_psnr_db(error, images[0].size), 4),
         "exact_images": round(exact, 6),
-        "rates_nats": [
-            round(rate, 4) for rate in rates_nats(codec.model, images, seed=seed, share=share)
-        ],
+        "rates_nats": [round(rate, 4) for rate in rates],
     }
 
 

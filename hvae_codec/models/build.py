@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch.overrides import TorchFunctionMode
 
@@ -11,10 +11,18 @@ from hvae_codec.errors import SpecError
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
+from hvae_codec.models.integer.model import IntegerConvVAE
 from hvae_codec.models.spec import ModelSpec
 
 Spec = ModelSpec | ConvSpec
 Model = HierarchicalVAE | ConvVAE
+"""What trains."""
+ConvModel = ConvVAE | IntegerConvVAE
+CodingModel = Model | IntegerConvVAE
+"""What codes."""
+Arithmetic = Literal["float", "int16"]
+"""What defines the pixels of a model: floats, up to a grey level, or integers, to the bit."""
+
 Built = TypeVar("Built")
 
 
@@ -29,6 +37,27 @@ def build_model(spec: Spec, posterior: Posterior) -> Model:
     if posterior != "uniform":
         raise SpecError(f"{spec.name} has uniform posteriors only, not {posterior!r}")
     return ConvVAE(spec)
+
+
+def build_coding_model(spec: Spec, posterior: Posterior, arithmetic: str) -> CodingModel:
+    """The model of `spec` in an arithmetic, its weights to be loaded.
+
+    Raises:
+        SpecError: as `build_model`, or the kind of model does not have the arithmetic.
+    """
+    if arithmetic == "float":
+        return build_model(spec, posterior)
+    if arithmetic != "int16" or not isinstance(spec, ConvSpec) or posterior != "uniform":
+        raise SpecError(
+            f"{spec.name} with {posterior!r} posteriors has no arithmetic {arithmetic!r}; "
+            "float is there, and int16 for fully convolutional models"
+        )
+    return IntegerConvVAE(spec)
+
+
+def arithmetic_of(model: CodingModel) -> Arithmetic:
+    """The arithmetic that defines the model's pixels."""
+    return "int16" if isinstance(model, IntegerConvVAE) else "float"
 
 
 def unweighted(build: Callable[[], Built]) -> Built:

@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tests.processes import starting_with
 
 COMMANDS = (
     *("encode", "decode", "pack", "unpack", "ls", "cat"),
-    *("info", "models", "features", "sample", "train", "sweep", "calibrate"),
+    *("info", "models", "features", "sample", "train", "sweep", "calibrate", "quantise"),
     *("train-classifier", "evaluate", "report", "benchmark", "serve", "remote", "completion"),
 )
 
@@ -70,6 +71,9 @@ def test_the_examples_in_the_help_texts_work(run, save, picture, tmp_path, monke
     few = ["--data", "folder:crops", "--epochs", "1", "--batch-size", "16", "--threads", "1"]
     examples["train"] += few
     examples["calibrate"] += ["--data", "folder:crops", "--images", "4"]
+    photo = Path(hvae_codec.__file__).parent / "checkpoints" / "photo.safetensors"
+    examples["quantise"][1] = str(photo)
+    examples["quantise"] += ["--data", "folder:crops", "--images", "1"]
     examples["sweep"] += [*few, "--grid", "2x2"]
     (tmp_path / "mnist").mkdir()
     np.savez(tmp_path / "mnist" / "mnist.npz", **digits())

@@ -17,8 +17,8 @@ from torch import Tensor
 from hvae_codec.codec.bitstream.conv_files import ConvFileCoder
 from hvae_codec.codec.entropy.contexts import ContextIds
 from hvae_codec.codec.entropy.tables import Int32Array
-from hvae_codec.codec.quality_scale import MAX_NUMBER
-from hvae_codec.models.fully_convolutional.model import ConvVAE
+from hvae_codec.codec.fully_convolutional.engines import engine_of
+from hvae_codec.models.build import ConvModel
 from hvae_codec.models.fully_convolutional.spec import SECOND_STRIDE
 from hvae_codec.models.inference import full_precision, inference
 from hvae_codec.utils.cancellation import check
@@ -32,8 +32,9 @@ Pixels = NDArray[np.uint8]
 class ConvNetworks:
     """Runs a trained model on images uint8 [N, H, W, 3] of one size and one quality."""
 
-    def __init__(self, model: ConvVAE, coder: ConvFileCoder) -> None:
+    def __init__(self, model: ConvModel, coder: ConvFileCoder) -> None:
         self.model = model.eval()
+        self._engine = engine_of(self.model)
         self._coder = coder
 
     @inference
@@ -44,17 +45,15 @@ class ConvNetworks:
         found_levels: list[ContextIds] = []
         walk = self._coder.coder.walk(quality)
 
-        def choose(index: int, scaled: Tensor) -> Tensor:
-            k = torch.round(scaled).permute(1, 0, 2, 3).to(torch.int32).cpu().numpy()
+        def choose(index: int, k: Int32Array) -> Int32Array:
             levels = walk.levels((k.shape[1], k.shape[2], k.shape[3]))
             clipped = layers[index].clip(k, levels)
             walk.add(clipped)
             found.append(clipped)
             found_levels.append(levels)
-            return self._as_input(clipped)
+            return clipped
 
-        hidden = self._fine_features(pictures, quality)
-        self.model.quantise(hidden, self._qualities(len(pictures), quality), choose)
+        self._engine.quantise(self._fine_features(pictures, quality), quality, choose)
         return found, found_levels
 
     @inference
@@ -64,10 +63,8 @@ class ConvNetworks:
         """Images of symbols [C, N, h, w] of the first layers, in strips uint8 [N, h, width, 3]
         from the top; layers not given take the mode of their prior.
         """
-        count = symbols[0].shape[1]
-        qualities = self._qualities(count, quality)
-        state = self.model.coarse_state([self._as_input(layer) for layer in symbols], qualities)
-        return self._finished(state, qualities, height, width)
+        state = self._engine.coarse_state(symbols, quality)
+        return self._finished(state, quality, height, width)
 
     def pictures(
         self, symbols: Sequence[NDArray[np.integer]], quality: int, height: int, width: int
@@ -83,15 +80,11 @@ class ConvNetworks:
         """Mean and deviation of the latents of the first layers averaged over their maps, float32
         [N, C] each: z_l = mu_p(z_>l) + step * k, uniform over a step.
         """
-        count = symbols[0].shape[1]
-        qualities = self._qualities(count, quality)
-        inputs = [self._as_input(layer) for layer in symbols]
         pooled = []
-        for index, z in enumerate(self.model.dequantise(inputs, qualities)):
-            step = self.model.step(index, qualities)[:, :, 0, 0]
-            positions = z.shape[2] * z.shape[3]
-            deviation = step / (12.0 * positions) ** 0.5
-            pooled.append((z.mean(dim=(2, 3)).cpu().numpy(), deviation.cpu().numpy()))
+        for z, step in self._engine.latents(symbols, quality):
+            positions = z.shape[1] * z.shape[2]
+            deviation = (step / (12.0 * positions) ** 0.5).expand(len(z), -1)
+            pooled.append((z.mean(dim=(1, 2)).cpu().numpy(), deviation.cpu().numpy()))
         return pooled
 
     @inference
@@ -113,23 +106,10 @@ class ConvNetworks:
             walk.add(symbols[-1])
         return self.pictures(symbols, quality, height, width)
 
-    def _qualities(self, count: int, quality: int) -> Tensor:
-        return torch.full((count,), quality / MAX_NUMBER, dtype=torch.float32, device=self._device)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    def _as_input(self, symbols: NDArray[np.integer]) -> Tensor:
-        """Symbols [C, N, h, w] as the model takes them, fp32 [N, C, h, w]."""
-        array = np.ascontiguousarray(symbols.transpose(1, 2, 3, 0), np.float32)
-        return torch.from_numpy(array).to(self._device).permute(0, 3, 1, 2)
-
     def _fine_features(self, pictures: Pixels, quality: int) -> Tensor:
-        """`ConvVAE.fine_features` of whole images, edges repeated up to the coarsest stride."""
+        """`Engine.fine_features` of whole images, edges repeated up to the coarsest stride."""
         count, height, width, _ = pictures.shape
-        qualities = self._qualities(count, quality)
-        coarsest, halo = self.model.spec.coarsest, self.model.encoder_halo
+        coarsest, halo = self.model.spec.coarsest, self.model.spec.encoder_halo
         below, right = -height % coarsest, -width % coarsest
         padded = height + below
         rows = _rows_at_once(count, width + right)
@@ -143,37 +123,27 @@ class ConvNetworks:
             missing = bottom + under - (top - above) - strip.shape[1]
             if missing or right:
                 strip = np.pad(strip, ((0, 0), (0, missing), (0, right), (0, 0)), mode="edge")
-            x = self._pixels(strip)
-            hidden = self.model.fine_features(x, qualities)
+            hidden = self._engine.fine_features(strip, quality)
             start = above // SECOND_STRIDE
-            parts.append(hidden[:, :, start : start + (bottom - top) // SECOND_STRIDE])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+            parts.append(hidden[:, start : start + (bottom - top) // SECOND_STRIDE])
+        return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _pixels(self, pictures: Pixels) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(pictures)).to(self._device)
-        return self.model.likelihood.pixels(tensor.permute(0, 3, 1, 2), torch.float32)
-
-    def _finished(
-        self, state: Tensor, qualities: Tensor, height: int, width: int
-    ) -> Iterator[Pixels]:
+    def _finished(self, state: Tensor, quality: int, height: int, width: int) -> Iterator[Pixels]:
         """Strips of the images of a coarse state."""
-        halo = self.model.decoder_halo
+        halo = self.model.spec.decoder_halo
         rows = _rows_at_once(len(state), width) // SECOND_STRIDE
         for top in range(0, -(-height // SECOND_STRIDE), rows):
-            bottom = min(top + rows, state.shape[2])
+            bottom = min(top + rows, state.shape[1])
             above = min(top, halo)
             check()
             with full_precision(), torch.inference_mode():
-                part = state[:, :, top - above : bottom + halo]
-                output = self.model.fine_output(part, qualities)
+                part = self._engine.pixels(state[:, top - above : bottom + halo], quality)
                 start = above * SECOND_STRIDE
                 stop = min(
                     start + (bottom - top) * SECOND_STRIDE, height - top * SECOND_STRIDE + start
                 )
-                shown = self.model.likelihood.mode(output[:, :, start:stop, :width])
-                values = (shown * 255.0).round_().to(torch.uint8)
-                strip = np.ascontiguousarray(values.permute(0, 2, 3, 1).cpu().numpy())
-            yield strip
+                shown = part[:, start:stop, :width].cpu().numpy()
+            yield np.ascontiguousarray(shown)
 
 
 def _rows_at_once(count: int, width: int) -> int:

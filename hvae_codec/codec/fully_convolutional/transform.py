@@ -18,7 +18,7 @@ from hvae_codec.codec.fully_convolutional.networks import ConvNetworks
 from hvae_codec.codec.quality_scale import HIGHEST, LOWEST, OperatingPoint
 from hvae_codec.codec.transform import Pixels, Prepared, Trades, as_grey
 from hvae_codec.errors import HvaeCodecError
-from hvae_codec.models.fully_convolutional.model import ConvVAE
+from hvae_codec.models.build import ConvModel
 from hvae_codec.utils.arguments import equals
 
 _CHUNK_PIXELS = 1 << 20  # of small images, go through the networks together
@@ -31,13 +31,13 @@ class ConvTransform:
     channel.
     """
 
-    def __init__(self, model: ConvVAE, coder: ConvFileCoder, name: str) -> None:
+    def __init__(self, model: ConvModel, coder: ConvFileCoder, name: str) -> None:
         self._coder = coder
         self._name = name
         self.networks = ConvNetworks(model, coder)
 
     @property
-    def model(self) -> ConvVAE:
+    def model(self) -> ConvModel:
         """As `Transform.model`."""
         return self.networks.model
 

@@ -179,7 +179,7 @@ class ConvVAE(nn.Module):
 
     def fine_features(self, x: Tensor, qualities: Tensor) -> Tensor:
         """What the finest resolution says of pixels [B, 3, H, W] in [0, 1]: [B, C, H / 8, W / 8].
-        It depends on `encoder_halo` rows and columns of pixels around each.
+        It depends on `spec.encoder_halo` rows and columns of pixels around each.
         """
         return self._first_features(x, self.knot_weights(qualities))
 
@@ -190,22 +190,11 @@ class ConvVAE(nn.Module):
         return self._finish_coarse(state, self.knot_weights(qualities))
 
     def fine_output(self, state: Tensor, qualities: Tensor) -> Tensor:
-        """The decoder's output [B, 3, H, W] for its `coarse_state`; it depends on `decoder_halo`
-        rows and columns of the state around each.
+        """The decoder's output [B, 3, H, W] for its `coarse_state`.
+
+        It depends on `spec.decoder_halo` rows and columns of the state around each.
         """
         return self._finish_fine(state, self.knot_weights(qualities))
-
-    @property
-    def encoder_halo(self) -> int:
-        """Pixels, a multiple of 8, around a pixel that `fine_features` depend on."""
-        positions = 1 + self.spec.resolutions[0].encoder_blocks
-        return -(-positions * FIRST_STRIDE // SECOND_STRIDE) * SECOND_STRIDE
-
-    @property
-    def decoder_halo(self) -> int:
-        """Positions of 8 pixels around a position that `fine_output` depends on."""
-        positions = 1 + self.spec.resolutions[0].decoder_blocks
-        return -(-positions * FIRST_STRIDE // SECOND_STRIDE)
 
     def walk(self) -> list[tuple[int, ConvLayer]]:
         """Index and networks of each layer, top first."""

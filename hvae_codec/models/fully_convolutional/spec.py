@@ -112,6 +112,18 @@ class ConvSpec:
         return self.resolutions[-1].stride
 
     @property
+    def encoder_halo(self) -> int:
+        """Pixels, a multiple of 8, around a pixel that `ConvVAE.fine_features` depend on."""
+        positions = 1 + self.resolutions[0].encoder_blocks
+        return -(-positions * FIRST_STRIDE // SECOND_STRIDE) * SECOND_STRIDE
+
+    @property
+    def decoder_halo(self) -> int:
+        """Positions of 8 pixels around a position that `ConvVAE.fine_output` depends on."""
+        positions = 1 + self.resolutions[0].decoder_blocks
+        return -(-positions * FIRST_STRIDE // SECOND_STRIDE)
+
+    @property
     def dims(self) -> tuple[int, ...]:
         """Latent dimensions per layer, top first, of one image of `image_shape`."""
         return self.dims_of(*self.image_shape[1:])

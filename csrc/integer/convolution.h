@@ -1,0 +1,196 @@
+// The convolution for one instruction set: tiles of positions by groups of outputs, in registers.
+//
+// Lanes has `Vector`, kParts vectors to a group of outputs, kPositions and kGroups of a tile, and
+//   load(const void*): kLanes of 32 bits,
+//   pair(const int16*): two neighbouring values in every lane,
+//   dot(sum, values, weights): sum + the products of both, lane by lane, and
+//   narrow(sum, positive, negative, added, low, high, to): the results of a vector of sums.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels.h"
+
+namespace hvae::integer {
+namespace {
+
+alignas(64) constexpr std::int16_t kZeros[kMaxChannels] = {};  // what lies around an image
+
+constexpr float kLargest = 65536.0F;  // beyond what any bounds and values added let through
+
+template <typename Lanes, int positions, int groups>
+class Tile {
+ public:
+  Tile(const Convolution& c, std::int64_t group) : c_(c), group_(group) {}
+
+  // Positions [column, column + count) of a row of outputs.
+  void run(std::int64_t image, std::int64_t row, std::int64_t column, int count) {
+    Vector sums[positions][groups * kParts];
+    for (int part = 0; part < groups * kParts; ++part) {
+      const Vector bias = Lanes::load(c_.bias + group_ * kGroup + part * kLanes);
+      for (int p = 0; p < positions; ++p) {
+        sums[p][part] = bias;
+      }
+    }
+    accumulate(image, row, column, sums);
+    for (int p = 0; p < count; ++p) {
+      finish(image, row, column + p, sums[p]);
+    }
+  }
+
+ private:
+  using Vector = typename Lanes::Vector;
+  static constexpr int kParts = Lanes::kParts, kLanes = kGroup / kParts;
+  static constexpr int kOutputs = groups * kGroup;
+
+  void accumulate(std::int64_t image, std::int64_t row, std::int64_t column,
+                  Vector (&sums)[positions][groups * kParts]) const {
+    std::int64_t all_pairs = 0;
+    for (int i = 0; i < c_.input_count; ++i) {
+      all_pairs += c_.kernel * c_.kernel * c_.inputs[i].channels / 2;
+    }
+    const std::int64_t next_group = all_pairs * kGroup * 2;
+    const std::int16_t* weights = c_.weights + group_ * next_group;
+    for (int i = 0; i < c_.input_count; ++i) {
+      const Input& input = c_.inputs[i];
+      const std::int64_t pairs = input.channels / 2;
+      for (int above = 0; above < c_.kernel; ++above) {
+        const std::int64_t y = row * c_.stride + above - c_.padding;
+        if (y < 0 || y >= c_.height) {
+          weights += c_.kernel * pairs * kGroup * 2;
+          continue;
+        }
+        const std::int16_t* line =
+            input.values + (image * c_.height + y) * c_.width * input.channels;
+        for (int left = 0; left < c_.kernel; ++left, weights += pairs * kGroup * 2) {
+          const std::int16_t* values[positions];
+          for (int p = 0; p < positions; ++p) {
+            const std::int64_t x = (column + p) * c_.stride + left - c_.padding;
+            values[p] = x < 0 || x >= c_.width ? kZeros : line + x * input.channels;
+          }
+          multiply(values, weights, pairs, next_group, sums);
+        }
+      }
+    }
+  }
+
+  static void multiply(const std::int16_t* const (&values)[positions], const std::int16_t* weights,
+                       std::int64_t pairs, std::int64_t next_group,
+                       Vector (&sums)[positions][groups * kParts]) {
+    for (std::int64_t pair = 0; pair < pairs; ++pair) {
+      Vector own[groups * kParts];
+      for (int part = 0; part < groups * kParts; ++part) {
+        own[part] = Lanes::load(weights + (part / kParts) * next_group + pair * kGroup * 2 +
+                                   (part % kParts) * kLanes * 2);
+      }
+      for (int p = 0; p < positions; ++p) {
+        const Vector two = Lanes::pair(values[p] + 2 * pair);
+        for (int part = 0; part < groups * kParts; ++part) {
+          sums[p][part] = Lanes::dot(sums[p][part], two, own[part]);
+        }
+      }
+    }
+  }
+
+  void finish(std::int64_t image, std::int64_t row, std::int64_t column,
+              const Vector (&sums)[groups * kParts]) const {
+    const Output& out = c_.output;
+    const bool whole = (group_ + groups) * kGroup <= c_.outputs && out.shuffle == 1;
+    if (whole && out.pixels == nullptr) {
+      const std::int64_t at =
+          ((image * c_.out_height + row) * c_.out_width + column) * c_.outputs + group_ * kGroup;
+      narrow(sums, out.residual != nullptr ? out.residual + at : kZeros, out.values + at);
+      return;
+    }
+    std::int16_t added[kOutputs] = {}, results[kOutputs];
+    if (out.residual != nullptr) {
+      each_run(image, row, column, [&](std::int64_t at, std::int64_t first, std::int64_t count) {
+        std::copy_n(out.residual + at, count, added + first);
+      });
+    }
+    narrow(sums, added, results);
+    each_run(image, row, column, [&](std::int64_t at, std::int64_t first, std::int64_t count) {
+      if (out.pixels != nullptr) {
+        std::copy_n(results + first, count, out.pixels + at);
+      } else {
+        std::copy_n(results + first, count, out.values + at);
+      }
+    });
+  }
+
+  // low <= added + round(sum * factor) <= high, the factor by the sum's sign.
+  void narrow(const Vector (&sums)[groups * kParts], const std::int16_t* added,
+              std::int16_t* to) const {
+    const Output& out = c_.output;
+    for (int part = 0; part < groups * kParts; ++part) {
+      const int first = part * kLanes;
+      const float* positive = out.positive + group_ * kGroup + first;
+      const float* negative = out.negative + group_ * kGroup + first;
+      Lanes::narrow(sums[part], positive, negative, added + first, out.low, out.high, to + first);
+    }
+  }
+
+  // Calls put(at, first, count) for each run of outputs that lie side by side in the result.
+  template <typename Put>
+  void each_run(std::int64_t image, std::int64_t row, std::int64_t column, const Put& put) const {
+    const std::int64_t first = group_ * kGroup;
+    const std::int64_t count = std::min<std::int64_t>(kOutputs, c_.outputs - first);
+    const std::int64_t r = c_.output.shuffle;
+    if (r == 1) {
+      put(((image * c_.out_height + row) * c_.out_width + column) * c_.outputs + first, 0, count);
+      return;
+    }
+    const std::int64_t depth = c_.outputs / (r * r);
+    for (std::int64_t done = 0; done < count;) {
+      const std::int64_t cell = (first + done) / depth, inside = (first + done) % depth;
+      const std::int64_t some = std::min(count - done, depth - inside);
+      const std::int64_t y = row * r + cell / r, x = column * r + cell % r;
+      put(((image * c_.out_height * r + y) * c_.out_width * r + x) * depth + inside, done, some);
+      done += some;
+    }
+  }
+
+  const Convolution& c_;
+  const std::int64_t group_;
+};
+
+template <typename Lanes, int groups>
+void run_row(const Convolution& c, std::int64_t image, std::int64_t row, std::int64_t group) {
+  constexpr int positions = Lanes::positions(groups);
+  Tile<Lanes, positions, groups> tile(c, group);
+  for (std::int64_t column = 0; column < c.out_width; column += positions) {
+    tile.run(image, row, column,
+             static_cast<int>(std::min<std::int64_t>(positions, c.out_width - column)));
+  }
+}
+
+template <typename Lanes>
+void convolve(const Convolution& c, std::int64_t begin, std::int64_t end) {
+  const std::int64_t groups = (c.outputs + kGroup - 1) / kGroup;
+  const std::int64_t blocks = (groups + Lanes::kGroups - 1) / Lanes::kGroups;
+  for (std::int64_t line = begin; line < end; ++line) {
+    const std::int64_t image = line / c.out_height, row = line % c.out_height;
+    // Blocks of about the same size: 6 groups are 3 and 3, not 4 and 2.
+    for (std::int64_t block = 0, group = 0; block < blocks; ++block) {
+      const std::int64_t last = groups * (block + 1) / blocks;
+      switch (last - group) {
+        case 1:
+          run_row<Lanes, 1>(c, image, row, group);
+          break;
+        case 2:
+          if constexpr (Lanes::kGroups >= 2) run_row<Lanes, 2>(c, image, row, group);
+          break;
+        case 3:
+          if constexpr (Lanes::kGroups >= 3) run_row<Lanes, 3>(c, image, row, group);
+          break;
+        default:
+          if constexpr (Lanes::kGroups >= 4) run_row<Lanes, 4>(c, image, row, group);
+      }
+      group = last;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hvae::integer

@@ -1,0 +1,1 @@
+"""Networks of integers: what a trained model becomes so that its pixels are the same everywhere."""
