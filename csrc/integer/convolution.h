@@ -28,7 +28,11 @@ class Tile {
   void run(std::int64_t image, std::int64_t row, std::int64_t column, int count) {
     Vector sums[positions][groups * kParts];
     for (int part = 0; part < groups * kParts; ++part) {
-      const Vector bias = Lanes::load(c_.bias + group_ * kGroup + part * kLanes);
+      const void* first = kZeros;
+      if (c_.bias != nullptr) {
+        first = c_.bias + group_ * kGroup + part * kLanes;
+      }
+      const Vector bias = Lanes::load(first);
       for (int p = 0; p < positions; ++p) {
         sums[p][part] = bias;
       }
@@ -97,10 +101,20 @@ class Tile {
               const Vector (&sums)[groups * kParts]) const {
     const Output& out = c_.output;
     const bool whole = (group_ + groups) * kGroup <= c_.outputs && out.shuffle == 1;
-    if (whole && out.pixels == nullptr) {
+    if (whole && out.values != nullptr) {
       const std::int64_t at =
           ((image * c_.out_height + row) * c_.out_width + column) * c_.outputs + group_ * kGroup;
       narrow(sums, out.residual != nullptr ? out.residual + at : kZeros, out.values + at);
+      return;
+    }
+    if (out.sums != nullptr) {
+      std::int32_t values[kOutputs];
+      std::memcpy(values, sums, sizeof values);
+      each_run(image, row, column, [&](std::int64_t at, std::int64_t first, std::int64_t count) {
+        for (std::int64_t n = 0; n < count; ++n) {
+          out.sums[at + n] += values[first + n];
+        }
+      });
       return;
     }
     std::int16_t added[kOutputs] = {}, results[kOutputs];

@@ -20,8 +20,9 @@ struct Input {
 
 // What becomes of the sums: low <= residual + round(sum * factor) <= high, halves to even.
 struct Output {
-  std::int16_t* values;          // or
-  std::uint8_t* pixels;          // one of the two is null
+  std::int32_t* sums;            // what the sums are added to as they are, or
+  std::int16_t* values;          // results, or
+  std::uint8_t* pixels;          // results; two of the three are null
   const std::int16_t* residual;  // null, or as large as `values`
   const float* positive;         // [groups * kGroup], for accumulators of 0 and more
   const float* negative;         // [groups * kGroup], for those below 0
@@ -37,7 +38,7 @@ struct Convolution {
   std::int64_t outputs;                // the last group may have more than are used
   int kernel, stride, padding;
   const std::int16_t* weights;  // [groups][input, row, column][channels / 2][kGroup][2]
-  const std::int32_t* bias;     // [groups * kGroup]
+  const std::int32_t* bias;     // [groups * kGroup], or null for zeros
   Output output;
 };
 

@@ -82,7 +82,8 @@ at::Tensor convolve(const std::vector<at::Tensor>& inputs, const at::Tensor& wei
     TORCH_CHECK_VALUE(residual->sizes() == result.sizes(), "a residual of ", residual->sizes(),
                       " for a result of ", result.sizes());
   }
-  c.output = {pixels ? nullptr : result.mutable_data_ptr<std::int16_t>(),
+  c.output = {nullptr,
+              pixels ? nullptr : result.mutable_data_ptr<std::int16_t>(),
               pixels ? result.mutable_data_ptr<std::uint8_t>() : nullptr,
               residual ? residual->const_data_ptr<std::int16_t>() : nullptr,
               positive.const_data_ptr<float>(),
