@@ -13,6 +13,8 @@ namespace hvae::integer {
 namespace {
 
 constexpr std::int64_t kProductsPerThread = 1 << 20;  // at least
+constexpr std::int64_t kMaxSide = 64;                 // of a kernel, a stride and a shuffle
+constexpr std::int64_t kMaxOutputs = 1 << 20;
 
 void check(const char* name, const at::Tensor& tensor, at::ScalarType type) {
   TORCH_CHECK_VALUE(tensor.scalar_type() == type && tensor.is_contiguous(), name,
@@ -43,14 +45,17 @@ at::Tensor convolve(const std::vector<at::Tensor>& inputs, const at::Tensor& wei
                     std::int64_t shuffle, std::int64_t low, std::int64_t high, bool pixels) {
   Convolution c{};
   bind_inputs(c, inputs);
-  TORCH_CHECK_VALUE(kernel >= 1 && stride >= 1 && padding >= 0 && padding < kernel &&
-                        c.height + 2 * padding >= kernel && c.width + 2 * padding >= kernel,
+  TORCH_CHECK_VALUE(kernel >= 1 && kernel <= kMaxSide && stride >= 1 && stride <= kMaxSide &&
+                        padding >= 0 && padding < kernel && c.height + 2 * padding >= kernel &&
+                        c.width + 2 * padding >= kernel,
                     "a kernel of ", kernel, ", stride ", stride, ", padding ", padding,
                     " does not fit ", c.height, "x", c.width, " positions");
   check("weights", weights, at::kShort);
   check("bias", bias, at::kInt);
   check("positive", positive, at::kFloat);
   check("negative", negative, at::kFloat);
+  TORCH_CHECK_VALUE(outputs >= 1 && outputs <= kMaxOutputs, outputs, " outputs; 1 to ", kMaxOutputs,
+                    " are allowed");
   c.outputs = outputs;
   const std::int64_t groups = (c.outputs + kGroup - 1) / kGroup;
   std::int64_t channels = 0;
@@ -62,8 +67,8 @@ at::Tensor convolve(const std::vector<at::Tensor>& inputs, const at::Tensor& wei
                         negative.numel() == bias.numel(),
                     "weights, bias and factors do not fit ", channels, " channels and ", c.outputs,
                     " outputs");
-  TORCH_CHECK_VALUE(shuffle >= 1 && c.outputs % (shuffle * shuffle) == 0, c.outputs,
-                    " outputs cannot be shuffled by ", shuffle);
+  TORCH_CHECK_VALUE(shuffle >= 1 && shuffle <= kMaxSide && c.outputs % (shuffle * shuffle) == 0,
+                    c.outputs, " outputs cannot be shuffled by ", shuffle);
   TORCH_CHECK_VALUE(low <= high && (pixels ? low >= 0 && high <= 255 : low >= -32768 && high <= 32767),
                     "bounds ", low, " to ", high, " do not fit the result");
   c.kernel = static_cast<int>(kernel);

@@ -87,7 +87,7 @@ def convolve(
     Raises:
         ValueError: arguments do not fit each other; the message names them.
     """
-    if inputs[0].device.type != "cpu" or not extension_available():
+    if not extension_available() or any(x.device.type != "cpu" for x in inputs):
         return _by_matrices(inputs, weights, bias, positive, negative, geometry, residual)
     g = geometry
     result: Tensor = torch.ops.hvae.integer_convolution(
@@ -128,8 +128,8 @@ def _by_matrices(
     results = products.clamp(-_LARGEST, _LARGEST).round().int()
     count, height, width, _ = results.shape
     r = g.shuffle
-    cells = results.view(count, height, width, r, r, -1).transpose(2, 3)
-    results = cells.reshape(count, height * r, width * r, -1)
+    cells = results.view(count, height, width, r, r, g.outputs // r**2).transpose(2, 3)
+    results = cells.reshape(count, height * r, width * r, g.outputs // r**2)
     if residual is not None:
         results += residual
     return results.clamp(g.low, g.high).to(torch.uint8 if g.pixels else torch.int16)
