@@ -48,6 +48,8 @@ def to_integers(model: ConvVAE, images: Iterable[NDArray[np.uint8]]) -> IntegerC
             numbers of channels.
     """
     integer = IntegerConvVAE(model.spec)
+    if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+        raise SpecError(f"{model.spec.name}: weights that are not finite make no integers")
     ranges = _observed(model, images)
     return _converted(model, integer, ranges)
 
@@ -95,7 +97,8 @@ def _hooks(model: ConvVAE, ranges: _Ranges) -> list[Any]:
     """Hooks that widen the ranges by all that passes."""
 
     def widen(values: dict[Any, float], key: Any, tensor: Tensor) -> None:
-        values[key] = max(values.get(key, 0.0), float(tensor.abs().max()))
+        largest = float(tensor.abs().max())
+        values[key] = float(np.maximum(values.get(key, 0.0), largest))  # NaN stays NaN
 
     def stream(values: dict[Any, float], stride: int) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -173,6 +176,8 @@ def _converted(model: ConvVAE, integer: IntegerConvVAE, ranges: _Ranges) -> Inte
         assert isinstance(layer, IntegerLayer)
         assert isinstance(other, ConvLayer)
         latents = ranges.latents[other].double() * HEADROOM / LIMIT
+        if not bool(torch.isfinite(latents).all()):
+            raise SpecError(f"latents of the calibration reach {float(latents.max())}")
         latents.clamp_(min=1e-9)
         above = [up[layer.stride]] if index == 0 else [up[layer.stride], down[layer.stride]]
         width = other.into.out_channels
@@ -216,8 +221,6 @@ def _fill(
     weight = conv.weight.detach().double().cpu()
     assert conv.bias is not None
     bias = conv.bias.detach().double().cpu() + offset
-    if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-        raise SpecError("weights that are not finite make no integers")
     inputs = torch.as_tensor(unit_in, dtype=torch.float64).expand(weight.shape[1])
     weight = weight * inputs[None, :, None, None]
     weight = weight[:, _cells_first(weight.shape[1], unshuffle)]

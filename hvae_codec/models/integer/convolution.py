@@ -20,6 +20,7 @@ SLOPE = 0.1
 """Of leaky ReLU below 0."""
 
 _LARGEST_SUM = 2**31 - 1
+_LARGEST_FACTOR = 2.0**64  # beyond all use, and far from infinity, of which 0 is no multiple
 
 
 class IntegerConv2d(nn.Module):
@@ -62,7 +63,7 @@ class IntegerConv2d(nn.Module):
         gain = torch.zeros(knots, outputs, dtype=torch.float32) if knots else None
         self.register_buffer("gain", gain)
         self._factors: dict[int, tuple[Tensor, Tensor]] = {}
-        self.register_load_state_dict_post_hook(_prepare)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(prepare_loaded)  # type: ignore[no-untyped-call]
 
     def forward(self, *inputs: Tensor, quality: int, residual: Tensor | None = None) -> Tensor:
         """The convolution at a quality of 0..255, `residual` added to it."""
@@ -76,7 +77,7 @@ class IntegerConv2d(nn.Module):
         """Check the numbers, and bring them into the form that the op takes.
 
         Raises:
-            CheckpointError: a sum could leave 32 bits, or a factor is not finite.
+            CheckpointError: a sum could leave 32 bits, or a factor is not finite or too large.
         """
         magnitudes = self.weight.long().abs().flatten(1).sum(1)
         largest = int((magnitudes * self.limit + self.bias.long().abs()).max())
@@ -86,8 +87,11 @@ class IntegerConv2d(nn.Module):
             )
         gain = torch.zeros(1) if self.gain is None else self.gain
         factors = torch.cat([self.factor, *(self.factor * (1.0 + row) for row in gain)])
-        if not bool(torch.isfinite(factors).all()):
-            raise CheckpointError("integer weights with a factor that is not finite")
+        if not bool((factors.abs() <= _LARGEST_FACTOR).all()):
+            raise CheckpointError(
+                "integer weights with a factor that is not finite, or beyond "
+                f"{_LARGEST_FACTOR:g}: {float(factors.abs().max()):g}"
+            )
         self._packed = packed(self.weight, self.inputs), padded(self.bias)
         self._factors.clear()
 
@@ -119,6 +123,6 @@ def at_quality(
     return between
 
 
-def _prepare(module: nn.Module, _: object) -> None:
-    assert isinstance(module, IntegerConv2d)
+def prepare_loaded(module: Any, _: object) -> None:
+    """Check what was loaded: a hook of `load_state_dict` for modules with a `prepare`."""
     module.prepare()
