@@ -45,7 +45,7 @@ _MOST = 2**31 - 2**16  # what sums may reach: weights that are rounded up stay b
 def to_integers(
     model: ConvVAE,
     images: Iterable[NDArray[np.uint8]],
-    arithmetic: Arithmetic = "int8",
+    arithmetic: Arithmetic = "int16",
     extremes: Iterable[NDArray[np.uint8]] = (),
 ) -> IntegerConvVAE:
     """The integer model of a trained one.
@@ -61,6 +61,8 @@ def to_integers(
             `hvae_codec.models.integer.model.check_channels`.
     """
     integer = IntegerConvVAE(model.spec, arithmetic)
+    if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+        raise SpecError(f"{model.spec.name}: weights that are not finite make no integers")
     ranges = _observed(model, images, extremes)
     return _converted(model, integer, ranges)
 
@@ -131,7 +133,8 @@ def _hooks(model: ConvVAE, ranges: _Ranges) -> list[Any]:
     """Hooks that widen the ranges by all that passes."""
 
     def widen(values: dict[Any, float], key: Any, tensor: Tensor) -> None:
-        values[key] = max(values.get(key, 0.0), float(tensor.abs().max()))
+        largest = float(tensor.abs().max())
+        values[key] = float(np.maximum(values.get(key, 0.0), largest))  # NaN stays NaN
 
     def stream(values: dict[Any, float], stride: int) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -210,6 +213,8 @@ def _converted(model: ConvVAE, integer: IntegerConvVAE, ranges: _Ranges) -> Inte
         assert isinstance(layer, IntegerLayer)
         assert isinstance(other, ConvLayer)
         latents = ranges.latents[other].double() * HEADROOM / LIMIT
+        if not bool(torch.isfinite(latents).all()):
+            raise SpecError(f"latents of the calibration reach {float(latents.max())}")
         latents.clamp_(min=1e-9)
         above = [up[layer.stride]] if index == 0 else [up[layer.stride], down[layer.stride]]
         width = other.into.out_channels
@@ -255,8 +260,6 @@ def _fill(
     weight = conv.weight.detach().double().cpu()
     assert conv.bias is not None
     bias = conv.bias.detach().double().cpu() + offset
-    if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-        raise SpecError("weights that are not finite make no integers")
     inputs = torch.as_tensor(unit_in, dtype=torch.float64).expand(weight.shape[1])
     if to.narrow is not None:
         assert isinstance(unit_in, float)

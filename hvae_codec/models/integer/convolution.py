@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ SLOPE = 0.1
 """Of leaky ReLU below 0."""
 
 _LARGEST_SUM = 2**31 - 1
+_LARGEST_FACTOR = 2.0**64  # beyond all use, and far from infinity, of which 0 is no multiple
 
 
 class IntegerConv2d(nn.Module):
@@ -72,7 +72,8 @@ class IntegerConv2d(nn.Module):
         self.register_buffer("gain", gain)
         self.register_buffer("narrow", torch.ones((), dtype=torch.float32) if eight_bits else None)
         self._factors: dict[int, tuple[Tensor, Tensor]] = {}
-        self.register_load_state_dict_post_hook(_prepare)  # type: ignore[no-untyped-call]
+        self._narrow = 1.0
+        self.register_load_state_dict_post_hook(prepare_loaded)  # type: ignore[no-untyped-call]
 
     def forward(self, *inputs: Tensor, quality: int, residual: Tensor | None = None) -> Tensor:
         """The convolution at a quality of 0..255, `residual` added to it."""
@@ -80,7 +81,9 @@ class IntegerConv2d(nn.Module):
             self._factors[quality] = self._factors_at(quality)
         positive, negative = self._factors[quality]
         weights, bias = self._packed
-        given = [narrow(x, self._narrow) for x in inputs] if self._narrow else list(inputs)
+        given = list(inputs)
+        if self.narrow is not None:
+            given = [narrow(x, self._narrow) for x in inputs]
         return convolve(given, weights, bias, positive, negative, self.geometry, residual)
 
     def prepare(self) -> None:
@@ -88,7 +91,7 @@ class IntegerConv2d(nn.Module):
 
         Raises:
             CheckpointError: a weight is too large, a sum could leave 32 bits, or a factor is not
-            finite.
+                finite or too large.
         """
         weights = self.weight.long().flatten(1)
         magnitudes = weights.abs().sum(1)
@@ -97,18 +100,28 @@ class IntegerConv2d(nn.Module):
                 f"integer weights of up to {int(weights.abs().max())}; "
                 f"{self.weight_limit} is the largest allowed"
             )
-        largest = int((magnitudes * self.limit + self.bias.long().abs()).max())
+        # Of bytes the kernel adds w * (x + 128), and takes away 128 w before.
+        reach = self.limit if self.narrow is None else 3 * (BYTE_LIMIT + 1)
+        largest = int((magnitudes * reach + self.bias.long().abs()).max())
         if largest > _LARGEST_SUM:
             raise CheckpointError(
                 f"integer weights of which a sum could reach {largest}; up to {_LARGEST_SUM} fits"
             )
         gain = torch.zeros(1) if self.gain is None else self.gain
         factors = torch.cat([self.factor, *(self.factor * (1.0 + row) for row in gain)])
-        self._narrow = 0.0 if self.narrow is None else float(self.narrow)
-        if not bool(torch.isfinite(factors).all()) or not 0.0 <= self._narrow < math.inf:
-            raise CheckpointError("integer weights with a factor that is not finite")
+        if not bool((factors.abs() <= _LARGEST_FACTOR).all()):
+            raise CheckpointError(
+                "integer weights with a factor that is not finite, or beyond "
+                f"{_LARGEST_FACTOR:g}: {float(factors.abs().max()):g}"
+            )
         weight, bias = self.weight, self.bias
-        if self._narrow:  # Their inputs are stored with 128 added.
+        if self.narrow is not None:  # Their inputs are stored with 128 added.
+            self._narrow = float(self.narrow)
+            if not 0.0 < self._narrow <= LIMIT:
+                raise CheckpointError(
+                    f"integer weights whose inputs are narrowed by {self._narrow:g}; above 0 and at "
+                    f"most {LIMIT} is allowed"
+                )
             weight = weight.to(torch.int8)
             bias = (bias - 128 * weights.sum(1)).to(torch.int32)
         self._packed = packed(weight, self.inputs), padded(bias)
@@ -142,6 +155,6 @@ def at_quality(
     return between
 
 
-def _prepare(module: nn.Module, _: object) -> None:
-    assert isinstance(module, IntegerConv2d)
+def prepare_loaded(module: Any, _: object) -> None:
+    """Check what was loaded: a hook of `load_state_dict` for modules with a `prepare`."""
     module.prepare()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hvae_codec.errors import CheckpointError, SpecError
 from hvae_codec.models.fully_convolutional.spec import FIRST_STRIDE, SECOND_STRIDE, ConvSpec
 from hvae_codec.models.hvae import Posterior
-from hvae_codec.models.integer.convolution import LIMIT, IntegerConv2d
+from hvae_codec.models.integer.convolution import LIMIT, IntegerConv2d, prepare_loaded
 from hvae_codec.models.likelihoods import GaussianLikelihood
 from hvae_codec.utils.cancellation import check
 
@@ -41,7 +41,7 @@ class IntegerConvVAE(nn.Module):
 
     posterior: Posterior = "uniform"
 
-    def __init__(self, spec: ConvSpec, arithmetic: Arithmetic = "int8") -> None:
+    def __init__(self, spec: ConvSpec, arithmetic: Arithmetic = "int16") -> None:
         super().__init__()
         check_channels(spec, arithmetic)
         self.spec = spec
@@ -75,7 +75,7 @@ class IntegerConvVAE(nn.Module):
         """Check all numbers and prepare them for use.
 
         Raises:
-            CheckpointError: as `IntegerConv2d.prepare`, or a step is not finite and above 0.
+            CheckpointError: as `IntegerConv2d.prepare`, or as `IntegerLayer.prepare`.
         """
         for module in self.modules():
             if isinstance(module, IntegerConv2d | IntegerLayer):
@@ -206,16 +206,20 @@ class IntegerLayer(nn.Module):
         shape = (QUALITIES, latent.channels)
         self.register_buffer("step", torch.ones(shape, dtype=torch.float32))
         self.register_buffer("unit", torch.ones(latent.channels, dtype=torch.float32))
+        self.register_load_state_dict_post_hook(prepare_loaded)  # type: ignore[no-untyped-call]
 
     def prepare(self) -> None:
         """Check the steps.
 
         Raises:
-            CheckpointError: one is not finite and above 0.
+            CheckpointError: one is not above 0, or it or its inverse is not finite.
         """
         both = torch.cat([self.step, self.unit[None]])
-        if not bool((torch.isfinite(both) & (both > 0.0)).all()):
-            raise CheckpointError("an integer model's steps must be finite and above 0")
+        inverse = torch.ones_like(both) / both
+        if not bool((torch.isfinite(both) & torch.isfinite(inverse) & (both > 0.0)).all()):
+            raise CheckpointError(
+                "an integer model's steps must be above 0, and finite as their inverses are"
+            )
 
     def infer(self, features: Tensor, state: Tensor | None) -> Tensor:
         """Mean of the posterior, int16 [N, h, w, C]."""

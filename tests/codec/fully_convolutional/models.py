@@ -1,4 +1,6 @@
-"""Models of maps for tests: random tables without networks, and a tiny trained-looking network."""
+"""Models of maps for tests: random tables without networks, and tiny trained-looking networks."""
+
+import dataclasses
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from hvae_codec.codec.entropy.tables import TOTAL, LayerTables
 from hvae_codec.codec.fully_convolutional.fit_tables import fit_context_tables
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.fully_convolutional.spec import ConvLatent, ConvSpec, Resolution
+from hvae_codec.models.integer.convert import to_integers
 
 
 def random_tables(rng, latents, largest_weight):
@@ -79,12 +82,18 @@ TINY = ConvSpec(
     latents=(ConvLatent(32, 4), ConvLatent(16, 3), ConvLatent(8, 2), ConvLatent(8, 3)),
     knots=3,
 )
+EVEN = dataclasses.replace(
+    TINY,
+    name="maps-even",
+    latents=(ConvLatent(32, 4), ConvLatent(16, 6), ConvLatent(8, 2), ConvLatent(8, 4)),
+)
+"""As TINY, of even numbers of channels, which integer networks take."""
 
 
-def tiny_model(seed=0):
+def tiny_model(seed=0, spec=TINY):
     """A model of random weights whose symbols are not all 0 and whose contexts matter."""
     torch.manual_seed(seed)
-    model = ConvVAE(TINY)
+    model = ConvVAE(spec)
     with torch.no_grad():
         for _, layer in model.walk():
             layer.mean.weight.mul_(4.0)
@@ -100,6 +109,32 @@ def save_tiny(path, seed=0, quality=50):
     measured = {"payload_bytes": 1.0, "psnr_db": 1.0, "rates_nats": [1.0] * len(TINY.latents)}
     card = {"name": "tiny", "quality": quality, "measured": measured}
     return save_checkpoint(path, model, tables, card)
+
+
+def even_model(seed=0):
+    """A `tiny_model` of EVEN whose gains matter."""
+    model = tiny_model(seed, EVEN)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("gain.table"):
+                parameter += 0.2 * torch.randn_like(parameter)
+    return model
+
+
+def integers_of(model):
+    """The integer model of a float one, calibrated by `waves`."""
+    return to_integers(model, [waves(64, 64, seed=n) for n in range(4)])
+
+
+def save_integers(path, seed=0):
+    """Checkpoints of `even_model` at `path` (.safetensors) and, of integers, beside it: both."""
+    model = even_model(seed)
+    tables = fit_context_tables(model, [waves(64, 64, seed=n) for n in range(3)], qualities=3)
+    measured = {"payload_bytes": 1.0, "psnr_db": 1.0, "rates_nats": [1.0] * len(EVEN.latents)}
+    card = {"name": "even", "quality": 50, "measured": measured}
+    floats = save_checkpoint(path, model, tables, card)
+    beside = path.with_name("integers.safetensors")
+    return floats, save_checkpoint(beside, integers_of(model), tables, {**card, "name": "integers"})
 
 
 def assert_equal_symbols(found, expected):
