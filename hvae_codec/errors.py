@@ -96,7 +96,7 @@ class ExecutorError(HvaeCodecError):
 
 
 class DeviceError(HvaeCodecError):
-    """PyTorch has no such device here."""
+    """PyTorch has no such device here, or it computes wrong sums of integers."""
 
 
 class MissingDependencyError(HvaeCodecError):

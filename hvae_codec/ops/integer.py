@@ -11,12 +11,14 @@ products of float64 matrices: integers below 2^53, which no order of summation c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hvae_codec.errors import TensorError
+from hvae_codec.errors import DeviceError, TensorError
 from hvae_codec.ops import extension_available
 
 GROUP = 16
@@ -161,3 +163,36 @@ def _windows(x: Tensor, g: Geometry) -> Tensor:
     around = F.pad(x.double(), (0, 0, g.padding, g.padding, g.padding, g.padding), value=zero)
     rows = around.unfold(1, g.kernel, g.stride).unfold(2, g.kernel, g.stride)
     return rows.permute(0, 1, 2, 4, 5, 3).flatten(3)
+
+
+@cache
+def check_backend(device: str) -> None:
+    """Compare sums and products of a device with those of NumPy's 64-bit integers, once.
+
+    Raises:
+        DeviceError: they differ, so that pixels would be wrong.
+    """
+    generator = np.random.default_rng(1)
+    for low, high, kind in ((-(2**14), 2**14, np.int16), (0, 256, np.uint8)):
+        values = generator.integers(low, high, (1, 5, 7, 8)).astype(kind)
+        weights = generator.integers(-127, 128, (17, 3, 3, 8)).astype(
+            np.int16 if kind == np.int16 else np.int8
+        )
+        bias, factor = generator.integers(-(2**20), 2**20, 17), np.float32(1.37e-4)
+        windows = np.lib.stride_tricks.sliding_window_view(values[0], (3, 3), axis=(0, 1))
+        sums = np.einsum("yxcij,oijc->yxo", windows.astype(np.int64), weights.astype(np.int64))
+        expected = np.rint((sums + bias).astype(np.float32) * factor).clip(-999, 999)
+        tensors = [
+            packed(torch.from_numpy(weights), (8,)),
+            padded(torch.from_numpy(bias.astype(np.int32))),
+            padded(torch.full((17,), float(factor), dtype=torch.float32)),
+        ]
+        weight, start, factors = (tensor.to(device) for tensor in tensors)
+        geometry = Geometry(17, 3, low=-999, high=999)
+        given = [torch.from_numpy(values).to(device)]
+        found = convolve(given, weight, start, factors, factors, geometry)
+        if not np.array_equal(found[0].cpu().numpy(), expected):
+            raise DeviceError(
+                f"integer networks cannot run on {device}: a product of known sum came out wrong "
+                "there; pixels would be, too"
+            )

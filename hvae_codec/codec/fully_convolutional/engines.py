@@ -19,6 +19,7 @@ from hvae_codec.codec.quality_scale import MAX_NUMBER
 from hvae_codec.models.build import ConvModel
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.integer.model import IntegerConvVAE
+from hvae_codec.ops.integer import check_backend
 
 Choose = Callable[[int, Int32Array], Int32Array]
 """Of a layer's index and its nearest symbols [C, N, h, w], the symbols that are coded."""
@@ -112,6 +113,7 @@ class IntegerEngine:
     """`Engine` of integers: symbols and pixels are the same bits everywhere."""
 
     def __init__(self, model: IntegerConvVAE) -> None:
+        check_backend(str(model.device))
         self._model = model
 
     def fine_features(self, pictures: NDArray[np.uint8], quality: int) -> Tensor:
