@@ -1,5 +1,6 @@
 """Builds what cannot be declared in pyproject.toml.
 
+- `hvae_codec._integer` from csrc/integer: sums of integers for entropy coding, without torch.
 - `hvae_codec._C` from csrc/: the CPU kernels once per instruction set, the CUDA kernels where they
   are asked for or a GPU is there, and the registration with torch. Kernels include no torch header,
   so they are compiled here directly, with the flags they need; torch's own build helper would also
@@ -51,16 +52,17 @@ def is_x86() -> bool:
     return platform.machine().lower() in {"x86_64", "amd64"}
 
 
-def simd_sources() -> dict[str, list[str]]:
-    """CPU kernel source -> instruction set flags."""
-    sources: dict[str, list[str]] = {}
-    for part in ("cpu", "integer"):
-        sources[f"csrc/{part}/baseline.cpp"] = sources[f"csrc/{part}/dispatch.cpp"] = []
-        if is_x86():
-            sources[f"csrc/{part}/avx2.cpp"] = AVX2
-            sources[f"csrc/{part}/avx512.cpp"] = AVX512
+def simd_sources(part: str) -> dict[str, list[str]]:
+    """CPU kernel source of csrc/cpu or csrc/integer -> instruction set flags."""
+    sources: dict[str, list[str]] = {
+        f"csrc/{part}/baseline.cpp": [],
+        f"csrc/{part}/dispatch.cpp": [],
+    }
     if is_x86():
-        sources["csrc/integer/avx512vnni.cpp"] = [*AVX512, "-mavx512vnni"]
+        sources[f"csrc/{part}/avx2.cpp"] = AVX2
+        sources[f"csrc/{part}/avx512.cpp"] = AVX512
+        if part == "integer":
+            sources["csrc/integer/avx512vnni.cpp"] = [*AVX512, "-mavx512vnni"]
     return sources
 
 
@@ -149,12 +151,17 @@ class BuildExtension(build_ext):
         objects_dir = ROOT / "build" / "objects"
         objects_dir.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        cuda = find_cuda()
-        print(f"hvae_codec._C: CUDA {cuda.version if cuda else 'left out'}", flush=True)
-        commands = compile_commands(objects_dir, cuda)
+        if ext.name == "hvae_codec._integer":
+            commands = integer_commands(objects_dir)
+            link = link_alone(list(commands), target)
+        else:
+            cuda = find_cuda()
+            print(f"hvae_codec._C: CUDA {cuda.version if cuda else 'left out'}", flush=True)
+            commands = compile_commands(objects_dir, cuda)
+            link = link_command(list(commands), target, cuda)
         changed = max(path.stat().st_mtime for path in [*ROOT.glob("csrc/**/*.*"), Path(__file__)])
         run_all([c for made, c in commands.items() if not is_newer(made, changed)])
-        subprocess.run(link_command(list(commands), target, cuda), check=True)
+        subprocess.run(link, check=True)
 
 
 def is_newer(made: Path, changed: float) -> bool:
@@ -182,23 +189,55 @@ def torch_include_flags() -> list[str]:
     return [flag for path in paths for flag in ("-isystem", path)]
 
 
+def base_command() -> list[str]:
+    """The compiler, with what all sources but those of CUDA have in common."""
+    x86 = ["-DHVAE_X86"] if is_x86() else []
+    return [compiler(), "-std=c++17", "-fPIC", "-fvisibility=hidden", *WARNINGS, *x86]
+
+
+def made_by(objects_dir: Path, source: str, command: list[str]) -> tuple[Path, list[str]]:
+    """A source's object file, and the command that makes it."""
+    stem = source.removeprefix("csrc/").replace("/", "_")
+    # The name tells commands apart: a change of flags, compiler or torch makes another object.
+    version = hashlib.sha256(" ".join(command).encode()).hexdigest()[:8]
+    made = objects_dir / f"{stem}.{version}.o"
+    return made, [*command, "-c", source, "-o", str(made)]
+
+
+def kernel_commands(objects_dir: Path, part: str) -> dict[Path, list[str]]:
+    """Object file -> command, of the CPU kernels of csrc/cpu or csrc/integer."""
+    return dict(
+        made_by(objects_dir, source, [*base_command(), *KERNEL_FLAGS, *flags])
+        for source, flags in simd_sources(part).items()
+    )
+
+
+def integer_commands(objects_dir: Path) -> dict[Path, list[str]]:
+    """Object file -> command, of the extension without torch."""
+    import sysconfig
+
+    import pybind11
+
+    flags = [
+        "-O2",
+        "-isystem",
+        pybind11.get_include(),
+        "-isystem",
+        sysconfig.get_paths()["include"],
+    ]
+    module = made_by(objects_dir, "csrc/integer/module.cpp", [*base_command(), *flags])
+    return {**kernel_commands(objects_dir, "integer"), module[0]: module[1]}
+
+
 def compile_commands(objects_dir: Path, cuda: CudaToolkit | None) -> dict[Path, list[str]]:
-    """Object file -> the command that makes it."""
+    """Object file -> command, of the extension with torch."""
     import torch
 
-    base = [compiler(), "-std=c++17", "-fPIC", "-fvisibility=hidden", *WARNINGS]
-    base += ["-DHVAE_X86"] if is_x86() else []
-    commands: dict[Path, list[str]] = {}
+    commands = {**kernel_commands(objects_dir, "cpu"), **kernel_commands(objects_dir, "integer")}
 
     def add(source: str, command: list[str]) -> None:
-        stem = source.removeprefix("csrc/").replace("/", "_")
-        # The name tells commands apart: a change of flags, compiler or torch makes another object.
-        version = hashlib.sha256(" ".join(command).encode()).hexdigest()[:8]
-        made = objects_dir / f"{stem}.{version}.o"
-        commands[made] = [*command, "-c", source, "-o", str(made)]
-
-    for source, flags in simd_sources().items():
-        add(source, [*base, *KERNEL_FLAGS, *flags])
+        made, line = made_by(objects_dir, source, command)
+        commands[made] = line
 
     if cuda is not None:
         for source in CUDA_SOURCES:
@@ -215,7 +254,7 @@ def compile_commands(objects_dir: Path, cuda: CudaToolkit | None) -> dict[Path, 
     names = " ".join(f"sm_{a}" for a in cuda.architectures) if cuda else "none"
     torch_flags += [f"-DHVAE_CUDA_ARCHITECTURES={names}"]
     for source in [*TORCH_SOURCES, *(["csrc/cuda/device.cpp"] if cuda else [])]:
-        add(source, [*base, *torch_flags])
+        add(source, [*base_command(), *torch_flags])
     return commands
 
 
@@ -230,10 +269,14 @@ def run_all(commands: list[list[str]]) -> None:
                 raise SystemExit(f"compilation failed: {' '.join(map(str, done.args))}")
 
 
+def link_alone(objects: list[Path], target: Path) -> list[str]:
+    return [compiler(), "-shared", *map(str, objects), "-o", str(target)]
+
+
 def link_command(objects: list[Path], target: Path, cuda: CudaToolkit | None) -> list[str]:
     from torch.utils.cpp_extension import library_paths
 
-    command = [compiler(), "-shared", *map(str, objects), "-o", str(target)]
+    command = link_alone(objects, target)
     command += [f"-L{path}" for path in library_paths()]
     command += ["-ltorch", "-ltorch_cpu", "-ltorch_python", "-lc10"]
     if cuda is not None:
@@ -285,6 +328,9 @@ setup(
         "hvae_codec.reporting.rate_distortion": ["page.html", "page.css", "page.js"],
         "hvae_codec.server.status_page": ["page.html", "page.css", "page.js"],
     },
-    ext_modules=[Extension("hvae_codec._C", sources=[])],
+    ext_modules=[
+        Extension("hvae_codec._C", sources=[]),
+        Extension("hvae_codec._integer", sources=[]),
+    ],
     cmdclass={"build_ext": BuildExtension, "build_py": BuildPython},
 )

@@ -1,5 +1,5 @@
 #include "avx512.h"
 
 namespace hvae::integer {
-const Kernels kAvx512 = {"avx512", convolve<Avx512>};
+const Kernels kAvx512 = make_kernels<Avx512Words, Avx512Bytes>("avx512");
 }  // namespace hvae::integer

@@ -1,5 +1,5 @@
 #include "avx512.h"
 
 namespace hvae::integer {
-const Kernels kAvx512Vnni = {"avx512vnni", convolve<Avx512>};
+const Kernels kAvx512Vnni = make_kernels<Avx512Words, Avx512Bytes>("avx512vnni");
 }  // namespace hvae::integer

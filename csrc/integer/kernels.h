@@ -12,16 +12,17 @@ constexpr int kGroup = 16;           // outputs whose weights lie side by side
 constexpr int kMaxInputs = 2;        // tensors that one convolution takes side by side
 constexpr int kMaxChannels = 4096;   // of one of them
 
-// Channels [N, height, width, channels] of one input.
+// Channels [N, height, width, channels] of one input: int16, or uint8 that stand for 128 less.
 struct Input {
-  const std::int16_t* values;
+  const void* values;
   std::int64_t channels;
 };
 
 // What becomes of the sums: low <= residual + round(sum * factor) <= high, halves to even.
 struct Output {
-  std::int16_t* values;          // or
-  std::uint8_t* pixels;          // one of the two is null
+  std::int32_t* sums;            // what the sums are added to as they are, or
+  std::int16_t* values;          // results, or
+  std::uint8_t* pixels;          // results; two of the three are null
   const std::int16_t* residual;  // null, or as large as `values`
   const float* positive;         // [groups * kGroup], for accumulators of 0 and more
   const float* negative;         // [groups * kGroup], for those below 0
@@ -36,17 +37,25 @@ struct Convolution {
   std::int64_t out_height, out_width;  // before the shuffle
   std::int64_t outputs;                // the last group may have more than are used
   int kernel, stride, padding;
-  const std::int16_t* weights;  // [groups][input, row, column][channels / 2][kGroup][2]
-  const std::int32_t* bias;     // [groups * kGroup]
+  // int16 [groups][input, row, column][channels / 2][kGroup][2]; of bytes int8 [..][channels / 4]
+  // [kGroup][4]. That bytes stand for 128 less is in the bias.
+  const void* weights;
+  const std::int32_t* bias;  // [groups * kGroup], or null for zeros
   Output output;
 };
 
 // Rows [begin, end) of the N * out_height rows of positions.
 using Convolve = void (*)(const Convolution&, std::int64_t begin, std::int64_t end);
 
+// result = 128 + round(value * factor), the rounded product within +-127.
+using Narrow = void (*)(const std::int16_t* values, std::int64_t count, float factor,
+                        std::uint8_t* results);
+
 struct Kernels {
   const char* simd_level;
-  Convolve convolve;
+  Convolve convolve;        // of inputs int16
+  Convolve convolve_bytes;  // of inputs uint8
+  Narrow narrow;
 };
 
 // The best this processor can run, chosen once. HVAE_SIMD=baseline|avx2|avx512 lowers it.

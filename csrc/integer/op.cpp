@@ -25,14 +25,19 @@ void check(const char* name, const at::Tensor& tensor, at::ScalarType type) {
 void bind_inputs(Convolution& c, const std::vector<at::Tensor>& inputs) {
   TORCH_CHECK_VALUE(!inputs.empty() && inputs.size() <= kMaxInputs, inputs.size(),
                     " inputs; 1 to ", kMaxInputs, " are allowed");
+  const at::ScalarType type = inputs[0].scalar_type();
+  TORCH_CHECK_VALUE(type == at::kShort || type == at::kByte,
+                    "inputs are int16 or uint8 (128 more than they stand for), not ", type);
   for (const at::Tensor& x : inputs) {
-    check("an input", x, at::kShort);
+    check("an input", x, type);
     TORCH_CHECK_VALUE(x.dim() == 4, "an input is [N, H, W, C], not ", x.sizes());
     TORCH_CHECK_VALUE(x.sizes().slice(0, 3) == inputs[0].sizes().slice(0, 3),
                       "inputs of different sizes: ", x.sizes(), " and ", inputs[0].sizes());
-    TORCH_CHECK_VALUE(x.size(3) % 2 == 0 && x.size(3) > 0 && x.size(3) <= kMaxChannels, "inputs of ",
-                      x.size(3), " channels; an even number up to ", kMaxChannels, " is allowed");
-    c.inputs[c.input_count++] = {x.const_data_ptr<std::int16_t>(), x.size(3)};
+    const std::int64_t multiple = type == at::kByte ? 4 : 2;
+    TORCH_CHECK_VALUE(
+        x.size(3) % multiple == 0 && x.size(3) > 0 && x.size(3) <= kMaxChannels, "inputs of ",
+        x.size(3), " channels; multiples of ", multiple, " up to ", kMaxChannels, " are allowed");
+    c.inputs[c.input_count++] = {x.const_data_ptr(), x.size(3)};
   }
   c.height = inputs[0].size(1);
   c.width = inputs[0].size(2);
@@ -50,7 +55,8 @@ at::Tensor convolve(const std::vector<at::Tensor>& inputs, const at::Tensor& wei
                         c.width + 2 * padding >= kernel,
                     "a kernel of ", kernel, ", stride ", stride, ", padding ", padding,
                     " does not fit ", c.height, "x", c.width, " positions");
-  check("weights", weights, at::kShort);
+  const bool bytes = inputs[0].scalar_type() == at::kByte;
+  check("weights", weights, bytes ? at::kChar : at::kShort);
   check("bias", bias, at::kInt);
   check("positive", positive, at::kFloat);
   check("negative", negative, at::kFloat);
@@ -76,7 +82,7 @@ at::Tensor convolve(const std::vector<at::Tensor>& inputs, const at::Tensor& wei
   c.padding = static_cast<int>(padding);
   c.out_height = (c.height + 2 * padding - kernel) / stride + 1;
   c.out_width = (c.width + 2 * padding - kernel) / stride + 1;
-  c.weights = weights.const_data_ptr<std::int16_t>();
+  c.weights = weights.const_data_ptr();
   c.bias = bias.const_data_ptr<std::int32_t>();
   const std::int64_t images = inputs[0].size(0);
   const at::Tensor result = at::empty({images, c.out_height * shuffle, c.out_width * shuffle,
@@ -87,7 +93,8 @@ at::Tensor convolve(const std::vector<at::Tensor>& inputs, const at::Tensor& wei
     TORCH_CHECK_VALUE(residual->sizes() == result.sizes(), "a residual of ", residual->sizes(),
                       " for a result of ", result.sizes());
   }
-  c.output = {pixels ? nullptr : result.mutable_data_ptr<std::int16_t>(),
+  c.output = {nullptr,
+              pixels ? nullptr : result.mutable_data_ptr<std::int16_t>(),
               pixels ? result.mutable_data_ptr<std::uint8_t>() : nullptr,
               residual ? residual->const_data_ptr<std::int16_t>() : nullptr,
               positive.const_data_ptr<float>(),
@@ -96,10 +103,22 @@ at::Tensor convolve(const std::vector<at::Tensor>& inputs, const at::Tensor& wei
               static_cast<std::int16_t>(high),
               shuffle};
   const std::int64_t per_row = c.out_width * c.outputs * kernel * kernel * channels;
-  const Convolve run = kernels().convolve;
+  const Convolve run = bytes ? kernels().convolve_bytes : kernels().convolve;
   at::parallel_for(0, images * c.out_height,
                    kProductsPerThread / std::max<std::int64_t>(per_row, 1) + 1,
                    [&](std::int64_t begin, std::int64_t end) { run(c, begin, end); });
+  return result;
+}
+
+at::Tensor narrow(const at::Tensor& values, double factor) {
+  check("values", values, at::kShort);
+  const at::Tensor result = at::empty(values.sizes(), values.options().dtype(at::kByte));
+  const std::int16_t* from = values.const_data_ptr<std::int16_t>();
+  std::uint8_t* to = result.mutable_data_ptr<std::uint8_t>();
+  const Narrow run = kernels().narrow;
+  at::parallel_for(0, values.numel(), kProductsPerThread, [&](std::int64_t begin, std::int64_t end) {
+    run(from + begin, end - begin, static_cast<float>(factor), to + begin);
+  });
   return result;
 }
 
@@ -111,8 +130,10 @@ TORCH_LIBRARY_FRAGMENT(hvae, library) {
       "integer_convolution(Tensor[] inputs, Tensor weights, Tensor bias, Tensor positive, "
       "Tensor negative, Tensor? residual, int kernel, int stride, int padding, int outputs, "
       "int shuffle, int low, int high, bool pixels) -> Tensor");
+  library.def("integer_narrow(Tensor values, float factor) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(hvae, CPU, library) {
   library.impl("integer_convolution", hvae::integer::convolve);
+  library.impl("integer_narrow", hvae::integer::narrow);
 }

@@ -21,6 +21,7 @@ from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES
 from hvae_codec.evaluation.card_figures import measure_codec, measure_qualities
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.integer.convert import to_integers
+from hvae_codec.models.integer.model import Arithmetic
 
 
 def quantised(
@@ -29,6 +30,7 @@ def quantised(
     test: ImageDataset,
     *,
     count: int,
+    arithmetic: Arithmetic,
     name: str | None,
     path: Path,
     replace: bool = False,
@@ -42,6 +44,7 @@ def quantised(
         calibration: images that tell how large activations become; `count` of them are used.
         test: images that the card's measurements are of.
         count: as said.
+        arithmetic: that of the integers.
         name: of the model in its card; None: as before.
         path: where the checkpoint and its card go.
         replace: whether a checkpoint of another id at `path` is overwritten.
@@ -59,7 +62,7 @@ def quantised(
         )
     chosen = np.linspace(0, len(calibration.images) - 1, count).astype(int)
     images = [calibration.images[index] for index in np.unique(chosen)]
-    integer = to_integers(model, [*images, *extreme_images(model.spec.image_shape[1:])])
+    integer = to_integers(model, images, arithmetic, extreme_images(model.spec.image_shape[1:]))
     card: dict[str, Any] = {
         key: value
         for key, value in checkpoint.card.items()

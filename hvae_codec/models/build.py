@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar, get_args
 
 from torch.overrides import TorchFunctionMode
 
@@ -11,7 +11,7 @@ from hvae_codec.errors import SpecError
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.fully_convolutional.spec import ConvSpec
 from hvae_codec.models.hvae import HierarchicalVAE, Posterior
-from hvae_codec.models.integer.model import IntegerConvVAE
+from hvae_codec.models.integer.model import Arithmetic, IntegerConvVAE
 from hvae_codec.models.spec import ModelSpec
 
 Spec = ModelSpec | ConvSpec
@@ -20,8 +20,6 @@ Model = HierarchicalVAE | ConvVAE
 ConvModel = ConvVAE | IntegerConvVAE
 CodingModel = Model | IntegerConvVAE
 """What codes."""
-Arithmetic = Literal["float", "int16"]
-"""What defines the pixels of a model: floats, up to a grey level, or integers, to the bit."""
 
 Built = TypeVar("Built")
 
@@ -47,17 +45,18 @@ def build_coding_model(spec: Spec, posterior: Posterior, arithmetic: str) -> Cod
     """
     if arithmetic == "float":
         return build_model(spec, posterior)
-    if arithmetic != "int16" or not isinstance(spec, ConvSpec) or posterior != "uniform":
-        raise SpecError(
-            f"{spec.name} with {posterior!r} posteriors has no arithmetic {arithmetic!r}; "
-            "float is there, and int16 for fully convolutional models"
-        )
-    return IntegerConvVAE(spec)
+    for known in get_args(Arithmetic):
+        if arithmetic == known and isinstance(spec, ConvSpec) and posterior == "uniform":
+            return IntegerConvVAE(spec, known)
+    raise SpecError(
+        f"{spec.name} with {posterior!r} posteriors has no arithmetic {arithmetic!r}; there is "
+        f"float, and for fully convolutional models {' and '.join(get_args(Arithmetic))}"
+    )
 
 
-def arithmetic_of(model: CodingModel) -> Arithmetic:
-    """The arithmetic that defines the model's pixels."""
-    return "int16" if isinstance(model, IntegerConvVAE) else "float"
+def arithmetic_of(model: CodingModel) -> str:
+    """What defines the model's pixels: integers to the bit, or "float" up to a grey level."""
+    return model.arithmetic if isinstance(model, IntegerConvVAE) else "float"
 
 
 def unweighted(build: Callable[[], Built]) -> Built:

@@ -45,19 +45,25 @@ class Geometry:
 
 
 def packed(weights: Tensor, channels: tuple[int, ...]) -> Tensor:
-    """Weights int16 [O, k, k, C] as `convolve` takes them, for inputs of these channels, sum C.
+    """Weights [O, k, k, C] as `convolve` takes them, for inputs of these channels, sum C.
+
+    They are int16 for inputs int16, and int8 for inputs uint8.
 
     Raises:
-        TensorError: a number of channels is odd, or they do not sum to C.
+        TensorError: a number of channels is odd, or no multiple of 4 for int8, or they do not sum
+            to C.
     """
     outputs, rows, columns, total = weights.shape
-    if sum(channels) != total or any(count % 2 for count in channels):
-        raise TensorError(f"inputs of {channels} channels; need even ones that sum to {total}")
+    size = 4 // weights.element_size()  # neighbours that are summed in one lane of 32 bits
+    if sum(channels) != total or any(count % size for count in channels):
+        raise TensorError(
+            f"inputs of {channels} channels; need multiples of {size} that sum to {total}"
+        )
     parts = [part.reshape(outputs, -1) for part in torch.split(weights, list(channels), dim=3)]
     flat = torch.cat(parts, dim=1)
     flat = F.pad(flat, (0, 0, 0, -outputs % GROUP))
-    pairs = rows * columns * total // 2
-    return flat.view(-1, GROUP, pairs, 2).transpose(1, 2).contiguous()
+    lanes = rows * columns * total // size
+    return flat.view(-1, GROUP, lanes, size).transpose(1, 2).contiguous()
 
 
 def padded(values: Tensor) -> Tensor:
@@ -77,9 +83,11 @@ def convolve(
     """low <= residual + round(sum * factor) <= high, int16 or uint8 [N, h, w, C'].
 
     Args:
-        inputs: int16 [N, H, W, C], one or two of one size: their channels side by side.
+        inputs: int16 [N, H, W, C], or uint8 as `narrow` makes them; one or two of one size, their
+            channels side by side.
         weights: as `packed` has them.
-        bias: int32, `padded`: what sums begin with. Sums must not leave 32 bits.
+        bias: int32, `padded`: what sums begin with, of inputs uint8 less 128 times the sum of an
+            output's weights. Sums must not leave 32 bits.
         positive, negative: float32, `padded`: factors of sums from 0 on, and below.
         geometry: the rest.
         residual: int16, as large as the result.
@@ -107,6 +115,18 @@ def convolve(
         g.pixels,
     )
     return result
+
+
+def narrow(values: Tensor, factor: float) -> Tensor:
+    """128 + round(value * factor), the rounded product within +-127: uint8 of values int16.
+
+    factor: a number that float32 holds.
+    """
+    if values.device.type == "cpu" and extension_available():
+        result: Tensor = torch.ops.hvae.integer_narrow(values, factor)
+        return result
+    products = values.float() * torch.tensor(factor, dtype=torch.float32, device=values.device)
+    return (products.clamp(-127.0, 127.0).round() + 128.0).to(torch.uint8)
 
 
 def _by_matrices(
@@ -137,6 +157,7 @@ def _by_matrices(
 
 def _windows(x: Tensor, g: Geometry) -> Tensor:
     """float64 [N, h, w, k * k * C]: what each output position sees, row after row."""
-    around = F.pad(x.double(), (0, 0, g.padding, g.padding, g.padding, g.padding))
+    zero = 128.0 if x.dtype == torch.uint8 else 0.0
+    around = F.pad(x.double(), (0, 0, g.padding, g.padding, g.padding, g.padding), value=zero)
     rows = around.unfold(1, g.kernel, g.stride).unfold(2, g.kernel, g.stride)
     return rows.permute(0, 1, 2, 4, 5, 3).flatten(3)

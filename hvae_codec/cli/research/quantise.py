@@ -37,6 +37,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         default=CALIBRATION_IMAGES,
         help=f"calibrate with so many images (default {CALIBRATION_IMAGES})",
     )
+    parser.add_argument(
+        "--arithmetic",
+        choices=("int8", "int16"),
+        default="int8",
+        help="int16: 16 bits everywhere, nearer to the float model and slower (default int8)",
+    )
     parser.add_argument("--name", help="name of the model in its card (default: as before)")
     parser.add_argument(
         "--replace",
@@ -64,6 +70,7 @@ def _quantise(arguments: argparse.Namespace) -> int:
         calibration,
         test,
         count=arguments.images,
+        arithmetic=arguments.arithmetic,
         name=arguments.name,
         path=_target(arguments.out, arguments.name, arguments.checkpoint),
         replace=arguments.replace,

@@ -5,16 +5,20 @@ is summed: the features of symbols above and around it (`symbol_features` of the
 times integer weights, plus a bias that depends on the file's quality. How many thresholds it
 reaches is the symbol's level, and every level has a table.
 
-Sums are exact. They are products of matrices of integers, small enough that every partial sum is an
-integer that the floating-point type holds, in whatever order a library adds. docs/FORMAT.md states
-the arithmetic.
+Sums are exact. `hvae_codec._integer` adds integers. Where it is not built, or weights are larger
+than it takes, sums are products of matrices of integers that the floating-point type holds, in
+whatever order a library adds. docs/FORMAT.md states the arithmetic.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +28,18 @@ from hvae_codec.errors import CheckpointError
 from hvae_codec.models.fully_convolutional.spec import FEATURES, MAX_MAGNITUDE, MAX_SIGNED, ConvSpec
 from hvae_codec.utils.forking import no_fork
 
+_integer: ModuleType | None = None
+with suppress(ImportError):
+    _integer = importlib.import_module("hvae_codec._integer")
+
 MAX_LEVELS = 128
 """Most levels, and tables, of a layer."""
 
 SCALE = 4096
 """Integers that stand for one unit of raw deviation."""
 
-GRAIN = 256
+_GRAIN_BITS = 8
+GRAIN = 1 << _GRAIN_BITS
 """Thresholds are multiples of this, so that a level is looked up by the sum divided by it."""
 
 MAX_SPAN = 1 << 16
@@ -111,6 +120,13 @@ class LayerContext:
         if not self.weights:
             alone = self._levels_of(bias.astype(np.float64))
             return np.broadcast_to(alone[:, None, None, None], (self.channels, *shape)).copy()
+        if _integer is not None and self._packed_weights is not None:
+            sums = np.empty((*shape, self.channels), np.int32)
+            sums[:] = bias
+            for stride, (kernel, packed) in self._packed_weights.items():
+                above = features[stride].side_by_side()
+                _integer.add_sums(sums, above, packed, kernel, stride // self.stride)
+            return np.ascontiguousarray(self._levels_of(sums).transpose(3, 0, 1, 2))
         levels = np.empty((self.channels, *shape), np.uint8)
         ratio = max(self.weights) // self.stride
         widest = max(array.shape[0] * array.shape[1] for array in self.weights.values())
@@ -164,6 +180,19 @@ class LayerContext:
         }
 
     @cached_property
+    def _packed_weights(self) -> dict[int, tuple[int, NDArray[np.int16]]] | None:
+        """By stride, the kernel and the weights as `hvae_codec._integer` takes them; None where
+        they or their sums are too large for it.
+        """
+        largest = max(int(np.abs(array.astype(np.int64)).max()) for array in self.weights.values())
+        if largest >= 1 << 15 or self._largest_sum >= 1 << 31:
+            return None
+        return {
+            stride: (array.shape[2], _packed(array, stride // self.stride))
+            for stride, array in sorted(self.weights.items())
+        }
+
+    @cached_property
     def _level_by_grain(self) -> NDArray[np.uint8]:
         """The level of sums from below the first threshold to above the last, a GRAIN each."""
         grains = np.arange(self._first_grain, int(self.thresholds[-1]) // GRAIN + 1) * GRAIN
@@ -173,9 +202,11 @@ class LayerContext:
     def _first_grain(self) -> int:
         return int(self.thresholds[0]) // GRAIN - 1
 
-    def _levels_of(self, sums: NDArray[np.floating]) -> NDArray[np.uint8]:
-        # Division by a power of two is exact, so this is the integer division rounded down.
-        grains = np.floor(sums * (1.0 / GRAIN)) - self._first_grain
+    def _levels_of(self, sums: NDArray[Any]) -> NDArray[np.uint8]:
+        if sums.dtype == np.int32:
+            grains = (sums >> _GRAIN_BITS) - self._first_grain
+        else:  # Division by a power of two is exact, so this is the integer one rounded down.
+            grains = np.floor(sums * (1.0 / GRAIN)) - self._first_grain
         last = len(self._level_by_grain) - 1
         found: NDArray[np.uint8] = self._level_by_grain[np.clip(grains, 0, last).astype(np.intp)]
         return found
@@ -199,20 +230,54 @@ class SymbolFeatures:
 
     def __init__(self) -> None:
         self._layers: list[NDArray[np.int8]] = []
+        self._side_by_side: NDArray[np.int16] | None = None
 
     def add(self, symbols: NDArray[np.integer]) -> None:
         """The symbols [C, N, h, w] of one more layer."""
-        clipped = np.clip(symbols, -MAX_MAGNITUDE, MAX_MAGNITUDE).astype(np.int8)
-        magnitude = np.abs(clipped)
-        signed = np.clip(clipped, -MAX_SIGNED, MAX_SIGNED)
-        features = np.concatenate([np.minimum(magnitude, 1), magnitude, signed])
-        self._layers.append(np.pad(features, ((0, 0), (0, 0), (1, 1), (1, 1))))
+        self._layers.append(np.clip(symbols, -MAX_MAGNITUDE, MAX_MAGNITUDE).astype(np.int8))
+        self._side_by_side = None
+
+    def side_by_side(self) -> NDArray[np.int16]:
+        """int16 [N, h, w, inputs], and a last one of zeros where that makes their number even."""
+        if self._side_by_side is None:
+            moved = [np.ascontiguousarray(np.moveaxis(layer, 0, -1)) for layer in self._layers]
+            parts = [_features(layer, axis=3) for layer in moved]
+            if sum(part.shape[3] for part in parts) % 2:
+                parts.append(np.zeros_like(parts[0][..., :1]))
+            self._side_by_side = np.concatenate(parts, axis=3, dtype=np.int16)
+        return self._side_by_side
 
     def window(self, first: int, last: int, top: int, bottom: int) -> NDArray[np.int8]:
         """Of images first..last - 1, rows top - 1..bottom, with a column of zeros on each side and
         zeros beyond the map: int8 [inputs, images, rows, columns].
         """
-        return np.concatenate([layer[:, first:last, top : bottom + 2] for layer in self._layers])
+        height = self._layers[0].shape[2]
+        rows = slice(max(top - 1, 0), min(bottom + 1, height))
+        beyond = (max(1 - top, 0), max(bottom + 1 - height, 0))
+        parts = [_features(layer[:, first:last, rows], axis=0) for layer in self._layers]
+        return np.pad(np.concatenate(parts), ((0, 0), (0, 0), beyond, (1, 1)))
+
+
+def _features(symbols: NDArray[np.int8], axis: int) -> NDArray[np.int8]:
+    """The features of symbols up to MAX_MAGNITUDE, one after the other along an axis."""
+    magnitude = np.abs(symbols)
+    signed = np.clip(symbols, -MAX_SIGNED, MAX_SIGNED)
+    return np.concatenate([np.minimum(magnitude, 1), magnitude, signed], axis=axis)
+
+
+def _packed(weights: Int32Array, ratio: int) -> NDArray[np.int16]:
+    """Weights [C * r * r, inputs, n, n] as the kernels take them: [groups, pairs, GROUP, 2].
+
+    Outputs are in the order [r, r, C], and their inputs in that of rows, columns, channels.
+    """
+    assert _integer is not None
+    outputs, inputs, kernel, _ = weights.shape
+    cells = weights.reshape(-1, ratio**2, inputs, kernel, kernel).swapaxes(0, 1)
+    flat = cells.transpose(0, 1, 3, 4, 2).reshape(outputs, kernel**2, inputs)
+    group: int = _integer.GROUP
+    even = np.pad(flat, ((0, -outputs % group), (0, 0), (0, inputs % 2))).astype(np.int16)
+    pairs = even.reshape(-1, group, kernel**2 * (inputs + inputs % 2) // 2, 2)
+    return np.ascontiguousarray(pairs.swapaxes(1, 2))
 
 
 def _summed(weights: NDArray[np.floating], window: NDArray[np.int8]) -> NDArray[np.floating]:

@@ -7,6 +7,7 @@ least with which no sum can overflow, whatever the activations are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,10 +21,11 @@ from hvae_codec.models.fully_convolutional.layers import Block, ConvLayer
 from hvae_codec.models.fully_convolutional.model import ConvVAE
 from hvae_codec.models.fully_convolutional.spec import FIRST_STRIDE
 from hvae_codec.models.inference import inference, loading
-from hvae_codec.models.integer.convolution import LIMIT, IntegerConv2d
+from hvae_codec.models.integer.convolution import BYTE_LIMIT, LIMIT, IntegerConv2d
 from hvae_codec.models.integer.model import (
     PIXEL_LIMIT,
     QUALITIES,
+    Arithmetic,
     IntegerBlock,
     IntegerConvVAE,
     IntegerLayer,
@@ -32,25 +34,36 @@ from hvae_codec.models.integer.model import (
 HEADROOM = 2.0
 """Times the largest activation of the calibration that a unit leaves room for."""
 
+TYPICAL_SHARE, TYPICAL_ROOM = 0.9999, 1.3
+"""Of activations in 8 bits: so many lie below 1 / 1.3 of the largest value, in typical images."""
+
 CALIBRATION_QUALITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 _MOST = 2**31 - 2**16  # what sums may reach: weights that are rounded up stay below 2^31
-_LARGEST_WEIGHT = 2**15 - 1
 
 
-def to_integers(model: ConvVAE, images: Iterable[NDArray[np.uint8]]) -> IntegerConvVAE:
+def to_integers(
+    model: ConvVAE,
+    images: Iterable[NDArray[np.uint8]],
+    arithmetic: Arithmetic = "int16",
+    extremes: Iterable[NDArray[np.uint8]] = (),
+) -> IntegerConvVAE:
     """The integer model of a trained one.
 
-    images: for calibration, uint8 [H, W, 3] with sides that are multiples of the coarsest stride.
+    Args:
+        model: the trained model.
+        images: typical ones, uint8 [H, W, 3] with sides that are multiples of the coarsest stride.
+        arithmetic: that of the integers.
+        extremes: of more contrast; the 16 bits hold them, too, and the 8 bits cut them off.
 
     Raises:
-        SpecError: an activation or weight is not finite, there are no images, or the spec has odd
-            numbers of channels.
+        SpecError: an activation or weight is not finite, there are no images, or as
+            `hvae_codec.models.integer.model.check_channels`.
     """
-    integer = IntegerConvVAE(model.spec)
+    integer = IntegerConvVAE(model.spec, arithmetic)
     if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
         raise SpecError(f"{model.spec.name}: weights that are not finite make no integers")
-    ranges = _observed(model, images)
+    ranges = _observed(model, images, extremes)
     return _converted(model, integer, ranges)
 
 
@@ -61,6 +74,7 @@ class _Ranges:
         self.up: dict[int, float] = {}
         self.down: dict[int, float] = {}
         self.result: dict[nn.Module, float] = {}
+        self.typical: dict[nn.Module, float] = {}
         self.latents: dict[nn.Module, Tensor] = {}
 
     def unit(self, values: dict[Any, float], key: Any) -> float:
@@ -72,25 +86,47 @@ class _Ranges:
 
 
 @inference
-def _observed(model: ConvVAE, images: Iterable[NDArray[np.uint8]]) -> _Ranges:
+def _observed(
+    model: ConvVAE, images: Iterable[NDArray[np.uint8]], extremes: Iterable[NDArray[np.uint8]]
+) -> _Ranges:
     """The ranges of all activations, over images and qualities."""
     ranges = _Ranges()
+    typical = _typical_hooks(model, ranges)
     handles = _hooks(model, ranges)
-    count = 0
     try:
-        for image in images:
-            count += 1
-            x = model.likelihood.pixels(torch.from_numpy(image)[None].permute(0, 3, 1, 2))
-            for quality in CALIBRATION_QUALITIES:
-                qualities = torch.tensor([quality], dtype=torch.float32)
-                symbols = model.quantise(model.fine_features(x, qualities), qualities)
-                model.fine_output(model.coarse_state(symbols, qualities), qualities)
-    finally:
-        for handle in handles:
+        _run_on(model, images)
+        for handle in typical:
             handle.remove()
-    if not count:
+        _run_on(model, extremes)
+    finally:
+        for handle in (*typical, *handles):
+            handle.remove()
+    if not ranges.typical:
         raise SpecError("integer networks need calibration images: there are none")
     return ranges
+
+
+def _run_on(model: ConvVAE, images: Iterable[NDArray[np.uint8]]) -> None:
+    for image in images:
+        pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
+        x = model.likelihood.pixels(pixels, torch.float32)
+        for quality in CALIBRATION_QUALITIES:
+            qualities = torch.tensor([quality], dtype=torch.float32)
+            symbols = model.quantise(model.fine_features(x, qualities), qualities)
+            model.fine_output(model.coarse_state(symbols, qualities), qualities)
+
+
+def _typical_hooks(model: ConvVAE, ranges: _Ranges) -> list[Any]:
+    """Hooks on what goes into the blocks, that widen the ranges of 8 bits."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        magnitudes = inputs[0].abs().flatten()
+        rank = max(1, math.ceil(TYPICAL_SHARE * len(magnitudes)))
+        large = float(magnitudes.kthvalue(rank).values)
+        ranges.typical[module] = max(ranges.typical.get(module, 0.0), large)
+
+    blocks = [block for block in model.modules() if isinstance(block, Block)]
+    return [block.first.register_forward_pre_hook(hook) for block in blocks]
 
 
 def _hooks(model: ConvVAE, ranges: _Ranges) -> list[Any]:
@@ -158,7 +194,8 @@ def _converted(model: ConvVAE, integer: IntegerConvVAE, ranges: _Ranges) -> Inte
             assert isinstance(block, IntegerBlock)
             assert isinstance(other, Block)
             inner = ranges.unit(ranges.result, other.first)
-            _fill(block.first, other.first, unit, inner)
+            largest = ranges.unit(ranges.typical, other.first) * LIMIT / HEADROOM
+            _fill(block.first, other.first, unit, inner, largest=TYPICAL_ROOM * largest)
             _fill(block.second, other.second, inner, unit)
             assert block.second.gain is not None
             block.second.gain.copy_(other.gain.table)
@@ -210,11 +247,13 @@ def _fill(
     shuffle: int = 1,
     unshuffle: int = 1,
     offset: float = 0.0,
+    largest: float = 0.0,
 ) -> None:
     """The integers of a float convolution, of inputs and results in their units.
 
     shuffle, unshuffle: outputs or inputs are those of a pixel shuffle [c][r][r], which are to be
-    [r][r][c]. offset: what the results have added to them, in floats.
+    [r][r][c]. offset: what the results have added to them, in floats. largest: of the inputs where
+    they are in 8 bits.
     """
     assert isinstance(to, IntegerConv2d)
     assert isinstance(conv, nn.Conv2d)
@@ -222,6 +261,10 @@ def _fill(
     assert conv.bias is not None
     bias = conv.bias.detach().double().cpu() + offset
     inputs = torch.as_tensor(unit_in, dtype=torch.float64).expand(weight.shape[1])
+    if to.narrow is not None:
+        assert isinstance(unit_in, float)
+        to.narrow.fill_(unit_in * BYTE_LIMIT / largest)
+        inputs = inputs / to.narrow.double()
     weight = weight * inputs[None, :, None, None]
     weight = weight[:, _cells_first(weight.shape[1], unshuffle)]
     order = _cells_first(len(weight), shuffle)
@@ -230,7 +273,7 @@ def _fill(
     rounding = 0.5 * weight[0].numel() * to.limit
     unit = torch.maximum(
         (sums * to.limit + bias.abs()) / (_MOST - rounding),
-        weight.abs().flatten(1).amax(1) / _LARGEST_WEIGHT,
+        weight.abs().flatten(1).amax(1) / to.weight_limit,
     ).clamp(min=1e-30)
     to.weight.copy_((weight / unit[:, None, None, None]).round().to(torch.int16))
     to.bias.copy_((bias / unit).round().to(torch.int32))

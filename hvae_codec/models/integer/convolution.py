@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from hvae_codec.errors import CheckpointError
-from hvae_codec.ops.integer import Geometry, convolve, packed, padded
+from hvae_codec.ops.integer import Geometry, convolve, narrow, packed, padded
 
 LIMIT = 2**14 - 1
 """Greatest magnitude of an activation. A bit less than int16 has leaves it to the weights, whose
 magnitudes times this must sum to less than 2^31.
 """
+
+WORD_LIMIT, BYTE_LIMIT = 2**15 - 1, 2**7 - 1
+"""Greatest magnitudes of weights of 16 and 8 bits; the latter also of inputs of 8 bits."""
 
 SLOPE = 0.1
 """Of leaky ReLU below 0."""
@@ -28,14 +31,16 @@ class IntegerConv2d(nn.Module):
 
     weight: int16 [O, k, k, C]. bias: int32 [O]. factor: float32 [O], which a sum is multiplied by.
     gain: float32 [K, O], at K qualities evenly spread: what the factor changes by, or None.
-    The kernel of 3 is padded with zeros; others are not. leaky: whether negative results are a
-    tenth. limit: greatest magnitude of the inputs.
+    narrow: float32 []; where it is there, inputs are multiplied by it and rounded to 8 bits, and
+    weights have 8 bits, which takes half the time. The kernel of 3 is padded with zeros; others are
+    not. leaky: whether negative results are a tenth. limit: greatest magnitude of the inputs.
     """
 
     weight: Tensor
     bias: Tensor
     factor: Tensor
     gain: Tensor | None
+    narrow: Tensor | None
 
     def __init__(
         self,
@@ -49,10 +54,13 @@ class IntegerConv2d(nn.Module):
         knots: int = 0,
         pixels: bool = False,
         limit: int = LIMIT,
+        eight_bits: bool = False,
     ) -> None:
         super().__init__()
         bounds = (0, 255) if pixels else (-LIMIT, LIMIT)
-        self.inputs, self.leaky, self.limit = inputs, leaky, limit
+        self.inputs, self.leaky = inputs, leaky
+        self.limit = BYTE_LIMIT if eight_bits else limit
+        self.weight_limit = BYTE_LIMIT if eight_bits else WORD_LIMIT
         self.geometry = Geometry(
             outputs, kernel, stride, int(kernel == 3), shuffle, *bounds, pixels
         )
@@ -62,7 +70,9 @@ class IntegerConv2d(nn.Module):
         self.register_buffer("factor", torch.zeros(outputs, dtype=torch.float32))
         gain = torch.zeros(knots, outputs, dtype=torch.float32) if knots else None
         self.register_buffer("gain", gain)
+        self.register_buffer("narrow", torch.ones((), dtype=torch.float32) if eight_bits else None)
         self._factors: dict[int, tuple[Tensor, Tensor]] = {}
+        self._narrow = 1.0
         self.register_load_state_dict_post_hook(prepare_loaded)  # type: ignore[no-untyped-call]
 
     def forward(self, *inputs: Tensor, quality: int, residual: Tensor | None = None) -> Tensor:
@@ -71,16 +81,28 @@ class IntegerConv2d(nn.Module):
             self._factors[quality] = self._factors_at(quality)
         positive, negative = self._factors[quality]
         weights, bias = self._packed
-        return convolve(list(inputs), weights, bias, positive, negative, self.geometry, residual)
+        given = list(inputs)
+        if self.narrow is not None:
+            given = [narrow(x, self._narrow) for x in inputs]
+        return convolve(given, weights, bias, positive, negative, self.geometry, residual)
 
     def prepare(self) -> None:
         """Check the numbers, and bring them into the form that the op takes.
 
         Raises:
-            CheckpointError: a sum could leave 32 bits, or a factor is not finite or too large.
+            CheckpointError: a weight is too large, a sum could leave 32 bits, or a factor is not
+                finite or too large.
         """
-        magnitudes = self.weight.long().abs().flatten(1).sum(1)
-        largest = int((magnitudes * self.limit + self.bias.long().abs()).max())
+        weights = self.weight.long().flatten(1)
+        magnitudes = weights.abs().sum(1)
+        if int(weights.abs().max()) > self.weight_limit:
+            raise CheckpointError(
+                f"integer weights of up to {int(weights.abs().max())}; "
+                f"{self.weight_limit} is the largest allowed"
+            )
+        # Of bytes the kernel adds w * (x + 128), and takes away 128 w before.
+        reach = self.limit if self.narrow is None else 3 * (BYTE_LIMIT + 1)
+        largest = int((magnitudes * reach + self.bias.long().abs()).max())
         if largest > _LARGEST_SUM:
             raise CheckpointError(
                 f"integer weights of which a sum could reach {largest}; up to {_LARGEST_SUM} fits"
@@ -92,7 +114,17 @@ class IntegerConv2d(nn.Module):
                 "integer weights with a factor that is not finite, or beyond "
                 f"{_LARGEST_FACTOR:g}: {float(factors.abs().max()):g}"
             )
-        self._packed = packed(self.weight, self.inputs), padded(self.bias)
+        weight, bias = self.weight, self.bias
+        if self.narrow is not None:  # Their inputs are stored with 128 added.
+            self._narrow = float(self.narrow)
+            if not 0.0 < self._narrow <= LIMIT:
+                raise CheckpointError(
+                    f"integer weights whose inputs are narrowed by {self._narrow:g}; above 0 and at "
+                    f"most {LIMIT} is allowed"
+                )
+            weight = weight.to(torch.int8)
+            bias = (bias - 128 * weights.sum(1)).to(torch.int32)
+        self._packed = packed(weight, self.inputs), padded(bias)
         self._factors.clear()
 
     def _apply(self, fn: Any, recurse: bool = True) -> IntegerConv2d:

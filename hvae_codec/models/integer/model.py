@@ -10,6 +10,7 @@ processor and version of torch. docs/INTEGER.md is the specification.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,11 @@ from hvae_codec.models.hvae import Posterior
 from hvae_codec.models.integer.convolution import LIMIT, IntegerConv2d, prepare_loaded
 from hvae_codec.models.likelihoods import GaussianLikelihood
 from hvae_codec.utils.cancellation import check
+
+Arithmetic = Literal["int8", "int16"]
+"""Both have activations of 16 bits. With int8 the 3x3 convolutions of residual blocks, which take
+most of the time, see them and have weights in 8 bits.
+"""
 
 QUALITIES = 256
 """Numbers of qualities, each with steps of its own."""
@@ -35,10 +41,12 @@ class IntegerConvVAE(nn.Module):
 
     posterior: Posterior = "uniform"
 
-    def __init__(self, spec: ConvSpec) -> None:
+    def __init__(self, spec: ConvSpec, arithmetic: Arithmetic = "int16") -> None:
         super().__init__()
-        check_channels(spec)
+        check_channels(spec, arithmetic)
         self.spec = spec
+        self.arithmetic: Arithmetic = arithmetic
+        eight_bits = arithmetic == "int8"
         self.likelihood = GaussianLikelihood()
         widths = {resolution.stride: resolution.width for resolution in spec.resolutions}
         finest, pixels = widths[FIRST_STRIDE], 3 * FIRST_STRIDE**2
@@ -47,13 +55,15 @@ class IntegerConvVAE(nn.Module):
         self.down, self.up = nn.ModuleDict(), nn.ModuleDict()
         for one in spec.resolutions:
             key = str(one.stride)
-            self.encoder[key] = _blocks(one.encoder_blocks, one.width, spec.knots)
-            self.decoder[key] = _blocks(one.decoder_blocks, one.width, spec.knots)
+            self.encoder[key] = _blocks(one.encoder_blocks, one.width, spec.knots, eight_bits)
+            self.decoder[key] = _blocks(one.decoder_blocks, one.width, spec.knots, eight_bits)
             if one.stride != FIRST_STRIDE:
                 finer = widths[one.stride // 2]
                 self.down[key] = IntegerConv2d((finer,), one.width, 2, 2)
                 self.up[key] = IntegerConv2d((one.width,), 4 * finer, shuffle=2)
-        self.layers = nn.ModuleList(IntegerLayer(spec, index) for index in spec.layer_indices)
+        self.layers = nn.ModuleList(
+            IntegerLayer(spec, index, eight_bits) for index in spec.layer_indices
+        )
         self.output = IntegerConv2d((finest,), pixels, 3, shuffle=FIRST_STRIDE, pixels=True)
 
     @property
@@ -182,7 +192,7 @@ class IntegerLayer(nn.Module):
     step: Tensor
     unit: Tensor
 
-    def __init__(self, spec: ConvSpec, index: int) -> None:
+    def __init__(self, spec: ConvSpec, index: int, eight_bits: bool) -> None:
         super().__init__()
         latent = spec.latents[index]
         width = next(r.width for r in spec.resolutions if r.stride == latent.stride)
@@ -192,7 +202,7 @@ class IntegerLayer(nn.Module):
         self.mean = IntegerConv2d((width,), latent.channels, 3)
         self.prior_mean = None if index == 0 else IntegerConv2d((width,), latent.channels, 3)
         self.into = IntegerConv2d((latent.channels,), width, 3)
-        self.blocks = _blocks(1, width, spec.knots)
+        self.blocks = _blocks(1, width, spec.knots, eight_bits)
         shape = (QUALITIES, latent.channels)
         self.register_buffer("step", torch.ones(shape, dtype=torch.float32))
         self.register_buffer("unit", torch.ones(latent.channels, dtype=torch.float32))
@@ -245,9 +255,9 @@ class IntegerLayer(nn.Module):
 class IntegerBlock(nn.Module):
     """A residual block of a 3x3 and a 1x1 convolution, its branch scaled by the quality."""
 
-    def __init__(self, width: int, knots: int) -> None:
+    def __init__(self, width: int, knots: int, eight_bits: bool) -> None:
         super().__init__()
-        self.first = IntegerConv2d((width,), width, 3, leaky=True)
+        self.first = IntegerConv2d((width,), width, 3, leaky=True, eight_bits=eight_bits)
         self.second = IntegerConv2d((width,), width, knots=knots)
 
     def forward(self, x: Tensor, quality: int) -> Tensor:
@@ -257,19 +267,29 @@ class IntegerBlock(nn.Module):
         return result
 
 
-def check_channels(spec: ConvSpec) -> None:
+def check_channels(spec: ConvSpec, arithmetic: Arithmetic) -> None:
     """Check that a model of `spec` can be one of integers.
 
     Raises:
-        SpecError: a number of channels is odd.
+        SpecError: a number of channels of a latent is odd, or of a network that or no multiple of 4
+            for int8; or there is no such arithmetic.
     """
-    counts = [one.width for one in spec.resolutions] + [one.channels for one in spec.latents]
-    if odd := [count for count in counts if count % 2]:
-        raise SpecError(f"{spec.name}: integer networks take even numbers of channels, not {odd}")
+    if arithmetic not in get_args(Arithmetic):
+        raise SpecError(f"no integer arithmetic {arithmetic!r}; there are {get_args(Arithmetic)}")
+    multiple = 4 if arithmetic == "int8" else 2
+    for what, counts, factor in (
+        ("networks", [one.width for one in spec.resolutions], multiple),
+        ("latents", [one.channels for one in spec.latents], 2),
+    ):
+        if wrong := [count for count in counts if count % factor]:
+            raise SpecError(
+                f"{spec.name}: {what} of {arithmetic} take multiples of {factor} channels, "
+                f"not {wrong}"
+            )
 
 
-def _blocks(count: int, width: int, knots: int) -> nn.ModuleList:
-    return nn.ModuleList(IntegerBlock(width, knots) for _ in range(count))
+def _blocks(count: int, width: int, knots: int, eight_bits: bool) -> nn.ModuleList:
+    return nn.ModuleList(IntegerBlock(width, knots, eight_bits) for _ in range(count))
 
 
 def _run(blocks: nn.Module, x: Tensor, quality: int) -> Tensor:
