@@ -310,12 +310,18 @@ def read_checkpoint_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def assign_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give a model whose parameters are undefined its weights, in its own types; RuntimeError where
-    they are not its own.
+    """Give a model whose parameters are undefined its weights, in fp32 or its own integer types;
+    RuntimeError where they are not its own.
     """
-    own = {name: value.dtype for name, value in model.state_dict().items()}
+    # Parameters that are undefined are of torch's default type, which a program may have set.
+    integers = {
+        name: value.dtype
+        for name, value in model.state_dict().items()
+        if not value.is_floating_point()
+    }
     as_stored = {
-        name: value.to(own.get(name, torch.float32), copy=True) for name, value in weights.items()
+        name: value.to(integers.get(name, torch.float32), copy=True)
+        for name, value in weights.items()
     }
     model.load_state_dict(as_stored, assign=True)
 

@@ -22,13 +22,13 @@ from hvae_codec.errors import (
     WrongModelError,
 )
 from hvae_codec.evaluation import psnr_db
-from tests.codec.fully_convolutional.models import TINY, assert_same_image, waves
+from tests.codec.fully_convolutional.models import EVEN, TINY, assert_same_image, waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-DIMS = {"cifar10": (32, 512), "tiny": TINY.dims}
+DIMS = {"cifar10": (32, 512), "tiny": TINY.dims, "integers": EVEN.dims}
 """Symbols of an image of the model's own size, layer by layer."""
-QUALITY_NUMBER = {"cifar10": None, "tiny": 126}  # of 50: round(49 / 99 * 255)
+QUALITY_NUMBER = {"cifar10": None, "tiny": 126, "integers": 126}  # of 50: round(49 / 99 * 255)
 SIZES = [(1, 1), (1, 70), (31, 33), (32, 32), (33, 32), (33, 65), (64, 64), (100, 7), (128, 128)]
 MIXED = [((40, 50), 3), ((32, 32), 3), ((40, 50), 1), ((7, 9), 1), ((40, 50), 3), ((32, 32), 1)]
 

@@ -5,11 +5,15 @@ import pytest
 
 import hvae_codec
 from hvae_codec.errors import CorruptError
-from tests.codec.fully_convolutional.models import TINY, waves
+from tests.codec.fully_convolutional.models import EVEN, TINY, waves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-DIMS = {"cifar10": [32, 512], "tiny": [latent.channels for latent in TINY.latents]}
+DIMS = {
+    "cifar10": [32, 512],
+    "tiny": [latent.channels for latent in TINY.latents],
+    "integers": [latent.channels for latent in EVEN.latents],
+}
 IMAGES = [waves(32, 32, seed=n) for n in range(9)]
 
 
