@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 import hvae_codec
@@ -47,6 +47,7 @@ from .observability.metrics import Metrics
 from .observability.process_stats import ProcessStats
 from .observability.tracing import start_tracing
 from .output import announce
+from .rpc.health import Health
 from .rpc.interceptor import CallInterceptor
 from .rpc.methods import Calls
 from .rpc.requests import message_footprint
@@ -58,6 +59,8 @@ _logger = logging.getLogger(__name__)
 
 USUALLY_PRELOADED: Final = (Preload("cifar10"), Preload("photo"))
 """Loaded before serving where they are available and nothing else was asked for."""
+
+_SERVICES: Final = ("", SERVICE.full_name)  # of health
 
 _ENDING_SECONDS: Final = 2.0
 _SWITCH_SECONDS: Final = 0.0002  # tried while tuning: 0.005, 0.001, 0.0002
@@ -107,11 +110,10 @@ class App:
         self.admission = Admission(settings.capacity)
         self._usage = ProcessStats()
         self.metrics.show(self._figures)
-        self._silence = Silence(settings.open_calls.idle_seconds)
+        idle_seconds = settings.open_calls.idle_seconds
+        self._silence = Silence(idle_seconds)
         self._unread = UnreadAnswers(
-            settings.open_calls.idle_seconds,
-            self._close_connection,
-            lambda: self.admission.is_waited_for,
+            idle_seconds, self._close_connection, lambda: self.admission.is_waited_for
         )
         self.admission.make_room = self._unread.make_room
         self._open_calls = OpenCalls(settings.open_calls, self._silence, self._unread)
@@ -121,7 +123,7 @@ class App:
         self._servicer = CodecServicer(
             self.calls, self.admission, self._silence, observe, self._unread, self._open_calls
         )
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = Health()
         self._interceptor = CallInterceptor(
             self._observation, self.access, self._overload, self._silence, self._open_calls
         )
@@ -138,7 +140,7 @@ class App:
             self._tls,
         )
         self.http_url: str | None = None
-        self._side_calls = SideCalls(self._server, settings.open_calls.idle_seconds)
+        self._side_calls = SideCalls(self._server, idle_seconds, self._close_connection)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._side_calls)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
@@ -209,8 +211,7 @@ class App:
             self._port = self._bind()
             await self._start_http()
         await self._start_page()
-        for service in ("", SERVICE.full_name):
-            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._health.set(*_SERVICES, serving=False)
         if not self._settings.reuse_port:
             await self._server.start()
         await asyncio.gather(self.engine.start(), self._preload())
@@ -231,8 +232,7 @@ class App:
             self._port = self._bind()
             await self._start_http()
             await self._server.start()
-        for service in ("", SERVICE.full_name):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._health.set(*_SERVICES, serving=True)
         self._serving = True
         self._write_port_file()
         _logger.info("serving after %.1f s", time.monotonic() - began)
@@ -295,7 +295,7 @@ class App:
     async def stop(self) -> None:
         """Refuse new calls at once, let those in flight finish within the grace, then stop."""
         self._serving = False
-        await _bounded(self._health.enter_graceful_shutdown(), "a health stream does not read")
+        self._health.set(*_SERVICES, serving=False)
         await self._leave_port()
         self._servicer.stop()
         ends = time.monotonic() + self._settings.shutdown_grace_seconds

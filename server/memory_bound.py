@@ -5,6 +5,7 @@ The figures that are measured are those of `docs/CAPACITY.md`.
 
 from typing import Final, NamedTuple
 
+from .admission import side_calls
 from .http.connection import COMING_HEAD_BYTES
 from .http.gateway import CONNECTIONS
 from .rpc.interceptor import AT_ONCE
@@ -42,6 +43,7 @@ class MemoryBound(NamedTuple):
     being_read: int
     streams: int
     unread: int
+    side_calls: int
     large_image: int
     batches: int
     http: int
@@ -59,9 +61,10 @@ def memory_bound(settings: Settings) -> MemoryBound:
     Returns:
         started: programs and models; held: what the admission counts; being_read: messages of
         calls before it counts them; streams: the next message of each; unread: what gRPC buffers of
-        calls that wait; large_image: networks of the slow lane; batches: networks of the fast lane;
-        http: its connections, bodies of JSON, a third longer, and what is converted; page: the
-        connections of the port of metrics.
+        calls that wait; side_calls: messages of health and reflection, and what waits of their
+        calls; large_image: networks of the slow lane; batches: networks of the fast lane; http: its
+        connections, bodies of JSON, a third longer, and what is converted; page: the connections of
+        the port of metrics.
     """
     limits, open_calls = settings.limits, settings.open_calls
     coding_processes = settings.engine.coding_processes
@@ -71,11 +74,20 @@ def memory_bound(settings: Settings) -> MemoryBound:
         being_read=AT_ONCE * limits.message_bytes,
         streams=open_calls.streams * limits.message_bytes,
         unread=open_calls.calls * _UNREAD_BYTES,
+        side_calls=_of_side_calls(limits.message_bytes),
         large_image=_NETWORK_PIXEL_BYTES * (limits.pixels + BESIDE_PIXELS),
         batches=coding_processes * _NETWORK_PIXEL_BYTES * settings.engine.batches.weight,
         http=0 if settings.http_port is None else _of_http(settings),
         page=0 if settings.metrics_port is None else _of_connections(settings, page.CONNECTIONS),
     )
+
+
+def _of_side_calls(message_bytes: int) -> int:
+    """Messages that are being read, and what waits unread: of questions, and of two kinds of
+    streams.
+    """
+    unread = (2 * side_calls.MOST + side_calls.MOST_ASKING) * _UNREAD_BYTES
+    return (side_calls.AT_ONCE + side_calls.MOST_ASKING) * message_bytes + unread
 
 
 def _of_http(settings: Settings) -> int:

@@ -202,6 +202,19 @@ def write_card(path: Path, card: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(card, indent=2) + "\n").encode())
 
 
+def update_card(path: Path, checkpoint: Checkpoint, **fields: object) -> None:
+    """Set fields of the card beside `path` (.safetensors), from which `checkpoint` was loaded.
+
+    Raises:
+        CheckpointError: another checkpoint was written there meanwhile; its card stays.
+    """
+    card_path = path.with_suffix(".json")
+    card = read_card(card_path)
+    if card["sha256"] != checkpoint.card["sha256"]:
+        raise CheckpointError(f"{path} was replaced while it was measured: run it again")
+    write_card(card_path, card | fields)
+
+
 def read_card(path: Path, kind: str = _FORMAT) -> dict[str, Any]:
     """The card at `path` (.json), which is of this format.
 

@@ -157,21 +157,43 @@ class Classifier:
         return torch.log_softmax(logits.double(), dim=1)
 
 
-def save_classifier(path: Path, module: ClassifierNetwork, card: Mapping[str, Any]) -> Classifier:
+def save_classifier(
+    path: Path, module: ClassifierNetwork, card: Mapping[str, Any], *, replace: bool = False
+) -> Classifier:
     """Write `path` (.safetensors) and its card (.json), the card last; each appears whole or not at
     all.
 
     `card` holds arch, stem, dataset, classes, accuracy, epochs and recipe; format and hash are
-    added here.
+    added here. replace: whether another classifier at `path` is overwritten.
 
     Raises:
+        CheckpointError: `path` holds another classifier, and `replace` is False.
         OSError: the folder is missing, full or not writable.
     """
     digest = _content_hash(card, module.state_dict())
+    if not replace:
+        check_replaces(path, sha256=digest)
     full = {"format": _FORMAT, **card, "sha256": digest}
     write_atomically(path, save(_contiguous(module.state_dict())))
     write_atomically(path.with_suffix(".json"), (json.dumps(full, indent=2) + "\n").encode())
     return _classifier(full, module.eval())
+
+
+def check_replaces(path: Path, **fields: object) -> None:
+    """Check that a classifier whose card has these fields overwrites no other one at `path`.
+
+    Raises:
+        CheckpointError: it would, or the card there cannot be read.
+    """
+    card_path = path.with_suffix(".json")
+    if not (path.exists() and card_path.exists()):
+        return
+    card = _read_card(card_path)
+    if any(card.get(name) != value for name, value in fields.items()):
+        raise CheckpointError(
+            f"{path} holds another classifier, {card['sha256'][:8]}, which would be overwritten: "
+            "name another file, or give --replace"
+        )
 
 
 @loading

@@ -69,6 +69,9 @@ class Silence:
         clock: seconds that only grow.
     """
 
+    patience: float = PATIENCE_SECONDS
+    """How many seconds where others need its room."""
+
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
         self._clock = clock
@@ -88,9 +91,9 @@ class Silence:
 
     def make_room(self, owner: str | None = None, *, reading: bool = False) -> None:
         """End the longest silent call of a kind, of this owner, or host of owners, unless that is
-        None, if it was silent for longer than PATIENCE_SECONDS. `reading` as for `begin`.
+        None, if it was silent for longer than `patience`. `reading` as for `begin`.
         """
-        latest = self._clock() - PATIENCE_SECONDS
+        latest = self._clock() - self.patience
         for call in list(self._calls):
             if call.since > latest:
                 return
@@ -116,7 +119,7 @@ class Silence:
         """The error of a call that was ended; `since` says what did not come."""
         return SilentCallError(
             f"{since} did not come in time: this server waits {self.seconds:g} s for it, or "
-            f"{PATIENCE_SECONDS:g} s while others are rejected for it; send it in a new call"
+            f"{self.patience:g} s while others are rejected for it; send it in a new call"
         )
 
     def _end(self, call: _Silent) -> None:

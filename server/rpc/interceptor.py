@@ -10,28 +10,25 @@ memory, of which no capacity knows yet.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import grpc
 
-from ..admission.open_calls import (
-    PATIENCE_SECONDS,
-    OpenCalls,
-    OverloadGuard,
-    Silence,
-    host_of,
-)
+from ..admission.open_calls import OpenCalls, OverloadGuard, Silence, host_of
 from ..auth.access import Access
 from ..engine.fairness import Turns
-from ..errors import InvalidRequestError, OverloadError, StoppingError, UnauthenticatedError
+from ..errors import (
+    InvalidRequestError,
+    OverloadError,
+    SilentCallError,
+    StoppingError,
+    UnauthenticatedError,
+)
 from ..observability.calls import Observation, current_call
 from .status import abort_with
 
 AT_ONCE: Final = 64
 """Messages that are read at once; each may hold as much as a message may have."""
-
-_OF_CALLER: Final = AT_ONCE // 2
-"""Those of one token or connection, so that one silent caller keeps no others waiting."""
 
 _ROOM_SECONDS: Final = 0.5
 
@@ -69,7 +66,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             return self._rejecting(error, observed=observed)
         if handler.request_streaming or handler.response_streaming:
             return handler
-        return self._reader.reading(handler, in_turn=observed)
+        return self._reader.reading(handler)
 
     def _rejecting(self, error: Exception, *, observed: bool) -> Any:
         """A handler that never reads a request."""
@@ -87,20 +84,20 @@ class _UnaryReader:
     """Reads the messages of unary calls, and ends calls that send none."""
 
     def __init__(self, silence: Silence, open_calls: OpenCalls) -> None:
-        self._silence = silence
         self._open_calls = open_calls
-        self._turns = Turns(AT_ONCE)
-        self._making_room: asyncio.Task[None] | None = None
-        self._callers: dict[str, asyncio.Semaphore] = {}
+        self._reading = Reading(silence, AT_ONCE)
 
-    def reading(self, handler: Any, *, in_turn: bool) -> Any:
-        """A handler that reads the message and calls the method of `handler`. `in_turn`: beside few
-        others; calls of other services send their message at once.
-        """
-        read = self._read_in_turn if in_turn else self._read
+    def reading(self, handler: Any) -> Any:
+        """A handler that reads the message and calls the method of `handler`."""
 
         async def received(_: Any, context: Any) -> Any:
-            message = await read(context)
+            call, peer = current_call(), context.peer()
+            call.owner = call.token or peer
+            try:
+                self._open_calls.enter_host(host_of(peer), stream=False)
+                message = await self._reading.message(context, call.owner)
+            except (OverloadError, SilentCallError) as error:
+                await abort_with(context, error)
             if message is grpc.aio.EOF:  # type: ignore[attr-defined]
                 await abort_with(context, InvalidRequestError("the call has no message"))
             return await handler.unary_unary(message, context)
@@ -109,48 +106,56 @@ class _UnaryReader:
             received, handler.request_deserializer, handler.response_serializer
         )
 
-    async def _read(self, context: Any) -> Any:
-        """The message of a call that sends it at once."""
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                return await context.read()
-        except TimeoutError:
-            await self._give_up(context)
 
-    async def _read_in_turn(self, context: Any) -> Any:
-        """The message of a call, read beside few others."""
-        call, peer = current_call(), context.peer()
-        try:
-            self._open_calls.enter_host(host_of(peer), stream=False)
-        except OverloadError as error:
-            await abort_with(context, error)
-        name = call.owner = call.token or peer
-        reading = self._callers.get(name)
+class Reading:
+    """Reads messages, and ends calls that send none while others wait.
+
+    Args:
+        silence: ends them.
+        at_once: most messages that are read at once, half of them of one caller, so that one that
+            is silent keeps no others waiting.
+    """
+
+    def __init__(self, silence: Silence, at_once: int) -> None:
+        self._silence = silence
+        self._at_once = at_once
+        self._turns = Turns(at_once)
+        self._making_room: asyncio.Task[None] | None = None
+        self._callers: dict[str, asyncio.Semaphore] = {}
+
+    async def message(self, context: Any, caller: str) -> Any:
+        """The message of the call that this task answers, or EOF; `caller`: its token or
+        connection.
+
+        Raises:
+            SilentCallError: it did not come in time.
+        """
+        reading = self._callers.get(caller)
         if reading is None:
-            reading = self._begin(name)
+            reading = self._begin(caller)
         if reading.locked():
-            self._silence.make_room(name, reading=True)
+            self._silence.make_room(caller, reading=True)
         async with reading:
             if self._making_room is None and self._turns.full:
                 self._making_room = asyncio.create_task(self._make_room())
             async with self._turns.turn():
-                return await self._read_unless_silent(context, name)
+                return await self._read_unless_silent(context, caller)
 
     async def _make_room(self) -> None:
         """End silent calls for those that wait, while any do: none is rejected."""
         while (waiting := self._turns.waiting) > 0:
-            for _ in range(min(waiting, AT_ONCE)):
+            for _ in range(min(waiting, self._at_once)):
                 self._silence.make_room(reading=True)
             await asyncio.sleep(_ROOM_SECONDS)
         self._making_room = None
 
-    def _begin(self, name: str) -> asyncio.Semaphore:
+    def _begin(self, caller: str) -> asyncio.Semaphore:
         """What bounds the messages of a caller that are read at once."""
         if len(self._callers) >= _CALLERS:
             # Those without waiters; calls that read meanwhile keep the semaphore that they have.
             busy = {name: one for name, one in self._callers.items() if one.locked()}
             self._callers = busy
-        return self._callers.setdefault(name, asyncio.Semaphore(_OF_CALLER))
+        return self._callers.setdefault(caller, asyncio.Semaphore(max(1, self._at_once // 2)))
 
     async def _read_unless_silent(self, context: Any, caller: str) -> Any:
         task = asyncio.current_task()
@@ -169,9 +174,6 @@ class _UnaryReader:
             if not ended:
                 raise
             task.uncancel()
-            await self._give_up(context)
+            raise self._silence.error("the call's message") from None
         finally:
             over()
-
-    async def _give_up(self, context: Any) -> NoReturn:
-        await abort_with(context, self._silence.error("the call's message"))

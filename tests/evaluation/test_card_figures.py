@@ -1,5 +1,6 @@
 """What cards report, against the same figures taken from the files and the model one by one."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from safetensors.numpy import load_file
 
 import hvae_codec
-from hvae_codec.codec.checkpoint import save_checkpoint
+from hvae_codec.codec.checkpoint import load_checkpoint, save_checkpoint, update_card
 from hvae_codec.codec.tiled.fit_tables import fit_tables
+from hvae_codec.errors import CheckpointError
 from hvae_codec.evaluation import card_figures
 from hvae_codec.evaluation.calibrate import measure_trade
 from hvae_codec.evaluation.card_figures import measure_codec, rates_nats
@@ -150,3 +152,22 @@ def test_the_top_layers_rate_of_a_gaussian_posterior_is_the_closed_form(grey, pi
     mean, std = found.mean.astype(np.float64), found.std.astype(np.float64)
     nats = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).sum(axis=1).mean()
     assert rates_nats(grey.model, pictures[0])[0] == pytest.approx(nats, rel=1e-4)
+
+
+def test_a_card_of_a_checkpoint_that_was_replaced_meanwhile_stays(tmp_path):
+    """As by a training that ends while `calibrate` measures: the pair must still load."""
+
+    def publish(name):
+        for suffix in (".safetensors", ".json"):
+            shutil.copy(CHECKPOINTS / f"{name}{suffix}", tmp_path / f"mine{suffix}")
+
+    path = tmp_path / "mine.safetensors"
+    publish("cifar10-q1")
+    checkpoint = load_checkpoint(path)
+    publish("cifar10-q2")
+    with pytest.raises(CheckpointError, match=r"mine\.safetensors was replaced while"):
+        update_card(path, checkpoint, calibration={})
+    replaced = load_checkpoint(path)
+    assert replaced.model_id != checkpoint.model_id
+    update_card(path, replaced, calibration={"images": 5})
+    assert load_checkpoint(path).card == {**replaced.card, "calibration": {"images": 5}}

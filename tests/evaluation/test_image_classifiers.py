@@ -28,6 +28,16 @@ def stored(tmp_path):
     return path, save_classifier(path, module, CARD)
 
 
+def test_another_one_is_overwritten_only_if_asked(stored):
+    path, classifier = stored
+    assert save_classifier(path, classifier.module, {**CARD, "accuracy": 0.5}).accuracy == 0.5
+    other = ClassifierNetwork("cnn", 1, 10)
+    with pytest.raises(CheckpointError, match="holds another classifier"):
+        save_classifier(path, other, CARD)
+    assert load_classifier(path).sha256 == classifier.sha256
+    assert save_classifier(path, other, CARD, replace=True).sha256 != classifier.sha256
+
+
 @pytest.mark.parametrize(
     ("arch", "published"), [("resnet18", 11_689_512), ("densenet121", 7_978_856)]
 )

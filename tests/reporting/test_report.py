@@ -1,7 +1,9 @@
 """The command: its files, its page in a real browser, and what it says when things are missing."""
 
 import json
+import re
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -166,6 +168,14 @@ def test_the_page_needs_nothing_else(bare):
     text = make_page([read_sweep(bare)], {"bare-fig4": "its models have no images"})
     assert Page(text).addresses == ["data:,"]
     assert "<li>bare-fig4: its models have no images</li>" in text
+
+
+def test_names_leave_the_elements_of_the_page_as_they_are(bare):
+    name = "<!--<script></script>"
+    text = make_page([replace(read_sweep(bare), name=name)], {})
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    assert "<" not in data
+    assert name in map(str, json.loads(data)["sweeps"][0].values())
 
 
 @pytest.mark.browser

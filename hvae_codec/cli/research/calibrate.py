@@ -27,7 +27,7 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    from hvae_codec.codec.checkpoint import load_checkpoint, write_card
+    from hvae_codec.codec.checkpoint import load_checkpoint, update_card
     from hvae_codec.codec.codec import Codec
     from hvae_codec.data import load_dataset
     from hvae_codec.evaluation.calibrate import CALIBRATION_IMAGES, calibrate_codec
@@ -38,7 +38,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     for file in arguments.checkpoints:
         checkpoint = load_checkpoint(file)
         calibration = calibrate_codec(Codec(checkpoint), images)
-        write_card(file.with_suffix(".json"), {**checkpoint.card, "calibration": calibration})
+        update_card(file, checkpoint, calibration=calibration)
         rows.append({"checkpoint": str(file), **calibration})
     if arguments.json:
         print_json(rows)

@@ -48,6 +48,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contiguous", action="store_true", help="do not train in channels_last")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--replace", action="store_true", help="overwrite another classifier at --output"
+    )
     parser.add_argument("--threads", type=positive_int, help="CPU threads; default: all cores")
     parser.add_argument(
         "-o",
@@ -65,7 +68,7 @@ def _train_classifier(arguments: argparse.Namespace) -> int:
     import torch
 
     from hvae_codec.data import load_dataset
-    from hvae_codec.evaluation.image_classifiers import save_classifier
+    from hvae_codec.evaluation.image_classifiers import check_replaces, save_classifier
     from hvae_codec.training.classifier import ClassifierRecipe, accuracy, train_classifier
     from hvae_codec.utils.options import given_fields
 
@@ -89,6 +92,8 @@ def _train_classifier(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         **given,
     )
+    if not arguments.replace:
+        check_replaces(arguments.out, recipe=recipe.to_json())
     state = arguments.out.with_suffix(".state.safetensors")
     module = train_classifier(recipe, training, state, device=arguments.device, report=_report)
     card = {
@@ -106,7 +111,7 @@ def _train_classifier(arguments: argparse.Namespace) -> int:
             "test_images": len(test),
         },
     }
-    classifier = save_classifier(arguments.out, module, card)
+    classifier = save_classifier(arguments.out, module, card, replace=arguments.replace)
     if arguments.json:
         print_json({"classifier": str(arguments.out), **classifier.card})
     else:

@@ -46,8 +46,8 @@ def make_page(sweeps: Sequence[Sweep], left_out: dict[str, str]) -> str:
         style=(HERE / "page.css").read_text("utf-8"),
         script="".join((HERE / name).read_text("utf-8") for name in ("plots.js", "page.js")),
         plotly=get_plotlyjs(),
-        # "</script>" in a name would end the element that holds the data.
-        data=json.dumps(page_data(sweeps), allow_nan=False).replace("</", "<\\/"),
+        # "</script>" or "<!--<script>" in a name would change where the element ends.
+        data=json.dumps(page_data(sweeps), allow_nan=False).replace("<", "\\u003c"),
         table=as_html(sweeps),
         differences="".join(map(_differences, sweeps)),
         left_out=_left_out(left_out),

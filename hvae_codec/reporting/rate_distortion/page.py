@@ -46,8 +46,8 @@ def make_page(result: Result, views: Sequence[View]) -> str:
         style=STYLE.read_text("utf-8") + (HERE / "page.css").read_text("utf-8"),
         script=(HERE / "page.js").read_text("utf-8"),
         plotly=get_plotlyjs(),
-        # "</script>" in a name would end the element that holds the data.
-        data=data.replace("</", "<\\/"),
+        # "</script>" or "<!--<script>" in a name would change where the element ends.
+        data=data.replace("<", "\\u003c"),
         tables="".join(map(_table, tables)),
         points=_table(points_table(result)),
         notes=_notes(result),

@@ -12,6 +12,7 @@ from PIL import Image
 
 import hvae_codec
 from hvae_codec.cli import main
+from hvae_codec.reporting.rate_distortion.page import make_page
 from tests.photographs import load_sample_image
 
 BROWSER_SECONDS = 120
@@ -53,6 +54,15 @@ def done(folder, tmp_path_factory):
         assert main(["benchmark", str(folder), "--workers", "1", "--output", str(out)]) == 0
     result = json.loads((out / "result.json").read_text())
     return SimpleNamespace(out=out, result=result, page=out / "benchmark.html")
+
+
+def test_names_of_files_leave_the_elements_of_the_page_as_they_are(done):
+    """After "<!--<script>" an element goes on to the second "</script>"."""
+    name = "<!--<script>.png"
+    text = make_page(done.result, [{"scene": name, "webp": ""}])
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    assert "<" not in data
+    assert json.loads(data)["views"][0]["label"] == name
 
 
 def test_bytes_are_those_of_the_files(done, folder):

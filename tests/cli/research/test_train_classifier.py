@@ -67,6 +67,23 @@ def test_it_leaves_a_classifier_whose_card_says_what_it_does(run, words, root, t
     assert (again.err, again.json) == ("", done.json)
 
 
+def test_another_classifier_is_overwritten_only_by_replace(run, words, tmp_path):
+    """Without its state as well, which is what binds a run to its settings and data."""
+    path = tmp_path / "c" / "mnist.safetensors"
+    first = run(*words).json
+    path.with_suffix(".state.safetensors").unlink()
+    before = path.read_bytes()
+    other = run(*words, "--seed", "1")
+    assert (other.code, other.out) == (1, "")
+    assert f"{path} holds another classifier, {first['sha256'][:8]}" in other.err
+    assert "epoch" not in other.err
+    assert path.read_bytes() == before
+    assert run(*words).json == first
+    path.with_suffix(".state.safetensors").unlink()
+    replaced = run(*words, "--seed", "1", "--replace")
+    assert replaced.json["sha256"] == load_classifier(path).sha256 != first["sha256"]
+
+
 def _tensor(images):
     import torch
 

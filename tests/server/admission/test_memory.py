@@ -9,6 +9,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from PIL import Image
 
 from hvae_codec.client import Client, Retry, ServiceError
@@ -19,6 +21,7 @@ from tests.server.scraping import Scrape, scraped_when
 MIB = 2**20
 CAPACITY = 48 * MIB
 SECONDS = 120
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +208,41 @@ def test_an_image_of_more_pixels_than_a_call_may_have_is_refused_unread(small):
         with Peak(small) as peak, pytest.raises(ServiceError, match="16,781,312 pixels or more"):
             client.encode([file.getvalue()], model="photo", quality=5)
     assert peak.grown < 80 * MIB, "decoded it takes 48 MiB, and 64 more while it is read"
+
+
+def test_messages_of_health_and_reflection_take_little_memory(small):
+    """Hundreds of messages of 4 MB, each of which the standard services would keep and echo."""
+
+    def long_name(number):
+        return f"{number:04}" + "a" * 4_000_000
+
+    def unread(channel, number):
+        request = health_pb2.HealthCheckRequest(service=long_name(number))
+        yield health_pb2_grpc.HealthStub(channel).Watch(request)
+        question = reflection_pb2.ServerReflectionRequest(file_containing_symbol=long_name(number))
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        yield stub.ServerReflectionInfo(iter([question]))
+
+    def code(call):
+        with pytest.raises(grpc.RpcError) as refused:
+            next(call)
+        return refused.value.code()
+
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.insecure_channel(small.address, options) for _ in range(4)]
+    with Peak(small) as peak:
+        calls = []
+        for number in range(120):
+            calls += unread(channels[number % 3], number)
+            if number % 20 == 19:
+                stub = health_pb2_grpc.HealthStub(channels[3])
+                assert stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS).status == 1
+        codes = {code(call) for call in calls}
+    for channel in channels:
+        channel.close()
+    assert codes <= {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        UNAVAILABLE,
+    }
+    assert peak.grown < 150 * MIB, "16 messages, and their copies while they are parsed"

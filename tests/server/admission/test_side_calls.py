@@ -16,6 +16,9 @@ from hvae_codec.client import Client
 from hvae_codec.v1 import codec_pb2_grpc
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVING = health_pb2.HealthCheckResponse.SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+OWN = ("grpc.use_local_subchannel_pool", 1)
 
 
 def watch_health(channel):
@@ -88,3 +91,46 @@ def test_streams_that_watch_last_while_calls_do(start_server, model, smooth_pict
         assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
         assert len(call.result(timeout=120)) == 1
     assert server.process.wait(120) == 0
+
+
+def test_one_that_does_not_read_keeps_no_other_from_watching_nor_the_server_from_ending(
+    start_server,
+):
+    """Its window of 5 bytes does not even hold the first answer, of 7. Once the server stops, the
+    others hear so at once, and its connection is closed.
+    """
+    server = start_server("--shutdown-grace-seconds", "60", "--preload", "mnist")
+    small_window = [OWN, ("grpc.http2.lookahead_bytes", 5), ("grpc.http2.bdp_probe", 0)]
+    with (
+        grpc.insecure_channel(server.address, small_window) as unread,
+        grpc.insecure_channel(server.address, [OWN]) as channel,
+    ):
+        ignored = [watch_health(unread) for _ in range(3)]
+        assert [call.code() for call in ignored if call.done()] == []
+        grpc.channel_ready_future(unread).result(60)
+        time.sleep(1)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=60
+        )
+        began = time.monotonic()
+        assert next(watch).status == SERVING
+        server.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == NOT_SERVING
+        assert time.monotonic() - began < 5
+        assert server.process.wait(60) == 0
+        assert time.monotonic() - began < 30  # not the grace
+    assert "Traceback" not in server.log
+
+
+def test_health_lists_services_and_names_no_others(channel):
+    stub = health_pb2_grpc.HealthStub(channel)
+    statuses = stub.List(health_pb2.HealthListRequest(), timeout=60).statuses
+    assert {name: each.status for name, each in statuses.items()} == {
+        "": SERVING,
+        "hvae_codec.v1.CodecService": SERVING,
+    }
+    unknown = health_pb2.HealthCheckRequest(service="unknown")
+    assert next(stub.Watch(unknown, timeout=60)).status == SERVICE_UNKNOWN
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.Check(unknown, timeout=60)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
