@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "cpu/kernels.h"
+#include "integer/kernels.h"
 
 #define HVAE_TEXT(x) HVAE_TEXT_OF(x)
 #define HVAE_TEXT_OF(x) #x
@@ -19,6 +20,7 @@ PYBIND11_MODULE(_C, module) {
     info["cuda_toolkit"] = HVAE_TEXT(HVAE_CUDA_VERSION);
     info["cuda_architectures"] = HVAE_TEXT(HVAE_CUDA_ARCHITECTURES);
     info["simd_level"] = hvae::cpu::kernels().simd_level;
+    info["integer_simd_level"] = hvae::integer::kernels().simd_level;
 #if defined(_OPENMP)  // what at::parallel_for goes by
     info["cpu_threads"] = "torch's";
 #else

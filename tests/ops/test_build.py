@@ -19,10 +19,12 @@ OPS = ["gaussian_rsample_kl", "gaussian_kl", "uniform_rsample_nats"]
 def test_build_info_names_compiler_torch_and_instruction_set():
     info = ops.build_info()
     names = {"compiler", "torch", "cuda_toolkit", "cuda_architectures", "simd_level", "cpu_threads"}
+    names.add("integer_simd_level")
     assert set(info) == names
     assert re.match(r"(gcc|clang) \d+", info["compiler"])
     assert info["torch"] == torch.__version__
     assert info["simd_level"] in {"baseline", "avx2", "avx512"}
+    assert info["integer_simd_level"] in {"baseline", "avx2", "avx512", "avx512vnni"}
     assert (info["cpu_threads"] == "torch's") == info["compiler"].startswith("gcc")
 
 
