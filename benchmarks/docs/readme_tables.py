@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.codec import codec_speed, memory, photographs, shared_cores, stores
+from benchmarks.codec import (
+    codec_speed,
+    integer_exactness,
+    memory,
+    photographs,
+    shared_cores,
+    stores,
+)
 from benchmarks.rate_distortion import tables as rate_distortion
 from benchmarks.service import tables as service
 from benchmarks.tables import Table, filled, stored
@@ -34,6 +41,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 MEASURED = (
     codec_speed,
+    integer_exactness,
     memory,
     photographs,
     shared_cores,

@@ -18,6 +18,7 @@ from hvae_codec.errors import DatasetError
 ROOT = Path(__file__).parents[2]
 MODULES = {
     "codec.codec_speed": "codec_speed",
+    "codec.integer_exactness": "integer_exactness",
     "codec.memory": "any_size",
     "codec.photographs": "photographs",
     "codec.shared_cores": "shared_cores",
