@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.codec import (
     codec_speed,
+    integer_exactness,
     integer_networks,
     memory,
     photographs,
@@ -41,6 +42,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 MEASURED = (
     codec_speed,
+    integer_exactness,
     integer_networks,
     memory,
     photographs,

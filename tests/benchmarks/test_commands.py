@@ -18,6 +18,7 @@ from hvae_codec.errors import DatasetError
 ROOT = Path(__file__).parents[2]
 MODULES = {
     "codec.codec_speed": "codec_speed",
+    "codec.integer_exactness": "integer_exactness",
     "codec.integer_networks": "integer_networks",
     "codec.memory": "any_size",
     "codec.photographs": "photographs",

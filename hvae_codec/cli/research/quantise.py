@@ -72,7 +72,9 @@ def _quantise(arguments: argparse.Namespace) -> int:
         count=arguments.images,
         arithmetic=arguments.arithmetic,
         name=arguments.name,
-        path=_target(arguments.out, arguments.name, arguments.checkpoint),
+        path=_target(
+            arguments.out, arguments.name, arguments.checkpoint, checkpoint.card["quality"]
+        ),
         replace=arguments.replace,
     )
     measured = result.card["measured"]
@@ -86,9 +88,6 @@ def _quantise(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _target(folder: Path, name: str | None, source: Path) -> Path:
-    """The checkpoint's file: that of the source, by the new name where there is one."""
-    if name is None:
-        return folder / source.name
-    quality = source.stem.rpartition("-q")[2]
-    return folder / f"{name}-q{quality}.safetensors"
+def _target(folder: Path, name: str | None, source: Path, quality: int) -> Path:
+    """The checkpoint's file: that of the source, or of the new name where there is one."""
+    return folder / (source.name if name is None else f"{name}-q{quality}.safetensors")

@@ -119,8 +119,8 @@ class IntegerConv2d(nn.Module):
             self._narrow = float(self.narrow)
             if not 0.0 < self._narrow <= LIMIT:
                 raise CheckpointError(
-                    f"integer weights whose inputs are narrowed by {self._narrow:g}; above 0 "
-                    f"and up to {LIMIT} is allowed"
+                    f"integer weights whose inputs are narrowed by {self._narrow:g}; above 0 and "
+                    f"at most {LIMIT} is allowed"
                 )
             weight = weight.to(torch.int8)
             bias = (bias - 128 * weights.sum(1)).to(torch.int32)

@@ -225,7 +225,7 @@ def to(value):
     [
         ({"inputs": to([])}, "0 inputs; 1 to 2"),
         ({"inputs": lambda xs: [*xs, *xs]}, "4 inputs; 1 to 2"),
-        ({"inputs": lambda xs: [x.int() for x in xs]}, "inputs are int16 or uint8 .* not Int"),
+        ({"inputs": lambda xs: [x.int() for x in xs]}, "inputs are int16 or uint8 .*, not Int"),
         ({"inputs": lambda xs: [x[..., ::2] for x in xs]}, "an input must be contiguous"),
         ({"inputs": lambda xs: [x[0] for x in xs]}, r"an input is \[N, H, W, C\], not"),
         ({"inputs": lambda xs: [xs[0], xs[1][:, :4].contiguous()]}, "inputs of different sizes"),
