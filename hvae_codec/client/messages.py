@@ -64,6 +64,8 @@ class RemoteModel(NamedTuple):
     psnr_db: float
     continuous: bool
     """Whether the model has all qualities from 1 to 100, `quality` being its default."""
+    arithmetic: str = "float"
+    """What defines the model's pixels: "float" up to a grey level, "int8" or "int16" to the bit."""
 
 
 class RemoteLimits(NamedTuple):
@@ -310,6 +312,7 @@ def model_of(model: codec_pb2.ModelDescription) -> RemoteModel:
         payload_bytes=model.payload_bytes,
         psnr_db=model.psnr_db,
         continuous=model.continuous_quality,
+        arithmetic=model.arithmetic or "float",  # of servers that do not say
     )
 
 

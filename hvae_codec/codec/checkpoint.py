@@ -84,6 +84,13 @@ class ModelInfo:
         """Whether the model has all qualities from 1 to 100, `quality` being its default."""
         return bool(self.card["spec"].get("kind") == "maps")
 
+    @property
+    def arithmetic(self) -> str:
+        """What defines the model's pixels: "float" up to a grey level, "int8" or "int16" to the
+        bit.
+        """
+        return str(self.card.get("arithmetic", "float"))
+
 
 @dataclass(frozen=True)
 class Checkpoint:

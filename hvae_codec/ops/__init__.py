@@ -182,7 +182,8 @@ def build_info() -> dict[str, str]:
     """How the extension was built and what it uses; raises ExtensionMissingError without it.
 
     Keys: compiler, torch, cuda_toolkit and cuda_architectures ("none" without CUDA), simd_level,
-    cpu_threads ("torch's", or "one" where the compiler's OpenMP is not torch's).
+    integer_simd_level (of the integer kernels), cpu_threads ("torch's", or "one" where the
+    compiler's OpenMP is not torch's).
     """
     require_extension()
     assert _extension is not None

@@ -140,4 +140,5 @@ def to_description(info: ModelInfo) -> codec_pb2.ModelDescription:
         payload_bytes=info.payload_bytes,
         psnr_db=info.psnr_db,
         continuous_quality=info.continuous,
+        arithmetic=info.arithmetic,
     )

@@ -1,10 +1,13 @@
 """The CUDA kernels on a CUDA device; benchmarks/gpu_check.sh runs these where there is one."""
 
+import numpy as np
 import pytest
 import torch
 
+import hvae_codec
 from hvae_codec import ops
 from hvae_codec.ops import reference
+from tests.codec.fully_convolutional.models import save_integers, waves
 
 pytestmark = pytest.mark.cuda
 
@@ -165,3 +168,15 @@ def test_gradcheck():
 def test_opcheck():
     tensors = [t.requires_grad_() for t in to_cuda(make(OPS[0], (2, 8), torch.float32))]
     torch.library.opcheck(torch.ops.hvae.gaussian_rsample_kl.default, (*tensors, 1, 2, 1, 0, 1))
+
+
+def test_integer_codecs_give_the_bits_of_the_cpu(tmp_path):
+    save_integers(tmp_path / "even.safetensors")
+    codecs = [hvae_codec.load_file(tmp_path / "integers.safetensors") for _ in range(2)]
+    codecs[1].model.to("cuda")
+    on_cuda = type(codecs[1])(codecs[1].checkpoint)
+    pictures = [waves(70, 90, seed=seed) for seed in range(5)]
+    files = [codec.encode_batch(pictures) for codec in (codecs[0], on_cuda)]
+    assert files[0] == files[1]
+    for ours, theirs in zip(*(c.decode_batch(files[0]) for c in (codecs[0], on_cuda)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -76,6 +76,7 @@ def test_the_description_says_that_quality_is_continuous(channel, client):
     listed = codec_pb2_grpc.CodecServiceStub(channel).ListModels(codec_pb2.ListModelsRequest())
     (photo,) = [model for model in listed.models if model.name == "photo"]
     assert photo.continuous_quality
+    assert photo.arithmetic == "float"
     assert LOWEST <= photo.quality <= HIGHEST
     continuous = [model.name for model in listed.models if model.continuous_quality]
     assert continuous == ["cifar10-maps", "photo"]
