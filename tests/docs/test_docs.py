@@ -176,7 +176,7 @@ More: text. EError: none."""
 def test_pages_with_commands():
     found = {command.split()[0] for _, command in ALL_COMMANDS}
     other = "serve train sweep evaluate report train-classifier pack ls cat unpack"
-    other += " benchmark"
+    other += " benchmark quantise"
     assert found == {*RUN, *other.split()}
 
 
