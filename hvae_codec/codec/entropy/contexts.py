@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +125,7 @@ class LayerContext:
             for stride, (kernel, packed) in self._packed_weights.items():
                 above = features[stride].side_by_side()
                 _integer.add_sums(sums, above, packed, kernel, stride // self.stride)
-            return np.ascontiguousarray(self._levels_of(sums).transpose(3, 0, 1, 2))
+            return np.ascontiguousarray(self._levels_of_integers(sums).transpose(3, 0, 1, 2))
         levels = np.empty((self.channels, *shape), np.uint8)
         ratio = max(self.weights) // self.stride
         widest = max(array.shape[0] * array.shape[1] for array in self.weights.values())
@@ -202,11 +201,20 @@ class LayerContext:
     def _first_grain(self) -> int:
         return int(self.thresholds[0]) // GRAIN - 1
 
-    def _levels_of(self, sums: NDArray[Any]) -> NDArray[np.uint8]:
-        if sums.dtype == np.int32:
-            grains = (sums >> _GRAIN_BITS) - self._first_grain
-        else:  # Division by a power of two is exact, so this is the integer one rounded down.
-            grains = np.floor(sums * (1.0 / GRAIN)) - self._first_grain
+    def _levels_of_integers(self, sums: Int32Array) -> NDArray[np.uint8]:
+        """As `_levels_of`, with little memory beside the sums, which are changed."""
+        sums >>= _GRAIN_BITS
+        sums -= self._first_grain
+        found = np.empty(sums.shape, np.uint8)
+        flat, levels = sums.reshape(-1), found.reshape(-1)
+        for start in range(0, len(flat), _SLAB_VALUES):
+            some = slice(start, start + _SLAB_VALUES)
+            levels[some] = self._level_by_grain.take(flat[some], mode="clip")
+        return found
+
+    def _levels_of(self, sums: NDArray[np.floating]) -> NDArray[np.uint8]:
+        # Division by a power of two is exact, so this is the integer division rounded down.
+        grains = np.floor(sums * (1.0 / GRAIN)) - self._first_grain
         last = len(self._level_by_grain) - 1
         found: NDArray[np.uint8] = self._level_by_grain[np.clip(grains, 0, last).astype(np.intp)]
         return found

@@ -238,11 +238,11 @@ class IntegerLayer(nn.Module):
         """The nearest symbols, int32: round((mean - mu_p) / step), the quotient a product."""
         difference = mean.int() if mu_p is None else mean.int() - mu_p
         inverse = torch.ones_like(self.step[quality]) / self.step[quality]
-        return (difference.float() * inverse).clamp_(-_BEYOND, _BEYOND).round_().int()
+        return difference.float().mul_(inverse).clamp_(-_BEYOND, _BEYOND).round_().int()
 
     def latents(self, symbols: Tensor, mu_p: Tensor | None, quality: int) -> Tensor:
         """The latents mu_p + round(k * step), int16, within +-LIMIT."""
-        z = (symbols.float() * self.step[quality]).clamp_(-_BEYOND, _BEYOND).round_().int()
+        z = symbols.float().mul_(self.step[quality]).clamp_(-_BEYOND, _BEYOND).round_().int()
         if mu_p is not None:
             z += mu_p
         return z.clamp_(-LIMIT, LIMIT).to(torch.int16)
