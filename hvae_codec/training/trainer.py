@@ -92,7 +92,7 @@ def train(
             last = [done.history[-1] if done.history else None]
             begun = time.process_time()
             (row,) = run_epoch(run, dataset, count, done.epochs, last, seen)
-            seconds = round(time.process_time() - begun, 1)
+            seconds = round(time.process_time() - begun, 3)
             row |= {"learning_rate": recipe.learning_rate, "cpu_seconds": seconds}
             done = Progress(done.epochs + 1, [*done.history, row])
             run.state.save(done)

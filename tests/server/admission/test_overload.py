@@ -69,7 +69,8 @@ def test_every_call_of_a_great_flood_is_told_why(small, selector, tiles):
     """More calls of each connection than it may have open, and more of all than gRPC lets wait by
     default: none is cancelled by gRPC, or refused by it without a time to come back.
     """
-    request = codec_pb2.EncodeRequest(model=selector, images=[raw_image(tiles[0])])
+    # Of several images, so that the server cannot keep up with this process.
+    request = codec_pb2.EncodeRequest(model=selector, images=map(raw_image, tiles[:8]))
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.insecure_channel(small.address, options) for _ in range(10)]
     stubs = [codec_pb2_grpc.CodecServiceStub(channel) for channel in channels]
