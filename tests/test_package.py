@@ -112,6 +112,7 @@ def test_a_wheel_holds_everything(unpacked):
     package = unpacked / "hvae_codec"
     assert (package / "py.typed").is_file()
     assert list(package.glob("_C.*"))
+    assert list(package.glob("_integer.*"))
     assert (package / "server" / "__main__.py").is_file()
     assert (package / "server" / "rpc" / "servicer.py").is_file()
     page = {path.name for path in (package / "server" / "status_page").iterdir()}
