@@ -49,7 +49,7 @@ def integer_checkpoint(path: Path, folder: Path) -> Path:
     if not isinstance(checkpoint.model, ConvVAE):
         return path
     crops = photographs_crops(64).reshape(4, 4, 4, 32, 32, 3).swapaxes(2, 3)
-    model = to_integers(checkpoint.model, list(crops.reshape(4, 128, 128, 3)))
+    model = to_integers(checkpoint.model, list(crops.reshape(4, 128, 128, 3)), "int8")
     names = ("name", "quality", "measured")
     card = {name: checkpoint.card[name] for name in names}
     made = folder / "integers.safetensors"
@@ -70,7 +70,7 @@ def coded(
         blobs = codec.encode_batch(crops[start : start + batch])
         files += blobs
         pixels.append(np.asarray(codec.decode_batch(blobs)))
-    return ops.build_info()["simd_level"], files, np.concatenate(pixels)
+    return ops.build_info()["integer_simd_level"], files, np.concatenate(pixels)
 
 
 def differing_bytes(a: bytes, b: bytes) -> int:
