@@ -40,7 +40,7 @@ struct Kernels {
   Combine combine;
 };
 
-// The best table this processor can run, chosen once. HVAE_SIMD=baseline|avx2|avx512 lowers it.
+// The best table this processor can run, chosen once. HVAE_SIMD lowers it (../simd.h).
 const Kernels& kernels();
 
 extern const Kernels kBaseline;

@@ -58,7 +58,7 @@ struct Kernels {
   Narrow narrow;
 };
 
-// The best this processor can run, chosen once. HVAE_SIMD=baseline|avx2|avx512 lowers it.
+// The best this processor can run, chosen once. HVAE_SIMD lowers it (../simd.h).
 const Kernels& kernels();
 
 extern const Kernels kBaseline;

@@ -77,12 +77,16 @@ class _Ranges:
         self.typical: dict[nn.Module, float] = {}
         self.latents: dict[nn.Module, Tensor] = {}
 
-    def unit(self, values: dict[Any, float], key: Any) -> float:
-        """What one integer stands for."""
+    def largest(self, values: dict[Any, float], key: Any) -> float:
+        """The largest magnitude; SpecError where there is no unit for it."""
         largest = values.get(key, 0.0)
         if not np.isfinite(largest) or largest <= 0.0:
             raise SpecError(f"an activation of the calibration reaches {largest}")
-        return HEADROOM * largest / LIMIT
+        return largest
+
+    def unit(self, values: dict[Any, float], key: Any) -> float:
+        """What one integer of 16 bits stands for."""
+        return HEADROOM * self.largest(values, key) / LIMIT
 
 
 @inference
@@ -146,19 +150,16 @@ def _hooks(model: ConvVAE, ranges: _Ranges) -> list[Any]:
     def result(values: dict[Any, float], key: Any) -> Any:
         return lambda _, inputs, output: widen(values, key, output)
 
-    def latents(layer: nn.Module) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            found = output if output.shape[1] == own.channels else inputs[0]
-            largest = found.abs().amax(dim=(0, 2, 3))
-            before = ranges.latents.get(layer)
-            ranges.latents[layer] = largest if before is None else torch.maximum(before, largest)
+    def widen_latents(layer: nn.Module, tensor: Tensor) -> None:
+        largest = tensor.abs().amax(dim=(0, 2, 3))
+        before = ranges.latents.get(layer, largest)
+        ranges.latents[layer] = torch.maximum(before, largest)
 
-        own = next(
-            latent
-            for latent, one in zip(model.spec.latents, model.layers, strict=True)
-            if one is layer
-        )
-        return hook
+    def means(layer: nn.Module) -> Any:
+        return lambda _, inputs, output: widen_latents(layer, output)
+
+    def latents(layer: nn.Module) -> Any:
+        return lambda _, inputs: widen_latents(layer, inputs[0])
 
     handles = [model.stem.register_forward_hook(result(ranges.up, FIRST_STRIDE))]
     for resolution in model.spec.resolutions:
@@ -176,8 +177,9 @@ def _hooks(model: ConvVAE, ranges: _Ranges) -> list[Any]:
             block.register_forward_hook(stream(ranges.down, layer.stride)) for block in layer.blocks
         ]
         handles.append(layer.merge.register_forward_hook(result(ranges.result, layer.merge)))
-        means = [layer.mean, layer.into, *([layer.prior_mean] if layer.prior_mean else [])]
-        handles += [one.register_forward_hook(latents(layer)) for one in means]
+        networks = [layer.mean, *([layer.prior_mean] if layer.prior_mean else [])]
+        handles += [one.register_forward_hook(means(layer)) for one in networks]
+        handles.append(layer.into.register_forward_pre_hook(latents(layer)))
     for block in model.modules():
         if isinstance(block, Block):
             handles.append(block.first.register_forward_hook(result(ranges.result, block.first)))
@@ -194,8 +196,8 @@ def _converted(model: ConvVAE, integer: IntegerConvVAE, ranges: _Ranges) -> Inte
             assert isinstance(block, IntegerBlock)
             assert isinstance(other, Block)
             inner = ranges.unit(ranges.result, other.first)
-            largest = ranges.unit(ranges.typical, other.first) * LIMIT / HEADROOM
-            _fill(block.first, other.first, unit, inner, largest=TYPICAL_ROOM * largest)
+            typical = TYPICAL_ROOM * ranges.largest(ranges.typical, other.first)
+            _fill(block.first, other.first, unit, inner, largest=typical)
             _fill(block.second, other.second, inner, unit)
             assert block.second.gain is not None
             block.second.gain.copy_(other.gain.table)

@@ -59,7 +59,8 @@ class IntegerConv2d(nn.Module):
         super().__init__()
         bounds = (0, 255) if pixels else (-LIMIT, LIMIT)
         self.inputs, self.leaky = inputs, leaky
-        self.limit = BYTE_LIMIT if eight_bits else limit
+        # Of bytes the kernel adds w * (x + 128), and takes away 128 w before.
+        self.limit = 3 * (BYTE_LIMIT + 1) if eight_bits else limit
         self.weight_limit = BYTE_LIMIT if eight_bits else WORD_LIMIT
         self.geometry = Geometry(
             outputs, kernel, stride, int(kernel == 3), shuffle, *bounds, pixels
@@ -100,9 +101,7 @@ class IntegerConv2d(nn.Module):
                 f"integer weights of up to {int(weights.abs().max())}; "
                 f"{self.weight_limit} is the largest allowed"
             )
-        # Of bytes the kernel adds w * (x + 128), and takes away 128 w before.
-        reach = self.limit if self.narrow is None else 3 * (BYTE_LIMIT + 1)
-        largest = int((magnitudes * reach + self.bias.long().abs()).max())
+        largest = int((magnitudes * self.limit + self.bias.long().abs()).max())
         if largest > _LARGEST_SUM:
             raise CheckpointError(
                 f"integer weights of which a sum could reach {largest}; up to {_LARGEST_SUM} fits"
