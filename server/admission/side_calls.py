@@ -16,9 +16,9 @@ import grpc
 
 from ..errors import InvalidRequestError, OverloadError, SilentCallError, StoppingError
 from ..observability.calls import current_call
+from ..rpc.interceptor import Reading
 from ..rpc.status import abort_with
 from .open_calls import PATIENCE_SECONDS, Silence, host_of
-from .reading import Reading
 
 AT_ONCE: Final = 8
 """Messages of single questions that are read at once."""
