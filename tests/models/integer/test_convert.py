@@ -1,15 +1,24 @@
 """From floats to integers: near the float model, no sum beyond 32 bits, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from hvae_codec.codec.fully_convolutional.engines import engine_of
 from hvae_codec.errors import SpecError
+from hvae_codec.models.fully_convolutional.spec import ConvLatent
 from hvae_codec.models.integer.convert import to_integers
 from hvae_codec.models.integer.convolution import LIMIT, IntegerConv2d
 from hvae_codec.models.integer.model import PIXEL_LIMIT
-from tests.codec.fully_convolutional.models import even_model, integers_of, tiny_model, waves
+from tests.codec.fully_convolutional.models import (
+    EVEN,
+    even_model,
+    integers_of,
+    tiny_model,
+    waves,
+)
 from tests.ops.integer import reference
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -228,3 +237,19 @@ def test_activations_must_not_all_be_zero():
             block.second.bias.zero_()
     with pytest.raises(SpecError, match=r"reaches 0\.0"):
         to_integers(model, [waves(64, 64)])
+
+
+def test_units_of_latents_do_not_depend_on_what_is_made_of_them():
+    """Where a layer has as many channels as its network is wide, states look like latents."""
+    wide = dataclasses.replace(
+        EVEN,
+        name="maps-wide",
+        latents=(EVEN.latents[0], ConvLatent(16, 12), *EVEN.latents[2:]),
+    )
+    units = []
+    for scale in (1.0, 1000.0):
+        model = tiny_model(1, wide)
+        with torch.no_grad():
+            model.layers[1].into.weight.mul_(scale)
+        units.append(to_integers(model, [waves(64, 64)]).layers[1].unit)
+    assert torch.equal(*units)
